@@ -1,0 +1,24 @@
+"""castlit: contrastive pretraining that learns to look at the objects (CAST, CVPR 2021)."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from castlit import attention, callbacks, crops, data, evaluation, methods, nn
+    from castlit.module import CASTModule
+
+__version__ = "0.1.0"
+__all__ = ["CASTModule", "__version__", "attention", "callbacks", "crops", "data", "evaluation", "methods", "nn"]
+
+
+def __getattr__(name: str) -> object:
+    # Rooms are imported when first used: `import castlit` stays quick.
+    if name == "CASTModule":
+        return importlib.import_module("castlit.module").CASTModule
+    if name in __all__:
+        return importlib.import_module(f"castlit.{name}")
+    raise AttributeError(f"module 'castlit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

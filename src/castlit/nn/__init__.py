@@ -1,0 +1,29 @@
+"""Plain building blocks: backbones, heads, queue, momentum encoder. Torch only, no Lightning."""
+
+from castlit.nn.backbones import build_backbone, feature_channels, tiny_resnet
+from castlit.nn.batchnorm import untracked_batchnorm
+from castlit.nn.checks import InputError
+from castlit.nn.ema import momentum_copy, update_average
+from castlit.nn.encoder import Encoder
+from castlit.nn.heads import linear_head, mlp_head
+from castlit.nn.optim import OptimizerRecipe
+from castlit.nn.queue import KeyQueue
+from castlit.nn.spec import Described, build, describe
+
+__all__ = [
+    "Described",
+    "Encoder",
+    "InputError",
+    "KeyQueue",
+    "OptimizerRecipe",
+    "build",
+    "build_backbone",
+    "describe",
+    "feature_channels",
+    "linear_head",
+    "mlp_head",
+    "momentum_copy",
+    "tiny_resnet",
+    "untracked_batchnorm",
+    "update_average",
+]

@@ -1,0 +1,92 @@
+"""Read a layer's output while a network runs, without changing the network."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from castlit.nn.checks import InputError, did_you_mean
+
+
+class Activations(list[Tensor]):
+    """The outputs (N, C, h, w) of a tapped layer, one for each forward pass, in order."""
+
+    @property
+    def first(self) -> Tensor:
+        """The output of the first forward pass: the query's, by the convention of :mod:`castlit.methods`.
+
+        Raises:
+            InputError: The layer has not run.
+        """
+        if not self:
+            raise InputError("the tapped layer has not run: call the network inside the `with tap(...)` block")
+        return self[0]
+
+
+def find_layer(network: nn.Module, layer: str) -> nn.Module:
+    """Return a layer of the network by its name.
+
+    Args:
+        network: Any module.
+        layer: A name from ``network.named_modules()``; names inside ``network.backbone`` may leave ``backbone.`` off.
+
+    Raises:
+        InputError: There is no such layer; the message gives the nearest name.
+    """
+    layers = dict(network.named_modules())
+    for name in (layer, f"backbone.{layer}"):
+        if layer and name in layers:
+            return layers[name]
+    names = [name for name in layers if name]
+    shallow = [name for name in names if name.removeprefix("backbone.").count(".") == 0]
+    raise InputError(
+        f"the network has no layer {layer!r}{did_you_mean(layer, [*names, *_short(names)])}; "
+        f"its outer layers are {', '.join(_short(shallow))}"
+    )
+
+
+@contextmanager
+def tap(network: nn.Module, layer: str) -> Iterator[Activations]:
+    """Record a layer's outputs, with their graph, while the context is open.
+
+    A half-precision output (mixed precision) is raised to float32 before the network goes on, so that what is
+    differentiated with respect to it comes out in float32 too.
+
+    Args:
+        network: The network that holds the layer.
+        layer: The layer's name, see :func:`find_layer`.
+
+    Yields:
+        A list that receives one output for each forward pass. The hook is gone when the context closes, also after
+        an error.
+
+    Raises:
+        InputError: There is no such layer, or its output is not a feature map (N, C, h, w).
+
+    Example:
+        >>> with tap(encoder, "layer4") as activations:
+        ...     embedding = encoder(images)
+        >>> activations.first.shape
+        torch.Size([8, 512, 7, 7])
+    """
+    activations = Activations()
+
+    def record(module: nn.Module, inputs: tuple[object, ...], output: object) -> Tensor:
+        if not isinstance(output, Tensor) or output.dim() != 4:
+            kind = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise InputError(f"layer {layer!r} gives {kind}, not a feature map (N, C, h, w): tap another layer")
+        if output.dtype in (torch.float16, torch.bfloat16):
+            output = output.float()
+        activations.append(output)
+        return output
+
+    handle = find_layer(network, layer).register_forward_hook(record)
+    try:
+        yield activations
+    finally:
+        handle.remove()
+
+
+def _short(names: list[str]) -> list[str]:
+    return [name.removeprefix("backbone.") for name in names if name != "backbone"]

@@ -1,0 +1,108 @@
+"""The attention loss: one minus the cosine between CAM and mask, per image."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from castlit.nn.checks import InputError, require_choice
+
+
+def attention_loss(cam: Tensor, mask: Tensor, reduction: str = "mean") -> Tensor:
+    """Compute L_att = 1 - ⟨G, M⟩ / (‖G‖ ‖M‖) per image: 0 where the CAM is the mask, 1 where they do not meet.
+
+    An image whose mask is empty says nothing about where to look: it takes no part. A dead CAM (all zero) meets no
+    mask and gives 1, with a zero gradient and no NaN.
+
+    Args:
+        cam: CAMs (N, h, w), not negative; their scale does not matter.
+        mask: Masks (N, 1, H, W) of any size and dtype, not negative. They are averaged over areas to (h, w), so that no
+            mask vanishes however small.
+        reduction: ``"mean"`` over the images with a mask, ``"sum"``, or ``"none"``.
+
+    Returns:
+        A scalar (0 where no image has a mask), or for ``"none"`` the losses (N,), 0 where the mask is empty.
+
+    Raises:
+        InputError: The shapes disagree, or no such reduction.
+    """
+    require_choice("reduction", reduction, ("mean", "sum", "none"))
+    check_shapes(cam, mask)
+    with torch.autocast(cam.device.type, enabled=False):
+        flat_cam = _scaled(cam.to(torch.promote_types(cam.dtype, torch.float32)).flatten(1))
+        # Pooling the mask in the CAM's precision keeps a one-pixel mask of a 4000 × 3000 image above zero.
+        grid = F.adaptive_avg_pool2d(mask.to(flat_cam.dtype), cam.shape[-2:]).flatten(1)
+        flat_mask = _scaled(grid)
+        losses = 1.0 - (flat_cam * flat_mask).sum(1) / (_safe_norm(flat_cam) * _safe_norm(flat_mask))
+        has_mask = (grid > 0).any(1)
+        losses = torch.where(has_mask, losses, losses.new_zeros(()))
+        if reduction == "none":
+            return losses
+        total = losses.sum()
+        return total if reduction == "sum" else total / has_mask.sum().clamp(min=1)
+
+
+def reference_attention_loss(raw_cam: Tensor, mask: Tensor) -> Tensor:
+    """Compute the loss as the public reference code does, for comparisons with it.
+
+    It differs from the paper in three ways: the CAM is min-max scaled per image before the ReLU, which then does
+    nothing; the mask is sampled at points of the CAM's grid; and one cosine is taken over the whole batch.
+
+    Args:
+        raw_cam: CAMs (N, h, w) before the ReLU.
+        mask: Masks (N, 1, H, W).
+
+    Returns:
+        A scalar.
+
+    Raises:
+        InputError: The shapes disagree.
+    """
+    check_shapes(raw_cam, mask)
+    with torch.autocast(raw_cam.device.type, enabled=False):
+        flat = raw_cam.to(torch.promote_types(raw_cam.dtype, torch.float32)).flatten(1)
+        for _ in range(2):  # The reference scales twice; the second time only the epsilon acts.
+            flat = flat - flat.amin(1, keepdim=True)
+            flat = flat / (flat.amax(1, keepdim=True) + 1e-7)
+        points = F.interpolate(mask.to(flat.dtype), raw_cam.shape[-2:], mode="bilinear", align_corners=True)
+        return 1.0 - F.cosine_similarity(flat.flatten(), points.flatten(), dim=0)
+
+
+def pointing_hits(cam: Tensor, mask: Tensor) -> Tensor:
+    """Play the pointing game: does the CAM's maximum fall on the mask? (Zhang et al., ECCV 2016, without tolerance.)
+
+    Args:
+        cam: CAMs (N, h, w).
+        mask: Masks (N, 1, H, W), nonzero on the object.
+
+    Returns:
+        Booleans (N,): whether the pixel at the centre of the CAM's strongest cell lies on the mask. A dead CAM points
+        nowhere and misses.
+
+    Raises:
+        InputError: The shapes disagree.
+    """
+    check_shapes(cam, mask)
+    (h, w), (height, width) = cam.shape[-2:], mask.shape[-2:]
+    strongest, cell = cam.flatten(1).max(1)
+    y = (2 * (cell // w) + 1) * height // (2 * h)
+    x = (2 * (cell % w) + 1) * width // (2 * w)
+    on_mask = mask.flatten(1).gather(1, (y * width + x)[:, None])[:, 0] > 0
+    return on_mask & (strongest > 0)
+
+
+def check_shapes(cam: Tensor, mask: Tensor) -> None:
+    """Raise an :class:`InputError` unless the CAM is (N, h, w) and the mask (N, 1, H, W)."""
+    if cam.dim() != 3 or mask.dim() != 4 or mask.shape[:2] != (cam.shape[0], 1):
+        raise InputError(f"needs a CAM (N, h, w) and masks (N, 1, H, W), got {tuple(cam.shape)} and {tuple(mask.shape)}")
+
+
+def _scaled(x: Tensor) -> Tensor:
+    """Divide each row by its maximum: a cosine does not change, but squares of tiny numbers no longer underflow."""
+    top = x.detach().amax(1, keepdim=True)
+    return x / torch.where(top > 0, top, torch.ones_like(top))
+
+
+def _safe_norm(x: Tensor) -> Tensor:
+    """Return the rows' norms, and 1 for rows of zeros, where the gradient of the root would be infinite."""
+    squares = x.square().sum(1)
+    return torch.where(squares > 0, squares, torch.ones_like(squares)).sqrt()

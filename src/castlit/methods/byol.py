@@ -1,0 +1,63 @@
+"""BYOL: predict the momentum encoder's embedding of the other view; no negatives."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from castlit.methods.base import Method, MethodOutput
+from castlit.nn.backbones import build_backbone, feature_channels
+from castlit.nn.batchnorm import untracked_batchnorm
+from castlit.nn.checks import require_int, require_number
+from castlit.nn.ema import momentum_copy, update_average
+from castlit.nn.encoder import Encoder
+from castlit.nn.heads import mlp_head
+
+
+class BYOL(Method):
+    """Bootstrap your own latent (Grill et al., NeurIPS 2020).
+
+    Args:
+        backbone: A name, see :func:`castlit.nn.build_backbone`, or a network of your own.
+        dim: Width of projection and prediction.
+        hidden: Width of the hidden layers of projector and predictor.
+        momentum: Momentum in [0, 1] of the target network.
+
+    Raises:
+        InputError: An argument is out of range, or there is no such backbone.
+    """
+
+    def __init__(
+        self, backbone: str | nn.Module = "resnet50", dim: int = 256, hidden: int = 4096, momentum: float = 0.996
+    ) -> None:
+        super().__init__()
+        require_int("dim", dim, low=1)
+        require_int("hidden", hidden, low=1)
+        self.momentum = require_number("momentum", momentum, low=0, high=1)
+        trunk = build_backbone(backbone)
+        self.encoder = Encoder(trunk, mlp_head(feature_channels(trunk), hidden, dim, norm=True))
+        self.predictor = mlp_head(dim, hidden, dim, norm=True)
+        self.momentum_encoder = momentum_copy(self.encoder)
+
+    def forward(self, query: Tensor, key: Tensor) -> MethodOutput:
+        """Predict each view (N, 3, H, W) from the other (equation 2, both ways)."""
+        p_q, p_k = self.embed(query), self.embed(key)
+        with torch.no_grad():
+            t_q = F.normalize(self.momentum_encoder(query), dim=1)
+            t_k = F.normalize(self.momentum_encoder(key), dim=1)
+        loss = 4.0 - 2.0 * ((p_q * t_k).sum(1) + (p_k * t_q).sum(1)).mean()
+        return MethodOutput(loss, p_q)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Return the normalised prediction (N, dim), with graph."""
+        projected = self.encoder(images)
+        with torch.autocast(projected.device.type, enabled=False):
+            return F.normalize(self.predictor(projected), dim=1)
+
+    def target(self, images: Tensor) -> Tensor:
+        """Return the target network's normalised projection (N, dim), leaving no trace in its batch norm."""
+        with torch.no_grad(), untracked_batchnorm(self.momentum_encoder):
+            return F.normalize(self.momentum_encoder(images), dim=1)
+
+    def after_step(self) -> None:
+        """Update the target network: call it once after each optimiser step."""
+        update_average(self.momentum_encoder, self.encoder, self.momentum)

@@ -1,0 +1,85 @@
+"""MoCo v1 and v2: contrast against a queue of keys from a momentum encoder."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from castlit.methods.base import Method, MethodOutput
+from castlit.methods.info_nce import info_nce
+from castlit.nn.backbones import build_backbone, feature_channels
+from castlit.nn.batchnorm import untracked_batchnorm
+from castlit.nn.checks import require_int, require_number
+from castlit.nn.distributed import encode_shuffled, gather
+from castlit.nn.ema import momentum_copy, update_average
+from castlit.nn.encoder import Encoder
+from castlit.nn.heads import linear_head, mlp_head
+from castlit.nn.queue import KeyQueue
+
+
+class MoCo(Method):
+    """Momentum contrast (v1: He et al., CVPR 2020; v2: Chen et al., arXiv 2003.04297).
+
+    MoCo v1 is ``mlp=False, temperature=0.07``; v2 is the default.
+
+    Args:
+        backbone: A name, see :func:`castlit.nn.build_backbone`, or a network of your own.
+        dim: Width of the embedding.
+        mlp: Projection head with a hidden layer (v2) or linear (v1).
+        queue_size: Number of keys K in the queue, at least 1.
+        momentum: m in [0, 1] of the momentum encoder.
+        temperature: T > 0.
+        shuffle_bn: Shuffle the keys over the ranks, so that batch norm statistics do not tell the positive.
+
+    Raises:
+        InputError: An argument is out of range, or there is no such backbone.
+    """
+
+    def __init__(
+        self,
+        backbone: str | nn.Module = "resnet50",
+        dim: int = 128,
+        mlp: bool = True,
+        queue_size: int = 65536,
+        momentum: float = 0.999,
+        temperature: float = 0.2,
+        shuffle_bn: bool = True,
+    ) -> None:
+        super().__init__()
+        require_int("dim", dim, low=1)
+        self.momentum = require_number("momentum", momentum, low=0, high=1)
+        self.temperature = require_number("temperature", temperature, above=0)
+        self.shuffle_bn = shuffle_bn
+        self.queue = KeyQueue(queue_size, dim)
+        trunk = build_backbone(backbone)
+        width = feature_channels(trunk)
+        self.encoder = Encoder(trunk, mlp_head(width, width, dim) if mlp else linear_head(width, dim))
+        self.momentum_encoder = momentum_copy(self.encoder)
+
+    def forward(self, query: Tensor, key: Tensor) -> MethodOutput:
+        """Contrast queries with their keys and the queue, then (in training) let the keys into the queue.
+
+        Args:
+            query: One view of each image, (N, 3, H, W).
+            key: Another view, (N, 3, H, W).
+        """
+        z_q = self.embed(query)
+        z_k = self._keys(key)
+        loss = info_nce(z_q, z_k, self.queue.snapshot(), self.temperature)
+        if self.training:
+            self.queue.enqueue(gather(z_k))
+        return MethodOutput(loss, z_q)
+
+    def target(self, images: Tensor) -> Tensor:
+        """Return the momentum encoder's embedding (N, dim), leaving no trace in its batch norm."""
+        with untracked_batchnorm(self.momentum_encoder):
+            return self._keys(images)
+
+    def after_step(self) -> None:
+        """Update the momentum encoder: call it once after each optimiser step."""
+        update_average(self.momentum_encoder, self.encoder, self.momentum)
+
+    @torch.no_grad()
+    def _keys(self, images: Tensor) -> Tensor:
+        if self.shuffle_bn and self.training:
+            return F.normalize(encode_shuffled(self.momentum_encoder, images), dim=1)
+        return F.normalize(self.momentum_encoder(images), dim=1)

@@ -1,0 +1,38 @@
+"""SimCLR: contrast every view with all others of the batch."""
+
+from torch import Tensor, nn
+
+from castlit.methods.base import Method, MethodOutput
+from castlit.methods.info_nce import nt_xent
+from castlit.nn.backbones import build_backbone, feature_channels
+from castlit.nn.checks import require_int, require_number
+from castlit.nn.distributed import gather_with_gradient
+from castlit.nn.encoder import Encoder
+from castlit.nn.heads import mlp_head
+
+
+class SimCLR(Method):
+    """A simple framework for contrastive learning (Chen et al., ICML 2020).
+
+    Args:
+        backbone: A name, see :func:`castlit.nn.build_backbone`, or a network of your own.
+        dim: Width of the embedding.
+        temperature: T > 0.
+
+    Raises:
+        InputError: An argument is out of range, or there is no such backbone.
+    """
+
+    def __init__(self, backbone: str | nn.Module = "resnet50", dim: int = 128, temperature: float = 0.1) -> None:
+        super().__init__()
+        require_int("dim", dim, low=1)
+        self.temperature = require_number("temperature", temperature, above=0)
+        trunk = build_backbone(backbone)
+        width = feature_channels(trunk)
+        self.encoder = Encoder(trunk, mlp_head(width, width, dim, norm=True))
+
+    def forward(self, query: Tensor, key: Tensor) -> MethodOutput:
+        """Contrast two views (N, 3, H, W) of each image with those of all ranks."""
+        z_q, z_k = self.embed(query), self.embed(key)
+        loss = nt_xent(gather_with_gradient(z_q), gather_with_gradient(z_k), self.temperature)
+        return MethodOutput(loss, z_q)

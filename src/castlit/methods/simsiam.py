@@ -1,0 +1,49 @@
+"""SimSiam: predict the other view's embedding, which takes no gradient; no negatives, no momentum."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from castlit.methods.base import Method, MethodOutput
+from castlit.nn.backbones import build_backbone, feature_channels
+from castlit.nn.checks import require_int
+from castlit.nn.encoder import Encoder
+from castlit.nn.heads import mlp_head
+
+
+class SimSiam(Method):
+    """Simple Siamese representation learning (Chen and He, CVPR 2021).
+
+    Args:
+        backbone: A name, see :func:`castlit.nn.build_backbone`, or a network of your own.
+        dim: Width of projection and prediction, and of the projector's hidden layers.
+        hidden: Width of the predictor's hidden layer, its bottleneck.
+
+    Raises:
+        InputError: An argument is out of range, or there is no such backbone.
+    """
+
+    def __init__(self, backbone: str | nn.Module = "resnet50", dim: int = 2048, hidden: int = 512) -> None:
+        super().__init__()
+        require_int("dim", dim, low=1)
+        require_int("hidden", hidden, low=1)
+        trunk = build_backbone(backbone)
+        head = mlp_head(feature_channels(trunk), dim, dim, layers=3, norm=True, last_norm=True)
+        self.encoder = Encoder(trunk, head)
+        self.predictor = mlp_head(dim, hidden, dim, norm=True)
+
+    def forward(self, query: Tensor, key: Tensor) -> MethodOutput:
+        """Predict each view (N, 3, H, W) from the other (equation 3)."""
+        projected_q, projected_k = self.encoder(query), self.encoder(key)
+        p_q, p_k = self._predict(projected_q), self._predict(projected_k)
+        z_q, z_k = (F.normalize(z.detach(), dim=1) for z in (projected_q, projected_k))
+        loss = -0.5 * ((p_q * z_k).sum(1) + (p_k * z_q).sum(1)).mean()
+        return MethodOutput(loss, p_q)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Return the normalised prediction (N, dim), with graph."""
+        return self._predict(self.encoder(images))
+
+    def _predict(self, projected: Tensor) -> Tensor:
+        with torch.autocast(projected.device.type, enabled=False):
+            return F.normalize(self.predictor(projected), dim=1)

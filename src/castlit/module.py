@@ -1,0 +1,176 @@
+"""CASTModule: the one place where method, attention and optimiser meet."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from castlit.attention import AttentionLoss, find_layer, grad_cam, pointing_hits, tap
+from castlit.nn import InputError, OptimizerRecipe, build, describe
+
+PartT = TypeVar("PartT")
+
+
+class Explanation(NamedTuple):
+    """What an encoder sees in images, and where it looks. No graph."""
+
+    features: Tensor
+    """(N, C): pooled output of the backbone."""
+    cam: Tensor
+    """(N, h, w): Grad-CAM of the image's similarity to its own masked key."""
+
+
+class CASTModule(pl.LightningModule):
+    """A contrastive method whose encoder learns to look at the salient objects (CAST, CVPR 2021).
+
+    Each step makes one query forward pass. Its loss is the method's, plus the attention loss on the Grad-CAM of
+    z_q · z_km, where z_km is the embedding of the masked key.
+
+    Training batches hold ``query`` and ``key`` (float, (N, 3, H, W), normalised), ``query_mask`` and ``key_mask``
+    ((N, 1, H, W), nonzero on the salient objects). Validation batches hold ``image`` and ``mask`` of the same kinds,
+    and may hold ``label``.
+
+    Args:
+        method: What is contrasted, from :mod:`castlit.methods` or your own.
+        attention: The attention loss; ``None`` trains the method alone.
+        optimizer: Optimiser and schedule.
+        cam_layer: Layer for the validation CAMs where there is no attention loss to name one.
+
+    Raises:
+        InputError: The encoder has no such layer.
+
+    Example:
+        >>> method = castlit.methods.MoCo(backbone="resnet18")
+        >>> module = castlit.CASTModule(method, castlit.attention.AttentionLoss(layer="layer4", weight=3.0))
+    """
+
+    def __init__(
+        self,
+        method: nn.Module | Mapping[str, Any],
+        attention: AttentionLoss | Mapping[str, Any] | None = None,
+        optimizer: OptimizerRecipe | Mapping[str, Any] | None = None,
+        cam_layer: str = "layer4",
+    ) -> None:
+        super().__init__()
+        # Specs come from a checkpoint, see load_from_checkpoint.
+        self.method: nn.Module = _part("method", method, nn.Module)
+        self.attention = None if attention is None else _part("attention", attention, AttentionLoss)
+        self.optimizer = OptimizerRecipe() if optimizer is None else _part("optimizer", optimizer, OptimizerRecipe)
+        self.cam_layer = cam_layer if self.attention is None else self.attention.layer
+        find_layer(self.encoder, self.cam_layer)
+        self.save_hyperparameters(
+            {
+                "method": describe(self.method),
+                "attention": describe(self.attention),
+                "optimizer": describe(self.optimizer),
+                "cam_layer": cam_layer,
+            },
+            logger=False,
+        )
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The trained encoder; ``encoder.backbone`` is what downstream tasks take."""
+        encoder: nn.Module = self.method.encoder  # type: ignore[assignment]
+        return encoder
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the pooled features (N, C) of images (N, 3, H, W)."""
+        feature_map: Tensor = self.encoder.backbone(images)  # type: ignore[operator]
+        return feature_map.float().mean((2, 3))
+
+    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Compute contrastive and attention loss from one query forward pass."""
+        if self.attention is None:
+            contrastive = self.method(batch["query"], batch["key"]).loss
+            return self._log_train({"loss": contrastive, "contrastive": contrastive.detach()}, len(batch["query"]))
+        query_mask = batch["query_mask"]
+        with self.attention.tap(self.encoder) as activations:
+            output = self.method(batch["query"], batch["key"])
+        z_km = self.method.target(masked(batch["key"], batch["key_mask"]))  # type: ignore[operator]
+        with torch.autocast(self.device.type, enabled=False):
+            score = (output.embedding.float() * z_km.float()).sum(1)
+        attention = self.attention(score, activations, query_mask)
+        parts = {
+            "loss": self.attention.combine(output.loss, attention.loss),
+            "contrastive": output.loss.detach(),
+            "attention": attention.loss.detach(),
+            "pointing": _share(pointing_hits(attention.cam, query_mask), has := query_mask.flatten(1).any(1)),
+            "empty_masks": 1.0 - has.float().mean(),
+        }
+        return self._log_train(parts, len(query_mask))
+
+    def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Explanation:
+        """Explain a batch for the callbacks, which turn it into figures and pictures."""
+        return self.explain(batch["image"], batch["mask"])
+
+    def explain(self, images: Tensor, masks: Tensor) -> Explanation:
+        """Compute features and Grad-CAM of images under the network's current weights.
+
+        The CAM is that of training with the image itself as its key: the score is the similarity of the image's
+        embedding to that of the same image under its mask. Works inside ``torch.inference_mode`` too. Call ``eval()``
+        first, as Lightning does for validation.
+
+        Args:
+            images: (N, 3, H, W), normalised.
+            masks: (N, 1, H, W), nonzero on the salient objects.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            # A tensor that was made in inference mode cannot enter a graph; its clone can.
+            images, masks = images.clone(), masks.clone()
+            with tap(self.encoder, "backbone") as feature_map, tap(self.encoder, self.cam_layer) as activations:
+                if hasattr(self.method, "embed"):
+                    z_q = self.method.embed(images)  # type: ignore[operator]
+                else:
+                    z_q = self.method(images, images).embedding
+            z_km = self.method.target(masked(images, masks))  # type: ignore[operator]
+            cam = grad_cam((z_q.float() * z_km.float()).sum(1), activations, create_graph=False)
+        return Explanation(feature_map.first.detach().mean((2, 3)), cam.detach())
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Step, and then let the method follow: once per optimiser step, whatever the accumulation."""
+        super().optimizer_step(*args, **kwargs)
+        if hasattr(self.method, "after_step"):
+            self.method.after_step()  # type: ignore[operator]
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Build optimiser and schedule for the length of this run."""
+        total = int(self.trainer.estimated_stepping_batches)
+        per_epoch = total / max(self.trainer.max_epochs or 1, 1)
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer, scheduler = self.optimizer.build(trained, total, per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _log_train(self, parts: dict[str, Tensor], count: int) -> dict[str, Tensor]:
+        for name, value in parts.items():
+            self.log(f"train/{name}", value.detach(), prog_bar=name != "empty_masks", batch_size=count)
+        return parts
+
+
+def masked(images: Tensor, mask: Tensor) -> Tensor:
+    """Return the images with everything but the salient objects set to zero, which is the data set's mean colour.
+
+    Args:
+        images: (N, 3, H, W), normalised.
+        mask: (N, 1, H, W); a float mask weighs, any other keeps where it is nonzero.
+    """
+    return images * (mask if mask.is_floating_point() else mask > 0)
+
+
+def _share(hits: Tensor, among: Tensor) -> Tensor:
+    return (hits & among).sum() / among.sum().clamp(min=1)
+
+
+def _part(name: str, value: object, kind: type[PartT]) -> PartT:
+    if isinstance(value, kind):
+        return value
+    if isinstance(value, Mapping):
+        return _part(name, build(value), kind)
+    if value is None:
+        raise InputError(
+            f"the checkpoint does not say how its {name} was built: give it, "
+            f"CASTModule.load_from_checkpoint(path, {name}=...)"
+        )
+    raise InputError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")

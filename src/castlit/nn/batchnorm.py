@@ -1,0 +1,25 @@
+"""Batch norm in training mode that leaves no trace."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+@contextmanager
+def untracked_batchnorm(network: nn.Module) -> Iterator[None]:
+    """Within the context, batch norm normalises by the batch but keeps nothing of it.
+
+    Masked keys are mostly flat images: were they counted, the running statistics of the key encoder would drift
+    away from those of real images. In evaluation mode nothing changes.
+    """
+    tracked = [part for part in network.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
+    training = [part for part in tracked if part.training]
+    for part in training:
+        part.track_running_stats = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.track_running_stats = True

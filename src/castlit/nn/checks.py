@@ -1,0 +1,69 @@
+"""Argument checks that fail with one line a user can act on."""
+
+import difflib
+import math
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """What the user gave is wrong, and the message says what to do about it."""
+
+
+def require_number(
+    name: str, value: object, low: float | None = None, high: float | None = None, *, above: float | None = None
+) -> float:
+    """Return ``value`` if it is a finite number within [low, high] (and strictly over ``above``).
+
+    Args:
+        name: What the user calls this value.
+        value: What the user gave.
+        low: Smallest value allowed.
+        high: Largest value allowed.
+        above: Bound that the value must exceed.
+
+    Raises:
+        InputError: ``value`` is no number, not finite, or out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InputError(f"{name} must be a number, got {value!r}")
+    _require_range(name, value, low, high, above)
+    return float(value)
+
+
+def require_int(name: str, value: object, low: int | None = None, high: int | None = None) -> int:
+    """Return ``value`` if it is a whole number within [low, high].
+
+    Raises:
+        InputError: ``value`` is not a whole number, or out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"{name} must be a whole number, got {value!r}")
+    _require_range(name, value, low, high, None)
+    return value
+
+
+def require_choice(name: str, value: object, choices: Iterable[str]) -> str:
+    """Return ``value`` if it is one of ``choices``; the error names the nearest one.
+
+    Raises:
+        InputError: ``value`` is not among the choices.
+    """
+    allowed = list(choices)
+    if isinstance(value, str) and value in allowed:
+        return value
+    raise InputError(f"{name} must be one of {', '.join(allowed)}; got {value!r}{did_you_mean(value, allowed)}")
+
+
+def did_you_mean(value: object, choices: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the nearest choice, or an empty string."""
+    near = difflib.get_close_matches(str(value), list(choices), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _require_range(name: str, value: float, low: float | None, high: float | None, above: float | None) -> None:
+    if low is not None and value < low:
+        raise InputError(f"{name} must be at least {low}, got {value!r}")
+    if high is not None and value > high:
+        raise InputError(f"{name} must be at most {high}, got {value!r}")
+    if above is not None and value <= above:
+        raise InputError(f"{name} must be greater than {above}, got {value!r}")

@@ -1,0 +1,73 @@
+"""What several ranks do together: gathering, and MoCo's shuffled batch norm."""
+
+from collections.abc import Callable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    """Return the number of ranks; 1 where nothing is distributed."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return this process's rank; 0 where nothing is distributed."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+@torch.no_grad()
+def gather(x: Tensor) -> Tensor:
+    """Concatenate a tensor (N, ...) of equal shape over all ranks to (ranks · N, ...), with no gradient."""
+    if world_size() == 1:
+        return x
+    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world_size())]
+    dist.all_gather(parts, x.contiguous())
+    return torch.cat(parts)
+
+
+class _GatherWithGradient(torch.autograd.Function):
+    """all_gather whose backward pass sums the gradients that all ranks have for one rank's part."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:  # noqa: D102
+        return gather(x)
+
+    @staticmethod
+    def backward(ctx: object, *gradients: Tensor) -> Tensor:  # noqa: D102
+        gradient = gradients[0].contiguous()
+        dist.all_reduce(gradient)
+        return gradient.chunk(world_size())[rank()]
+
+
+def gather_with_gradient(x: Tensor) -> Tensor:
+    """Like :func:`gather`, but the gradient flows back to each rank's own part."""
+    if world_size() == 1:
+        return x
+    gathered: Tensor = _GatherWithGradient.apply(x)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+@torch.no_grad()
+def encode_shuffled(encode: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Encode images in batches that are shuffled over the ranks: ShuffleBN (He et al., CVPR 2020, section 3.3).
+
+    The batch norm statistics of a key's batch would otherwise tell its query apart from the negatives.
+
+    Args:
+        encode: Network from images (N, 3, H, W) to embeddings (N, dim).
+        images: This rank's images, the same number on every rank.
+
+    Returns:
+        This rank's embeddings in the order of its images. With one rank, where a shuffle changes nothing, simply
+        ``encode(images)``.
+    """
+    ranks = world_size()
+    if ranks == 1:
+        return encode(images)
+    everything = gather(images)
+    order = torch.randperm(everything.shape[0], device=images.device)
+    dist.broadcast(order, src=0)
+    encoded = gather(encode(everything[order.chunk(ranks)[rank()]]))
+    return encoded[order.argsort().chunk(ranks)[rank()]]

@@ -1,0 +1,33 @@
+"""Projection and prediction heads: small networks behind the pooled features."""
+
+from torch import nn
+
+
+def linear_head(in_features: int, dim: int) -> nn.Module:
+    """Build the head of MoCo v1: one linear layer from (N, in_features) to (N, dim)."""
+    return nn.Linear(in_features, dim)
+
+
+def mlp_head(in_features: int, hidden: int, dim: int, *, layers: int = 2, norm: bool = False, last_norm: bool = False) -> nn.Module:
+    """Build a multi-layer perceptron from (N, in_features) to (N, dim).
+
+    Args:
+        in_features: Width of the input.
+        hidden: Width of the hidden layers.
+        dim: Width of the output.
+        layers: Number of linear layers; MoCo v2 has 2, SimSiam's projector 3.
+        norm: Batch norm behind each hidden layer (SimCLR, BYOL, SimSiam); MoCo v2 has none.
+        last_norm: Batch norm without scale and shift behind the last layer (SimSiam's projector).
+    """
+    widths = [in_features, *[hidden] * (layers - 1)]
+    parts: list[nn.Module] = []
+    for before, after in zip(widths, widths[1:], strict=False):
+        # A batch norm right behind makes the bias idle.
+        parts.append(nn.Linear(before, after, bias=not norm))
+        if norm:
+            parts.append(nn.BatchNorm1d(after))
+        parts.append(nn.ReLU())
+    parts.append(nn.Linear(widths[-1], dim, bias=not last_norm))
+    if last_norm:
+        parts.append(nn.BatchNorm1d(dim, affine=False))
+    return nn.Sequential(*parts)
