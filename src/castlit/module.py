@@ -56,7 +56,8 @@ class CASTModule(pl.LightningModule):
         super().__init__()
         # Specs come from a checkpoint, see load_from_checkpoint.
         self.method: nn.Module = _part("method", method, nn.Module)
-        self.attention = None if attention is None else _part("attention", attention, AttentionLoss)
+        # Hydra has no null group: `attention=none` arrives as an empty mapping.
+        self.attention = _part("attention", attention, AttentionLoss) if attention else None
         self.optimizer = OptimizerRecipe() if optimizer is None else _part("optimizer", optimizer, OptimizerRecipe)
         self.cam_layer = cam_layer if self.attention is None else self.attention.layer
         find_layer(self.encoder, self.cam_layer)

@@ -1,0 +1,73 @@
+"""Draw images, masks and CAMs as one picture. Arrays in, array out."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+Picture = NDArray[np.uint8]
+
+_INK, _PAPER, _FAINT = (40, 42, 54), (255, 255, 255), (120, 124, 140)
+_GAP = 6
+_LABEL_WIDTH = 132
+_MASK_COLOUR = np.array([255, 64, 129], np.float32)
+
+
+def overlay_cam(image: Picture, cam: NDArray[np.float32]) -> Picture:
+    """Lay a CAM over its image: the hotter, the more opaque; cold parts show the image, greyed.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        cam: (h, w), not negative; scaled by its own maximum. A dead CAM leaves the grey image.
+    """
+    size = (image.shape[1], image.shape[0])
+    # Cubic interpolation overshoots below zero next to a peak.
+    heat = np.clip(cv2.resize(cam.astype(np.float32), size, interpolation=cv2.INTER_CUBIC), 0, None)
+    heat = heat / max(float(heat.max()), np.finfo(np.float32).tiny)
+    colour = cv2.cvtColor(cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
+    base = 0.35 * image + 0.65 * grey
+    opacity = 0.85 * np.sqrt(heat)[..., None]
+    return (base * (1 - opacity) + colour * opacity).astype(np.uint8)
+
+
+def overlay_mask(image: Picture, mask: NDArray[np.uint8]) -> Picture:
+    """Show what a mask keeps: the object in its colours with an outline, everything else faded.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        mask: (H, W), nonzero on the object.
+    """
+    inside = (mask > 0)[..., None]
+    faded = 0.25 * image + 0.75 * 245.0
+    shown = np.where(inside, image, faded)
+    outline = cv2.morphologyEx((mask > 0).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))[..., None] > 0
+    return np.where(outline, _MASK_COLOUR, shown).astype(np.uint8)
+
+
+def grid(rows: Sequence[tuple[str, Sequence[Picture]]], title: str, caption: str = "") -> Picture:
+    """Set rows of equally large pictures side by side, each row with a label, under a title.
+
+    Args:
+        rows: Label (may hold line breaks) and pictures (H, W, 3) of each row.
+        title: Line on top.
+        caption: Line below.
+    """
+    height, width = rows[0][1][0].shape[:2]
+    columns = max(len(pictures) for _, pictures in rows)
+    top, bottom = 40, 34 if caption else 10
+    canvas = Image.new(
+        "RGB", (_LABEL_WIDTH + columns * (width + _GAP) + _GAP, top + len(rows) * (height + _GAP) + bottom), _PAPER
+    )
+    draw = ImageDraw.Draw(canvas)
+    draw.text((12, 11), title, _INK, ImageFont.load_default(18))
+    for r, (label, pictures) in enumerate(rows):
+        y = top + r * (height + _GAP)
+        draw.multiline_text((12, y + height / 2), label, _INK, ImageFont.load_default(15), anchor="lm")
+        for c, picture in enumerate(pictures):
+            canvas.paste(Image.fromarray(picture), (_LABEL_WIDTH + c * (width + _GAP), y))
+    if caption:
+        draw.text((12, canvas.height - 27), caption, _FAINT, ImageFont.load_default(13))
+    return np.asarray(canvas)

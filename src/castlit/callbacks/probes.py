@@ -1,0 +1,98 @@
+"""Online probes: what the validation batches say about the encoder while it trains."""
+
+from collections.abc import Mapping
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from castlit.attention import pointing_hits
+from castlit.evaluation import knn_accuracy
+from castlit.module import Explanation
+from castlit.nn.checks import require_int, require_number
+
+
+class KNNProbe(pl.Callback):
+    """Logs ``val/knn``: how well the nearest other validation images tell an image's label.
+
+    Data without labels has none to tell; then nothing is logged.
+
+    Args:
+        k: Number of neighbours.
+        temperature: T of the weighted vote, > 0.
+    """
+
+    def __init__(self, k: int = 20, temperature: float = 0.07) -> None:
+        self.k = require_int("callbacks.knn.k", k, low=1)
+        self.temperature = require_number("callbacks.knn.temperature", temperature, above=0)
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the last validation."""
+        self._seen.clear()
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Explanation,  # type: ignore[override]
+        batch: Mapping[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the batch's features."""
+        if "label" in batch:
+            self._seen.append((outputs.features, batch["label"], batch["index"]))
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Classify every validation image by all others, over all ranks."""
+        if not self._seen:
+            return
+        features, labels, index = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
+        if trainer.world_size > 1:
+            features, labels, index = (pl_module.all_gather(x).flatten(0, 1) for x in (features, labels, index))
+            # Lightning fills up the last rank with repeated images; a copy would be its own neighbour.
+            order = index.argsort()
+            first = torch.ones_like(order, dtype=torch.bool)
+            first[1:] = index[order][1:] != index[order][:-1]
+            features, labels = features[order[first]], labels[order[first]]
+        self._seen.clear()
+        if len(labels) > 1:
+            accuracy = knn_accuracy(features, labels, k=self.k, temperature=self.temperature)
+            pl_module.log("val/knn", accuracy, prog_bar=True, rank_zero_only=True)
+
+
+class PointingProbe(pl.Callback):
+    """Logs ``val/pointing``: the share of validation images whose CAM has its maximum on the mask.
+
+    Images without a mask are left out; where none has one, nothing is logged.
+    """
+
+    def __init__(self) -> None:
+        self._counts: list[Tensor] = []
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the last validation."""
+        self._counts.clear()
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Explanation,  # type: ignore[override]
+        batch: Mapping[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count hits and images with a mask."""
+        has_mask = batch["mask"].flatten(1).any(1)
+        hits = pointing_hits(outputs.cam, batch["mask"]) & has_mask
+        self._counts.append(torch.stack([hits.sum(), has_mask.sum()]))
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the share over all ranks."""
+        counts = torch.stack(self._counts).sum(0) if self._counts else torch.zeros(2, device=pl_module.device)
+        hits, images = trainer.strategy.reduce(counts.float(), reduce_op="sum").tolist()
+        self._counts.clear()
+        if images:
+            pl_module.log("val/pointing", hits / images, prog_bar=True, rank_zero_only=True)

@@ -1,0 +1,124 @@
+"""What a run did, in figures: kept while it trains, written to ``summary.json`` when it ends."""
+
+import json
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+_FIRST_STEPS = 10
+
+
+@dataclass
+class Change:
+    """A figure at the start and at the end of a run."""
+
+    start: float
+    end: float
+
+
+class RunRecord(pl.Callback):
+    """Keeps each metric's first and last value and the run's times; writes them as JSON at the end of the fit.
+
+    A training metric's start is its mean over the first 10 steps, its end the mean over the last epoch. A validation
+    metric's start is its first value (before training, where the trainer has validated before), its end its last.
+
+    Args:
+        path: File to write.
+
+    Attributes:
+        metrics: What was recorded, by metric.
+    """
+
+    def __init__(self, path: str | Path = "summary.json") -> None:
+        self.path = Path(path)
+        self.metrics: dict[str, Change] = {}
+        self._first: list[dict[str, Tensor]] = []
+        self._epoch: dict[str, Tensor] = {}
+        self._epoch_steps = 0
+        self._seen_images = 0
+        self._started = self._validation_started = 0.0
+        self._validation_seconds = 0.0
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._started, self._validation_seconds, self._seen_images = time.perf_counter(), 0.0, 0
+        self._first.clear()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the epoch's means anew."""
+        self._epoch, self._epoch_steps = {}, 0
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Mapping[str, Tensor],  # type: ignore[override]
+        batch: Mapping[str, Tensor],
+        batch_idx: int,
+    ) -> None:
+        """Add up, on the device: nothing here makes the host wait."""
+        values = {f"train/{name}": value.detach() for name, value in outputs.items()}
+        if len(self._first) < _FIRST_STEPS:
+            self._first.append(values)
+        for name, value in values.items():
+            self._epoch[name] = self._epoch[name] + value if name in self._epoch else value
+        self._epoch_steps += 1
+        self._seen_images += len(batch["query"]) * trainer.world_size
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start validation's own clock."""
+        self._validation_started = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop it, and note the figures."""
+        self._validation_seconds += time.perf_counter() - self._validation_started
+        for name, value in trainer.callback_metrics.items():
+            if name.startswith("val/"):
+                start = self.metrics[name].start if name in self.metrics else value.item()
+                self.metrics[name] = Change(start, value.item())
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the summary."""
+        seconds = time.perf_counter() - self._started
+        for name, total in self._epoch.items():
+            start = torch.stack([values[name] for values in self._first]).mean().item()
+            self.metrics[name] = Change(start, total.item() / self._epoch_steps)
+        if trainer.is_global_zero:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(json.dumps(self._summary(trainer, pl_module, seconds), indent=2) + "\n")
+
+    def _summary(self, trainer: pl.Trainer, pl_module: pl.LightningModule, seconds: float) -> dict[str, Any]:
+        checkpoint = trainer.checkpoint_callback
+        return {
+            "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "images": self._seen_images,
+            "seconds": round(seconds, 2),
+            "images_per_second": round(self._seen_images / seconds, 1),
+            "validation_seconds": round(self._validation_seconds, 2),
+            "validation_share": round(self._validation_seconds / seconds, 4),
+            "metrics": {name: asdict(change) for name, change in sorted(self.metrics.items())},
+            "checkpoint": getattr(checkpoint, "last_model_path", "") or None,
+            "precision": str(trainer.precision),
+            "world_size": trainer.world_size,
+            "device": device_name(pl_module.device),
+            "versions": {
+                "python": platform.python_version(),
+                **{name: version(name) for name in ("castlit", "torch", "torchvision", "pytorch-lightning")},
+            },
+        }
+
+
+def device_name(device: torch.device) -> str:
+    """Return a name a reader knows: the GPU's, or the processor's with its number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()} CPU, {torch.get_num_threads()} threads"

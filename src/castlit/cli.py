@@ -1,0 +1,136 @@
+"""What all programs share: Hydra on the outside, one clear line when the user made a mistake."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# albumentations asks the network for a newer version on import, unless told not to.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import hydra
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from castlit.nn.checks import InputError, did_you_mean
+
+CONFIG_MODULE = "castlit.conf"
+
+Task = Callable[[DictConfig], Any]
+
+
+class UserError(HydraException):
+    """A mistake of the user's, told in one line."""
+
+
+def program(config_name: str, task: Task) -> None:
+    """Run a task as a program: compose its config from the command line and call it, once or for each job of a sweep.
+
+    A mistake of the user's ends the program with one line on standard error and exit code 1. With
+    ``HYDRA_FULL_ERROR=1`` in the environment, everything ends with its full traceback instead.
+
+    Args:
+        config_name: The primary config in ``castlit.conf``.
+        task: Called with the composed config.
+    """
+    started = False
+
+    def guarded(config: DictConfig) -> Any:  # noqa: ANN401
+        nonlocal started
+        started = True
+        if full_errors():
+            return task(config)
+        try:
+            return task(config)
+        except Exception as error:
+            line = explain_error(error)
+            if line is None:
+                raise
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                # The sweep goes on with its other jobs and fails at its end.
+                overrides = " ".join(HydraConfig.get().overrides.task)
+                print(f"error: {line} (job {HydraConfig.get().job.num}: {overrides})", file=sys.stderr)
+                raise UserError(f"a job of the sweep failed: {line}") from None
+            print(f"error: {line}", file=sys.stderr)
+            sys.exit(1)
+
+    main = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=config_name)(guarded)
+    try:
+        main()
+    except SystemExit as stop:
+        if stop.code and not started and not full_errors():
+            hint = suggest_override(config_name, sys.argv[1:])
+            if hint:
+                print(hint, file=sys.stderr)
+        raise
+
+
+def full_errors() -> bool:
+    """Whether the user wants tracebacks."""
+    return os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+
+
+def explain_error(error: BaseException) -> str | None:
+    """Return the line that tells a user of this error, or ``None`` where it is our mistake and needs its traceback."""
+    if isinstance(error, InstantiationException):
+        cause = _innermost(error)
+        key = str(error).rpartition("full_key: ")[2].strip()
+        if cause is error:
+            return _one_line(str(error))
+        told = explain_error(cause) or f"{type(cause).__name__}: {_one_line(str(cause))}"
+        return f"{key}: {told}" if key and key != "instantiate" else told
+    if isinstance(error, (InputError, MisconfigurationException, HydraException, OmegaConfBaseException)):
+        return _one_line(str(error))
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, (FileNotFoundError, NotADirectoryError, PermissionError)):
+        return _one_line(str(error))
+    return None
+
+
+def suggest_override(config_name: str, arguments: list[str]) -> str | None:
+    """Return a line with the nearest existing key for the first override whose key does not exist, or ``None``."""
+    GlobalHydra.instance().clear()
+    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        known = set(_keys(compose(config_name)))
+    for argument in arguments:
+        key, equals, _ = argument.partition("=")
+        if equals and key[:1] not in "-+~" and key not in known and "@" not in key and "/" not in key:
+            hint = did_you_mean(key, sorted(known))
+            if hint:
+                return f"{key} is no key of the config{hint}; all keys: add --cfg job"
+    return None
+
+
+def output_dir() -> Path:
+    """Return this run's folder."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def _keys(config: DictConfig, prefix: str = "") -> list[str]:
+    keys = []
+    for key in config:
+        name = f"{prefix}{key}"
+        keys.append(name)
+        if OmegaConf.is_missing(config, key) or OmegaConf.is_interpolation(config, str(key)):
+            continue
+        if isinstance(config[key], DictConfig):
+            keys += _keys(config[key], f"{name}.")
+    return keys
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while error.__cause__ is not None and isinstance(error, InstantiationException):
+        error = error.__cause__
+    return error
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,136 @@
+"""Train CAST: ``python -m castlit.train +experiment=cast_mocov2``.
+
+Every part is chosen and set from the command line; ``--help`` lists the groups, ``--cfg job`` shows the whole config.
+"""
+
+import logging
+import shlex
+import sys
+import warnings
+from pathlib import Path
+
+from castlit.cli import output_dir, program  # First: it sets what albumentations reads on import.
+
+import pytorch_lightning as pl  # noqa: E402, I001
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import WandbLogger
+from rich.console import Console
+from rich.table import Table
+
+from castlit.callbacks import RunRecord
+from castlit.nn.checks import InputError
+
+
+def train(config: DictConfig) -> float | None:
+    """Train as the config says.
+
+    Returns:
+        The metric that the config names as ``objective`` (for sweepers), or ``None`` where it was not logged.
+    """
+    _quiet()
+    checkpoint = _checkpoint(config.checkpoint)
+    pl.seed_everything(config.seed, verbose=False)
+    data = instantiate(config.data, _convert_="all")
+    module = instantiate(config.module, _convert_="all")
+    if config.channels_last:
+        module = module.to(memory_format=torch.channels_last)
+    callbacks = [instantiate(callback, _convert_="all") for callback in config.callbacks.values() if callback]
+    loggers = [instantiate(logger) for logger in config.logger.values() if logger]
+    trainer: pl.Trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
+    if trainer.is_global_zero:
+        OmegaConf.save(config, output_dir() / "config.yaml", resolve=True)
+    try:
+        if checkpoint is None:
+            # Where it starts: the first row of the metrics, and the panel's "before training".
+            trainer.validate(module, data, verbose=False)
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    finally:
+        _close(loggers)
+    record = next((callback for callback in callbacks if isinstance(callback, RunRecord)), None)
+    if trainer.is_global_zero and record is not None:
+        _report(config, record, trainer)
+    objective = trainer.callback_metrics.get(config.objective)
+    return None if objective is None else objective.item()
+
+
+def _checkpoint(path: str | None) -> str | None:
+    if path is not None and not Path(path).is_file():
+        raise InputError(f"checkpoint={path}: no such file; give the .ckpt file of an earlier run, or leave it out")
+    return path
+
+
+def _quiet() -> None:
+    # Advice for other set-ups than ours, on every run; the progress bar and the closing table say what matters.
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+
+
+def _close(loggers: list[object]) -> None:
+    if any(isinstance(logger, WandbLogger) for logger in loggers):
+        import wandb
+
+        wandb.finish()  # The next job of a sweep starts a run of its own.
+
+
+def _report(config: DictConfig, record: RunRecord, trainer: pl.Trainer) -> None:
+    """Print the closing table and the command to type next."""
+    console = Console(soft_wrap=True)
+    table = Table(title=f"{config.name}: {trainer.current_epoch} epochs, {trainer.global_step} steps")
+    for heading in ("metric", "start", "end"):
+        table.add_column(heading, justify="left" if heading == "metric" else "right")
+    table.add_column("reading")
+    for name, reading in _READINGS.items():
+        if name in record.metrics:
+            change = record.metrics[name]
+            table.add_row(name, f"{change.start:.3f}", f"{change.end:.3f}", reading(change.start, change.end))
+    console.print(table)
+    folder = output_dir()
+    console.print(f"All files: {_shown(folder)}")
+    panel = folder / "gradcam.png"
+    if panel.is_file():
+        console.print(f"Where it looks: {_shown(panel)}")
+    checkpoint = getattr(trainer.checkpoint_callback, "last_model_path", "")
+    if checkpoint and config.evaluate_with:
+        console.print("Evaluate it next:")
+        command = f"python -m castlit.evaluate {config.evaluate_with} checkpoint={_shown(Path(checkpoint))}"
+        console.print(f"  {command}", style="bold", markup=False, highlight=False)
+
+
+def _falls(start: float, end: float) -> str:
+    return "fell" if end < start else "did not fall"
+
+
+def _rises(start: float, end: float) -> str:
+    return "rose" if end > start else "did not rise"
+
+
+_READINGS = {
+    "train/loss": _falls,
+    "train/contrastive": lambda start, end: f"{_falls(start, end)}; a filling queue makes it rise at first",
+    "train/attention": lambda start, end: f"{_falls(start, end)}: 1 minus the cosine of CAM and mask",
+    "train/pointing": lambda start, end: f"{_rises(start, end)}: CAM peaks on the object, in training",
+    "val/pointing": lambda start, end: f"{_rises(start, end)}: CAM peaks on the object, on new images",
+    "val/knn": lambda start, end: f"{_rises(start, end)}: nearest neighbours show the same object",
+}
+
+
+def _shown(path: Path) -> str:
+    """Return the path as one would type it here."""
+    try:
+        path = path.resolve().relative_to(Path.cwd())
+    except ValueError:
+        path = path.resolve()
+    return shlex.quote(str(path))
+
+
+def main() -> None:
+    """Run the program."""
+    program("train", train)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
