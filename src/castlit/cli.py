@@ -15,9 +15,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from castlit.nn.checks import InputError, did_you_mean
 
@@ -116,10 +116,10 @@ def output_dir() -> Path:
 
 def _keys(config: DictConfig, prefix: str = "") -> list[str]:
     keys = []
-    for key in config:
-        name = f"{prefix}{key}"
+    for key in map(str, config):
+        name = prefix + key
         keys.append(name)
-        if OmegaConf.is_missing(config, key) or OmegaConf.is_interpolation(config, str(key)):
+        if OmegaConf.is_missing(config, key) or OmegaConf.is_interpolation(config, key):
             continue
         if isinstance(config[key], DictConfig):
             keys += _keys(config[key], f"{name}.")

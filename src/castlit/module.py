@@ -1,14 +1,16 @@
 """CASTModule: the one place where method, attention and optimiser meet."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, NamedTuple, TypeVar
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from castlit.attention import AttentionLoss, find_layer, grad_cam, pointing_hits, tap
-from castlit.nn import InputError, OptimizerRecipe, build, describe
+from castlit.nn import InputError, OptimizerRecipe, batch_statistics, build, describe
 
 PartT = TypeVar("PartT")
 
@@ -103,9 +105,11 @@ class CASTModule(pl.LightningModule):
         }
         return self._log_train(parts, len(query_mask))
 
-    def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Explanation:
+    def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Explain a batch for the callbacks, which turn it into figures and pictures."""
-        return self.explain(batch["image"], batch["mask"])
+        untrained = self.trainer.global_step == 0
+        with batch_statistics(self) if untrained else nullcontext():
+            return self.explain(batch["image"], batch["mask"])._asdict()
 
     def explain(self, images: Tensor, masks: Tensor) -> Explanation:
         """Compute features and Grad-CAM of images under the network's current weights.
@@ -136,7 +140,7 @@ class CASTModule(pl.LightningModule):
         if hasattr(self.method, "after_step"):
             self.method.after_step()  # type: ignore[operator]
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build optimiser and schedule for the length of this run."""
         total = int(self.trainer.estimated_stepping_batches)
         per_epoch = total / max(self.trainer.max_epochs or 1, 1)

@@ -5,13 +5,10 @@ Every part is chosen and set from the command line; ``--help`` lists the groups,
 
 import logging
 import shlex
-import sys
 import warnings
 from pathlib import Path
 
-from castlit.cli import output_dir, program  # First: it sets what albumentations reads on import.
-
-import pytorch_lightning as pl  # noqa: E402, I001
+import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -20,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from castlit.callbacks import RunRecord
+from castlit.cli import output_dir, program  # First: it sets what albumentations reads on import.
 from castlit.nn.checks import InputError
 
 
@@ -73,7 +71,7 @@ def _close(loggers: list[object]) -> None:
     if any(isinstance(logger, WandbLogger) for logger in loggers):
         import wandb
 
-        wandb.finish()  # The next job of a sweep starts a run of its own.
+        wandb.finish()  # type: ignore[no-untyped-call]  # The next job of a sweep starts a run of its own.
 
 
 def _report(config: DictConfig, record: RunRecord, trainer: pl.Trainer) -> None:
@@ -133,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,9 +1,9 @@
 """Where a model looks: activation tap, Grad-CAM, attention loss."""
 
 from castlit.attention.cam import grad_cam, raw_cam
+from castlit.attention.hooks import Activations, find_layer, tap
 from castlit.attention.loss import attention_loss, pointing_hits, reference_attention_loss
 from castlit.attention.module import AttentionLoss, AttentionOutput
-from castlit.attention.hooks import Activations, find_layer, tap
 
 __all__ = [
     "Activations",

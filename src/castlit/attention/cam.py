@@ -31,7 +31,8 @@ def raw_cam(score: Tensor, activations: Tensor | Activations, create_graph: bool
     maps = activations.first if isinstance(activations, Activations) else activations
     if maps.dim() != 4 or score.shape != maps.shape[:1]:
         raise InputError(
-            f"grad_cam needs a score (N,) and activations (N, C, h, w), got {tuple(score.shape)} and {tuple(maps.shape)}"
+            "grad_cam needs a score (N,) and activations (N, C, h, w), "
+            f"got {tuple(score.shape)} and {tuple(maps.shape)}"
         )
     if not (score.requires_grad and maps.requires_grad):
         raise InputError("grad_cam needs a score and activations with a graph: compute both under torch.enable_grad()")
@@ -42,7 +43,9 @@ def raw_cam(score: Tensor, activations: Tensor | Activations, create_graph: bool
             score.sum(), maps, create_graph=create_graph, retain_graph=True, allow_unused=True
         )
         if gradient is None:
-            raise InputError("the score does not depend on the activations: tap the layer in the pass that made the score")
+            raise InputError(
+                "the score does not depend on the activations: tap the layer in the pass that made the score"
+            )
         wide = torch.promote_types(maps.dtype, torch.float32)
         weights = gradient.to(wide).mean((2, 3))
         return torch.einsum("nc,nchw->nhw", weights, maps.to(wide))

@@ -37,7 +37,8 @@ def find_layer(network: nn.Module, layer: str) -> nn.Module:
     layers = dict(network.named_modules())
     for name in (layer, f"backbone.{layer}"):
         if layer and name in layers:
-            return layers[name]
+            found: nn.Module = layers[name]
+            return found
     names = [name for name in layers if name]
     shallow = [name for name in names if name.removeprefix("backbone.").count(".") == 0]
     raise InputError(

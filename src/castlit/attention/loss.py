@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from castlit.nn.checks import InputError, require_choice
 
@@ -30,7 +30,7 @@ def attention_loss(cam: Tensor, mask: Tensor, reduction: str = "mean") -> Tensor
     with torch.autocast(cam.device.type, enabled=False):
         flat_cam = _scaled(cam.to(torch.promote_types(cam.dtype, torch.float32)).flatten(1))
         # Pooling the mask in the CAM's precision keeps a one-pixel mask of a 4000 × 3000 image above zero.
-        grid = F.adaptive_avg_pool2d(mask.to(flat_cam.dtype), cam.shape[-2:]).flatten(1)
+        grid = F.adaptive_avg_pool2d(mask.to(flat_cam.dtype), (cam.shape[1], cam.shape[2])).flatten(1)
         flat_mask = _scaled(grid)
         losses = 1.0 - (flat_cam * flat_mask).sum(1) / (_safe_norm(flat_cam) * _safe_norm(flat_mask))
         has_mask = (grid > 0).any(1)
@@ -68,7 +68,7 @@ def reference_attention_loss(raw_cam: Tensor, mask: Tensor) -> Tensor:
 
 
 def pointing_hits(cam: Tensor, mask: Tensor) -> Tensor:
-    """Play the pointing game: does the CAM's maximum fall on the mask? (Zhang et al., ECCV 2016, without tolerance.)
+    """Play the pointing game: does the CAM's maximum fall on the mask? (Zhang et al., ECCV 2016, without tolerance.).
 
     Args:
         cam: CAMs (N, h, w).
@@ -93,7 +93,9 @@ def pointing_hits(cam: Tensor, mask: Tensor) -> Tensor:
 def check_shapes(cam: Tensor, mask: Tensor) -> None:
     """Raise an :class:`InputError` unless the CAM is (N, h, w) and the mask (N, 1, H, W)."""
     if cam.dim() != 3 or mask.dim() != 4 or mask.shape[:2] != (cam.shape[0], 1):
-        raise InputError(f"needs a CAM (N, h, w) and masks (N, 1, H, W), got {tuple(cam.shape)} and {tuple(mask.shape)}")
+        raise InputError(
+            f"needs a CAM (N, h, w) and masks (N, 1, H, W), got {tuple(cam.shape)} and {tuple(mask.shape)}"
+        )
 
 
 def _scaled(x: Tensor) -> Tensor:

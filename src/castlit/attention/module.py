@@ -6,8 +6,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from castlit.attention.cam import raw_cam
-from castlit.attention.loss import attention_loss, reference_attention_loss
 from castlit.attention.hooks import Activations, tap
+from castlit.attention.loss import attention_loss, reference_attention_loss
 from castlit.nn.checks import require_choice, require_number
 from castlit.nn.spec import Described
 
@@ -54,10 +54,7 @@ class AttentionLoss(Described, nn.Module):
             mask: (N, 1, H, W), nonzero on the object.
         """
         cam = raw_cam(score, activations, create_graph=self.weight > 0)
-        if self.mode == "reference":
-            loss = reference_attention_loss(cam, mask)
-        else:
-            loss = attention_loss(cam.relu(), mask)
+        loss = reference_attention_loss(cam, mask) if self.mode == "reference" else attention_loss(cam.relu(), mask)
         return AttentionOutput(loss if self.weight > 0 else loss.detach(), cam.detach().relu())
 
     def combine(self, contrastive: Tensor, attention: Tensor) -> Tensor:

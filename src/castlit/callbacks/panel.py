@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from castlit.callbacks.picture import Picture, grid, overlay_cam, overlay_mask
 from castlit.data import MEAN, STD
-from castlit.module import Explanation
 from castlit.nn.checks import require_int
 
 
@@ -45,7 +45,7 @@ class GradCAMPanel(pl.Callback):
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
-        outputs: Explanation,  # type: ignore[override]
+        outputs: Mapping[str, Tensor],  # type: ignore[override]
         batch: Mapping[str, Tensor],
         batch_idx: int,
         dataloader_idx: int = 0,
@@ -55,7 +55,7 @@ class GradCAMPanel(pl.Callback):
             return
         for i in batch["mask"].flatten(1).any(1).nonzero()[: self.count - len(self._shown), 0].tolist():
             mask = batch["mask"][i, 0].cpu().numpy()
-            self._shown.append((to_picture(batch["image"][i]), mask, outputs.cam[i].float().cpu().numpy()))
+            self._shown.append((to_picture(batch["image"][i]), mask, outputs["cam"][i].float().cpu().numpy()))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the panel."""
@@ -64,7 +64,7 @@ class GradCAMPanel(pl.Callback):
         cams = [cam for _, _, cam in self._shown]
         if trainer.global_step == 0:
             self._before = cams
-        panel = self._draw(cams, trainer.current_epoch + 1 if trainer.training else trainer.current_epoch)
+        panel = self._draw(cams, trainer.current_epoch + (trainer.state.fn == TrainerFn.FITTING))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(panel).save(self.path)
         for logger in trainer.loggers:

@@ -30,7 +30,8 @@ def overlay_cam(image: Picture, cam: NDArray[np.float32]) -> Picture:
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
     base = 0.35 * image + 0.65 * grey
     opacity = 0.85 * np.sqrt(heat)[..., None]
-    return (base * (1 - opacity) + colour * opacity).astype(np.uint8)
+    blended: Picture = (base * (1 - opacity) + colour * opacity).astype(np.uint8)
+    return blended
 
 
 def overlay_mask(image: Picture, mask: NDArray[np.uint8]) -> Picture:
@@ -43,7 +44,9 @@ def overlay_mask(image: Picture, mask: NDArray[np.uint8]) -> Picture:
     inside = (mask > 0)[..., None]
     faded = 0.25 * image + 0.75 * 245.0
     shown = np.where(inside, image, faded)
-    outline = cv2.morphologyEx((mask > 0).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))[..., None] > 0
+    outline = (
+        cv2.morphologyEx((mask > 0).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))[..., None] > 0
+    )
     return np.where(outline, _MASK_COLOUR, shown).astype(np.uint8)
 
 

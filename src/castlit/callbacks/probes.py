@@ -8,8 +8,8 @@ from torch import Tensor
 
 from castlit.attention import pointing_hits
 from castlit.evaluation import knn_accuracy
-from castlit.module import Explanation
 from castlit.nn.checks import require_int, require_number
+from castlit.nn.distributed import gather
 
 
 class KNNProbe(pl.Callback):
@@ -35,14 +35,14 @@ class KNNProbe(pl.Callback):
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
-        outputs: Explanation,  # type: ignore[override]
+        outputs: Mapping[str, Tensor],  # type: ignore[override]
         batch: Mapping[str, Tensor],
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the batch's features."""
         if "label" in batch:
-            self._seen.append((outputs.features, batch["label"], batch["index"]))
+            self._seen.append((outputs["features"], batch["label"], batch["index"]))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Classify every validation image by all others, over all ranks."""
@@ -50,7 +50,7 @@ class KNNProbe(pl.Callback):
             return
         features, labels, index = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
         if trainer.world_size > 1:
-            features, labels, index = (pl_module.all_gather(x).flatten(0, 1) for x in (features, labels, index))
+            features, labels, index = (gather(x) for x in (features, labels, index))
             # Lightning fills up the last rank with repeated images; a copy would be its own neighbour.
             order = index.argsort()
             first = torch.ones_like(order, dtype=torch.bool)
@@ -79,14 +79,14 @@ class PointingProbe(pl.Callback):
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
-        outputs: Explanation,  # type: ignore[override]
+        outputs: Mapping[str, Tensor],  # type: ignore[override]
         batch: Mapping[str, Tensor],
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Count hits and images with a mask."""
         has_mask = batch["mask"].flatten(1).any(1)
-        hits = pointing_hits(outputs.cam, batch["mask"]) & has_mask
+        hits = pointing_hits(outputs["cam"], batch["mask"]) & has_mask
         self._counts.append(torch.stack([hits.sum(), has_mask.sum()]))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

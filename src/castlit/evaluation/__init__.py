@@ -1,7 +1,8 @@
 """How good an encoder is: one file per protocol."""
 
-from castlit.evaluation.grounding import Grounding, grounding
+from castlit.evaluation.grounding import Grounding, evaluate_grounding, grounding
 from castlit.evaluation.knn import knn_accuracy
 from castlit.evaluation.linear import linear_probe
+from castlit.evaluation.scenes import evaluate_scenes
 
-__all__ = ["Grounding", "grounding", "knn_accuracy", "linear_probe"]
+__all__ = ["Grounding", "evaluate_grounding", "evaluate_scenes", "grounding", "knn_accuracy", "linear_probe"]

@@ -2,11 +2,13 @@
 
 from typing import NamedTuple
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from castlit.attention import pointing_hits
+from castlit.evaluation.protocol import Explain, Results, explain_all
 from castlit.nn.checks import InputError
 
 
@@ -53,3 +55,16 @@ def grounding(cams: Tensor, masks: Tensor) -> Grounding:
         chance=inside.float().mean().item(),
         images=len(cams),
     )
+
+
+def evaluate_grounding(explain: Explain, device: torch.device, data: pl.LightningDataModule) -> Results:
+    """Compare the Grad-CAMs of a data module's validation images with their masks.
+
+    Args:
+        explain: What the network answers, see :data:`castlit.evaluation.protocol.Explain`.
+        device: Where the network is.
+        data: Its validation batches hold ``image`` and ``mask``.
+    """
+    data.setup("validate")
+    seen = explain_all(explain, data.val_dataloader(), device)
+    return {name: float(value) for name, value in grounding(seen.cams, seen.masks)._asdict().items()}

@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from castlit.nn.checks import InputError, require_int, require_number
 
@@ -21,7 +21,7 @@ def knn_accuracy(
     Args:
         features: (N, C), on any scale.
         labels: (N,) whole numbers from 0.
-        bank: Features and labels of the neighbours. ``None`` leaves one out: each image's neighbours are all the others.
+        bank: Features and labels of the neighbours. ``None``: each image's neighbours are all the others.
         k: Number of neighbours; fewer where the bank holds fewer.
         temperature: T > 0.
 

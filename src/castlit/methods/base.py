@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from castlit.nn.batchnorm import untracked_batchnorm
 from castlit.nn.spec import Described

@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from castlit.methods.base import Method, MethodOutput
 from castlit.methods.info_nce import info_nce

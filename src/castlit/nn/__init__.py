@@ -1,7 +1,7 @@
 """Plain building blocks: backbones, heads, queue, momentum encoder. Torch only, no Lightning."""
 
 from castlit.nn.backbones import build_backbone, feature_channels, tiny_resnet
-from castlit.nn.batchnorm import untracked_batchnorm
+from castlit.nn.batchnorm import batch_statistics, untracked_batchnorm
 from castlit.nn.checks import InputError
 from castlit.nn.ema import momentum_copy, update_average
 from castlit.nn.encoder import Encoder
@@ -16,6 +16,7 @@ __all__ = [
     "InputError",
     "KeyQueue",
     "OptimizerRecipe",
+    "batch_statistics",
     "build",
     "build_backbone",
     "describe",

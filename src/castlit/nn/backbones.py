@@ -112,5 +112,7 @@ def feature_channels(backbone: nn.Module) -> int:
         backbone.train(was_training)
     if not isinstance(output, Tensor) or output.dim() != 4:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise InputError(f"the backbone must give a feature map (N, C, h, w), but gave {shape}: leave its classifier off")
+        raise InputError(
+            f"the backbone must give a feature map (N, C, h, w), but gave {shape}: leave its classifier off"
+        )
     return output.shape[1]

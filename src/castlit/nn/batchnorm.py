@@ -23,3 +23,21 @@ def untracked_batchnorm(network: nn.Module) -> Iterator[None]:
     finally:
         for part in training:
             part.track_running_stats = True
+
+
+@contextmanager
+def batch_statistics(network: nn.Module) -> Iterator[None]:
+    """Within the context, batch norm normalises by the batch and keeps nothing of it, also in evaluation mode.
+
+    A network that has not trained yet has no statistics to evaluate with: by its initial ones, signals shrink layer
+    by layer.
+    """
+    modes = [(part, part.training) for part in network.modules() if isinstance(part, _BatchNorm)]
+    for part, _ in modes:
+        part.train()
+    try:
+        with untracked_batchnorm(network):
+            yield
+    finally:
+        for part, training in modes:
+            part.train(training)

@@ -31,11 +31,11 @@ class _GatherWithGradient(torch.autograd.Function):
     """all_gather whose backward pass sums the gradients that all ranks have for one rank's part."""
 
     @staticmethod
-    def forward(ctx: object, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(ctx: object, x: Tensor) -> Tensor:
         return gather(x)
 
     @staticmethod
-    def backward(ctx: object, *gradients: Tensor) -> Tensor:  # noqa: D102
+    def backward(ctx: object, *gradients: Tensor) -> Tensor:
         gradient = gradients[0].contiguous()
         dist.all_reduce(gradient)
         return gradient.chunk(world_size())[rank()]
@@ -45,7 +45,7 @@ def gather_with_gradient(x: Tensor) -> Tensor:
     """Like :func:`gather`, but the gradient flows back to each rank's own part."""
     if world_size() == 1:
         return x
-    gathered: Tensor = _GatherWithGradient.apply(x)  # type: ignore[no-untyped-call]
+    gathered: Tensor = _GatherWithGradient.apply(x)
     return gathered
 
 

@@ -1,5 +1,7 @@
 """Projection and prediction heads: small networks behind the pooled features."""
 
+import itertools
+
 from torch import nn
 
 
@@ -8,7 +10,9 @@ def linear_head(in_features: int, dim: int) -> nn.Module:
     return nn.Linear(in_features, dim)
 
 
-def mlp_head(in_features: int, hidden: int, dim: int, *, layers: int = 2, norm: bool = False, last_norm: bool = False) -> nn.Module:
+def mlp_head(
+    in_features: int, hidden: int, dim: int, *, layers: int = 2, norm: bool = False, last_norm: bool = False
+) -> nn.Module:
     """Build a multi-layer perceptron from (N, in_features) to (N, dim).
 
     Args:
@@ -21,7 +25,7 @@ def mlp_head(in_features: int, hidden: int, dim: int, *, layers: int = 2, norm: 
     """
     widths = [in_features, *[hidden] * (layers - 1)]
     parts: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in itertools.pairwise(widths):
         # A batch norm right behind makes the bias idle.
         parts.append(nn.Linear(before, after, bias=not norm))
         if norm:

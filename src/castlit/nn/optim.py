@@ -60,9 +60,7 @@ class OptimizerRecipe(Described):
         """
         optimizer: Optimizer
         if self.name == "sgd":
-            optimizer = torch.optim.SGD(
-                parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
-            )
+            optimizer = torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
         else:
             optimizer = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
         warmup = self.warmup_epochs * steps_per_epoch

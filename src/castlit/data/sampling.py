@@ -1,0 +1,76 @@
+"""Randomness that does not depend on who does the work: (seed, epoch, index) decides every draw."""
+
+from collections.abc import Iterator, Sized
+
+import numpy as np
+import torch.distributed as dist
+from torch.utils.data import DistributedSampler
+
+from castlit.nn.checks import InputError, require_int
+
+_ORDER = 0x0D0E  # sets the draws of the order apart from those of the samples
+
+
+def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """The random source of one sample in one epoch; different for any two (seed, epoch, index), all at least 0."""
+    return np.random.default_rng(np.random.SeedSequence((seed, epoch, index)))
+
+
+def world() -> tuple[int, int]:
+    """(rank, number of processes) of the running job; (0, 1) where torch.distributed is not initialised."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+class EpochSampler(DistributedSampler[tuple[int, int]]):
+    """Yields (epoch, index) pairs in an order that is shuffled anew each epoch and split over the processes.
+
+    Carrying the epoch with the index is how persistent workers, which hold their own copy of the dataset, learn it.
+    It is a ``DistributedSampler``, so Lightning leaves it in place and calls ``set_epoch``; a plain loop need not call
+    it: each new iteration goes on to the next epoch by itself.
+
+    Processes get equal shares of one common order and together see every sample in every epoch. Where the
+    number of samples is not a multiple of the number of processes, at most ``num_replicas - 1`` samples are seen twice;
+    none is left out.
+
+    Args:
+        dataset: What is sampled from; only its length is used.
+        num_replicas: Number of processes; None asks torch.distributed, and is 1 without it.
+        rank: This process's number; None asks likewise.
+        shuffle: Whether to shuffle. Without, the order is 0, 1, 2, …
+        seed: Seed of the order, at least 0; equal on all processes.
+
+    Raises:
+        InputError: The dataset is empty, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+    ) -> None:
+        here, processes = world()
+        num_replicas = require_int("num_replicas", processes if num_replicas is None else num_replicas, 1)
+        rank = require_int("rank", here if rank is None else rank, 0, num_replicas - 1)
+        if len(dataset) == 0:
+            raise InputError("there is nothing to sample from: the dataset is empty")
+        require_int("seed", seed, 0)
+        super().__init__(dataset, num_replicas, rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
+        self.count = len(dataset)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch = self.epoch
+        self.epoch = epoch + 1  # what the next iteration is, unless set_epoch says otherwise
+        return self._pairs(epoch)
+
+    def _pairs(self, epoch: int) -> Iterator[tuple[int, int]]:
+        order = np.arange(self.count)
+        if self.shuffle:
+            np.random.default_rng(np.random.SeedSequence((self.seed, epoch, _ORDER, self.count))).shuffle(order)
+        # resize repeats the order from its start: that is the padding to equal shares
+        for index in np.resize(order, self.total_size)[self.rank :: self.num_replicas]:
+            yield epoch, int(index)

@@ -1,0 +1,33 @@
+"""What protocols share: the question they ask a network, and the answer's form."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Explain = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From normalised images (N, 3, H, W) and masks (N, 1, H, W) to features (N, C) and CAMs (N, h, w)."""
+
+Results = dict[str, float]
+"""Figures by name; shares are in [0, 1]."""
+
+
+class Explained(NamedTuple):
+    """A data set as the network sees it, on the CPU."""
+
+    features: Tensor
+    """(N, C)."""
+    cams: Tensor
+    """(N, h, w)."""
+    masks: Tensor
+    """(N, 1, H, W)."""
+
+
+def explain_all(explain: Explain, batches: Iterable[Mapping[str, Tensor]], device: torch.device) -> Explained:
+    """Explain every validation batch (``image``, ``mask``)."""
+    parts = []
+    for batch in batches:
+        features, cams = explain(batch["image"].to(device), batch["mask"].to(device))
+        parts.append((features.float().cpu(), cams.float().cpu(), batch["mask"]))
+    return Explained(*(torch.cat(column) for column in zip(*parts, strict=True)))

@@ -1,0 +1,66 @@
+"""The built-in scenes' protocol: does the encoder see the object, or the background that goes with it?"""
+
+import torch
+from torch.utils.data import DataLoader
+
+from castlit.attention import pointing_hits
+from castlit.data import ArraySource, EvalDataset, collate
+from castlit.data.scenes import Scenes
+from castlit.evaluation.knn import knn_accuracy
+from castlit.evaluation.linear import linear_probe
+from castlit.evaluation.protocol import Explain, Explained, Results, explain_all
+
+TEST_SPLITS = ("original", "mixed_same", "mixed_rand", "only_fg")
+
+
+def evaluate_scenes(
+    explain: Explain,
+    device: torch.device,
+    train_count: int = 4096,
+    test_count: int = 1000,
+    scene_size: int = 72,
+    size: int = 64,
+    background_correlation: float = 0.9,
+) -> Results:
+    """Probe frozen features for the object's class, and Grad-CAM for its place.
+
+    Two linear probes: one is trained on scenes like those of pretraining, whose backgrounds give the object away,
+    and tested on every split (its fall from ``mixed_same`` to ``mixed_rand`` is the background gap of Xiao et al.,
+    2021); the other is trained and tested on random backgrounds, where only the object helps: what of it is in the
+    features at all.
+
+    Args:
+        explain: What the network answers, see :data:`castlit.evaluation.protocol.Explain`.
+        device: Where the network is.
+        train_count: Scenes to train each probe on.
+        test_count: Scenes in each test split.
+        scene_size: Side of a scene in pixels.
+        size: Side of the network's input in pixels.
+        background_correlation: That of the pretraining scenes, in [0, 1].
+
+    Returns:
+        ``linear/<split>``, ``linear/background_gap``, ``object_information``, ``knn``, ``pointing/<split>``; all are
+        shares in [0, 1].
+    """
+
+    def see(scenes: Scenes) -> Explained:
+        dataset = EvalDataset(ArraySource(scenes.images, scenes.masks, scenes.objects), size, size, None)
+        return explain_all(explain, DataLoader(dataset, 256, collate_fn=collate), device)
+
+    # Another seed than pretraining's: the probe sees new scenes of the same kind.
+    like_training = Scenes(train_count, size=scene_size, background_correlation=background_correlation, seed=1)
+    probe = linear_probe(see(like_training).features.numpy(), like_training.objects)
+    results: Results = {}
+    for split in TEST_SPLITS:
+        scenes = Scenes(test_count, split=split, size=scene_size, background_correlation=background_correlation)
+        seen = see(scenes)
+        results[f"linear/{split}"] = float(probe.score(seen.features.numpy(), scenes.objects))
+        results[f"pointing/{split}"] = pointing_hits(seen.cams, seen.masks).float().mean().item()
+        if split == "mixed_rand":
+            random_test, random_scenes = seen, scenes
+    random_train = Scenes(train_count, split="mixed_rand", size=scene_size, seed=1)
+    on_random = linear_probe(see(random_train).features.numpy(), random_train.objects)
+    results["linear/background_gap"] = results["linear/mixed_same"] - results["linear/mixed_rand"]
+    results["object_information"] = float(on_random.score(random_test.features.numpy(), random_scenes.objects))
+    results["knn"] = knn_accuracy(random_test.features, torch.from_numpy(random_scenes.objects))
+    return results
