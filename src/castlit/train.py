@@ -64,6 +64,7 @@ def _quiet() -> None:
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
 
 
@@ -71,20 +72,23 @@ def _close(loggers: list[object]) -> None:
     if any(isinstance(logger, WandbLogger) for logger in loggers):
         import wandb
 
-        wandb.finish()  # type: ignore[no-untyped-call]  # The next job of a sweep starts a run of its own.
+        wandb.finish()  # The next job of a sweep starts a run of its own.
 
 
 def _report(config: DictConfig, record: RunRecord, trainer: pl.Trainer) -> None:
     """Print the closing table and the command to type next."""
     console = Console(soft_wrap=True)
     table = Table(title=f"{config.name}: {trainer.current_epoch} epochs, {trainer.global_step} steps")
-    for heading in ("metric", "start", "end"):
-        table.add_column(heading, justify="left" if heading == "metric" else "right")
-    table.add_column("reading")
-    for name, reading in _READINGS.items():
+    table.add_column("figure")
+    table.add_column("start", justify="right")
+    table.add_column("end", justify="right")
+    table.add_column("")
+    table.add_column("what it is")
+    for name, meaning in _MEANINGS.items():
         if name in record.metrics:
             change = record.metrics[name]
-            table.add_row(name, f"{change.start:.3f}", f"{change.end:.3f}", reading(change.start, change.end))
+            verdict = "fell" if change.end < change.start else "rose" if change.end > change.start else "same"
+            table.add_row(name, f"{change.start:.3f}", f"{change.end:.3f}", verdict, meaning)
     console.print(table)
     folder = output_dir()
     console.print(f"All files: {_shown(folder)}")
@@ -98,21 +102,12 @@ def _report(config: DictConfig, record: RunRecord, trainer: pl.Trainer) -> None:
         console.print(f"  {command}", style="bold", markup=False, highlight=False)
 
 
-def _falls(start: float, end: float) -> str:
-    return "fell" if end < start else "did not fall"
-
-
-def _rises(start: float, end: float) -> str:
-    return "rose" if end > start else "did not rise"
-
-
-_READINGS = {
-    "train/loss": _falls,
-    "train/contrastive": lambda start, end: f"{_falls(start, end)}; a filling queue makes it rise at first",
-    "train/attention": lambda start, end: f"{_falls(start, end)}: 1 minus the cosine of CAM and mask",
-    "train/pointing": lambda start, end: f"{_rises(start, end)}: CAM peaks on the object, in training",
-    "val/pointing": lambda start, end: f"{_rises(start, end)}: CAM peaks on the object, on new images",
-    "val/knn": lambda start, end: f"{_rises(start, end)}: nearest neighbours show the same object",
+_MEANINGS = {
+    "train/contrastive": "loss; rises while the queue fills",
+    "train/attention": "loss; 0: the CAM is the mask",
+    "train/pointing": "CAM peaks on the object",
+    "val/pointing": "the same on new images",
+    "val/knn": "neighbours show the same object",
 }
 
 

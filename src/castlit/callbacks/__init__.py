@@ -3,6 +3,7 @@
 from castlit.callbacks.panel import GradCAMPanel
 from castlit.callbacks.probes import KNNProbe, PointingProbe
 from castlit.callbacks.record import Change, RunRecord
+from castlit.callbacks.validate_last import ValidateLast
 from castlit.callbacks.wandb import wandb_logger
 
-__all__ = ["Change", "GradCAMPanel", "KNNProbe", "PointingProbe", "RunRecord", "wandb_logger"]
+__all__ = ["Change", "GradCAMPanel", "KNNProbe", "PointingProbe", "RunRecord", "ValidateLast", "wandb_logger"]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from castlit.data.errors import SampleError
 from castlit.data.photometric import Image
 from castlit.nn.checks import InputError
 
@@ -37,14 +38,14 @@ class AlbumentationsView:
         """Return a randomly altered copy of ``image``, (H, W, 3) uint8 RGB.
 
         Raises:
-            InputError: The transform changed the image's shape or type.
+            SampleError: The transform changed the image's shape or type.
         """
         for node, seed in zip(self.nodes, rng.integers(0, 2**63, len(self.nodes)).tolist(), strict=True):
             node.random_generator = np.random.default_rng(seed)
             node.py_random = random.Random(seed)
         changed = np.asarray(self.transform(image=image)["image"])
         if changed.shape != image.shape or changed.dtype != np.uint8:
-            raise InputError(f"the photometric transform made {changed.dtype} {changed.shape} of uint8 {image.shape}")
+            raise SampleError(f"the photometric transform made {changed.dtype} {changed.shape} of uint8 {image.shape}")
         return changed
 
 

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from castlit.crops import crop_resize, crop_resize_mask
+from castlit.data.errors import SampleError
 from castlit.data.sampling import sample_rng
 from castlit.data.views import TwoViews
-from castlit.nn.checks import InputError, require_int
+from castlit.nn.checks import require_int
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -121,15 +122,15 @@ def collate(samples: list[Sample | None], whole: bool = False) -> dict[str, Tens
             batches of different lengths would leave them waiting for each other for ever.
 
     Raises:
-        InputError: None of the samples could be had; or, with ``whole``, one could not.
+        SampleError: None of the samples could be had; or, with ``whole``, one could not.
     """
     good = [sample for sample in samples if sample is not None]
     if whole and len(good) < len(samples):
-        raise InputError(
+        raise SampleError(
             "an image could not be read (see the log for its name), and several processes need whole batches"
         )
     if not good:
-        raise InputError(f"none of the {len(samples)} images of a batch could be read: see the log for their names")
+        raise SampleError(f"none of the {len(samples)} images of a batch could be read: see the log for their names")
     return {name: _stack([sample[name] for sample in good]) for name in good[0]}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from castlit.data.datasets import Item
+from castlit.data.errors import SampleError
 from castlit.data.reading import read_image, read_mask
 from castlit.data.strings import StringArray
 from castlit.nn.checks import InputError, require_choice
@@ -77,11 +78,11 @@ class FileSource:
         """Image and mask ``index``; None where a file is unreadable and ``on_bad`` says to go on.
 
         Raises:
-            InputError: A file is unreadable and ``on_bad`` is ``"error"``; the message names it.
+            SampleError: A file is unreadable and ``on_bad`` is ``"error"``; the message names it.
         """
         try:
             image = read_image(self.image_path(index))
-        except InputError as error:
+        except SampleError as error:
             self._report(index, error, "left out")
             return None
         mask_path = self.mask_path(index)
@@ -89,15 +90,15 @@ class FileSource:
             return Item(image, None)
         try:
             return Item(image, read_mask(mask_path, self.image_path(index), image.shape[:2]))
-        except InputError as error:
+        except SampleError as error:
             keep = self.on_bad == "unconstrained"
             self._report(index, error, "its image goes on without a mask" if keep else "its image is left out")
             return Item(image, None) if keep else None
 
-    def _report(self, index: int, error: InputError, consequence: str) -> None:
+    def _report(self, index: int, error: SampleError, consequence: str) -> None:
         """Log a bad file once, or raise where the user wants to know at once."""
         if self.on_bad == "error":
-            raise InputError(f"{error}; repair or remove it, or set on_bad=drop to train without it") from None
+            raise SampleError(f"{error}; repair or remove it, or set on_bad=drop to train without it") from None
         if index not in self._logged:
             self._logged.add(index)
             logger.warning("%s; %s (on_bad=%s)", error, consequence, self.on_bad)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from castlit.nn.checks import InputError
+from castlit.data.errors import SampleError
 
 THRESHOLD = 128
 """A saliency map's pixel is salient above this 8-bit level (FACTS, section 1; the reference code's threshold)."""
@@ -25,7 +25,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     Grey is repeated over the channels, CMYK converted, 16 bit reduced to 8, alpha dropped.
 
     Raises:
-        InputError: The file is missing, empty, cut short or no image; the message names it.
+        SampleError: The file is missing, empty, cut short or no image; the message names it.
     """
     data = _read_bytes(path)
     _refuse_cut_jpeg(path, data)
@@ -49,7 +49,7 @@ def read_mask(path: str | Path, image_path: str | Path, shape: tuple[int, int]) 
         shape: (H, W) of the upright image.
 
     Raises:
-        InputError: The file is missing, empty, cut short or no image; the message names it.
+        SampleError: The file is missing, empty, cut short or no image; the message names it.
     """
     data = _read_bytes(path)
     _refuse_cut_jpeg(path, data)
@@ -66,25 +66,25 @@ def _read_bytes(path: str | Path) -> NDArray[np.uint8]:
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise SampleError(f"{path}: cannot be read ({error.strerror or error})") from None
     if data.size == 0:
-        raise InputError(f"{path}: the file is empty")
+        raise SampleError(f"{path}: the file is empty")
     return data
 
 
 def _refuse_cut_jpeg(path: str | Path, data: NDArray[np.uint8]) -> None:
     """OpenCV fills the missing part of a JPEG with grey and says nothing; the end marker tells."""
     if data[:2].tobytes() == b"\xff\xd8" and b"\xff\xd9" not in data[2:][-_TAIL:].tobytes():
-        raise InputError(f"{path}: the JPEG is cut short")
+        raise SampleError(f"{path}: the JPEG is cut short")
 
 
 def _decode(path: str | Path, data: NDArray[np.uint8], flags: int) -> NDArray[Any]:
     try:
         image = cv2.imdecode(data, flags)
     except cv2.error as error:
-        raise InputError(f"{path}: cannot be decoded ({error.err})") from None
+        raise SampleError(f"{path}: cannot be decoded ({error.err})") from None
     if image is None:
-        raise InputError(f"{path}: is not an image that can be decoded")
+        raise SampleError(f"{path}: is not an image that can be decoded")
     return np.asarray(image)
 
 
@@ -109,7 +109,7 @@ def _palette_mask(path: str | Path) -> NDArray[np.uint8]:
             indices = np.asarray(image, np.uint8)
             palette = np.array(image.getpalette(), np.int64).reshape(-1, 3)
     except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: cannot be decoded ({error})") from None
+        raise SampleError(f"{path}: cannot be decoded ({error})") from None
     used = np.unique(indices[indices < len(palette)])
     if (palette[used] == palette[used, :1]).all():
         levels = np.zeros(256, np.int64)

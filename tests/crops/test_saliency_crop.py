@@ -1,0 +1,121 @@
+import pickle
+
+import numpy as np
+import pytest
+
+from castlit.crops import SaliencyCrop, crop_resize, crop_resize_mask
+from castlit.nn.checks import InputError
+
+A = pytest.importorskip("albumentations")
+
+
+def painted(height=120, width=160):
+    """A mask and the image painted from it: white on the object, black elsewhere."""
+    mask = np.zeros((height, width), np.uint8)
+    mask[30:80, 60:130] = 1
+    return np.repeat(mask[..., None] * 255, 3, axis=2), mask
+
+
+def agrees(image, mask, tolerance=0.04):
+    return np.mean((image[..., 0] > 127) != (mask > 0)) < tolerance
+
+
+def test_image_and_mask_stay_aligned_in_a_pipeline():
+    image, mask = painted()
+    pipeline = A.Compose([SaliencyCrop(size=(64, 96)), A.HorizontalFlip(p=0.5)], seed=1)
+    for _ in range(30):
+        result = pipeline(image=image, mask=mask)
+        assert result["image"].shape == (64, 96, 3)
+        assert result["mask"].shape == (64, 96)
+        assert set(np.unique(result["mask"])) <= {0, 1}
+        assert result["mask"].any()
+        assert agrees(result["image"], result["mask"])
+
+
+def test_further_masks_are_cropped_when_declared_and_refused_when_not():
+    image, mask = painted()
+    declared = A.Compose([SaliencyCrop(32)], additional_targets={"second": "mask"})
+    result = declared(image=image, mask=mask, second=mask)
+    assert np.array_equal(result["mask"], result["second"])
+    with pytest.raises(InputError, match="'second' would pass uncropped"):
+        A.Compose([SaliencyCrop(32)])(image=image, mask=mask, second=mask)
+
+
+def test_draws_come_from_the_pipelines_seed():
+    image, mask = painted()
+    first, second = (A.Compose([SaliencyCrop(48)], seed=7) for _ in range(2))
+    for _ in range(5):
+        assert np.array_equal(first(image=image, mask=mask)["mask"], second(image=image, mask=mask)["mask"])
+    other = A.Compose([SaliencyCrop(48)], seed=8)
+    assert not np.array_equal(first(image=image, mask=mask)["mask"], other(image=image, mask=mask)["mask"])
+
+
+def test_the_call_needs_a_mask_of_the_images_size():
+    image, mask = painted()
+    with pytest.raises(ValueError, match="mask"):
+        A.Compose([SaliencyCrop(32)])(image=image)
+    with pytest.raises((InputError, ValueError)):
+        A.Compose([SaliencyCrop(32)])(image=image, mask=mask[:50])
+    with pytest.raises(InputError, match="the mask is 160 x 50 but the image 160 x 120"):
+        SaliencyCrop(32)(image=image, mask=mask[:50])
+
+
+def test_it_pickles_prints_and_can_be_skipped():
+    image, mask = painted()
+    crop = pickle.loads(pickle.dumps(SaliencyCrop(size=(20, 30), min_coverage=0.4)))
+    assert crop.size == (20, 30)
+    assert "min_coverage=0.4" in repr(crop)
+    assert SaliencyCrop(20, p=0.0)(image=image, mask=mask)["image"].shape == image.shape
+
+
+def test_masks_with_a_channel_axis_and_float_images():
+    image, mask = painted()
+    result = SaliencyCrop((24, 24))(image=image.astype(np.float32) / 255, mask=mask[..., None])
+    assert result["mask"].shape == (24, 24, 1)
+    assert result["image"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"size": 0},
+        {"size": (3, 4, 5)},
+        {"size": "big"},
+        {"min_coverage": 2},
+        {"scale": (0, 1)},
+        {"ratio": (2, 1)},
+        {"p": -1},
+    ],
+)
+def test_bad_arguments(arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        SaliencyCrop(**arguments)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (31, 57), (64, 64), (200, 200), (37, 300)])
+@pytest.mark.parametrize("box", [(0, 0, 160, 120), (40, 20, 141, 97), (55, 10, 100, 119)])
+def test_resized_image_and_mask_agree(size, box):
+    image, mask = painted()
+    view, view_mask = crop_resize(image, box, size), crop_resize_mask(mask, box, size)
+    assert view.shape == (*size, 3)
+    assert view_mask.shape == size
+    assert agrees(view, view_mask, tolerance=2.5 / min(size))
+
+
+def test_resizing_centres_pixels():
+    # Eightfold shrinkage of stripes: averaging gives the mean everywhere, not an alias.
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 200
+    assert set(np.unique(crop_resize(stripes, (0, 0, 64, 64), (8, 8)))) == {100}
+    # Fourfold shrinkage of a mask reads the block's centre, where OpenCV's plain mode reads its corner.
+    mask = np.zeros((16, 16), np.uint8)
+    mask[1:3, 1:3] = 1
+    assert crop_resize_mask(mask, (0, 0, 16, 16), (4, 4))[0, 0] == 1
+
+
+def test_the_result_is_never_a_view_of_the_source():
+    image, mask = painted()
+    crop_resize(image, (0, 0, 160, 120), (120, 160))[:] = 9
+    crop_resize_mask(mask, (0, 0, 160, 120), (120, 160))[:] = 9
+    assert image.max() == 255
+    assert mask.max() == 1

@@ -1,0 +1,277 @@
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from castlit.data import CocoDataModule, EvalDataset, FileSource, SaliencyDataModule
+from castlit.data.strings import StringArray
+from castlit.nn.checks import InputError
+
+MINI = Path(__file__).parents[3] / "shared" / "data" / "mini"
+
+
+def write(path, seed=0, size=(30, 40)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    colour = np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype(np.uint8)
+    Image.fromarray(colour if path.suffix != ".png" else (colour[..., 0] > 100).astype(np.uint8) * 255).save(path)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Six images with masks: in the folder, and in subfolders."""
+    for i, name in enumerate(["a", "b", "x/a", "x/b", "x/y/c", "dots.in.name"]):
+        write(tmp_path / "images" / f"{name}.jpg", i)
+        write(tmp_path / "masks" / f"{name}.png", i)
+    return tmp_path
+
+
+def module(folders, **options):
+    options = {"batch_size": 4, "size": 16, "workers": 0, **options}
+    return SaliencyDataModule(folders / "images", options.pop("masks", folders / "masks"), **options)
+
+
+def indices(loader):
+    return sorted(i for batch in loader for i in batch["index"].tolist())
+
+
+def test_pairs_go_by_relative_path(folders):
+    write(folders / "masks" / "a.jpg")  # the PNG comes first
+    write(folders / "images" / ".hidden.jpg")
+    write(folders / "images" / ".cache" / "thumb.jpg")
+    (folders / "images" / "notes.txt").write_text("not an image")
+    source = FileSource(folders / "images", folders / "masks")
+    assert len(source) == 6
+    for i in range(6):
+        image, mask = source.image_path(i), source.mask_path(i)
+        assert image.relative_to(folders / "images").with_suffix(".png") == mask.relative_to(folders / "masks")
+        item = source.read(i)
+        assert item.image.shape == (30, 40, 3)
+        assert set(np.unique(item.mask)) == {0, 1}
+
+
+def test_suffixes_in_capitals_and_other_formats(tmp_path):
+    for name in ("a.JPG", "b.webp", "c.BMP", "d.Jpeg"):
+        write(tmp_path / "images" / name)
+    write(tmp_path / "masks" / "a.PNG")
+    for name in ("b.jpg", "c.bmp", "d.webp"):
+        write(tmp_path / "masks" / name)
+    source = FileSource(tmp_path / "images", tmp_path / "masks")
+    assert [source.mask_path(i).name for i in range(4)] == ["a.PNG", "b.jpg", "c.bmp", "d.webp"]
+
+
+def test_batches(folders):
+    data = module(folders, val_images=folders / "images", val_masks=folders / "masks")
+    (batch,) = data.train_dataloader()
+    assert batch["query"].shape == (4, 3, 16, 16)
+    assert batch["key_mask"].shape == (4, 1, 16, 16)
+    batches = list(data.val_dataloader())
+    assert [len(batch["index"]) for batch in batches] == [4, 2]
+    assert set(batches[0]) == {"image", "mask", "index"}
+
+
+def test_without_masks_crops_are_free_and_masks_empty(folders):
+    data = module(folders, masks=None)
+    batch = next(iter(data.train_dataloader()))
+    assert not batch["query_mask"].any()
+    assert not next(iter(data.val_dataloader()))["mask"].any()
+
+
+def test_without_validation_images_a_fixed_sample_of_training_images_is_used(folders):
+    assert indices(module(folders).val_dataloader()) == list(range(6))
+    few = [indices(module(folders, val_count=3, seed=seed).val_dataloader()) for seed in (0, 1)]
+    assert len(few[0]) == 3
+    assert few[0] == few[1]
+
+
+def test_validation_shows_the_central_square(tmp_path):
+    image = np.zeros((100, 200, 3), np.uint8)
+    image[:, 50:150] = 255
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(image).save(tmp_path / "images" / "a.png")
+    Image.fromarray(image[..., 0]).save(tmp_path / "masks" / "a.png")
+    source = FileSource(tmp_path / "images", tmp_path / "masks")
+    sample = EvalDataset(source, 50, 50)[0]
+    assert sample["image"].min() == 255
+    assert sample["mask"].all()
+    assert EvalDataset(source, 50, 100)[0]["image"].shape == (50, 50, 3)
+
+
+class TestMissingMasks:
+    @pytest.fixture
+    def incomplete(self, folders):
+        for name in ("b.png", "x/b.png"):
+            (folders / "masks" / name).unlink()
+        return folders
+
+    def test_error(self, incomplete):
+        with pytest.raises(InputError, match=r"2 of 6 images have no mask in .*: b.jpg, x/b.jpg; set on_bad=drop"):
+            module(incomplete).setup()
+
+    def test_drop(self, incomplete, caplog):
+        data = module(incomplete, on_bad="drop")
+        assert len(data.sources[0]) == 4
+        assert "2 of 6 images have no mask" in caplog.text
+        assert {data.sources[0].image_path(i).name for i in range(4)} == {"a.jpg", "c.jpg", "dots.in.name.jpg"}
+
+    def test_unconstrained(self, incomplete):
+        data = module(incomplete, on_bad="unconstrained", batch_size=6)
+        (batch,) = data.train_dataloader()
+        empty = ~batch["query_mask"].flatten(1).bool().any(1)
+        names = [data.sources[0].image_path(i).name for i in batch["index"][empty].tolist()]
+        assert names == ["b.jpg", "b.jpg"]
+
+    def test_many_names_are_cut_short(self, folders):
+        for i in range(20):
+            write(folders / "images" / f"n{i:02d}.jpg")
+        with pytest.raises(InputError, match=r"20 of 26 .*n04.jpg and 15 more; set"):
+            module(folders).setup()
+
+    @pytest.mark.parametrize("on_bad", ["error", "drop"])
+    def test_none_at_all(self, folders, on_bad):
+        (folders / "other").mkdir()
+        with pytest.raises(InputError, match=r"none of the 6 images has a mask: expected .*other.a.png"):
+            module(folders, masks=folders / "other", on_bad=on_bad).setup()
+
+
+class TestUnreadableFiles:
+    @pytest.fixture
+    def spoiled(self, folders):
+        (folders / "images" / "b.jpg").write_bytes(b"")
+        (folders / "masks" / "x" / "b.png").write_text("no mask")
+        return folders
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_error_names_the_file(self, spoiled, workers):
+        with pytest.raises(
+            InputError, match=r"(b.jpg: the file is empty|b.png: is not an image).*on_bad=drop"
+        ) as caught:
+            list(module(spoiled, workers=workers).train_dataloader())
+        assert "\n" not in str(caught.value)  # torch adds the worker's traceback; SampleError takes it off
+        assert str(caught.value).startswith(str(spoiled))
+
+    def test_drop_leaves_both_out_and_logs_once(self, spoiled, caplog):
+        loader = module(spoiled, on_bad="drop", batch_size=6).train_dataloader()
+        for _ in range(3):
+            (batch,) = loader
+            assert len(batch["index"]) == len(batch["query"]) == 4
+        assert len(caplog.records) == 2
+        assert "b.jpg: the file is empty; left out (on_bad=drop)" in caplog.text
+
+    def test_unconstrained_keeps_the_image_of_a_bad_mask(self, spoiled, caplog):
+        (batch,) = module(spoiled, on_bad="unconstrained", batch_size=6).train_dataloader()
+        assert len(batch["index"]) == 5
+        assert (~batch["query_mask"].flatten(1).bool().any(1)).sum() == 1
+        assert "goes on without a mask" in caplog.text
+
+    def test_a_file_that_goes_missing_during_training(self, folders, caplog):
+        loader = module(folders, on_bad="drop", batch_size=6).train_dataloader()
+        assert len(next(iter(loader))["index"]) == 6
+        (folders / "images" / "a.jpg").unlink()
+        assert len(next(iter(loader))["index"]) == 5
+        assert "a.jpg: cannot be read (No such file or directory)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            {"images": "nowhere"},
+            FileNotFoundError,
+            r"images=.*nowhere does not exist: give the folder that holds the pho",
+        ),
+        ({"images": "images/a.jpg"}, FileNotFoundError, r"a.jpg is a file, not a folder"),
+        (
+            {"masks": "nowhere"},
+            FileNotFoundError,
+            r"masks=.*nowhere does not exist: give the folder that holds the sal",
+        ),
+        ({"images": "empty"}, InputError, r"images=.*empty holds no images \(.png, .jpg"),
+        ({"images": "twins"}, InputError, r"a.bmp and .*a.jpg would share one mask"),
+        ({"val_images": "nowhere"}, FileNotFoundError, "val_images=.*nowhere does not exist"),
+        ({"val_images": "images", "val_masks": "nowhere"}, FileNotFoundError, "val_masks=.*nowhere does not exist"),
+        ({"val_masks": "masks"}, InputError, "val_masks needs val_images"),
+        ({"on_bad": "skip"}, InputError, "on_bad must be one of error, drop, unconstrained"),
+        ({"val_count": 0}, InputError, "val_count"),
+        ({"val_resize": 5}, InputError, "val_resize"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(folders, options, error, message):
+    (folders / "empty").mkdir()
+    write(folders / "twins" / "a.jpg")
+    write(folders / "twins" / "a.bmp")
+    paths = {"images": "images", "masks": "masks"}
+    options = {**paths, **options}
+    for key in ("images", "masks", "val_images", "val_masks"):
+        if key in options:
+            options[key] = folders / options[key]
+    with pytest.raises(error, match=message) as caught:
+        SaliencyDataModule(**{"size": 16, "workers": 0, **options}).setup()
+    assert "\n" not in str(caught.value)
+
+
+def test_coco_folders(tmp_path):
+    for split in ("train2017", "val2017"):
+        for i in range(3):
+            write(tmp_path / "coco" / split / f"{i}.jpg", i)
+            write(tmp_path / "masks" / split / f"{i}.png", i)
+    data = CocoDataModule(tmp_path / "coco", tmp_path / "masks", size=16, batch_size=3, workers=0)
+    assert len(next(iter(data.train_dataloader()))["index"]) == 3
+    assert indices(data.val_dataloader()) == [0, 1, 2]
+    assert CocoDataModule(str(tmp_path / "coco"), size=16, workers=0).sources[0].masks is None
+    with pytest.raises(FileNotFoundError, match=r"root=.*nowhere does not exist: give the folder that holds train2017"):
+        CocoDataModule(tmp_path / "nowhere")
+    with pytest.raises(
+        FileNotFoundError, match=r"root=.* has no folder train2017, which should hold COCO's photographs"
+    ):
+        CocoDataModule(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"masks=.* has no folder train2017, which should hold their masks"):
+        CocoDataModule(tmp_path / "coco", tmp_path)
+
+
+def test_string_array():
+    values = ["", "a/b.jpg", "größe/图.png", "\udcff raw byte", "z"]
+    strings = StringArray(values)
+    assert [strings[i] for i in range(len(strings))] == values
+    assert strings[-1] == "z"
+    assert len(StringArray([])) == 0
+    with pytest.raises(IndexError):
+        strings[5]
+
+
+def test_logging_uses_the_librarys_name(folders, caplog):
+    (folders / "images" / "a.jpg").write_bytes(b"")
+    with caplog.at_level(logging.WARNING):
+        indices(module(folders, on_bad="drop", batch_size=6).train_dataloader())
+    assert {record.name for record in caplog.records} == {"castlit.data.files"}
+
+
+@pytest.mark.skipif(not MINI.is_dir(), reason="the shared photographs (../shared/data/mini) are not here")
+class TestPhotographs:
+    @pytest.fixture
+    def data(self):
+        return CocoDataModule(MINI, MINI / "masks", batch_size=16, size=96, workers=0)
+
+    def test_every_pair_is_read_and_covers_its_share(self, data):
+        source = data.sources[0]
+        assert len(source) == 119
+        for i in range(0, 119, 4):
+            item = source.read(i)
+            assert item.mask.shape == item.image.shape[:2]
+            with Image.open(source.mask_path(i)) as mask:
+                assert np.array_equal(item.mask, np.asarray(mask.convert("L")) > 128)
+
+    def test_batches_are_sane_and_the_same_with_workers(self, data):
+        batch = next(iter(data.train_dataloader()))
+        assert torch.isfinite(batch["query"]).all()
+        assert abs(batch["query"].mean()) < 1
+        assert batch["query_mask"].flatten(1).bool().any(1).float().mean() > 0.9
+        with_workers = CocoDataModule(MINI, MINI / "masks", batch_size=16, size=96, workers=2)
+        other = next(iter(with_workers.train_dataloader()))
+        assert all(torch.equal(batch[key], other[key]) for key in batch)
+
+    def test_validation(self, data):
+        assert indices(data.val_dataloader()) == list(range(47))
