@@ -6,9 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# albumentations asks the network for a newer version on import, unless told not to.
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-
 import hydra
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
@@ -17,7 +14,7 @@ from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from castlit.nn.checks import InputError, did_you_mean
 
@@ -86,6 +83,8 @@ def explain_error(error: BaseException) -> str | None:
             return _one_line(str(error))
         told = explain_error(cause) or f"{type(cause).__name__}: {_one_line(str(cause))}"
         return f"{key}: {told}" if key and key != "instantiate" else told
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} must be given: add {error.full_key}=..."
     if isinstance(error, (InputError, MisconfigurationException, HydraException, OmegaConfBaseException)):
         return _one_line(str(error))
     if isinstance(error, OSError) and error.filename is not None:

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from castlit.callbacks import RunRecord
+from castlit.checkpoints import check_resumable
 from castlit.cli import output_dir, program  # First: it sets what albumentations reads on import.
-from castlit.nn.checks import InputError
 
 
 def train(config: DictConfig) -> float | None:
@@ -28,10 +28,11 @@ def train(config: DictConfig) -> float | None:
         The metric that the config names as ``objective`` (for sweepers), or ``None`` where it was not logged.
     """
     _quiet()
-    checkpoint = _checkpoint(config.checkpoint)
     pl.seed_everything(config.seed, verbose=False)
     data = instantiate(config.data, _convert_="all")
     module = instantiate(config.module, _convert_="all")
+    if config.checkpoint is not None:
+        check_resumable(config.checkpoint, module)
     if config.channels_last:
         module = module.to(memory_format=torch.channels_last)
     callbacks = [instantiate(callback, _convert_="all") for callback in config.callbacks.values() if callback]
@@ -40,10 +41,10 @@ def train(config: DictConfig) -> float | None:
     if trainer.is_global_zero:
         OmegaConf.save(config, output_dir() / "config.yaml", resolve=True)
     try:
-        if checkpoint is None:
+        if config.checkpoint is None:
             # Where it starts: the first row of the metrics, and the panel's "before training".
             trainer.validate(module, data, verbose=False)
-        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(module, data, ckpt_path=config.checkpoint, weights_only=True)
     finally:
         _close(loggers)
     record = next((callback for callback in callbacks if isinstance(callback, RunRecord)), None)
@@ -53,17 +54,14 @@ def train(config: DictConfig) -> float | None:
     return None if objective is None else objective.item()
 
 
-def _checkpoint(path: str | None) -> str | None:
-    if path is not None and not Path(path).is_file():
-        raise InputError(f"checkpoint={path}: no such file; give the .ckpt file of an earlier run, or leave it out")
-    return path
-
-
 def _quiet() -> None:
     # Advice for other set-ups than ours, on every run; the progress bar and the closing table say what matters.
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+    warnings.filterwarnings("ignore", message=".*Using `DistributedSampler` with the dataloaders.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
 
@@ -96,10 +94,13 @@ def _report(config: DictConfig, record: RunRecord, trainer: pl.Trainer) -> None:
     if panel.is_file():
         console.print(f"Where it looks: {_shown(panel)}")
     checkpoint = getattr(trainer.checkpoint_callback, "last_model_path", "")
-    if checkpoint and config.evaluate_with:
+    # Without masks there is no ground truth to evaluate against.
+    if checkpoint and config.data.get("masks", "") is not None:
+        arguments = [*config.evaluate_with, f"checkpoint={_shown(Path(checkpoint))}"]
         console.print("Evaluate it next:")
-        command = f"python -m castlit.evaluate {config.evaluate_with} checkpoint={_shown(Path(checkpoint))}"
-        console.print(f"  {command}", style="bold", markup=False, highlight=False)
+        console.print(
+            f"  python -m castlit.evaluate {shlex.join(arguments)}", style="bold", markup=False, highlight=False
+        )
 
 
 _MEANINGS = {
@@ -117,7 +118,7 @@ def _shown(path: Path) -> str:
         path = path.resolve().relative_to(Path.cwd())
     except ValueError:
         path = path.resolve()
-    return shlex.quote(str(path))
+    return str(path)
 
 
 def main() -> None:

@@ -80,7 +80,8 @@ def tap(network: nn.Module, layer: str) -> Iterator[Activations]:
         if output.dtype in (torch.float16, torch.bfloat16):
             output = output.float()
         activations.append(output)
-        return output
+        # The network goes on with a copy: an in-place ReLU or `+=` behind the layer would overwrite what is recorded.
+        return output.clone()
 
     handle = find_layer(network, layer).register_forward_hook(record)
     try:

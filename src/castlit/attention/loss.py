@@ -101,7 +101,8 @@ def check_shapes(cam: Tensor, mask: Tensor) -> None:
 def _scaled(x: Tensor) -> Tensor:
     """Divide each row by its maximum: a cosine does not change, but squares of tiny numbers no longer underflow."""
     top = x.detach().amax(1, keepdim=True)
-    return x / torch.where(top > 0, top, torch.ones_like(top))
+    # A row of zeros is divided by infinity: it stays zero, and so does its gradient.
+    return x / top.masked_fill(top <= 0, torch.inf)
 
 
 def _safe_norm(x: Tensor) -> Tensor:

@@ -1,0 +1,101 @@
+"""Every config composes and resolves, and names only classes that exist."""
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_object
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+
+from castlit.cli import CONFIG_MODULE
+
+COCO = ["data.root=/nowhere", "data.masks=/nowhere"]
+FOLDER = ["data.images=/nowhere", "data.masks=/nowhere"]
+
+
+def composed(name, *overrides):
+    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        config = compose(name, overrides=["hydra.runtime.output_dir=/nowhere", *overrides], return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    with open_dict(config):
+        del config["hydra"]
+    return config
+
+
+def targets(node):
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield node["_target_"]
+        for key in node:
+            yield from targets(node[key])
+    elif isinstance(node, ListConfig):
+        for item in node:
+            yield from targets(item)
+
+
+def options(repository, group):
+    return sorted(path.stem for path in (repository / "conf" / group).glob("*.yaml"))
+
+
+def pytest_generate_tests(metafunc):
+    if "override" in metafunc.fixturenames:
+        root = metafunc.config.rootpath
+        cases = [
+            f"{'+' * (group == 'experiment')}{group}={option}"
+            for group in ("experiment", "method", "attention", "crop", "data", "trainer", "logger", "callbacks")
+            for option in options(root, group)
+        ]
+        metafunc.parametrize("override", cases)
+
+
+def test_every_option_composes_and_names_real_classes(override):
+    paths = {"data=coco": COCO, "data=folder": FOLDER}.get(override, [])
+    config = composed("train", override, *paths)
+    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    found = list(targets(config))
+    assert {"castlit.CASTModule", "castlit.nn.OptimizerRecipe", "pytorch_lightning.Trainer"} <= set(found)
+    for target in found:
+        assert callable(get_object(target)), target
+
+
+@pytest.mark.parametrize("data", [["data=scenes"], ["data=coco", *COCO], ["data=folder", *FOLDER]])
+def test_every_experiment_meets_every_data(repository, data):
+    experiments = options(repository, "experiment")
+    assert {"cast_mocov2", "cast_mocov1", "cast_simclr", "cast_byol", "cast_simsiam", "mocov2", "mocov2_crop"} <= set(
+        experiments
+    )
+    for experiment in experiments:
+        config = composed("train", f"+experiment={experiment}", *data)
+        assert config.name == experiment
+        # The recipe comes from the experiment, the budget from the data.
+        assert config.method.backbone == ("tiny_resnet" if data == ["data=scenes"] else "resnet50")
+        assert (config.crop.min_coverage == 0) == (experiment == "mocov2")
+        assert bool(config.attention) == experiment.startswith("cast")
+
+
+@pytest.mark.parametrize("protocol", ["scenes", "grounding"])
+def test_protocols_compose(protocol):
+    config = composed("evaluate", f"+protocol={protocol}", "checkpoint=x.ckpt")
+    assert callable(get_object(config.protocol._target_))
+
+
+def test_the_papers_recipe():
+    config = composed("train", "+experiment=cast_mocov2", "data=coco", *COCO)
+    assert config.method.queue_size == 65536
+    assert config.method.momentum == 0.999
+    assert config.method.temperature == 0.2
+    assert config.method.mlp is True
+    assert config.method.dim == 128
+    assert config.attention.weight == 3.0
+    assert config.attention.mode == "paper"
+    assert config.crop.min_coverage == 0.2
+    assert config.crop.scale == [0.2, 1.0]
+    assert config.trainer.max_epochs == 200
+    assert config.data.batch_size == 256
+    assert config.optimizer.weight_decay == 1e-4
+
+
+def test_mocov1_has_a_linear_head_and_its_own_colours():
+    config = composed("train", "+experiment=cast_mocov1")
+    assert config.method.mlp is False
+    assert config.method.temperature == 0.07
+    assert config.data.photometric == "moco_v1"

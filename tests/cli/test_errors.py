@@ -1,0 +1,109 @@
+"""A user's mistake ends in one clear line and a non-zero exit code, with no traceback."""
+
+import sys
+
+import pytest
+
+from castlit.cli import program
+from castlit.evaluate import evaluate
+from castlit.train import train
+
+TRAIN_MISTAKES = {
+    "misspelt key": (["attention.wieght=1"], ["attention.wieght", "attention.weight"]),
+    "misspelt group": (["+experiment=cast_mocov3"], ["cast_mocov3", "cast_mocov2"]),
+    "misspelt choice": (["attention.mode=papre"], ["attention.mode", "did you mean 'paper'"]),
+    "misspelt backbone": (["method.backbone=resnet5O"], ["resnet5O", "did you mean 'resnet50'"]),
+    "misspelt layer": (["attention.layer=layer5"], ["no layer 'layer5'", "did you mean 'layer4'"]),
+    "no number": (["attention.weight=heavy"], ["attention.weight must be a number", "heavy"]),
+    "negative": (["method.queue_size=-1"], ["queue_size must be at least 1"]),
+    "learning rate": (["optimizer.lr=0"], ["optimizer.lr must be greater than 0"]),
+    "batch size": (["data.batch_size=0"], ["batch_size must be at least 1"]),
+    "precision": (["trainer.precision=17-mixed"], ["17-mixed"]),
+    "missing folder": (["data=coco", "data.root=/no/such", "data.masks=/no/such"], ["/no/such"]),
+    "folder not given": (["data=coco"], ["data.root must be given"]),
+    "missing checkpoint": (["checkpoint=/no/such.ckpt"], ["/no/such.ckpt", "no such file"]),
+    "no accelerator": (["trainer.accelerator=abacus"], ["abacus"]),
+}
+
+
+def run(monkeypatch, capfd, tmp_path, name, task, arguments):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    monkeypatch.setattr(sys, "argv", [f"castlit.{name}", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        program(name, task)
+    assert stop.value.code == 1
+    captured = capfd.readouterr()
+    assert "Traceback" not in captured.err + captured.out
+    return captured.err
+
+
+@pytest.mark.parametrize(("arguments", "words"), TRAIN_MISTAKES.values(), ids=TRAIN_MISTAKES.keys())
+def test_training(monkeypatch, capfd, tmp_path, arguments, words):
+    told = run(monkeypatch, capfd, tmp_path, "train", train, ["trainer.fast_dev_run=true", *arguments])
+    for word in words:
+        assert word in told
+    if not arguments[0].startswith(("+", "attention.wieght")):  # These two are Hydra's own words.
+        lines = [line for line in told.splitlines() if line.strip()]
+        assert len(lines) == 1, told
+        assert lines[0].startswith("error: ")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a checkpoint", b"PK\x03\x04broken"])
+def test_evaluating_a_bad_checkpoint(monkeypatch, capfd, tmp_path, content):
+    path = tmp_path / "bad.ckpt"
+    if content is not None:
+        path.write_bytes(content)
+    told = run(monkeypatch, capfd, tmp_path, "evaluate", evaluate, ["+protocol=scenes", f"checkpoint={path}"])
+    assert str(path) in told
+    assert len(told.strip().splitlines()) == 1, told
+
+
+def test_evaluating_without_a_protocol(monkeypatch, capfd, tmp_path):
+    told = run(monkeypatch, capfd, tmp_path, "evaluate", evaluate, ["checkpoint=x.ckpt"])
+    assert "+protocol=" in told
+
+
+def test_resuming_with_another_method(monkeypatch, capfd, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    small = ["data.train_count=64", "data.val_count=16", "data.batch_size=32", "trainer.max_epochs=1", "data.workers=0"]
+    monkeypatch.setattr(sys, "argv", ["castlit.train", *small, f"hydra.run.dir={tmp_path / 'first'}"])
+    program("train", train)
+    checkpoint = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    told = run(
+        monkeypatch, capfd, tmp_path, "train", train, [*small, f"checkpoint={checkpoint}", "method.queue_size=17"]
+    )
+    assert "method.queue_size=2048" in told
+
+
+def test_resuming_from_garbage(monkeypatch, capfd, tmp_path):
+    (tmp_path / "bad.ckpt").write_bytes(b"not a checkpoint")
+    told = run(
+        monkeypatch, capfd, tmp_path, "train", train, ["data.train_count=128", f"checkpoint={tmp_path / 'bad.ckpt'}"]
+    )
+    assert "bad.ckpt" in told
+
+
+@pytest.mark.slow
+def test_full_errors_on_demand(run_program, tmp_path):
+    result = run_program("train", "optimizer.lr=0", cwd=tmp_path, HYDRA_FULL_ERROR="1")
+    assert result.returncode != 0
+    assert "Traceback" in result.stderr
+
+
+@pytest.mark.slow
+def test_from_the_shell(run_program, tmp_path):
+    result = run_program("train", "method.temperature=-1", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.strip() == "error: module.method: temperature must be greater than 0, got -1"
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_after_a_mistake_and_fails_at_its_end(run_program, tmp_path):
+    result = run_program(
+        "train", "-m", "attention.weight=heavy,1", "trainer.fast_dev_run=true", "data.train_count=128", cwd=tmp_path
+    )
+    assert result.returncode == 1
+    assert "attention.weight must be a number" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(list(tmp_path.glob("multirun/*/*/1/summary.json"))) == 1

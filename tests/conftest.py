@@ -1,0 +1,41 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository():
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def mini():
+    """Real photographs with masks in COCO's layout; not part of the repository."""
+    folder = ROOT.parent / "shared" / "data" / "mini"
+    if not folder.is_dir():
+        pytest.skip("the photographs of shared/data/mini are not on this machine")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_program():
+    """Run one of castlit's programs as its user does: in a process of its own, from a folder of the caller's."""
+
+    def run(program, *arguments, cwd, timeout=300, **environment):
+        return subprocess.run(
+            [sys.executable, "-m", f"castlit.{program}", *map(str, arguments)],
+            cwd=cwd,
+            env={**os.environ, "COLUMNS": "200", **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run
