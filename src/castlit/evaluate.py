@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from castlit.checkpoints import read_checkpoint
-from castlit.cli import output_dir, program  # First: it sets what albumentations reads on import.
+from castlit.cli import output_dir, program
 from castlit.module import CASTModule
 from castlit.nn.checks import InputError
 

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from castlit.callbacks import RunRecord
 from castlit.checkpoints import check_resumable
-from castlit.cli import output_dir, program  # First: it sets what albumentations reads on import.
+from castlit.cli import output_dir, program
 
 
 def train(config: DictConfig) -> float | None:

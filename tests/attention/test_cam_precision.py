@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from castlit.attention import AttentionLoss, attention_loss, grad_cam, tap
 

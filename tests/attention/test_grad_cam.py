@@ -61,7 +61,7 @@ def parts_after(encoder, layer):
     ("backbone", "layer", "size"),
     [
         ("tiny_resnet", "layer4", (40, 56)),
-        ("tiny_resnet", "layer3", (40, 56)),
+        ("tiny_resnet", "layer3", (24, 40)),
         ("tiny_resnet", "layer1", (24, 16)),
         ("resnet18", "layer4", (64, 96)),
         ("resnet18", "layer3", (48, 32)),

@@ -18,7 +18,14 @@ def hit_by_hand(cam, mask):
 
 @pytest.mark.parametrize(
     ("grid", "size"),
-    [((7, 7), (224, 224)), ((5, 7), (33, 50)), ((7, 7), (3, 4)), ((4, 4), (4, 4)), ((1, 1), (9, 9)), ((8, 8), (12, 20))],
+    [
+        ((7, 7), (224, 224)),
+        ((5, 7), (33, 50)),
+        ((7, 7), (3, 4)),
+        ((4, 4), (4, 4)),
+        ((1, 1), (9, 9)),
+        ((8, 8), (12, 20)),
+    ],
 )
 @pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.float32])
 def test_equals_loop(grid, size, dtype):

@@ -30,8 +30,8 @@ class Smooth(nn.Module):
 @pytest.mark.parametrize("layer", ["layer1", "layer2", "layer3"])
 def test_every_weight_of_a_smooth_network(layer, mode):
     encoder = Encoder(Smooth(), nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 3))).to(DTYPE)
-    images, target = torch.randn(3, 3, 6, 10, dtype=DTYPE), F.normalize(torch.randn(3, 3, dtype=DTYPE), dim=1)
-    mask = torch.rand(3, 1, 7, 9) > 0.4
+    images, target = torch.randn(2, 3, 5, 8, dtype=DTYPE), F.normalize(torch.randn(2, 3, dtype=DTYPE), dim=1)
+    mask = torch.rand(2, 1, 7, 9) > 0.4
     attention = AttentionLoss(layer=layer, mode=mode)
     names, weights = zip(*encoder.named_parameters(), strict=True)
 
@@ -96,9 +96,8 @@ def test_losses_by_gradcheck_and_gradgradcheck(mask_size):
     mask = torch.rand(3, 1, *mask_size) > 0.5
     mask[1] = False
     cam = torch.rand(3, 4, 5, dtype=DTYPE).add_(0.1).requires_grad_()
-    for reduction in ("mean", "sum", "none"):
-        assert gradcheck(lambda cam: attention_loss(cam, mask, reduction=reduction), (cam,))  # noqa: B023
-    assert gradgradcheck(lambda cam: attention_loss(cam, mask), (cam,))
+    assert gradcheck(lambda cam: attention_loss(cam, mask), (cam,))
+    assert gradgradcheck(lambda cam: attention_loss(cam, mask), (cam,), fast_mode=True)
     assert gradcheck(lambda cam: reference_attention_loss(cam, mask), (cam,))
 
 

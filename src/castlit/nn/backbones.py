@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from castlit.nn.checks import InputError, did_you_mean
 
 # What torchvision's classifiers put behind the last feature map.
-_CLASSIFIER_PARTS = ("avgpool", "fc", "classifier", "head")
+_CLASSIFIER_PARTS = ("avgpool", "flatten", "fc", "classifier", "head")
 
 
 class ResidualBlock(nn.Module):
@@ -55,9 +55,10 @@ def tiny_resnet() -> nn.Sequential:
             conv1=nn.Conv2d(3, 16, 3, 2, padding=1, bias=False),
             bn1=nn.BatchNorm2d(16),
             relu=nn.ReLU(),
-            layer1=nn.Sequential(ResidualBlock(16, 24, 1)),
-            layer2=nn.Sequential(ResidualBlock(24, 48, 2)),
-            layer3=nn.Sequential(ResidualBlock(48, 96, 2)),
+            # Small maps early: on a CPU, wide layers on few positions cost less than narrow ones on many.
+            layer1=nn.Sequential(ResidualBlock(16, 32, 2)),
+            layer2=nn.Sequential(ResidualBlock(32, 64, 2)),
+            layer3=nn.Sequential(ResidualBlock(64, 96, 1)),
             layer4=nn.Sequential(ResidualBlock(96, 128, 1)),
         )
     )
@@ -90,6 +91,8 @@ def build_backbone(backbone: str | nn.Module) -> nn.Module:
     network = torchvision.models.get_model(backbone, weights=None)
     # These models are a plain chain of children up to the classifier: a Sequential of the rest computes the same.
     trunk = OrderedDict((name, part) for name, part in network.named_children() if name not in _CLASSIFIER_PARTS)
+    if isinstance(network, torchvision.models.DenseNet):
+        trunk["relu"] = nn.ReLU()  # The one that lives in its forward().
     return nn.Sequential(trunk)
 
 
@@ -99,7 +102,7 @@ def feature_channels(backbone: nn.Module) -> int:
     Raises:
         InputError: The output for a (1, 3, 64, 64) image is not (1, C, h, w).
     """
-    was_training = backbone.training
+    training = [part for part in backbone.modules() if part.training]
     parameter = next(backbone.parameters(), torch.zeros(1))
     backbone.eval()
     try:
@@ -109,7 +112,9 @@ def feature_channels(backbone: nn.Module) -> int:
         reason = str(error).splitlines()[0]
         raise InputError(f"the backbone cannot take a (1, 3, 64, 64) image: {reason}") from error
     finally:
-        backbone.train(was_training)
+        # One by one: parts that their owner keeps frozen stay so.
+        for part in training:
+            part.training = True
     if not isinstance(output, Tensor) or output.dim() != 4:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise InputError(

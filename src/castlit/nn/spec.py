@@ -39,12 +39,19 @@ def describe(instance: object) -> Spec | None:
         return None
     cls = type(instance)
     args, kwargs = instance._arguments
-    bound = inspect.signature(cls.__init__).bind(instance, *args, **kwargs)
+    signature = inspect.signature(cls.__init__)
+    bound = signature.bind(instance, *args, **kwargs)
     bound.apply_defaults()
     spec: Spec = {TARGET: f"{cls.__module__}.{cls.__qualname__}"}
     for name, value in list(bound.arguments.items())[1:]:
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL and value:
+            return None  # These have no names to be written under.
         try:
-            spec[name] = _plain(value)
+            if kind is inspect.Parameter.VAR_KEYWORD:
+                spec.update({key: _plain(item) for key, item in value.items()})
+            elif kind is not inspect.Parameter.VAR_POSITIONAL:
+                spec[name] = _plain(value)
         except TypeError:
             return None
     return spec
@@ -67,12 +74,24 @@ def build(spec: Mapping[str, Any]) -> Any:  # noqa: ANN401
         raise InputError(f"cannot find the class {target!r}: is the package that defines it installed?") from error
     if not (isinstance(cls, type) and issubclass(cls, Described)):
         raise InputError(f"{target!r} is not a class that castlit may build: it must inherit castlit.nn.Described")
-    return cls(**{name: value for name, value in spec.items() if name != TARGET})
+    return cls(**{name: _rebuilt(value) for name, value in spec.items() if name != TARGET})
+
+
+def _rebuilt(value: object) -> object:
+    if isinstance(value, list):
+        return [_rebuilt(item) for item in value]
+    if isinstance(value, Mapping):
+        return build(value) if TARGET in value else {key: _rebuilt(item) for key, item in value.items()}
+    return value
 
 
 def _plain(value: object) -> object:
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if value is None or isinstance(value, bool):
         return value
+    # Subclasses such as numpy's float64 would make the checkpoint one that weights_only refuses.
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):

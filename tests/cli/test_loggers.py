@@ -1,0 +1,41 @@
+"""The Grad-CAM panel reaches whichever logger is on."""
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+QUICK = ["trainer.max_epochs=1", "data.train_count=64", "data.val_count=16", "data.batch_size=32"]
+
+
+def test_tensorboard_gets_figures_and_panel(run_program, tmp_path):
+    result = run_program("train", "logger=tensorboard", "hydra.run.dir=r", *QUICK, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "r" / "tensorboard"))
+    events.Reload()
+    assert "val/pointing" in events.Tags()["scalars"]
+    assert len(events.Images("gradcam")) == 2, "before and after training"
+    assert (tmp_path / "r" / "metrics.csv").is_file(), "CSV is always written"
+
+
+def test_wandb_works_offline_and_a_sweep_gives_one_run_per_job(run_program, tmp_path):
+    result = run_program(
+        "train",
+        "-m",
+        "logger=wandb",
+        "attention.weight=1,3",
+        "hydra.sweep.dir=s",
+        *QUICK,
+        cwd=tmp_path,
+        # No account on this machine, whoever runs the test.
+        WANDB_API_KEY="",
+        HOME=str(tmp_path),
+    )
+    assert result.returncode == 0, result.stderr
+    for job in ("0", "1"):
+        runs = list((tmp_path / "s" / job / "wandb").glob("offline-run-*"))
+        assert len(runs) == 1
+        assert list(runs[0].glob("*.wandb")), "the run's record"
+        assert len(list(runs[0].glob("files/media/images/gradcam*.png"))) == 2
+        assert (tmp_path / "s" / job / "metrics.csv").is_file()

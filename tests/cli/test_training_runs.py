@@ -1,0 +1,193 @@
+"""Training through the command line, from start to end, on small settings."""
+
+import csv
+import json
+import shlex
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+
+SMALL = ["data.train_count=192", "data.val_count=48", "data.batch_size=32", "trainer.log_every_n_steps=1"]
+
+
+def columns(folder):
+    """The logged values of each metric, in order."""
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows if row[name]] for name in rows[0]}
+
+
+def test_the_main_job_and_the_command_it_recommends(run_program, tmp_path):
+    result = run_program(
+        "train", "+experiment=cast_mocov2", "trainer.max_epochs=3", "hydra.run.dir=my run", *SMALL, cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "my run"
+    for name in ("metrics.csv", "checkpoints/last.ckpt", "gradcam.png", "config.yaml", "summary.json"):
+        assert (folder / name).is_file(), name
+
+    metrics = columns(folder)
+    assert len(metrics["train/loss"]) == 18
+    total = np.add(metrics["train/contrastive"], 3 * np.array(metrics["train/attention"]))
+    assert np.allclose(metrics["train/loss"], total, rtol=1e-4)
+    assert np.mean(metrics["train/attention"][-6:]) < 0.7 * np.mean(metrics["train/attention"][:3])
+    assert all(0 <= value <= 1 for name in ("train/pointing", "val/pointing", "val/knn") for value in metrics[name])
+    assert len(metrics["val/pointing"]) == 2, "before training and after the last epoch"
+
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["epochs"] == 3
+    assert summary["steps"] == 18
+    assert summary["metrics"]["val/pointing"]["start"] == pytest.approx(metrics["val/pointing"][0])
+    assert summary["metrics"]["val/pointing"]["end"] == pytest.approx(metrics["val/pointing"][-1])
+    assert summary["metrics"]["train/attention"]["end"] == pytest.approx(
+        np.mean(metrics["train/attention"][-6:]), rel=1e-4
+    )
+    assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["max_epochs"] == 3
+    panel = np.asarray(Image.open(folder / "gradcam.png"))
+    assert panel.shape[0] > 4 * 144
+    assert panel.std() > 20
+    assert set(torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["hyper_parameters"]) >= {"method"}
+
+    for figure in ("train/attention", "val/pointing"):
+        assert figure in result.stdout
+    command = next(line for line in result.stdout.splitlines() if "castlit.evaluate" in line)
+    words = shlex.split(command)
+    assert words[:3] == ["python", "-m", "castlit.evaluate"]
+    evaluation = run_program(
+        "evaluate", *words[3:], "protocol.train_count=200", "protocol.test_count=100", "hydra.run.dir=e", cwd=tmp_path
+    )
+    assert evaluation.returncode == 0, evaluation.stderr
+    results = json.loads((tmp_path / "e" / "results.json").read_text())["results"]
+    assert {"linear/mixed_rand", "linear/background_gap", "object_information", "pointing/original"} <= set(results)
+
+
+def test_every_experiment_trains_in_one_sweep(run_program, repository, tmp_path):
+    result = run_program(
+        "train",
+        "-m",
+        "+experiment=glob(*)",
+        "trainer.fast_dev_run=true",
+        "data.train_count=64",
+        "data.val_count=16",
+        "data.batch_size=32",
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    names = {path.stem for path in (repository / "conf" / "experiment").glob("*.yaml")}
+    configs = [yaml.safe_load(path.read_text()) for path in tmp_path.glob("multirun/*/*/*/config.yaml")]
+    assert {config["name"] for config in configs} == names
+
+
+def test_a_sweep_gives_one_folder_per_value_and_its_jobs_leave_nothing_behind(run_program, tmp_path):
+    result = run_program(
+        "train",
+        "-m",
+        "+experiment=cast_mocov2",
+        "attention.weight=0,3",
+        "trainer.max_epochs=1",
+        "hydra.sweep.dir=sweep",
+        *SMALL,
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    alone = run_program(
+        "train", "+experiment=cast_mocov2", "trainer.max_epochs=1", "hydra.run.dir=alone", *SMALL, cwd=tmp_path
+    )
+    assert alone.returncode == 0, alone.stderr
+    folders = sorted(path.parent for path in (tmp_path / "sweep").glob("*/summary.json"))
+    assert [folder.name for folder in folders] == ["0", "1"]
+    first, second = (columns(folder) for folder in folders)
+    assert first["train/loss"] == first["train/contrastive"]
+    assert second["train/loss"] != second["train/contrastive"]
+    # The second job of the sweep is, number for number, the job run by itself.
+    assert second == columns(tmp_path / "alone")
+
+
+def test_real_photographs(run_program, mini, tmp_path):
+    result = run_program(
+        "train",
+        "+experiment=cast_mocov2",
+        "data=coco",
+        f"data.root={mini}",
+        f"data.masks={mini / 'masks'}",
+        "data.size=96",
+        "data.batch_size=24",
+        "method.backbone=resnet18",
+        "method.queue_size=128",
+        "trainer.max_epochs=2",
+        "trainer.log_every_n_steps=1",
+        "hydra.run.dir=photos",
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    metrics = columns(tmp_path / "photos")
+    assert len(metrics["train/loss"]) == 8
+    assert np.isfinite(metrics["train/loss"]).all()
+    assert len(metrics["val/pointing"]) == 2
+    assert "val/knn" not in metrics, "these photographs have no labels"
+    assert np.asarray(Image.open(tmp_path / "photos" / "gradcam.png")).std() > 20
+    command = next(line for line in result.stdout.splitlines() if "castlit.evaluate" in line)
+    evaluation = run_program("evaluate", *shlex.split(command)[3:], "data.size=96", "hydra.run.dir=e", cwd=tmp_path)
+    assert evaluation.returncode == 0, evaluation.stderr
+    results = json.loads((tmp_path / "e" / "results.json").read_text())["results"]
+    assert results["images"] == 47
+    assert 0 < results["iou"] < 1
+
+
+def test_two_processes_end_with_the_same_queue_and_weights(run_program, repository, tmp_path):
+    result = run_program(
+        "train",
+        "+experiment=cast_mocov2",
+        "trainer=ddp",
+        "trainer.devices=2",
+        "trainer.accelerator=cpu",
+        "trainer.max_epochs=1",
+        "+callbacks.states._target_=rank_states.RankStates",
+        f"+callbacks.states.folder={tmp_path}",
+        "method.queue_size=50",
+        "hydra.run.dir=ddp",
+        *SMALL,
+        cwd=tmp_path,
+        PYTHONPATH=str(repository / "tests" / "support"),
+        OMP_NUM_THREADS="1",
+    )
+    assert result.returncode == 0, result.stderr
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    running = ("running_mean", "running_var", "num_batches_tracked")  # Each rank's own batches.
+    compared = [name for name in first if not name.endswith(running)]
+    assert {"method.queue.keys", "method.queue.pointer"} <= set(compared)
+    for name in compared:
+        assert torch.equal(first[name], second[name]), name
+    # 3 steps of 2 ranks of 32 keys each, in a queue of 50.
+    assert first["method.queue.pointer"].item() == 3 * 64 % 50
+    assert json.loads((tmp_path / "ddp" / "summary.json").read_text())["world_size"] == 2
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_mixed_precision(run_program, tmp_path, precision):
+    result = run_program(
+        "train", "trainer.max_epochs=1", f"trainer.precision={precision}", "hydra.run.dir=r", *SMALL, cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    assert np.isfinite(columns(tmp_path / "r")["train/loss"]).all()
+
+
+def test_resuming_goes_on_with_the_next_epoch(run_program, tmp_path):
+    first = run_program("train", "trainer.max_epochs=1", "hydra.run.dir=first", *SMALL, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    second = run_program(
+        "train",
+        "trainer.max_epochs=2",
+        "hydra.run.dir=second",
+        "checkpoint=first/checkpoints/last.ckpt",
+        *SMALL,
+        cwd=tmp_path,
+    )
+    assert second.returncode == 0, second.stderr
+    assert len(columns(tmp_path / "second")["train/loss"]) == 6
+    assert json.loads((tmp_path / "second" / "summary.json").read_text())["steps"] == 12

@@ -1,0 +1,104 @@
+"""The promises of castlit.methods.Method, which make Grad-CAM work on top, for every method."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from castlit.methods import Method
+from castlit.nn import build, describe
+
+NAMES = ["moco v1", "moco v2", "simclr", "byol", "simsiam"]
+WITH_AVERAGE = ["moco v1", "moco v2", "byol"]
+
+
+def state(network):
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def assert_same(network, before):
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+def test_target_has_no_graph_and_leaves_no_trace(make_method, views, name, training):
+    method, (query, key) = make_method(name).train(training), views()
+    before = state(method)
+    z = method.target(key)
+    assert not z.requires_grad
+    assert_same(method, before)
+    assert torch.allclose(z.norm(dim=1), torch.ones(5, dtype=z.dtype))
+    assert z.shape == method(query, key).embedding.shape
+    branch = method.momentum_encoder if name in WITH_AVERAGE else method.encoder
+    assert torch.allclose(z, F.normalize(branch(key), dim=1), rtol=1e-10), "normalised by the batch in training"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_embedding_is_of_unit_length_with_graph(make_method, views, name):
+    method, (query, key) = make_method(name), views()
+    loss, embedding = method(query, key)
+    assert loss.shape == ()
+    assert torch.allclose(embedding.norm(dim=1), torch.ones(5, dtype=embedding.dtype))
+    assert embedding.requires_grad
+    # embed() gives the same without contrasting anything.
+    assert torch.allclose(method.embed(query), embedding)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_forward_runs_the_encoder_on_the_query_once_and_first(make_method, views, name):
+    method, (query, key) = make_method(name), views()
+    seen = []
+    method.encoder.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    method(query, key)
+    assert torch.equal(seen[0], query)
+    assert sum(torch.equal(images, query) for images in seen) == 1
+    assert len(seen) == (1 if name.startswith("moco") else 2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_kept_in_evaluation_mode(make_method, views, name):
+    method = make_method(name).eval()
+    before = state(method)
+    method(*views())
+    assert_same(method, before)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_trained_weight_gets_a_gradient(make_method, views, name):
+    # Under DDP, a parameter that takes part in no loss stops the run.
+    method = make_method(name)
+    method(*views()).loss.backward()
+    for path, parameter in method.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_encoder_comes_with_a_backbone(make_method, name):
+    names = [path for path, _ in make_method(name).encoder.backbone.named_children()]
+    assert names == ["conv1", "bn1", "relu", "layer4"]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"_target_": "castlit.methods.MoCo", "dim": 8, "queue_size": 15, "mlp": False, "shuffle_bn": False},
+        {"_target_": "castlit.methods.SimCLR", "dim": 8, "temperature": 0.3},
+        {"_target_": "castlit.methods.BYOL", "dim": 8, "hidden": 9, "momentum": 0.5},
+        {"_target_": "castlit.methods.SimSiam", "dim": 8, "hidden": 9},
+    ],
+    ids=lambda spec: spec["_target_"],
+)
+def test_described_by_plain_values(spec):
+    method = build({**spec, "backbone": "tiny_resnet"})
+    assert isinstance(method, Method)
+    again = build(describe(method))
+    again.load_state_dict(method.state_dict())
+    for name, value in spec.items():
+        if name in ("temperature", "momentum", "shuffle_bn"):
+            assert getattr(again, name) == value
+
+
+def test_a_method_without_forward_says_so():
+    with pytest.raises(NotImplementedError, match="Method must define forward"):
+        Method()(None, None)
