@@ -1,5 +1,6 @@
 """CASTModule: the one place where method, attention and optimiser meet."""
 
+import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any, NamedTuple, TypeVar
@@ -93,9 +94,7 @@ class CASTModule(pl.LightningModule):
         with self.attention.tap(self.encoder) as activations:
             output = self.method(batch["query"], batch["key"])
         z_km = self.method.target(masked(batch["key"], batch["key_mask"]))  # type: ignore[operator]
-        with torch.autocast(self.device.type, enabled=False):
-            score = (output.embedding.float() * z_km.float()).sum(1)
-        attention = self.attention(score, activations, query_mask)
+        attention = self.attention(_similarity(output.embedding, z_km), activations, query_mask)
         parts = {
             "loss": self.attention.combine(output.loss, attention.loss),
             "contrastive": output.loss.detach(),
@@ -108,15 +107,16 @@ class CASTModule(pl.LightningModule):
     def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Explain a batch for the callbacks, which turn it into figures and pictures."""
         untrained = self.trainer.global_step == 0
-        with batch_statistics(self) if untrained else nullcontext():
+        with batch_statistics(self, len(batch["image"])) if untrained else nullcontext():
             return self.explain(batch["image"], batch["mask"])._asdict()
 
     def explain(self, images: Tensor, masks: Tensor) -> Explanation:
         """Compute features and Grad-CAM of images under the network's current weights.
 
         The CAM is that of training with the image itself as its key: the score is the similarity of the image's
-        embedding to that of the same image under its mask. Works inside ``torch.inference_mode`` too. Call ``eval()``
-        first, as Lightning does for validation.
+        embedding to that of the same image under its mask. As in training, batch norm sees the masked images by their
+        own batch, so the CAMs depend a little on the company. Works inside ``torch.inference_mode`` too. Call
+        ``eval()`` first, as Lightning does for validation.
 
         Args:
             images: (N, 3, H, W), normalised.
@@ -130,8 +130,9 @@ class CASTModule(pl.LightningModule):
                     z_q = self.method.embed(images)  # type: ignore[operator]
                 else:
                     z_q = self.method(images, images).embedding
-            z_km = self.method.target(masked(images, masks))  # type: ignore[operator]
-            cam = grad_cam((z_q.float() * z_km.float()).sum(1), activations, create_graph=False)
+            with batch_statistics(self.method, len(images)):
+                z_km = self.method.target(masked(images, masks))  # type: ignore[operator]
+            cam = grad_cam(_similarity(z_q, z_km), activations, create_graph=False)
         return Explanation(feature_map.first.detach().mean((2, 3)), cam.detach())
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
@@ -142,15 +143,21 @@ class CASTModule(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build optimiser and schedule for the length of this run."""
-        total = int(self.trainer.estimated_stepping_batches)
-        per_epoch = total / max(self.trainer.max_epochs or 1, 1)
+        self.trainer.fit_loop.setup_data()  # Counts the batches; without max_epochs, the next line does not.
+        total = self.trainer.estimated_stepping_batches
+        if not 0 <= total < math.inf:
+            raise InputError("the learning rate's schedule needs an end: give the trainer max_epochs or max_steps")
+        # Not total / max_epochs: max_steps may end the run first, or be all that was given.
+        batches = self.trainer.num_training_batches
+        per_epoch = math.ceil(batches / self.trainer.accumulate_grad_batches) if batches < math.inf else int(total)
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer, scheduler = self.optimizer.build(trained, total, per_epoch)
+        optimizer, scheduler = self.optimizer.build(trained, int(total), per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _log_train(self, parts: dict[str, Tensor], count: int) -> dict[str, Tensor]:
         for name, value in parts.items():
             self.log(f"train/{name}", value.detach(), prog_bar=name != "empty_masks", batch_size=count)
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=count)
         return parts
 
 
@@ -162,6 +169,13 @@ def masked(images: Tensor, mask: Tensor) -> Tensor:
         mask: (N, 1, H, W); a float mask weighs, any other keeps where it is nonzero.
     """
     return images * (mask if mask.is_floating_point() else mask > 0)
+
+
+def _similarity(z_q: Tensor, z_km: Tensor) -> Tensor:
+    """Return the scores z_q · z_km, (N,), in float32 or wider also under autocast."""
+    wide = torch.promote_types(z_q.dtype, torch.float32)
+    with torch.autocast(z_q.device.type, enabled=False):
+        return (z_q.to(wide) * z_km.to(wide)).sum(1)
 
 
 def _share(hits: Tensor, among: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ def info_nce(query: Tensor, positive: Tensor, negatives: Tensor, temperature: fl
         Scalar mean over the queries, computed in float32 or wider.
     """
     with torch.autocast(query.device.type, enabled=False):
+        query, positive, negatives = (_at_least_float32(x) for x in (query, positive, negatives))
         of_positive = (query * positive).sum(1, keepdim=True)
         logits = torch.cat([of_positive, query @ negatives.T], dim=1) / temperature
         return F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))
@@ -32,11 +33,15 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
         temperature: T > 0.
 
     Returns:
-        Scalar mean over the 2 N views.
+        Scalar mean over the 2 N views, computed in float32 or wider.
     """
     with torch.autocast(first.device.type, enabled=False):
-        views = torch.cat([first, second])
+        views = _at_least_float32(torch.cat([first, second]))
         logits = views @ views.T / temperature
         logits = logits.masked_fill(torch.eye(len(views), dtype=torch.bool, device=views.device), -torch.inf)
         partner = torch.arange(len(views), device=views.device).roll(len(first))
         return F.cross_entropy(logits, partner)
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -26,13 +26,20 @@ def untracked_batchnorm(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def batch_statistics(network: nn.Module) -> Iterator[None]:
+def batch_statistics(network: nn.Module, count: int) -> Iterator[None]:
     """Within the context, batch norm normalises by the batch and keeps nothing of it, also in evaluation mode.
 
-    A network that has not trained yet has no statistics to evaluate with: by its initial ones, signals shrink layer
-    by layer.
+    Two kinds of input need it. A network that has not trained yet has no statistics to evaluate with: by its initial
+    ones, signals shrink layer by layer. And masked images are not what the running statistics know: a trained network
+    that reads them so places its embeddings off, and the CAM with them.
+
+    Args:
+        network: The network to set.
+        count: Number of images that follow. One alone has no statistics over vectors; such layers then stay as they
+            are.
     """
-    modes = [(part, part.training) for part in network.modules() if isinstance(part, _BatchNorm)]
+    norms = [part for part in network.modules() if isinstance(part, _BatchNorm)]
+    modes = [(part, part.training) for part in norms if count > 1 or not isinstance(part, nn.BatchNorm1d)]
     for part, _ in modes:
         part.train()
     try:
