@@ -1,0 +1,1 @@
+"""Hydra configuration groups: what can be chosen and set from the command line."""

@@ -8,6 +8,7 @@ import torch
 
 from castlit.module import CASTModule
 from castlit.nn.checks import InputError
+from castlit.nn.spec import TARGET
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -33,9 +34,9 @@ def check_resumable(path: str | Path, module: CASTModule) -> None:
     Raises:
         InputError: The file cannot be read, or its method was built otherwise; the message names the arguments.
     """
-    saved = read_checkpoint(path)[CASTModule.CHECKPOINT_HYPER_PARAMS_KEY]["method"] or {}
-    wanted = module.hparams["method"] or {}
+    saved = read_checkpoint(path)[CASTModule.CHECKPOINT_HYPER_PARAMS_KEY]["method"]
+    wanted = module.hparams["method"]
     differing = [key for key in {**saved, **wanted} if saved.get(key) != wanted.get(key)]
-    if saved and wanted and differing:
+    if TARGET in saved and TARGET in wanted and differing:
         was = ", ".join(f"method.{key}={saved.get(key)}" for key in sorted(differing))
         raise InputError(f"checkpoint={path} was trained with another method: continue it with {was}")

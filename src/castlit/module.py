@@ -10,10 +10,13 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from castlit.attention import AttentionLoss, find_layer, grad_cam, pointing_hits, tap
-from castlit.nn import InputError, OptimizerRecipe, batch_statistics, build, describe
+from castlit.attention import AttentionLoss, find_layer, grad_cam, has_object, pointing_hits, tap
+from castlit.nn import InputError, OptimizerRecipe, Spec, batch_statistics, build, describe, lacks_statistics
 
 PartT = TypeVar("PartT")
+
+# In a checkpoint, for a part that was there but cannot be written down in plain values.
+_NO_SPEC = {"no_spec": True}
 
 
 class Explanation(NamedTuple):
@@ -66,9 +69,9 @@ class CASTModule(pl.LightningModule):
         find_layer(self.encoder, self.cam_layer)
         self.save_hyperparameters(
             {
-                "method": describe(self.method),
-                "attention": describe(self.attention),
-                "optimizer": describe(self.optimizer),
+                "method": _spec(self.method),
+                "attention": None if self.attention is None else _spec(self.attention),
+                "optimizer": _spec(self.optimizer),
                 "cam_layer": cam_layer,
             },
             logger=False,
@@ -99,15 +102,15 @@ class CASTModule(pl.LightningModule):
             "loss": self.attention.combine(output.loss, attention.loss),
             "contrastive": output.loss.detach(),
             "attention": attention.loss.detach(),
-            "pointing": _share(pointing_hits(attention.cam, query_mask), has := query_mask.flatten(1).any(1)),
+            "pointing": _share(pointing_hits(attention.cam, query_mask), has := has_object(query_mask)),
             "empty_masks": 1.0 - has.float().mean(),
         }
         return self._log_train(parts, len(query_mask))
 
     def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Explain a batch for the callbacks, which turn it into figures and pictures."""
-        untrained = self.trainer.global_step == 0
-        with batch_statistics(self, len(batch["image"])) if untrained else nullcontext():
+        count = len(batch["image"])
+        with batch_statistics(self, count) if lacks_statistics(self.encoder) else nullcontext():
             return self.explain(batch["image"], batch["mask"])._asdict()
 
     def explain(self, images: Tensor, masks: Tensor) -> Explanation:
@@ -124,16 +127,19 @@ class CASTModule(pl.LightningModule):
         """
         with torch.inference_mode(False), torch.enable_grad():
             # A tensor that was made in inference mode cannot enter a graph; its clone can.
-            images, masks = images.clone(), masks.clone()
+            # One image is doubled: over its own pixels alone, batch norm may find nothing to normalise by.
+            count = len(images)
+            repeats = 2 if count == 1 else 1
+            images, masks = images.clone().repeat(repeats, 1, 1, 1), masks.clone().repeat(repeats, 1, 1, 1)
             with tap(self.encoder, "backbone") as feature_map, tap(self.encoder, self.cam_layer) as activations:
                 if hasattr(self.method, "embed"):
                     z_q = self.method.embed(images)  # type: ignore[operator]
                 else:
                     z_q = self.method(images, images).embedding
-            with batch_statistics(self.method, len(images)):
+            with batch_statistics(self.method, count):
                 z_km = self.method.target(masked(images, masks))  # type: ignore[operator]
             cam = grad_cam(_similarity(z_q, z_km), activations, create_graph=False)
-        return Explanation(feature_map.first.detach().mean((2, 3)), cam.detach())
+        return Explanation(feature_map.first.detach().mean((2, 3))[:count], cam.detach()[:count])
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Step, and then let the method follow: once per optimiser step, whatever the accumulation."""
@@ -182,12 +188,16 @@ def _share(hits: Tensor, among: Tensor) -> Tensor:
     return (hits & among).sum() / among.sum().clamp(min=1)
 
 
+def _spec(part: object) -> Spec:
+    return describe(part) or dict(_NO_SPEC)
+
+
 def _part(name: str, value: object, kind: type[PartT]) -> PartT:
     if isinstance(value, kind):
         return value
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and value != _NO_SPEC:
         return _part(name, build(value), kind)
-    if value is None:
+    if value == _NO_SPEC:
         raise InputError(
             f"the checkpoint does not say how its {name} was built: give it, "
             f"CASTModule.load_from_checkpoint(path, {name}=...)"

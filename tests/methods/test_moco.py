@@ -18,8 +18,9 @@ def changed(network, before):
 
 @pytest.mark.parametrize("name", ["moco v1", "moco v2"])
 def test_the_queue_that_the_loss_sees_does_not_hold_this_batchs_keys(make_method, views, name):
-    method, (query, key) = make_method(name), views(17)
+    method = make_method(name)
     for _ in range(3):
+        query, key = views(17)
         queue = method.queue.keys.clone()
         z_q, z_k = F.normalize(method.encoder(query), dim=1), F.normalize(method.momentum_encoder(key), dim=1)
         expected = info_nce(z_q, z_k, queue, method.temperature)

@@ -2,7 +2,7 @@
 
 from castlit.attention.cam import grad_cam, raw_cam
 from castlit.attention.hooks import Activations, find_layer, tap
-from castlit.attention.loss import attention_loss, pointing_hits, reference_attention_loss
+from castlit.attention.loss import attention_loss, has_object, pointing_hits, reference_attention_loss
 from castlit.attention.module import AttentionLoss, AttentionOutput
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "attention_loss",
     "find_layer",
     "grad_cam",
+    "has_object",
     "pointing_hits",
     "raw_cam",
     "reference_attention_loss",

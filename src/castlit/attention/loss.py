@@ -90,6 +90,12 @@ def pointing_hits(cam: Tensor, mask: Tensor) -> Tensor:
     return on_mask & (strongest > 0)
 
 
+def has_object(mask: Tensor) -> Tensor:
+    """Return booleans (N,): which of the masks (N, 1, H, W) are not empty."""
+    # The comparison first: any() of a uint8 mask would be uint8 again, and such an index counts instead of selecting.
+    return (mask > 0).flatten(1).any(1)
+
+
 def check_shapes(cam: Tensor, mask: Tensor) -> None:
     """Raise an :class:`InputError` unless the CAM is (N, h, w) and the mask (N, 1, H, W)."""
     if cam.dim() != 3 or mask.dim() != 4 or mask.shape[:2] != (cam.shape[0], 1):

@@ -14,15 +14,17 @@ from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
+from castlit.attention import has_object
 from castlit.callbacks.picture import Picture, grid, overlay_cam, overlay_mask
 from castlit.data import MEAN, STD
+from castlit.nn import lacks_statistics
 from castlit.nn.checks import require_int
 
 
 class GradCAMPanel(pl.Callback):
     """Writes ``gradcam.png`` (query, mask, CAM) after each validation, and hands it to TensorBoard and W&B.
 
-    A validation before training gives the row that the later ones are compared with.
+    A validation before the fit (``trainer.validate``) gives the row that the later ones are compared with.
 
     Args:
         path: File to write.
@@ -34,7 +36,7 @@ class GradCAMPanel(pl.Callback):
         self.path = Path(path)
         self.count = require_int("callbacks.panel.count", count, low=1)
         self.pixels = require_int("callbacks.panel.pixels", pixels, low=16)
-        self._before: list[NDArray[np.float32]] | None = None
+        self._first: tuple[str, list[NDArray[np.float32]]] | None = None
         self._shown: list[tuple[Picture, NDArray[np.uint8], NDArray[np.float32]]] = []
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -53,7 +55,7 @@ class GradCAMPanel(pl.Callback):
         """Keep the first images that have a mask."""
         if len(self._shown) >= self.count or not trainer.is_global_zero:
             return
-        for i in batch["mask"].flatten(1).any(1).nonzero()[: self.count - len(self._shown), 0].tolist():
+        for i in has_object(batch["mask"]).nonzero()[: self.count - len(self._shown), 0].tolist():
             mask = batch["mask"][i, 0].cpu().numpy()
             self._shown.append((to_picture(batch["image"][i]), mask, outputs["cam"][i].float().cpu().numpy()))
 
@@ -62,9 +64,11 @@ class GradCAMPanel(pl.Callback):
         if not self._shown:
             return
         cams = [cam for _, _, cam in self._shown]
-        if trainer.global_step == 0:
-            self._before = cams
-        panel = self._draw(cams, trainer.current_epoch + (trainer.state.fn == TrainerFn.FITTING))
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        if not fitting:
+            fresh = lacks_statistics(pl_module)
+            self._first = ("Grad-CAM\nbefore training" if fresh else "Grad-CAM", cams)
+        panel = self._draw(cams, trainer.current_epoch + 1 if fitting else 0)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(panel).save(self.path)
         for logger in trainer.loggers:
@@ -80,8 +84,8 @@ class GradCAMPanel(pl.Callback):
             ("query", images),
             ("saliency\nmask", [overlay_mask(*pair) for pair in zip(images, masks, strict=True)]),
         ]
-        if self._before is not None:
-            rows.append(("Grad-CAM\nbefore training", self._overlays(images, self._before)))
+        if self._first is not None:
+            rows.append((self._first[0], self._overlays(images, self._first[1])))
         if epoch > 0:
             rows.append((f"Grad-CAM\nafter {epoch} epoch{'s' * (epoch != 1)}", self._overlays(images, cams)))
         caption = "validation images; each CAM is scaled by its own maximum, red is hottest, a grey image has no CAM"

@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from castlit.attention import pointing_hits
+from castlit.attention import has_object, pointing_hits
 from castlit.evaluation import knn_accuracy
 from castlit.nn.checks import require_int, require_number
 from castlit.nn.distributed import gather
@@ -85,7 +85,7 @@ class PointingProbe(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count hits and images with a mask."""
-        has_mask = batch["mask"].flatten(1).any(1)
+        has_mask = has_object(batch["mask"])
         hits = pointing_hits(outputs["cam"], batch["mask"]) & has_mask
         self._counts.append(torch.stack([hits.sum(), has_mask.sum()]))
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from castlit.attention import pointing_hits
+from castlit.attention import has_object, pointing_hits
 from castlit.evaluation.protocol import Explain, Results, explain_all
 from castlit.nn.checks import InputError
 
@@ -35,7 +35,7 @@ def grounding(cams: Tensor, masks: Tensor) -> Grounding:
     Raises:
         InputError: No image has a mask.
     """
-    has_mask = masks.flatten(1).any(1)
+    has_mask = has_object(masks)
     if not has_mask.any():
         raise InputError("grounding needs at least one image with a mask that is not empty")
     cams, masks = cams[has_mask].float(), masks[has_mask]

@@ -1,14 +1,14 @@
 """Plain building blocks: backbones, heads, queue, momentum encoder. Torch only, no Lightning."""
 
 from castlit.nn.backbones import build_backbone, feature_channels, tiny_resnet
-from castlit.nn.batchnorm import batch_statistics, untracked_batchnorm
+from castlit.nn.batchnorm import batch_statistics, lacks_statistics, untracked_batchnorm
 from castlit.nn.checks import InputError
 from castlit.nn.ema import momentum_copy, update_average
 from castlit.nn.encoder import Encoder
 from castlit.nn.heads import linear_head, mlp_head
 from castlit.nn.optim import OptimizerRecipe
 from castlit.nn.queue import KeyQueue
-from castlit.nn.spec import Described, build, describe
+from castlit.nn.spec import Described, Spec, build, describe
 
 __all__ = [
     "Described",
@@ -16,11 +16,13 @@ __all__ = [
     "InputError",
     "KeyQueue",
     "OptimizerRecipe",
+    "Spec",
     "batch_statistics",
     "build",
     "build_backbone",
     "describe",
     "feature_channels",
+    "lacks_statistics",
     "linear_head",
     "mlp_head",
     "momentum_copy",

@@ -25,6 +25,12 @@ def untracked_batchnorm(network: nn.Module) -> Iterator[None]:
             part.track_running_stats = True
 
 
+def lacks_statistics(network: nn.Module) -> bool:
+    """Whether some batch norm has not seen a batch yet, as in a network that has not trained."""
+    norms = [part for part in network.modules() if isinstance(part, _BatchNorm)]
+    return any(part.num_batches_tracked is not None and part.num_batches_tracked.item() == 0 for part in norms)
+
+
 @contextmanager
 def batch_statistics(network: nn.Module, count: int) -> Iterator[None]:
     """Within the context, batch norm normalises by the batch and keeps nothing of it, also in evaluation mode.

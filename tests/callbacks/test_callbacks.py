@@ -1,0 +1,121 @@
+"""The callbacks inside a real Trainer, on a few scenes."""
+
+import json
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+
+import castlit
+from castlit.attention import pointing_hits
+from castlit.callbacks import GradCAMPanel, KNNProbe, PointingProbe, RunRecord, ValidateLast
+from castlit.callbacks.picture import overlay_cam, overlay_mask
+from castlit.evaluation import knn_accuracy
+
+
+def parts(**options):
+    pl.seed_everything(0, verbose=False)
+    data = castlit.data.ScenesDataModule(train_count=64, val_count=40, batch_size=32, workers=0)
+    method = castlit.methods.MoCo(backbone="tiny_resnet", queue_size=64)
+    module = castlit.CASTModule(method, castlit.attention.AttentionLoss())
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        **options,
+    )
+    return trainer, module, data
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of two epochs with all callbacks."""
+    folder = tmp_path_factory.mktemp("run")
+    callbacks = [
+        KNNProbe(k=3),
+        PointingProbe(),
+        GradCAMPanel(folder / "gradcam.png", count=3, pixels=64),
+        RunRecord(folder / "summary.json"),
+        ValidateLast(),
+    ]
+    trainer, module, data = parts(max_epochs=2, check_val_every_n_epoch=50, callbacks=callbacks)
+    trainer.validate(module, data, verbose=False)
+    trainer.fit(module, data)
+    return folder, trainer, module.eval(), data
+
+
+def test_the_logged_figures_are_those_of_the_functions(run):
+    _, trainer, module, data = run
+    features, hits, labels = [], [], []
+    for batch in data.val_dataloader():
+        found = module.explain(batch["image"], batch["mask"])
+        features.append(found.features)
+        hits.append(pointing_hits(found.cam, batch["mask"]))
+        labels.append(batch["label"])
+    assert trainer.callback_metrics["val/pointing"] == pytest.approx(torch.cat(hits).float().mean().item())
+    knn = knn_accuracy(torch.cat(features), torch.cat(labels), k=3)
+    assert trainer.callback_metrics["val/knn"] == pytest.approx(knn)
+
+
+def test_the_summary(run):
+    summary = json.loads((run[0] / "summary.json").read_text())
+    assert (summary["epochs"], summary["steps"], summary["images"]) == (2, 4, 128)
+    assert summary["seconds"] > summary["validation_seconds"] > 0
+    assert set(summary["metrics"]["val/pointing"]) == {"start", "end"}
+    assert summary["versions"]["castlit"] == castlit.__version__
+    assert summary["checkpoint"] is None
+
+
+def test_the_panel_has_a_row_before_and_one_after(run):
+    panel = np.asarray(Image.open(run[0] / "gradcam.png"))
+    rows = [panel[40 + i * 70 : 40 + i * 70 + 64, 132 : 132 + 3 * 70 - 6] for i in range(4)]
+    assert all(row.std() > 15 for row in rows)
+    assert not np.array_equal(rows[2], rows[3])
+
+
+def test_a_trained_network_is_not_called_untrained(run, tmp_path):
+    _, _, module, data = run
+    panel = GradCAMPanel(tmp_path / "p.png", count=2)
+    trainer, _, _ = parts(callbacks=[panel])
+    trainer.validate(module, data, verbose=False)
+    assert panel._first[0] == "Grad-CAM"
+
+
+def test_without_labels_and_masks_nothing_is_logged():
+    class Blank(castlit.data.ScenesDataModule):
+        def val_dataloader(self):
+            batches = []
+            for batch in super().val_dataloader():
+                batches.append({**batch, "mask": torch.zeros_like(batch["mask"])})
+                del batches[-1]["label"]
+            return torch.utils.data.DataLoader(batches, batch_size=None)
+
+    trainer, module, _ = parts(callbacks=[KNNProbe(), PointingProbe()])
+    trainer.validate(module, Blank(train_count=8, val_count=8, workers=0), verbose=False)
+    assert not [name for name in trainer.callback_metrics if name.startswith("val/")]
+
+
+def test_a_dead_cam_leaves_a_grey_picture_and_a_hot_spot_is_red():
+    image = np.full((32, 32, 3), (200, 40, 40), np.uint8)
+    dead = overlay_cam(image, np.zeros((4, 4), np.float32))
+    assert np.ptp(dead.reshape(-1, 3), axis=0).max() == 0
+    cam = np.zeros((4, 4), np.float32)
+    cam[0, 0] = 1e-20
+    hot = overlay_cam(np.full((32, 32, 3), 128, np.uint8), cam)
+    assert hot[4, 4, 0] > hot[4, 4, 2] + 60, "red over blue at the spot"
+    assert np.ptp(hot[28, 28]) < 10, "grey far from it"
+
+
+def test_the_mask_keeps_the_object_and_fades_the_rest():
+    image = np.full((32, 32, 3), (10, 120, 10), np.uint8)
+    mask = np.zeros((32, 32), np.uint8)
+    mask[8:24, 8:24] = 1
+    shown = overlay_mask(image, mask)
+    assert (shown[16, 16] == image[16, 16]).all()
+    assert shown[0, 0].min() > 180

@@ -1,0 +1,37 @@
+"""The scenes' protocol tells an encoder that sees objects from one that sees backgrounds."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from castlit.evaluation import evaluate_scenes
+
+SETTINGS = {"train_count": 300, "test_count": 100}
+
+
+def colours_under(mask_of):
+    """Features: the mean colours under a mask; CAM: that mask."""
+
+    def explain(images, masks):
+        weight = mask_of(masks.float())
+        features = [(images * weight).sum((2, 3)) / weight.sum((2, 3)).clamp(min=1)]
+        features.append((images**2 * weight).sum((2, 3)) / weight.sum((2, 3)).clamp(min=1))
+        return torch.cat(features, 1), functional.adaptive_avg_pool2d(weight, 8)[:, 0]
+
+    return explain
+
+
+def test_seeing_the_object_or_the_background():
+    device = torch.device("cpu")
+    on_object = evaluate_scenes(colours_under(lambda mask: mask), device, **SETTINGS)
+    on_background = evaluate_scenes(colours_under(lambda mask: 1 - mask), device, **SETTINGS)
+    assert on_object["object_information"] > 0.8
+    assert on_background["object_information"] < 0.3
+    assert on_background["linear/mixed_same"] > 0.9
+    assert on_background["linear/mixed_rand"] < 0.3
+    assert on_object["linear/mixed_rand"] > 0.8
+    assert on_background["linear/background_gap"] > on_object["linear/background_gap"] + 0.3
+    assert on_object["pointing/mixed_rand"] > 0.95
+    assert on_background["pointing/mixed_rand"] < 0.05
+    gap = on_object["linear/mixed_same"] - on_object["linear/mixed_rand"]
+    assert on_object["linear/background_gap"] == pytest.approx(gap)

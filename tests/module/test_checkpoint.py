@@ -1,0 +1,141 @@
+"""Checkpoints: plain values, self-contained, and a resumed run goes on as if it had never stopped."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from castlit import CASTModule
+from castlit.attention import AttentionLoss
+from castlit.methods import BYOL, MethodOutput, MoCo, SimCLR, SimSiam
+from castlit.nn import Encoder, InputError, OptimizerRecipe, describe, linear_head
+
+
+class OwnMethod(nn.Module):
+    """A user's method that knows nothing of castlit's: pull the views of an image together, nothing more."""
+
+    def __init__(self, backbone):
+        super().__init__()
+        self.encoder = Encoder(backbone, linear_head(6, 4))
+
+    def forward(self, query, key):
+        z_q, z_k = F.normalize(self.encoder(query), dim=1), F.normalize(self.encoder(key), dim=1)
+        return MethodOutput((z_q - z_k.detach()).square().sum(1).mean(), z_q)
+
+    def target(self, images):
+        with torch.no_grad():
+            return F.normalize(self.encoder(images), dim=1)
+
+
+def assert_equal_states(first, second):
+    assert list(first.state_dict()) == list(second.state_dict())
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, second.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        lambda: MoCo("tiny_resnet", dim=8, queue_size=15),
+        lambda: MoCo(backbone="tiny_resnet", dim=8, queue_size=15, mlp=False, temperature=0.07),
+        lambda: SimCLR("tiny_resnet", dim=8),
+        lambda: BYOL("tiny_resnet", dim=8, hidden=9),
+        lambda: SimSiam("tiny_resnet", dim=8, hidden=9),
+    ],
+    ids=["moco v2", "moco v1", "simclr", "byol", "simsiam"],
+)
+def test_round_trip(fit, samples, tmp_path, method):
+    module = CASTModule(
+        method(), AttentionLoss("layer3", weight=2, mode="reference"), OptimizerRecipe("adamw", lr=0.01)
+    )
+    trainer = fit(module, samples(8, (32, 32)))
+    path = tmp_path / "last.ckpt"
+    trainer.save_checkpoint(path)
+    contents = torch.load(path, weights_only=True)
+    assert contents["hyper_parameters"]["method"] == describe(module.method)
+
+    torch.manual_seed(77)
+    again = CASTModule.load_from_checkpoint(path)
+    assert_equal_states(module, again)
+    assert type(again.method) is type(module.method)
+    assert describe(again.method) == describe(module.method)
+    assert (again.attention.layer, again.attention.weight, again.attention.mode) == ("layer3", 2.0, "reference")
+    assert (again.optimizer.name, again.optimizer.lr, again.cam_layer) == ("adamw", 0.01, "layer3")
+    if isinstance(module.method, MoCo):
+        assert int(again.method.queue.pointer) == 8
+
+
+def test_without_attention(fit, samples, tmp_path):
+    module = CASTModule(MoCo("tiny_resnet", dim=8, queue_size=15), cam_layer="layer2")
+    fit(module, samples(4, (32, 32))).save_checkpoint(tmp_path / "last.ckpt")
+    again = CASTModule.load_from_checkpoint(tmp_path / "last.ckpt")
+    assert again.attention is None
+    assert again.cam_layer == "layer2"
+
+
+def test_arguments_given_while_loading_go_first(fit, samples, tmp_path):
+    module = CASTModule(MoCo("tiny_resnet", dim=8, queue_size=15), AttentionLoss())
+    fit(module, samples(4, (32, 32))).save_checkpoint(tmp_path / "last.ckpt")
+    again = CASTModule.load_from_checkpoint(tmp_path / "last.ckpt", attention=AttentionLoss("layer3"))
+    assert again.attention.layer == "layer3"
+    assert_equal_states(module, again)
+
+
+def test_a_resumed_run_goes_on_as_if_it_had_never_stopped(make_backbone, fit, samples, tmp_path):
+    made = samples(12)
+
+    def module():
+        torch.manual_seed(5)
+        recipe = OptimizerRecipe(lr=0.1, schedule="constant")
+        return CASTModule(MoCo(make_backbone(), dim=4, queue_size=7, momentum=0.9), AttentionLoss(), recipe)
+
+    straight, first, second = module(), module(), module()
+    fit(straight, made, max_epochs=3)
+    fit(first, made, max_epochs=2).save_checkpoint(tmp_path / "last.ckpt")
+    trainer = fit(second, made, max_epochs=3, ckpt_path=tmp_path / "last.ckpt")
+    assert trainer.global_step == 9
+    assert int(second.method.queue.pointer) == 36 % 7
+    assert_equal_states(straight, second)
+    assert any(not torch.equal(a, b) for a, b in zip(straight.parameters(), first.parameters(), strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:.*`method` is an instance of `nn.Module`.*")
+def test_a_users_own_method_trains_and_comes_back_with_its_own_object(make_backbone, fit, samples, tmp_path):
+    method = OwnMethod(make_backbone())
+    before = method.encoder.head.weight.clone()
+    validation = [{"image": s["query"], "mask": s["query_mask"]} for s in samples(4)]
+    trainer = fit(CASTModule(method, AttentionLoss()), samples(8), validation=validation)
+    assert not torch.equal(method.encoder.head.weight, before)
+    path = tmp_path / "last.ckpt"
+    trainer.save_checkpoint(path)
+    torch.load(path, weights_only=True)
+    with pytest.raises(InputError, match=r"how its method was built.*load_from_checkpoint\(path, method=\.\.\.\)"):
+        CASTModule.load_from_checkpoint(path)
+    again = CASTModule.load_from_checkpoint(path, method=OwnMethod(make_backbone()))
+    assert_equal_states(trainer.lightning_module, again)
+    assert again.attention.weight == 3.0
+
+
+def test_a_method_on_a_network_of_ones_own_says_so_too(make_backbone, fit, samples, tmp_path):
+    module = CASTModule(MoCo(make_backbone(), dim=4, queue_size=7))
+    fit(module, samples(4)).save_checkpoint(tmp_path / "last.ckpt")
+    with pytest.raises(InputError, match="method="):
+        CASTModule.load_from_checkpoint(tmp_path / "last.ckpt")
+    again = CASTModule.load_from_checkpoint(tmp_path / "last.ckpt", method=MoCo(make_backbone(), dim=4, queue_size=7))
+    assert_equal_states(module, again)
+
+
+def test_wrong_parts():
+    method = MoCo("tiny_resnet", dim=8, queue_size=15)
+    with pytest.raises(InputError, match="attention must be a AttentionLoss, got Linear"):
+        CASTModule(method, nn.Linear(2, 2))
+    with pytest.raises(InputError, match="method must be a Module, got str"):
+        CASTModule("moco")
+    with pytest.raises(InputError, match="method must be a Module, got OptimizerRecipe"):
+        CASTModule({"_target_": "castlit.nn.OptimizerRecipe"})
+    with pytest.raises(InputError, match="may build"):
+        CASTModule({"_target_": "subprocess.Popen", "args": "true"})
+    with pytest.raises(InputError, match="did you mean 'layer4'"):
+        CASTModule(method, AttentionLoss("layr4"))
+    with pytest.raises(InputError, match="did you mean 'layer4'"):
+        CASTModule(method, cam_layer="layr4")

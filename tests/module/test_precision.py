@@ -1,0 +1,63 @@
+"""Training in mixed precision: finite, close to float32, and float32 where Grad-CAM needs it."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from castlit import CASTModule
+from castlit.attention import AttentionLoss
+from castlit.methods import BYOL, MoCo, SimCLR, SimSiam
+from castlit.nn import OptimizerRecipe
+
+METHODS = {
+    "moco": lambda: MoCo("tiny_resnet", dim=16, queue_size=15),
+    "simclr": lambda: SimCLR("tiny_resnet", dim=16),
+    "byol": lambda: BYOL("tiny_resnet", dim=16, hidden=20),
+    "simsiam": lambda: SimSiam("tiny_resnet", dim=16, hidden=20),
+}
+
+
+class Losses(pl.Callback):
+    def __init__(self):
+        self.seen, self.dtypes = [], set()
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.seen.append([float(outputs[name].detach()) for name in ("loss", "contrastive", "attention")])
+        self.dtypes |= {outputs[name].dtype for name in ("loss", "contrastive", "attention")}
+
+
+def trained(fit, samples, name, precision, layer="layer4", mode="paper"):
+    torch.manual_seed(0)
+    module = CASTModule(METHODS[name](), AttentionLoss(layer, mode=mode), OptimizerRecipe(lr=0.01))
+    maps, losses = [], Losses()
+    module.encoder.backbone.register_forward_hook(lambda module, inputs, output: maps.append(output.dtype))
+    fit(module, samples, precision=precision, callbacks=[losses])
+    assert all(torch.isfinite(parameter).all() for parameter in module.parameters())
+    return torch.tensor(losses.seen), losses.dtypes, set(maps)
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_bf16_trains_close_to_float32(fit, samples, name):
+    made = samples(12, (32, 32))
+    exact, _, _ = trained(fit, made, name, "32-true")
+    mixed, dtypes, _ = trained(fit, made, name, "bf16-mixed")
+    assert mixed.shape == (3, 3)
+    assert dtypes == {torch.float32}
+    # Batch norm over four 32-px images magnifies bfloat16's 3 digits.
+    assert torch.allclose(mixed[0], exact[0], rtol=0.05, atol=0.02)
+    assert not torch.equal(mixed, exact), "autocast was on"
+
+
+@pytest.mark.parametrize("mode", ["paper", "reference"])
+def test_a_layer_in_the_middle_in_bf16(fit, samples, mode):
+    losses, dtypes, maps = trained(fit, samples(8, (32, 32)), "moco", "bf16-mixed", layer="layer3", mode=mode)
+    assert torch.isfinite(losses).all()
+    assert dtypes == {torch.float32}
+    assert maps == {torch.bfloat16}, "what runs behind the tapped layer is still in mixed precision"
+
+
+def test_16_mixed_on_the_cpu(fit, samples):
+    # Lightning falls back to bfloat16 here, and says so.
+    with pytest.warns(UserWarning, match="bf16-mixed"):
+        losses, _, _ = trained(fit, samples(8, (32, 32)), "moco", "16-mixed")
+    assert torch.isfinite(losses).all()

@@ -1,0 +1,48 @@
+"""Lightning's DDP on two processes (gloo): after some steps both ranks hold the same weights and the same queue."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+RUNS = ["moco", "moco unshuffled", "moco in bf16", "simclr", "byol", "simsiam"]
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """What both ranks hold in the end, see two_ranks.py."""
+    folder = tmp_path_factory.mktemp("two_ranks")
+    script = Path(__file__).with_name("two_ranks.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script, folder]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env=environment, cwd=folder, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return [torch.load(folder / f"rank{number}.pt") for number in range(2)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_both_ranks_hold_the_same(ranks, name):
+    first, second = (found[name] for found in ranks)
+    # 24 images, 4 for each of 2 ranks: 3 steps an epoch. DDP would stop the second at a weight without a gradient.
+    assert first["steps"] == second["steps"] == 9
+    assert first["moved"] > 1e-3
+    for part in ("weights", "queue"):
+        assert list(first[part]) == list(second[part])
+        for key, tensor in first[part].items():
+            assert torch.equal(tensor, second[part][key]), key
+            assert torch.isfinite(tensor).all(), key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in RUNS if name.startswith("moco")])
+def test_the_queue_takes_the_keys_of_both_ranks(ranks, name):
+    queue = ranks[0][name]["queue"]
+    assert int(queue["pointer"]) == 9 * 8 % 15
+    assert torch.allclose(queue["keys"].norm(dim=1), torch.ones(15), atol=1e-5)
+    assert len(queue["keys"].unique(dim=0)) == 15, "no key twice: each rank brought its own"

@@ -1,0 +1,65 @@
+"""What test_two_ranks.py runs on two processes: every method trained by Lightning's DDP, its state written down."""
+
+import sys
+import warnings
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from castlit import CASTModule
+from castlit.attention import AttentionLoss
+from castlit.methods import BYOL, MoCo, SimCLR, SimSiam
+from castlit.nn import OptimizerRecipe
+
+METHODS = {
+    "moco": lambda: MoCo("tiny_resnet", dim=8, queue_size=15, momentum=0.9),
+    "moco unshuffled": lambda: MoCo("tiny_resnet", dim=8, queue_size=15, momentum=0.9, shuffle_bn=False),
+    "simclr": lambda: SimCLR("tiny_resnet", dim=8),
+    "byol": lambda: BYOL("tiny_resnet", dim=8, hidden=9),
+    "simsiam": lambda: SimSiam("tiny_resnet", dim=8, hidden=9),
+}
+
+
+def samples(count):
+    torch.manual_seed(0)
+    return [
+        {
+            "query": torch.randn(3, 16, 16),
+            "key": torch.randn(3, 16, 16),
+            "query_mask": (torch.rand(1, 16, 16) > 0.6).byte(),
+            "key_mask": (torch.rand(1, 16, 16) > 0.4).byte(),
+        }
+        for _ in range(count)
+    ]
+
+
+def trained(name, precision):
+    module = CASTModule(METHODS[name](), AttentionLoss(), OptimizerRecipe(lr=0.05))
+    before = [parameter.detach().clone() for parameter in module.parameters()]
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=2,
+        strategy="ddp",
+        precision=precision,
+        max_epochs=3,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, DataLoader(samples(24), 4))
+    moved = max(float((a - b).abs().max()) for a, b in zip(module.parameters(), before, strict=True))
+    weights = {key: parameter.detach() for key, parameter in module.named_parameters()}
+    queue = dict(module.method.queue.named_buffers()) if hasattr(module.method, "queue") else {}
+    return {"weights": weights, "queue": queue, "steps": trainer.global_step, "moved": moved}, trainer.global_rank
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    found = {}
+    for name in METHODS:
+        found[name], rank = trained(name, "32-true")
+    found["moco in bf16"], rank = trained("moco", "bf16-mixed")
+    torch.save(found, Path(sys.argv[1]) / f"rank{rank}.pt")

@@ -1,0 +1,57 @@
+"""batch_statistics: batch norm as in training, also in evaluation mode, and no trace left."""
+
+import pytest
+import torch
+from torch import nn
+
+from castlit.nn import batch_statistics, tiny_resnet, untracked_batchnorm
+
+
+@pytest.fixture(params=[True, False], ids=["training", "evaluation"])
+def network(request):
+    network = tiny_resnet().train()
+    network(torch.randn(4, 3, 32, 32) + 2)
+    return network.train(request.param)
+
+
+def test_normalises_by_the_batch_and_keeps_nothing(network):
+    images = torch.randn(4, 3, 32, 32)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    modes = [part.training for part in network.modules()]
+    with batch_statistics(network, 4):
+        found = network(images)
+    assert [part.training for part in network.modules()] == modes
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    network.train()
+    with untracked_batchnorm(network):
+        assert torch.equal(found, network(images))
+
+
+def test_everything_is_back_after_an_exception(network):
+    modes = [part.training for part in network.modules()]
+    with pytest.raises(RuntimeError), batch_statistics(network, 4):
+        network(torch.randn(4, 2, 32, 32))
+    assert [part.training for part in network.modules()] == modes
+    assert all(part.track_running_stats for part in network.modules() if isinstance(part, nn.BatchNorm2d))
+
+
+def test_contexts_nest(network):
+    images = torch.randn(4, 3, 32, 32)
+    count = int(network.bn1.num_batches_tracked)
+    with batch_statistics(network, 4):
+        expected = network(images)
+        with batch_statistics(network, 4), untracked_batchnorm(network):
+            assert torch.equal(network(images), expected)
+        assert torch.equal(network(images), expected)
+    assert network.bn1.num_batches_tracked == count
+
+
+def test_one_image_alone_has_no_statistics_over_vectors():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 5), nn.BatchNorm1d(5))
+    network.eval()
+    with batch_statistics(network, 1):
+        found = network(torch.randn(1, 3, 2, 2))
+        assert [part.training for part in network if isinstance(part, nn.modules.batchnorm._BatchNorm)] == [True, False]
+    assert torch.isfinite(found).all()
+    assert not any(part.training for part in network)
