@@ -95,7 +95,7 @@ def _report(config: DictConfig, record: RunRecord, trainer: pl.Trainer) -> None:
         console.print(f"Where it looks: {_shown(panel)}")
     checkpoint = getattr(trainer.checkpoint_callback, "last_model_path", "")
     # Without masks there is no ground truth to evaluate against.
-    if checkpoint and config.data.get("masks", "") is not None:
+    if Path(checkpoint).is_file() and config.data.get("masks", "") is not None:
         arguments = [*config.evaluate_with, f"checkpoint={_shown(Path(checkpoint))}"]
         console.print("Evaluate it next:")
         console.print(
