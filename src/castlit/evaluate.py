@@ -25,7 +25,9 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     read_checkpoint(config.checkpoint)
     module = CASTModule.load_from_checkpoint(config.checkpoint, map_location="cpu", weights_only=True)
     module.eval().to(device, memory_format=torch.channels_last)
-    results: dict[str, float] = protocol(module.explain, device)
+    console = Console(soft_wrap=True)
+    with console.status("Evaluating; this takes a minute on a CPU"):
+        results: dict[str, float] = protocol(module.explain, device)
     file = output_dir() / "results.json"
     file.write_text(json.dumps({"checkpoint": str(config.checkpoint), "results": results}, indent=2) + "\n")
     table = Table(title=str(config.checkpoint))
@@ -33,7 +35,6 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     table.add_column("value", justify="right")
     for name, value in results.items():
         table.add_row(name, f"{value:.3f}" if abs(value) <= 1 else f"{value:g}")
-    console = Console(soft_wrap=True)
     console.print(table)
     console.print(f"Written to {file}")
     return results
