@@ -5,6 +5,8 @@ Every part is chosen and set from the command line; ``--help`` lists the groups,
 
 import logging
 import shlex
+import shutil
+import sys
 import warnings
 from pathlib import Path
 
@@ -110,6 +112,17 @@ _MEANINGS = {
     "val/pointing": "the same on new images",
     "val/knn": "neighbours show the same object",
 }
+
+
+def _python() -> str:
+    """Return what to type for the Python that runs this: ``make train`` does not put its .venv on the path."""
+    on_path = shutil.which("python")
+    if on_path is not None and Path(on_path).absolute() == Path(sys.executable).absolute():
+        return "python"
+    try:
+        return str(Path(sys.executable).absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return sys.executable
 
 
 def _shown(path: Path) -> str:
