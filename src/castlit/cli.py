@@ -10,7 +10,7 @@ import hydra
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import CompactHydraException, HydraException, InstantiationException
 from hydra.types import RunMode
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
@@ -23,7 +23,7 @@ CONFIG_MODULE = "castlit.conf"
 Task = Callable[[DictConfig], Any]
 
 
-class UserError(HydraException):
+class UserError(CompactHydraException):
     """A mistake of the user's, told in one line."""
 
 

@@ -100,9 +100,8 @@ def _report(config: DictConfig, record: RunRecord, trainer: pl.Trainer) -> None:
     if Path(checkpoint).is_file() and config.data.get("masks", "") is not None:
         arguments = [*config.evaluate_with, f"checkpoint={_shown(Path(checkpoint))}"]
         console.print("Evaluate it next:")
-        console.print(
-            f"  python -m castlit.evaluate {shlex.join(arguments)}", style="bold", markup=False, highlight=False
-        )
+        command = shlex.join([_python(), "-m", "castlit.evaluate", *arguments])
+        console.print(f"  {command}", style="bold", markup=False, highlight=False)
 
 
 _MEANINGS = {
