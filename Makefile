@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export NO_ALBUMENTATIONS_UPDATE = 1
 
-.PHONY: help train test test-fast check clean
+.PHONY: help train test test-fast coverage check clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,6 +18,9 @@ test: $(VENV)/.installed-dev ## Run all tests
 test-fast: $(VENV)/.installed-dev ## Run the tests that take less than ten seconds each
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
+coverage: $(VENV)/.installed-dev ## Run the tests that take less than ten seconds, and show which lines they miss
+	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term-missing $(ARGS)
+
 check: $(VENV)/.installed-dev ## Lint, format check and type check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -29,7 +32,8 @@ clean: ## Remove the .venv and what tools leave behind
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 		|| { echo "castlit needs Python 3.10 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@# Where ensurepip is missing (Debian's python3-venv), a half-made .venv is left that the next call would believe.
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "install your system's python3-venv package" >&2; exit 1; }
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check --editable .

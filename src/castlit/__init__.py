@@ -1,13 +1,14 @@
 """castlit: contrastive pretraining that learns to look at the objects (CAST, CVPR 2021)."""
 
 import importlib
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from castlit import attention, callbacks, crops, data, evaluation, methods, nn
     from castlit.module import CASTModule
 
-__version__ = "0.1.0"
+__version__ = version("castlit")
 __all__ = ["CASTModule", "__version__", "attention", "callbacks", "crops", "data", "evaluation", "methods", "nn"]
 
 

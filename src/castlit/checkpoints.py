@@ -20,23 +20,47 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise InputError(f"checkpoint={path}: no such file; give the .ckpt file of a training run")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise InputError(f"checkpoint={path}: not a checkpoint, or damaged ({type(error).__name__})") from error
-    if not isinstance(checkpoint, dict) or "method" not in checkpoint.get(CASTModule.CHECKPOINT_HYPER_PARAMS_KEY, {}):
+    settings = checkpoint.get(CASTModule.CHECKPOINT_HYPER_PARAMS_KEY, {}) if isinstance(checkpoint, dict) else {}
+    if "method" not in settings or "loops" not in checkpoint:
         raise InputError(f"checkpoint={path}: not a checkpoint of castlit's training")
-    return checkpoint
+    opened: dict[str, Any] = checkpoint
+    return opened
 
 
-def check_resumable(path: str | Path, module: CASTModule) -> None:
+def check_resumable(path: str | Path, module: CASTModule, max_epochs: int | None) -> None:
     """Make sure that a module can go on from a checkpoint.
 
+    Args:
+        path: The checkpoint.
+        module: What shall go on.
+        max_epochs: How many epochs the whole run shall have; ``None`` or -1 sets no end.
+
     Raises:
-        InputError: The file cannot be read, or its method was built otherwise; the message names the arguments.
+        InputError: The file cannot be read, the run has nothing left to do, or method or optimiser were built
+            otherwise; the message says how to go on.
     """
-    saved = read_checkpoint(path)[CASTModule.CHECKPOINT_HYPER_PARAMS_KEY]["method"]
-    wanted = module.hparams["method"]
-    differing = [key for key in {**saved, **wanted} if saved.get(key) != wanted.get(key)]
-    if TARGET in saved and TARGET in wanted and differing:
-        was = ", ".join(f"method.{key}={saved.get(key)}" for key in sorted(differing))
-        raise InputError(f"checkpoint={path} was trained with another method: continue it with {was}")
+    checkpoint = read_checkpoint(path)
+    # Not checkpoint["epoch"]: that is one more where the file was written when the fit had ended.
+    done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    if max_epochs is not None and 0 <= max_epochs <= done:
+        raise InputError(
+            f"checkpoint={path} has already trained {done} epochs: add trainer.max_epochs={done * 2} to go on"
+        )
+    _check_same("method", path, checkpoint, module)
+    _check_same("optimizer", path, checkpoint, module)
+
+
+def _check_same(part: str, path: str | Path, checkpoint: dict[str, Any], module: CASTModule) -> None:
+    saved = checkpoint[CASTModule.CHECKPOINT_HYPER_PARAMS_KEY][part]
+    wanted = module.hparams[part]
+    if TARGET not in saved or TARGET not in wanted:
+        return
+    if saved[TARGET] != wanted[TARGET]:
+        raise InputError(f"checkpoint={path} was trained with {saved[TARGET]}, not {wanted[TARGET]}: choose its {part}")
+    differing = sorted(key for key in saved if saved[key] != wanted.get(key))
+    if differing:
+        was = " ".join(f"{part}.{key}={saved[key]}" for key in differing)
+        raise InputError(f"checkpoint={path} was trained with another {part}: continue it with {was}")

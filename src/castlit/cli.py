@@ -98,7 +98,13 @@ def suggest_override(config_name: str, arguments: list[str]) -> str | None:
     """Return a line with the nearest existing key for the first override whose key does not exist, or ``None``."""
     GlobalHydra.instance().clear()
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-        known = set(_keys(compose(config_name)))
+        try:
+            # With the groups that the user chose: they bring keys of their own.
+            known = set(
+                _keys(compose(config_name, [a for a in arguments if "." not in a.partition("=")[0] and "=" in a]))
+            )
+        except HydraException:
+            known = set(_keys(compose(config_name)))
     for argument in arguments:
         key, equals, _ = argument.partition("=")
         if equals and key[:1] not in "-+~" and key not in known and "@" not in key and "/" not in key:

@@ -7,19 +7,20 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from castlit.checkpoints import read_checkpoint
 from castlit.cli import output_dir, program
 from castlit.module import CASTModule
-from castlit.nn.checks import InputError
+from castlit.nn.checks import InputError, require_int
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:
     """Evaluate as the config says; write ``results.json`` and print a table."""
     if OmegaConf.is_missing(config, "protocol"):
         raise InputError("which protocol? Add +protocol=scenes or +protocol=grounding")
-    pl.seed_everything(config.seed, verbose=False)
+    pl.seed_everything(require_int("seed", config.seed, 0, 2**32 - 1), verbose=False)
     protocol = instantiate(config.protocol, _convert_="all")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     read_checkpoint(config.checkpoint)
@@ -30,13 +31,13 @@ def evaluate(config: DictConfig) -> dict[str, float]:
         results: dict[str, float] = protocol(module.explain, device)
     file = output_dir() / "results.json"
     file.write_text(json.dumps({"checkpoint": str(config.checkpoint), "results": results}, indent=2) + "\n")
-    table = Table(title=str(config.checkpoint))
+    table = Table(title=escape(str(config.checkpoint)))
     table.add_column("figure")
     table.add_column("value", justify="right")
     for name, value in results.items():
         table.add_row(name, f"{value:.3f}" if abs(value) <= 1 else f"{value:g}")
     console.print(table)
-    console.print(f"Written to {file}")
+    console.print(f"Written to {file}", markup=False)
     return results
 
 

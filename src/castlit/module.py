@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from castlit.attention import AttentionLoss, find_layer, grad_cam, has_object, pointing_hits, tap
 from castlit.nn import InputError, OptimizerRecipe, Spec, batch_statistics, build, describe, lacks_statistics
+from castlit.nn.precision import at_least_float32
 
 PartT = TypeVar("PartT")
 
@@ -125,20 +126,26 @@ class CASTModule(pl.LightningModule):
             images: (N, 3, H, W), normalised.
             masks: (N, 1, H, W), nonzero on the salient objects.
         """
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False):
             # A tensor that was made in inference mode cannot enter a graph; its clone can.
             # One image is doubled: over its own pixels alone, batch norm may find nothing to normalise by.
             count = len(images)
             repeats = 2 if count == 1 else 1
             images, masks = images.clone().repeat(repeats, 1, 1, 1), masks.clone().repeat(repeats, 1, 1, 1)
-            with tap(self.encoder, "backbone") as feature_map, tap(self.encoder, self.cam_layer) as activations:
+            # Only what lies behind the CAM's layer needs a graph; the trunk's would fill the memory.
+            with (
+                torch.no_grad(),
+                tap(self.encoder, "backbone") as feature_map,
+                tap(self.encoder, self.cam_layer, leaf=True) as activations,
+            ):
                 if hasattr(self.method, "embed"):
                     z_q = self.method.embed(images)  # type: ignore[operator]
                 else:
                     z_q = self.method(images, images).embedding
             with batch_statistics(self.method, count):
                 z_km = self.method.target(masked(images, masks))  # type: ignore[operator]
-            cam = grad_cam(_similarity(z_q, z_km), activations, create_graph=False)
+            with torch.enable_grad():
+                cam = grad_cam(_similarity(z_q, z_km), activations, create_graph=False)
         return Explanation(feature_map.first.detach().mean((2, 3))[:count], cam.detach()[:count])
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
@@ -179,9 +186,8 @@ def masked(images: Tensor, mask: Tensor) -> Tensor:
 
 def _similarity(z_q: Tensor, z_km: Tensor) -> Tensor:
     """Return the scores z_q · z_km, (N,), in float32 or wider also under autocast."""
-    wide = torch.promote_types(z_q.dtype, torch.float32)
     with torch.autocast(z_q.device.type, enabled=False):
-        return (z_q.to(wide) * z_km.to(wide)).sum(1)
+        return (at_least_float32(z_q) * at_least_float32(z_km)).sum(1)
 
 
 def _share(hits: Tensor, among: Tensor) -> Tensor:

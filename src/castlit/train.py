@@ -12,15 +12,19 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import WandbLogger
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from castlit.callbacks import RunRecord
 from castlit.checkpoints import check_resumable
 from castlit.cli import output_dir, program
+from castlit.nn.checks import InputError, require_int
 
 
 def train(config: DictConfig) -> float | None:
@@ -30,16 +34,21 @@ def train(config: DictConfig) -> float | None:
         The metric that the config names as ``objective`` (for sweepers), or ``None`` where it was not logged.
     """
     _quiet()
-    pl.seed_everything(config.seed, verbose=False)
+    pl.seed_everything(require_int("seed", config.seed, 0, 2**32 - 1), verbose=False)
     data = instantiate(config.data, _convert_="all")
     module = instantiate(config.module, _convert_="all")
-    if config.checkpoint is not None:
-        check_resumable(config.checkpoint, module)
     if config.channels_last:
         module = module.to(memory_format=torch.channels_last)
-    callbacks = [instantiate(callback, _convert_="all") for callback in config.callbacks.values() if callback]
+    if config.trainer.max_epochs is not None:
+        # Lightning finds out too late, and with a traceback.
+        require_int("trainer.max_epochs", config.trainer.max_epochs, low=-1)
+    callbacks = _callbacks(config)
+    record = next((callback for callback in callbacks if isinstance(callback, RunRecord)), None)
     loggers = [instantiate(logger) for logger in config.logger.values() if logger]
     trainer: pl.Trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
+    _refuse_relaunched_sweep(trainer)
+    if config.checkpoint is not None:
+        check_resumable(config.checkpoint, module, trainer.max_epochs)
     if trainer.is_global_zero:
         OmegaConf.save(config, output_dir() / "config.yaml", resolve=True)
     try:
@@ -47,13 +56,37 @@ def train(config: DictConfig) -> float | None:
             # Where it starts: the first row of the metrics, and the panel's "before training".
             trainer.validate(module, data, verbose=False)
         trainer.fit(module, data, ckpt_path=config.checkpoint, weights_only=True)
+        if record is not None and record.validated_at != trainer.global_step:
+            # Whatever ended it (epochs, steps, time), the run's last figures are those of the final weights.
+            trainer.validate(module, data, verbose=False)
     finally:
         _close(loggers)
-    record = next((callback for callback in callbacks if isinstance(callback, RunRecord)), None)
     if trainer.is_global_zero and record is not None:
         _report(config, record, trainer)
     objective = trainer.callback_metrics.get(config.objective)
     return None if objective is None else objective.item()
+
+
+def _callbacks(config: DictConfig) -> list[pl.Callback]:
+    """Build the callbacks, but for those that the trainer's own switches turn off."""
+    callbacks = [instantiate(callback, _convert_="all") for callback in config.callbacks.values() if callback]
+    off: tuple[type, ...] = ()
+    if not config.trainer.enable_progress_bar:
+        off += (pl.callbacks.ProgressBar,)
+    if not config.trainer.enable_checkpointing:
+        off += (pl.callbacks.Checkpoint,)
+    return [callback for callback in callbacks if not isinstance(callback, off)]
+
+
+def _refuse_relaunched_sweep(trainer: pl.Trainer) -> None:
+    """Lightning starts the other ranks by this same command line, and each would run the whole sweep."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    relaunches = environment is not None and not environment.creates_processes_externally
+    if relaunches and trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise InputError(
+            "a sweep (-m) cannot start several processes for each of its jobs: use hydra/launcher=submitit_slurm, "
+            "one process (trainer=default), or a shell loop without -m"
+        )
 
 
 def _quiet() -> None:
@@ -78,7 +111,7 @@ def _close(loggers: list[object]) -> None:
 def _report(config: DictConfig, record: RunRecord, trainer: pl.Trainer) -> None:
     """Print the closing table and the command to type next."""
     console = Console(soft_wrap=True)
-    table = Table(title=f"{config.name}: {trainer.current_epoch} epochs, {trainer.global_step} steps")
+    table = Table(title=f"{escape(config.name)}: {trainer.current_epoch} epochs, {trainer.global_step} steps")
     table.add_column("figure")
     table.add_column("start", justify="right")
     table.add_column("end", justify="right")
@@ -91,14 +124,16 @@ def _report(config: DictConfig, record: RunRecord, trainer: pl.Trainer) -> None:
             table.add_row(name, f"{change.start:.3f}", f"{change.end:.3f}", verdict, meaning)
     console.print(table)
     folder = output_dir()
-    console.print(f"All files: {_shown(folder)}")
+    console.print(f"All files: {_shown(folder)}", markup=False)
     panel = folder / "gradcam.png"
     if panel.is_file():
-        console.print(f"Where it looks: {_shown(panel)}")
+        console.print(f"Where it looks: {_shown(panel)}", markup=False)
     checkpoint = getattr(trainer.checkpoint_callback, "last_model_path", "")
     # Without masks there is no ground truth to evaluate against.
     if Path(checkpoint).is_file() and config.data.get("masks", "") is not None:
-        arguments = [*config.evaluate_with, f"checkpoint={_shown(Path(checkpoint))}"]
+        # The data as the user chose it, with the user's own words; the rest of the data's settings are its defaults.
+        chosen = [word for word in HydraConfig.get().overrides.task if word.startswith(("data=", "data."))]
+        arguments = [f"+protocol={config.evaluate_with}", *chosen, f"checkpoint={_shown(Path(checkpoint))}"]
         console.print("Evaluate it next:")
         command = shlex.join([_python(), "-m", "castlit.evaluate", *arguments])
         console.print(f"  {command}", style="bold", markup=False, highlight=False)

@@ -10,7 +10,7 @@ from PIL import Image
 
 import castlit
 from castlit.attention import pointing_hits
-from castlit.callbacks import GradCAMPanel, KNNProbe, PointingProbe, RunRecord, ValidateLast
+from castlit.callbacks import GradCAMPanel, KNNProbe, PointingProbe, RunRecord
 from castlit.callbacks.picture import overlay_cam, overlay_mask
 from castlit.evaluation import knn_accuracy
 
@@ -42,9 +42,8 @@ def run(tmp_path_factory):
         PointingProbe(),
         GradCAMPanel(folder / "gradcam.png", count=3, pixels=64),
         RunRecord(folder / "summary.json"),
-        ValidateLast(),
     ]
-    trainer, module, data = parts(max_epochs=2, check_val_every_n_epoch=50, callbacks=callbacks)
+    trainer, module, data = parts(max_epochs=2, check_val_every_n_epoch=2, callbacks=callbacks)
     trainer.validate(module, data, verbose=False)
     trainer.fit(module, data)
     return folder, trainer, module.eval(), data

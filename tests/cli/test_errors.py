@@ -17,6 +17,8 @@ TRAIN_MISTAKES = {
     "no number": (["attention.weight=heavy"], ["attention.weight must be a number", "heavy"]),
     "negative": (["method.queue_size=-1"], ["queue_size must be at least 1"]),
     "learning rate": (["optimizer.lr=0"], ["optimizer.lr must be greater than 0"]),
+    "seed": (["seed=-1"], ["seed must be at least 0"]),
+    "epochs": (["trainer.max_epochs=many"], ["many"]),
     "batch size": (["data.batch_size=0"], ["batch_size must be at least 1"]),
     "precision": (["trainer.precision=17-mixed"], ["17-mixed"]),
     "missing folder": (["data=coco", "data.root=/no/such", "data.masks=/no/such"], ["/no/such"]),
@@ -64,16 +66,45 @@ def test_evaluating_without_a_protocol(monkeypatch, capfd, tmp_path):
     assert "+protocol=" in told
 
 
-def test_resuming_with_another_method(monkeypatch, capfd, tmp_path):
+def test_resuming_what_is_done_or_with_other_parts(monkeypatch, capfd, tmp_path):
     monkeypatch.chdir(tmp_path)
     small = ["data.train_count=64", "data.val_count=16", "data.batch_size=32", "trainer.max_epochs=1", "data.workers=0"]
     monkeypatch.setattr(sys, "argv", ["castlit.train", *small, f"hydra.run.dir={tmp_path / 'first'}"])
     program("train", train)
     checkpoint = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    longer = "trainer.max_epochs=2"
+    for more, words in (
+        ([], "has already trained 1 epochs: add trainer.max_epochs=2"),
+        ([longer, "method.queue_size=17"], "method.queue_size=2048"),
+        ([longer, "+experiment=cast_byol"], "was trained with castlit.methods.moco.MoCo"),
+        ([longer, "optimizer.name=adamw"], "optimizer.name=sgd"),
+    ):
+        told = run(monkeypatch, capfd, tmp_path, "train", train, [*small, f"checkpoint={checkpoint}", *more])
+        assert words in told
+
+
+def test_a_sweep_cannot_relaunch_itself(monkeypatch, capfd, tmp_path):
     told = run(
-        monkeypatch, capfd, tmp_path, "train", train, [*small, f"checkpoint={checkpoint}", "method.queue_size=17"]
+        monkeypatch,
+        capfd,
+        tmp_path,
+        "train",
+        train,
+        ["-m", "attention.weight=1,3", "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"],
     )
-    assert "method.queue_size=2048" in told
+    assert "use hydra/launcher=submitit_slurm" in told
+
+
+def test_the_hint_knows_the_chosen_groups(monkeypatch, capfd, tmp_path):
+    told = run(
+        monkeypatch,
+        capfd,
+        tmp_path,
+        "train",
+        train,
+        ["data=coco", "data.root=/a", "data.masks=/b", "atention.weight=1"],
+    )
+    assert "atention.weight is no key of the config (did you mean 'attention.weight'?)" in told
 
 
 def test_resuming_from_garbage(monkeypatch, capfd, tmp_path):

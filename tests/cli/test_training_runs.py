@@ -23,6 +23,23 @@ def columns(folder):
     return {name: [float(row[name]) for row in rows if row[name]] for name in rows[0]}
 
 
+def test_the_main_job_as_typed(run_program, tmp_path):
+    """The claim of the first page: nothing but the experiment's name, and the encoder looks at the objects."""
+    result = run_program(
+        "train", "+experiment=cast_mocov2", "hydra.run.dir=main", cwd=tmp_path, timeout=550, OMP_NUM_THREADS="2"
+    )
+    assert result.returncode == 0, result.stderr
+    summary = json.loads((tmp_path / "main" / "summary.json").read_text())
+    attention, pointing = (summary["metrics"][name] for name in ("train/attention", "val/pointing"))
+    assert attention["end"] < 0.5 * attention["start"]
+    assert pointing["end"] > 0.85
+    assert pointing["end"] > 2 * pointing["start"]
+    assert summary["validation_share"] < 0.05
+    lines = result.stdout.splitlines()
+    assert any("train/attention" in line and "fell" in line for line in lines)
+    assert any("val/pointing" in line and "rose" in line for line in lines)
+
+
 def recommended(result):
     """The next command to type, as the run's closing lines give it."""
     return next(line for line in result.stdout.splitlines() if "castlit.evaluate" in line)
@@ -72,6 +89,23 @@ def test_the_main_job_and_the_command_it_recommends(run_program, tmp_path):
     assert evaluation.returncode == 0, evaluation.stderr
     results = json.loads((tmp_path / "e" / "results.json").read_text())["results"]
     assert {"linear/mixed_rand", "linear/background_gap", "object_information", "pointing/original"} <= set(results)
+
+
+def test_a_run_ended_by_its_steps_is_validated_and_logged_too(run_program, tmp_path):
+    result = run_program(
+        "train",
+        "trainer.max_steps=2",
+        "trainer.enable_progress_bar=false",
+        "hydra.run.dir=r",
+        *(word for word in SMALL if "log_every" not in word),
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    metrics = columns(tmp_path / "r")
+    assert len(metrics["val/pointing"]) == 2
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text())
+    assert summary["steps"] == 2
+    assert summary["metrics"]["val/knn"]["end"] == pytest.approx(metrics["val/knn"][-1])
 
 
 def test_every_experiment_trains_in_one_sweep(run_program, repository, tmp_path):
@@ -139,7 +173,8 @@ def test_real_photographs(run_program, mini, tmp_path):
     assert len(metrics["val/pointing"]) == 2
     assert "val/knn" not in metrics, "these photographs have no labels"
     assert np.asarray(Image.open(tmp_path / "photos" / "gradcam.png")).std() > 20
-    evaluation = typed(recommended(result), "data.size=96", "hydra.run.dir=e", cwd=tmp_path)
+    assert "data.size=96" in recommended(result), "it evaluates what was trained"
+    evaluation = typed(recommended(result), "hydra.run.dir=e", cwd=tmp_path)
     assert evaluation.returncode == 0, evaluation.stderr
     results = json.loads((tmp_path / "e" / "results.json").read_text())["results"]
     assert results["images"] == 47

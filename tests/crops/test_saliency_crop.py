@@ -119,3 +119,15 @@ def test_the_result_is_never_a_view_of_the_source():
     crop_resize_mask(mask, (0, 0, 160, 120), (120, 160))[:] = 9
     assert image.max() == 255
     assert mask.max() == 1
+
+
+def test_no_object_vanishes_however_small():
+    for height, width, y, x in ((480, 640, 0, 0), (480, 640, 479, 639), (3000, 4000, 1501, 2003), (65, 65, 33, 1)):
+        mask = np.zeros((height, width), np.uint8)
+        mask[y, x] = 1
+        small = crop_resize_mask(mask, (0, 0, width, height), (64, 64))
+        assert small.max() == 1
+        row, column = y * 64 // height, x * 64 // width
+        assert small[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].any()
+        assert small.sum() <= 4
+    assert not crop_resize_mask(np.zeros((480, 640), np.uint8), (0, 0, 640, 480), (64, 64)).any()

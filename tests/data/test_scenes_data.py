@@ -200,4 +200,11 @@ def test_workers_are_two_or_this_processes_share_of_the_cores(monkeypatch):
     for cores, processes, expected in ((1, 1, 0), (2, 1, 2), (64, 1, 2), (2, 2, 1), (8, 8, 1), (4, 8, 0)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-        assert default_workers() == expected
+        assert default_workers(2) == expected
+
+
+def test_default_workers_share_the_cores_between_processes(monkeypatch):
+    monkeypatch.setattr("castlit.data.base.os.sched_getaffinity", lambda _: set(range(16)))
+    assert default_workers(8) == 8
+    assert default_workers(8, processes=4) == 4
+    assert default_workers(2, processes=4) == 2

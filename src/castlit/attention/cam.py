@@ -5,6 +5,7 @@ from torch import Tensor
 
 from castlit.attention.hooks import Activations
 from castlit.nn.checks import InputError
+from castlit.nn.precision import at_least_float32
 
 
 def grad_cam(score: Tensor, activations: Tensor | Activations, create_graph: bool = True) -> Tensor:
@@ -46,6 +47,5 @@ def raw_cam(score: Tensor, activations: Tensor | Activations, create_graph: bool
             raise InputError(
                 "the score does not depend on the activations: tap the layer in the pass that made the score"
             )
-        wide = torch.promote_types(maps.dtype, torch.float32)
-        weights = gradient.to(wide).mean((2, 3))
-        return torch.einsum("nc,nchw->nhw", weights, maps.to(wide))
+        weights = at_least_float32(gradient).mean((2, 3))
+        return torch.einsum("nc,nchw->nhw", weights, at_least_float32(maps))

@@ -48,7 +48,7 @@ def find_layer(network: nn.Module, layer: str) -> nn.Module:
 
 
 @contextmanager
-def tap(network: nn.Module, layer: str) -> Iterator[Activations]:
+def tap(network: nn.Module, layer: str, leaf: bool = False) -> Iterator[Activations]:
     """Record a layer's outputs, with their graph, while the context is open.
 
     A half-precision output (mixed precision) is raised to float32 before the network goes on, so that what is
@@ -57,6 +57,8 @@ def tap(network: nn.Module, layer: str) -> Iterator[Activations]:
     Args:
         network: The network that holds the layer.
         layer: The layer's name, see :func:`find_layer`.
+        leaf: Let the graph begin at this layer. Open the tap under ``torch.no_grad()``: what runs before the layer then
+            keeps nothing, and what runs after it can be differentiated with respect to the activations.
 
     Yields:
         A list that receives one output for each forward pass. The hook is gone when the context closes, also after
@@ -79,6 +81,9 @@ def tap(network: nn.Module, layer: str) -> Iterator[Activations]:
             raise InputError(f"layer {layer!r} gives {kind}, not a feature map (N, C, h, w): tap another layer")
         if output.dtype in (torch.float16, torch.bfloat16):
             output = output.float()
+        if leaf:
+            output = output.detach().requires_grad_()
+            torch.set_grad_enabled(True)  # Until the caller's no_grad() ends.
         activations.append(output)
         # The network goes on with a copy: an in-place ReLU or `+=` behind the layer would overwrite what is recorded.
         return output.clone()

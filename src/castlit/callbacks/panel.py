@@ -24,7 +24,8 @@ from castlit.nn.checks import require_int
 class GradCAMPanel(pl.Callback):
     """Writes ``gradcam.png`` (query, mask, CAM) after each validation, and hands it to TensorBoard and W&B.
 
-    A validation before the fit (``trainer.validate``) gives the row that the later ones are compared with.
+    A validation before the first step (``trainer.validate``, or the sanity check) gives the row that the later ones are
+    compared with.
 
     Args:
         path: File to write.
@@ -64,11 +65,11 @@ class GradCAMPanel(pl.Callback):
         if not self._shown:
             return
         cams = [cam for _, _, cam in self._shown]
-        fitting = trainer.state.fn == TrainerFn.FITTING
-        if not fitting:
-            fresh = lacks_statistics(pl_module)
-            self._first = ("Grad-CAM\nbefore training" if fresh else "Grad-CAM", cams)
-        panel = self._draw(cams, trainer.current_epoch + 1 if fitting else 0)
+        if trainer.global_step == 0:
+            # A network that was loaded to be looked at is not "before training".
+            fitting = trainer.state.fn == TrainerFn.FITTING
+            self._first = ("Grad-CAM\nbefore training" if fitting or lacks_statistics(pl_module) else "Grad-CAM", cams)
+        panel = self._draw(cams, trainer)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(panel).save(self.path)
         for logger in trainer.loggers:
@@ -77,7 +78,7 @@ class GradCAMPanel(pl.Callback):
             elif isinstance(logger, WandbLogger):
                 logger.log_image("gradcam", [panel], step=trainer.global_step)
 
-    def _draw(self, cams: list[NDArray[np.float32]], epoch: int) -> Picture:
+    def _draw(self, cams: list[NDArray[np.float32]], trainer: pl.Trainer) -> Picture:
         images = [self._enlarge(image) for image, _, _ in self._shown]
         masks = [self._enlarge(mask, cv2.INTER_NEAREST) for _, mask, _ in self._shown]
         rows: list[tuple[str, list[Picture]]] = [
@@ -86,7 +87,8 @@ class GradCAMPanel(pl.Callback):
         ]
         if self._first is not None:
             rows.append((self._first[0], self._overlays(images, self._first[1])))
-        if epoch > 0:
+        if trainer.global_step > 0:
+            epoch = trainer.current_epoch + (trainer.state.fn == TrainerFn.FITTING)
             rows.append((f"Grad-CAM\nafter {epoch} epoch{'s' * (epoch != 1)}", self._overlays(images, cams)))
         caption = "validation images; each CAM is scaled by its own maximum, red is hottest, a grey image has no CAM"
         return grid(rows, "Where the encoder looks", caption)

@@ -27,6 +27,9 @@ class Change:
 class RunRecord(pl.Callback):
     """Keeps each metric's first and last value and the run's times; writes them as JSON at the end of the fit.
 
+    The times run from the first validation or the start of the fit, whichever comes first, and hold all validations.
+    A validation after the fit brings the file up to date.
+
     A training metric's start is its mean over the first 10 steps, its end the mean over the last epoch. A validation
     metric's start is its first value (before training, where the trainer has validated before), its end its last.
 
@@ -35,6 +38,7 @@ class RunRecord(pl.Callback):
 
     Attributes:
         metrics: What was recorded, by metric.
+        validated_at: The step of the last validation.
     """
 
     def __init__(self, path: str | Path = "summary.json") -> None:
@@ -46,10 +50,13 @@ class RunRecord(pl.Callback):
         self._seen_images = 0
         self._started = self._validation_started = 0.0
         self._validation_seconds = 0.0
+        self._fitted = False
+        self.validated_at: int | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
-        self._started, self._validation_seconds, self._seen_images = time.perf_counter(), 0.0, 0
+        """Start the clock, unless a validation before the fit did."""
+        self._started = self._started or time.perf_counter()
+        self._seen_images = 0
         self._first.clear()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -76,26 +83,36 @@ class RunRecord(pl.Callback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start validation's own clock."""
         self._validation_started = time.perf_counter()
+        self._started = self._started or self._validation_started
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop it, and note the figures."""
+        if trainer.sanity_checking:
+            return
+        self.validated_at = trainer.global_step
         self._validation_seconds += time.perf_counter() - self._validation_started
         for name, value in trainer.callback_metrics.items():
             if name.startswith("val/"):
                 start = self.metrics[name].start if name in self.metrics else value.item()
                 self.metrics[name] = Change(start, value.item())
+        if self._fitted:
+            self._write(trainer, pl_module)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the summary."""
-        seconds = time.perf_counter() - self._started
         for name, total in self._epoch.items():
             start = torch.stack([values[name] for values in self._first]).mean().item()
             self.metrics[name] = Change(start, total.item() / self._epoch_steps)
+        self._fitted = True
+        self._write(trainer, pl_module)
+
+    def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(self._summary(trainer, pl_module, seconds), indent=2) + "\n")
+            self.path.write_text(json.dumps(self._summary(trainer, pl_module), indent=2) + "\n")
 
-    def _summary(self, trainer: pl.Trainer, pl_module: pl.LightningModule, seconds: float) -> dict[str, Any]:
+    def _summary(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        seconds = time.perf_counter() - self._started
         checkpoint = trainer.checkpoint_callback
         return {
             "epochs": trainer.current_epoch,

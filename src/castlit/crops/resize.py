@@ -39,7 +39,8 @@ def crop_resize(image: NDArray[np.uint8], box: Box, size: tuple[int, int]) -> ND
 def crop_resize_mask(mask: NDArray[np.uint8], box: Box, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Cut ``box`` out of a mask and resize it to the nearest pixel, so that no new values arise.
 
-    Uses OpenCV's exact variant: the plain one is off by up to half a source pixel against the image.
+    Uses OpenCV's exact variant: the plain one is off by up to half a source pixel against the image. An object too
+    small for any pixel of the result to be nearest to it does not vanish: the pixels that it touches are marked.
 
     Args:
         mask: (H, W) or (H, W, 1), uint8.
@@ -50,7 +51,13 @@ def crop_resize_mask(mask: NDArray[np.uint8], box: Box, size: tuple[int, int]) -
         (height, width) or (height, width, 1), uint8.
     """
     x1, y1, x2, y2 = box
-    return _resize(mask[y1:y2, x1:x2], size, cv2.INTER_NEAREST_EXACT)
+    crop = mask[y1:y2, x1:x2]
+    resized = _resize(crop, size, cv2.INTER_NEAREST_EXACT)
+    if not resized.any() and crop.any():
+        # In float32: a byte would round the area of one pixel among thousands to zero.
+        touched = cv2.resize((crop != 0).astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA) > 0
+        resized[touched] = crop.max()
+    return resized
 
 
 def _resize(array: NDArray[np.uint8], size: tuple[int, int], interpolation: int) -> NDArray[np.uint8]:

@@ -36,14 +36,17 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
         size: Side of the views in pixels.
         batch_size: Samples per batch and process.
         seed: Seed of order, crops and colours, at least 0.
-        workers: Loader processes per training process; 0 loads in the training process. None means two, or fewer where
-            there are fewer cores.
+        workers: Loader processes per training process; 0 loads in the training process. None means ``most_workers``, or
+            fewer where there are fewer cores for each training process.
         val_resize: Short side before validation's central crop of ``size``; None means 8/7 of ``size``.
         **views: See :class:`castlit.data.views.TwoViews`.
 
     Raises:
         InputError: An argument is out of range.
     """
+
+    most_workers = 2
+    """Loader processes by default, where there are cores enough: scenes in memory need few."""
 
     def __init__(
         self,
@@ -60,7 +63,7 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
         self.size = self.views.size
         self.batch_size = require_int("batch_size", batch_size, 1)
         self.seed = require_int("seed", seed, 0)
-        self.workers = default_workers() if workers is None else require_int("workers", workers, 0)
+        self.workers = None if workers is None else require_int("workers", workers, 0)
         self.val_resize = None if val_resize is None else require_int("val_resize", val_resize, self.size)
         self._sources: tuple[Source, Source, NDArray[np.int64] | None] | None = None
 
@@ -94,14 +97,16 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
         self, dataset: Dataset[Sample | None], sampler: EpochSampler | None = None, drop_last: bool = False
     ) -> DataLoader[Sample | None]:
         # Forked workers share the images in memory. Linux only: fork is unsafe on macOS and absent on Windows.
-        fork = self.workers > 0 and sys.platform == "linux"
+        processes = self.trainer.num_devices if self.trainer is not None else None
+        workers = default_workers(self.most_workers, processes) if self.workers is None else self.workers
+        fork = workers > 0 and sys.platform == "linux"
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,
             drop_last=drop_last,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             multiprocessing_context="fork" if fork else None,
             pin_memory=torch.cuda.is_available(),
             collate_fn=partial(collate, whole=sampler is not None and sampler.num_replicas > 1),
@@ -111,8 +116,13 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
         )
 
 
-def default_workers() -> int:
-    """Two, or this process's share of the cores where that is fewer; none on a single core."""
+def default_workers(most: int, processes: int | None = None) -> int:
+    """``most``, or this process's share of the cores where that is fewer; none on a single core.
+
+    Args:
+        most: Workers that keep up with a training process.
+        processes: Training processes on this machine; None asks torchrun's environment.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = cores // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    return min(2, share) if cores > 1 else 0
+    share = cores // max(1, processes or int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return min(most, share) if cores > 1 else 0

@@ -32,7 +32,7 @@ class SaliencyDataModule(ViewsDataModule):
         on_bad: About missing masks and unreadable files: ``"error"``, ``"drop"`` or ``"unconstrained"``; see
             ``FileSource``. An image whose mask is there but empty is kept, with unconstrained crops.
         seed: Seed of order, crops and colours.
-        workers: Loader processes; None means two, or fewer where there are fewer cores.
+        workers: Loader processes; None means eight, or fewer where there are fewer cores.
         val_resize: Short side before validation's central crop; None means 8/7 of ``size``.
         **views: ``min_coverage, scale, ratio, constraint, region, photometric, flip`` of
             :class:`castlit.data.views.TwoViews`.
@@ -41,6 +41,8 @@ class SaliencyDataModule(ViewsDataModule):
         FileNotFoundError: A folder does not exist. Raised by ``setup``.
         InputError: An argument is out of range; or, by ``setup``, the folders do not go together.
     """
+
+    most_workers = 8  # Decoding photographs takes more than drawing crops from memory.
 
     def __init__(
         self,

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sized
 
 import numpy as np
-import torch.distributed as dist
 from torch.utils.data import DistributedSampler
 
 from castlit.nn.checks import InputError, require_int
+from castlit.nn.distributed import rank as current_rank
+from castlit.nn.distributed import world_size
 
 _ORDER = 0x0D0E  # sets the draws of the order apart from those of the samples
 
@@ -14,13 +15,6 @@ _ORDER = 0x0D0E  # sets the draws of the order apart from those of the samples
 def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
     """The random source of one sample in one epoch; different for any two (seed, epoch, index), all at least 0."""
     return np.random.default_rng(np.random.SeedSequence((seed, epoch, index)))
-
-
-def world() -> tuple[int, int]:
-    """(rank, number of processes) of the running job; (0, 1) where torch.distributed is not initialised."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
 
 
 class EpochSampler(DistributedSampler[tuple[int, int]]):
@@ -53,9 +47,8 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         shuffle: bool = True,
         seed: int = 0,
     ) -> None:
-        here, processes = world()
-        num_replicas = require_int("num_replicas", processes if num_replicas is None else num_replicas, 1)
-        rank = require_int("rank", here if rank is None else rank, 0, num_replicas - 1)
+        num_replicas = require_int("num_replicas", world_size() if num_replicas is None else num_replicas, 1)
+        rank = require_int("rank", current_rank() if rank is None else rank, 0, num_replicas - 1)
         if len(dataset) == 0:
             raise InputError("there is nothing to sample from: the dataset is empty")
         require_int("seed", seed, 0)

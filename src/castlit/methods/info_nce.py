@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from castlit.nn.precision import at_least_float32
+
 
 def info_nce(query: Tensor, positive: Tensor, negatives: Tensor, temperature: float) -> Tensor:
     """Compute the cross-entropy of the positive against shared negatives (He et al., CVPR 2020, equation 1).
@@ -18,7 +20,7 @@ def info_nce(query: Tensor, positive: Tensor, negatives: Tensor, temperature: fl
         Scalar mean over the queries, computed in float32 or wider.
     """
     with torch.autocast(query.device.type, enabled=False):
-        query, positive, negatives = (_at_least_float32(x) for x in (query, positive, negatives))
+        query, positive, negatives = (at_least_float32(x) for x in (query, positive, negatives))
         of_positive = (query * positive).sum(1, keepdim=True)
         logits = torch.cat([of_positive, query @ negatives.T], dim=1) / temperature
         return F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))
@@ -36,12 +38,8 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
         Scalar mean over the 2 N views, computed in float32 or wider.
     """
     with torch.autocast(first.device.type, enabled=False):
-        views = _at_least_float32(torch.cat([first, second]))
+        views = at_least_float32(torch.cat([first, second]))
         logits = views @ views.T / temperature
         logits = logits.masked_fill(torch.eye(len(views), dtype=torch.bool, device=views.device), -torch.inf)
         partner = torch.arange(len(views), device=views.device).roll(len(first))
         return F.cross_entropy(logits, partner)
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from castlit.nn.precision import at_least_float32
+
 
 class Encoder(nn.Module):
     """A backbone with a head on its pooled features.
@@ -24,9 +26,5 @@ class Encoder(nn.Module):
         """Map images (N, 3, H, W) to embeddings (N, dim), not yet normalised."""
         feature_map: Tensor = self.backbone(images)
         with torch.autocast(feature_map.device.type, enabled=False):
-            embedding: Tensor = self.head(_at_least_float32(feature_map).mean((2, 3)))
+            embedding: Tensor = self.head(at_least_float32(feature_map).mean((2, 3)))
         return embedding
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -1,0 +1,13 @@
+"""Short runs are logged too."""
+
+import pytorch_lightning as pl
+
+
+class LogShortEpochs(pl.Callback):
+    """Logs at least once an epoch, where ``log_every_n_steps`` is longer than an epoch."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Shorten the interval, now that the number of batches is known."""
+        # Lightning sets this attribute on the Trainer without declaring it.
+        if trainer.log_every_n_steps > trainer.num_training_batches > 0:  # type: ignore[attr-defined]
+            trainer.log_every_n_steps = int(trainer.num_training_batches)  # type: ignore[attr-defined]
