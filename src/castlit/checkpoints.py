@@ -20,7 +20,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise InputError(f"checkpoint={path}: no such file; give the .ckpt file of a training run")
     try:
-        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True)
+        # Mapped, not read: a check of the settings should not bring gigabytes of weights along.
+        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise InputError(f"checkpoint={path}: not a checkpoint, or damaged ({type(error).__name__})") from error
     settings = checkpoint.get(CASTModule.CHECKPOINT_HYPER_PARAMS_KEY, {}) if isinstance(checkpoint, dict) else {}

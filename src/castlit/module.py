@@ -68,6 +68,7 @@ class CASTModule(pl.LightningModule):
         self.optimizer = OptimizerRecipe() if optimizer is None else _part("optimizer", optimizer, OptimizerRecipe)
         self.cam_layer = cam_layer if self.attention is None else self.attention.layer
         find_layer(self.encoder, self.cam_layer)
+        self._lacks_statistics = False
         self.save_hyperparameters(
             {
                 "method": _spec(self.method),
@@ -108,10 +109,13 @@ class CASTModule(pl.LightningModule):
         }
         return self._log_train(parts, len(query_mask))
 
+    def on_validation_epoch_start(self) -> None:
+        """Look at the batch norms once, not at every batch: on a GPU each look waits for the device."""
+        self._lacks_statistics = lacks_statistics(self.encoder)
+
     def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Explain a batch for the callbacks, which turn it into figures and pictures."""
-        count = len(batch["image"])
-        with batch_statistics(self, count) if lacks_statistics(self.encoder) else nullcontext():
+        with batch_statistics(self, len(batch["image"])) if self._lacks_statistics else nullcontext():
             return self.explain(batch["image"], batch["mask"])._asdict()
 
     def explain(self, images: Tensor, masks: Tensor) -> Explanation:
@@ -127,11 +131,11 @@ class CASTModule(pl.LightningModule):
             masks: (N, 1, H, W), nonzero on the salient objects.
         """
         with torch.inference_mode(False):
-            # A tensor that was made in inference mode cannot enter a graph; its clone can.
+            # A tensor that was made in inference mode cannot enter a graph; the copy that repeat() makes can.
             # One image is doubled: over its own pixels alone, batch norm may find nothing to normalise by.
             count = len(images)
             repeats = 2 if count == 1 else 1
-            images, masks = images.clone().repeat(repeats, 1, 1, 1), masks.clone().repeat(repeats, 1, 1, 1)
+            images, masks = images.repeat(repeats, 1, 1, 1), masks.repeat(repeats, 1, 1, 1)
             # Only what lies behind the CAM's layer needs a graph; the trunk's would fill the memory.
             with (
                 torch.no_grad(),

@@ -153,19 +153,13 @@ def _python() -> str:
     on_path = shutil.which("python")
     if on_path is not None and Path(on_path).absolute() == Path(sys.executable).absolute():
         return "python"
-    try:
-        return str(Path(sys.executable).absolute().relative_to(Path.cwd()))
-    except ValueError:
-        return sys.executable
+    return _shown(Path(sys.executable))
 
 
 def _shown(path: Path) -> str:
-    """Return the path as one would type it here."""
-    try:
-        path = path.resolve().relative_to(Path.cwd())
-    except ValueError:
-        path = path.resolve()
-    return str(path)
+    """Return the path as one would type it here; links are kept, as a .venv's Python is one."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from castlit.nn.checks import InputError, did_you_mean
+from castlit.nn.precision import at_least_float32
 
 
 class Activations(list[Tensor]):
@@ -79,8 +80,7 @@ def tap(network: nn.Module, layer: str, leaf: bool = False) -> Iterator[Activati
         if not isinstance(output, Tensor) or output.dim() != 4:
             kind = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise InputError(f"layer {layer!r} gives {kind}, not a feature map (N, C, h, w): tap another layer")
-        if output.dtype in (torch.float16, torch.bfloat16):
-            output = output.float()
+        output = at_least_float32(output)
         if leaf:
             output = output.detach().requires_grad_()
             torch.set_grad_enabled(True)  # Until the caller's no_grad() ends.

@@ -69,7 +69,7 @@ def reference_attention_loss(raw_cam: Tensor, mask: Tensor) -> Tensor:
 
 
 def pointing_hits(cam: Tensor, mask: Tensor) -> Tensor:
-    """Play the pointing game: does the CAM's maximum fall on the mask? (Zhang et al., ECCV 2016, without tolerance.).
+    """Play the pointing game: does the CAM's maximum fall on the mask? (Zhang et al., ECCV 2016, without tolerance).
 
     Args:
         cam: CAMs (N, h, w).

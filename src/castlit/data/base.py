@@ -9,7 +9,6 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import Unpack
 
@@ -17,8 +16,6 @@ from castlit.data.datasets import EvalDataset, Sample, Source, ViewDataset, coll
 from castlit.data.sampling import EpochSampler
 from castlit.data.views import TwoViews, ViewOptions
 from castlit.nn.checks import require_int
-
-Batch = dict[str, Tensor]
 
 
 class ViewsDataModule(pl.LightningDataModule, ABC):
@@ -96,9 +93,9 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
     def _loader(
         self, dataset: Dataset[Sample | None], sampler: EpochSampler | None = None, drop_last: bool = False
     ) -> DataLoader[Sample | None]:
-        # Forked workers share the images in memory. Linux only: fork is unsafe on macOS and absent on Windows.
         processes = self.trainer.num_devices if self.trainer is not None else None
         workers = default_workers(self.most_workers, processes) if self.workers is None else self.workers
+        # Forked workers share the images in memory. Linux only: fork is unsafe on macOS and absent on Windows.
         fork = workers > 0 and sys.platform == "linux"
         return DataLoader(
             dataset,
