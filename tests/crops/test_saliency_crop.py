@@ -60,6 +60,20 @@ def test_the_call_needs_a_mask_of_the_images_size():
         SaliencyCrop(32)(image=image, mask=mask[:50])
 
 
+def test_it_draws_by_resized_crops_law_unless_told_otherwise():
+    # A size twice as long as another one has fewer positions, so it is rarer where all boxes are equally likely.
+    image, mask = painted()
+    sides = {}
+    for name, options in (("default", {}), ("resized_crop", {"law": "resized_crop"}), ("uniform", {"law": "uniform"})):
+        crop = SaliencyCrop(8, **options)
+        crop.set_random_seed(0)
+        shape = {"shape": image.shape}
+        boxes = [crop.get_params_dependent_on_data(shape, {"mask": mask})["box"] for _ in range(500)]
+        sides[name] = [box[2] - box[0] for box in boxes]
+    assert sides["default"] == sides["resized_crop"]
+    assert np.mean(sides["uniform"]) < np.mean(sides["default"]) - 10
+
+
 def test_it_pickles_prints_and_can_be_skipped():
     image, mask = painted()
     crop = pickle.loads(pickle.dumps(SaliencyCrop(size=(20, 30), min_coverage=0.4)))
@@ -84,6 +98,7 @@ def test_masks_with_a_channel_axis_and_float_images():
         {"min_coverage": 2},
         {"scale": (0, 1)},
         {"ratio": (2, 1)},
+        {"law": "normal"},
         {"p": -1},
     ],
 )

@@ -1,73 +1,111 @@
-"""Which box sizes a range of areas and aspect ratios allows in one image."""
+"""Which box sizes ``scale`` and ``ratio`` allow in one image, and how one of them is drawn."""
 
 import math
+from bisect import bisect_right
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from castlit.nn.checks import InputError, require_number
 
-RATIO_STEPS = 65
-"""Aspect ratios searched when random draws have failed; neighbours differ by under 1 % for the default range."""
+TOLERANCE = 1e-9
+"""Relative slack of all comparisons with ``scale`` and ``ratio``, against float noise such as 0.2 * 35 > 7."""
 
 
-class SizeRange:
-    """The sizes (width, height) that ``scale`` and ``ratio`` allow inside an image.
+class Sizes(NamedTuple):
+    """The sizes w × h with areas[0] ≤ w·h ≤ areas[1] and ratios[0] ≤ w/h ≤ ratios[1] that fit one image."""
+
+    width: int
+    """Of the image, in pixels."""
+    height: int
+    areas: tuple[float, float]
+    """Smallest and largest area of a box in pixels."""
+    ratios: tuple[float, float]
+
+    @classmethod
+    def of(cls, width: int, height: int, scale: tuple[float, float], ratio: tuple[float, float]) -> "Sizes":
+        """The sizes whose share of the image area lies in ``scale`` and whose width / height lies in ``ratio``."""
+        # No ratio beyond the image's own extremes changes anything, but it might overflow.
+        near, far = (min(max(value, 0.5 / height), 2.0 * width) for value in ratio)
+        return cls(width, height, (scale[0] * width * height, scale[1] * width * height), (near, far))
+
+    def whole_areas(self) -> tuple[int, int]:
+        """Smallest and largest area in whole pixels, at least 1 and at most the image; the first may be greater."""
+        low, high = self.areas
+        return max(1, math.ceil(low * (1 - TOLERANCE))), min(self.width * self.height, int(high * (1 + TOLERANCE)))
+
+    def heights(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """For each width 0 .. ``width``, the least and the greatest height; least > greatest where there is none.
+
+        Both are within 1 .. ``height`` wherever there is a height.
+        """
+        widths = np.arange(1, self.width + 1)
+        least, most = self.whole_areas()
+        ratio_low, ratio_high = self.ratios
+        low = np.maximum(np.ceil(widths * ((1 - TOLERANCE) / ratio_high)), -(-least // widths))
+        high = np.minimum(np.floor(widths * ((1 + TOLERANCE) / ratio_low)), most // widths)
+        low = np.clip(low, 1, self.height + 1).astype(np.int64)
+        high = np.clip(high, 0, self.height).astype(np.int64)
+        return np.append(1, low), np.append(0, high)
+
+    def exist(self) -> bool:
+        """Whether there is any such size."""
+        low, high = self.heights()
+        return bool((low <= high).any())
+
+    def largest(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The sizes (widths, heights) that no other size contains: widths ascending, heights descending."""
+        low, high = self.heights()
+        widths = np.flatnonzero(low <= high)
+        tallest = high[widths]
+        beyond = np.append(np.maximum.accumulate(tallest[:0:-1])[::-1], 0)  # the tallest of all wider sizes
+        contained = tallest <= beyond[: len(tallest)]
+        return widths[~contained], tallest[~contained]
+
+
+class SizeLaw:
+    """Draws a size w × h in proportion to across[w] · down[h], from all those with low[w] ≤ h ≤ high[w].
+
+    Setting up takes time in proportion to the image's width plus height, a draw to their logarithm.
 
     Args:
-        width: Image width in pixels.
-        height: Image height in pixels.
-        scale: Range of the box's share of the image area, in (0, 1].
-        ratio: Range of width / height, above 0.
-
-    Raises:
-        InputError: A range is not two ascending numbers, or out of bounds.
+        low: Least height for each width 0 .. W.
+        high: Greatest height for each width; below ``low`` where there is none.
+        across: Weight of each width 0 .. W, not negative.
+        down: Weight of each height 0 .. H, not negative.
     """
 
-    def __init__(self, width: int, height: int, scale: tuple[float, float], ratio: tuple[float, float]) -> None:
-        low, high = check_range("scale", scale, 1.0)
-        self.width, self.height = width, height
-        self.area_range = (low * width * height, high * width * height)
-        self.ratio_range = check_range("ratio", ratio, None)
-        self._log_ratio = (math.log(self.ratio_range[0]), math.log(self.ratio_range[1]))
+    def __init__(
+        self,
+        low: NDArray[np.int64],
+        high: NDArray[np.int64],
+        across: NDArray[np.float64],
+        down: NDArray[np.float64],
+    ) -> None:
+        self._low, self._high = low, high
+        self._down = np.cumsum(down)
+        # For width w, the heights' share of the line 0 .. sum(down) runs from start[w] to start[w] + span[w].
+        self._start = self._down[low - 1]
+        self._span = np.where(low <= high, self._down[high] - self._start, 0.0)
+        self._across = np.cumsum(across * self._span)
+        self.total = float(self._across[-1])
+        """The sum of all weights; 0 where there is nothing to draw."""
+        # The same arrays as Python scalars, which are several times faster to read one by one.
+        self._scalars = [array.data for array in (self._across, self._start, self._span, self._down, high)]
 
-    def draw(self, rng: np.random.Generator) -> tuple[int, int] | None:
-        """A random size: area uniform, log ratio uniform. None where the drawn size does not fit the image."""
-        u, v = rng.random(2).tolist()
-        area = self.area_range[0] + u * (self.area_range[1] - self.area_range[0])
-        ratio = math.exp(self._log_ratio[0] + v * (self._log_ratio[1] - self._log_ratio[0]))
-        width, height = self.size(area, ratio)
-        return (width, height) if width <= self.width and height <= self.height else None
+    def draw(self, u: float, v: float) -> tuple[int, int]:
+        """The size that belongs to two uniform numbers in [0, 1)."""
+        across, start, span, down, high = self._scalars
+        width = bisect_right(across, u * self.total, 0, len(across) - 1)
+        height = bisect_right(down, start[width] + v * span[width])
+        return width, min(height, high[width])  # the sum may be rounded up to the end of the span
 
-    @staticmethod
-    def size(area: float, ratio: float) -> tuple[int, int]:
-        """The size in whole pixels, at least 1 × 1, nearest to an area in pixels and a ratio."""
-        return max(1, round(math.sqrt(area * ratio))), max(1, round(math.sqrt(area / ratio)))
-
-    def of_width(self, width: int, ratio: float) -> tuple[int, int]:
-        """The size of this width and ratio, cut to the image."""
-        return width, min(self.height, max(1, round(width / ratio)))
-
-    def largest_fit(self, ratio: float) -> tuple[int, int]:
-        """The largest size of this ratio inside the image, whatever its area."""
-        side = max(1, min(self.width, round(self.height * ratio)))
-        return self.of_width(side, ratio)
-
-    def largest_area(self, ratio: float) -> float | None:
-        """The largest allowed area of this ratio that fits the image; None where even the smallest does not."""
-        low, high = self.area_range
-        # Sizes are rounded, so half a pixel more than the image still fits; the margin keeps clear of round-half-even.
-        reach = min((self.width + 0.499) ** 2 / ratio, (self.height + 0.499) ** 2 * ratio)
-        return min(high, reach) if reach >= low else None
-
-    def ratio_grid(self) -> list[float]:
-        """A fine grid over the allowed ratios, both ends included, even in the logarithm."""
-        grid: list[float] = np.exp(np.linspace(*self._log_ratio, RATIO_STEPS)).tolist()
-        return grid if self._log_ratio[0] < self._log_ratio[1] else grid[:1]
-
-    def distance(self, size: tuple[int, int]) -> float:
-        """How far the size's area lies outside the allowed range, as a factor in the logarithm."""
-        log_area = math.log(size[0] * size[1])
-        return max(0.0, math.log(self.area_range[0]) - log_area, log_area - math.log(self.area_range[1]))
+    def draw_many(self, u: NDArray[np.float64], v: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The sizes (widths, heights) that belong to two arrays of uniform numbers in [0, 1)."""
+        widths = np.minimum(np.searchsorted(self._across, u * self.total, "right"), len(self._across) - 1)
+        heights = np.searchsorted(self._down, self._start[widths] + v * self._span[widths], "right")
+        return widths, np.minimum(heights, self._high[widths])
 
 
 def check_range(name: str, value: tuple[float, float], high: float | None) -> tuple[float, float]:

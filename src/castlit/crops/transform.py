@@ -11,11 +11,11 @@ import numpy as np
 from albumentations.core.type_definitions import Targets
 from numpy.typing import NDArray
 
-from castlit.crops.boxes import sample_boxes
+from castlit.crops.boxes import Law, sample_boxes
 from castlit.crops.coverage import Box
 from castlit.crops.resize import crop_resize, crop_resize_mask
 from castlit.crops.sizes import check_range
-from castlit.nn.checks import InputError, require_int, require_number
+from castlit.nn.checks import InputError, require_choice, require_int, require_number
 
 
 class SaliencyCrop(A.DualTransform):  # type: ignore[misc]
@@ -30,6 +30,8 @@ class SaliencyCrop(A.DualTransform):  # type: ignore[misc]
         min_coverage: Smallest share of the salient pixels in the crop, in [0, 1].
         scale: Range of the crop's share of the image area, in (0, 1].
         ratio: Range of the crop's width / height.
+        law: How likely each allowed box is: as ``RandomResizedCrop``, for which this stands in, would draw it, or
+            ``"uniform"``.
         p: Probability of cropping at all.
 
     Raises:
@@ -45,6 +47,7 @@ class SaliencyCrop(A.DualTransform):  # type: ignore[misc]
         min_coverage: float = 0.2,
         scale: tuple[float, float] = (0.2, 1.0),
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        law: Law = "resized_crop",
         p: float = 1.0,
     ) -> None:
         super().__init__(p=require_number("p", p, 0, 1))
@@ -52,6 +55,8 @@ class SaliencyCrop(A.DualTransform):  # type: ignore[misc]
         self.min_coverage = require_number("min_coverage", min_coverage, 0, 1)
         self.scale = check_range("scale", scale, 1.0)
         self.ratio = check_range("ratio", ratio, None)
+        require_choice("law", law, ("uniform", "resized_crop"))
+        self.law: Law = law
 
     @property
     def targets_as_params(self) -> list[str]:
@@ -73,7 +78,9 @@ class SaliencyCrop(A.DualTransform):  # type: ignore[misc]
             raise InputError(f"the mask is {mask.shape[1]} x {mask.shape[0]} but the image {width} x {height}")
         if mask.ndim == 3:
             mask = mask.any(axis=2)
-        (box,) = sample_boxes(mask, 1, self.min_coverage, scale=self.scale, ratio=self.ratio, rng=self.random_generator)
+        (box,) = sample_boxes(
+            mask, 1, self.min_coverage, self.scale, self.ratio, rng=self.random_generator, law=self.law
+        )
         return {"box": box}
 
     def apply(self, img: NDArray[np.uint8], box: Box, **params: object) -> NDArray[np.uint8]:
