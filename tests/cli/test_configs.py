@@ -10,6 +10,7 @@ from castlit.cli import CONFIG_MODULE
 
 COCO = ["data.root=/nowhere", "data.masks=/nowhere"]
 FOLDER = ["data.images=/nowhere", "data.masks=/nowhere"]
+SHARDS = ["data.urls='/nowhere/{000..099}.tar'"]
 
 
 def composed(name, *overrides):
@@ -48,7 +49,7 @@ def pytest_generate_tests(metafunc):
 
 
 def test_every_option_composes_and_names_real_classes(override):
-    paths = {"data=coco": COCO, "data=folder": FOLDER}.get(override, [])
+    paths = {"data=coco": COCO, "data=folder": FOLDER, "data=shards": SHARDS}.get(override, [])
     config = composed("train", override, *paths)
     OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     found = list(targets(config))
@@ -57,7 +58,9 @@ def test_every_option_composes_and_names_real_classes(override):
         assert callable(get_object(target)), target
 
 
-@pytest.mark.parametrize("data", [["data=scenes"], ["data=coco", *COCO], ["data=folder", *FOLDER]])
+@pytest.mark.parametrize(
+    "data", [["data=scenes"], ["data=coco", *COCO], ["data=folder", *FOLDER], ["data=shards", *SHARDS]]
+)
 def test_every_experiment_meets_every_data(repository, data):
     experiments = options(repository, "experiment")
     assert {"cast_mocov2", "cast_mocov1", "cast_simclr", "cast_byol", "cast_simsiam", "mocov2", "mocov2_crop"} <= set(
@@ -98,4 +101,4 @@ def test_mocov1_has_a_linear_head_and_its_own_colours():
     config = composed("train", "+experiment=cast_mocov1")
     assert config.method.mlp is False
     assert config.method.temperature == 0.07
-    assert config.data.photometric == "moco_v1"
+    assert config.data.colours == "moco_v1"

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from castlit.data.reading import read_image, read_mask
+from castlit.data.masks import read_mask
+from castlit.data.reading import read_image
 from castlit.nn.checks import InputError
 
 GREY_TABLE = [value for level in range(256) for value in (level, level, level)]
@@ -98,10 +99,11 @@ def test_exif_orientation_is_applied_to_image_and_mask(tmp_path, orientation, su
         assert (small != shown).mean() < 0.05
 
 
-def test_a_mask_on_its_side_without_exif_is_only_scaled(tmp_path):
+def test_a_mask_on_its_side_without_exif_is_another_images(tmp_path):
     Image.fromarray(photo()).save(tmp_path / "a.png")
     Image.fromarray(np.eye(60, 40, dtype=np.uint8) * 255).save(tmp_path / "m.png")
-    assert read_mask(tmp_path / "m.png", tmp_path / "a.png", (40, 60)).shape == (40, 60)
+    with pytest.raises(InputError, match=r"m.png: the mask is 40 x 60, which cannot show an image of 60 x 40"):
+        read_mask(tmp_path / "m.png", tmp_path / "a.png", (40, 60))
 
 
 def half():

@@ -1,3 +1,4 @@
+import csv
 import logging
 from pathlib import Path
 
@@ -5,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
-from castlit.data import CocoDataModule, EvalDataset, FileSource, SaliencyDataModule
-from castlit.data.strings import StringArray
+from castlit.data import CocoDataModule, EvalDataset, FileSource, SaliencyDataModule, TwoViews, ViewDataset, collate
+from castlit.data.report import DataReport
+from castlit.data.strings import BytesArray, decode, encode
 from castlit.nn.checks import InputError
 
 MINI = Path(__file__).parents[3] / "shared" / "data" / "mini"
@@ -48,7 +51,7 @@ def test_pairs_go_by_relative_path(folders):
         image, mask = source.image_path(i), source.mask_path(i)
         assert image.relative_to(folders / "images").with_suffix(".png") == mask.relative_to(folders / "masks")
         item = source.read(i)
-        assert item.image.shape == (30, 40, 3)
+        assert item.image.decode().shape == item.image.shape == (30, 40, 3)
         assert set(np.unique(item.mask)) == {0, 1}
 
 
@@ -108,13 +111,16 @@ class TestMissingMasks:
         return folders
 
     def test_error(self, incomplete):
-        with pytest.raises(InputError, match=r"2 of 6 images have no mask in .*: b.jpg, x/b.jpg; set on_bad=drop"):
+        with pytest.raises(
+            InputError, match=r"2 of 6 images cannot .*\(2 mask missing: b.jpg, x/b.jpg\); .*on_bad=drop"
+        ):
             module(incomplete).setup()
 
     def test_drop(self, incomplete, caplog):
         data = module(incomplete, on_bad="drop")
         assert len(data.sources[0]) == 4
-        assert "2 of 6 images have no mask" in caplog.text
+        assert "2 mask missing" in caplog.text
+        assert "2 are left out, 0 go on without a mask" in caplog.text
         assert {data.sources[0].image_path(i).name for i in range(4)} == {"a.jpg", "c.jpg", "dots.in.name.jpg"}
 
     def test_unconstrained(self, incomplete):
@@ -127,7 +133,7 @@ class TestMissingMasks:
     def test_many_names_are_cut_short(self, folders):
         for i in range(20):
             write(folders / "images" / f"n{i:02d}.jpg")
-        with pytest.raises(InputError, match=r"20 of 26 .*n04.jpg and 15 more; set"):
+        with pytest.raises(InputError, match=r"20 of 26 .*n04.jpg and 15 more\); repair"):
             module(folders).setup()
 
     @pytest.mark.parametrize("on_bad", ["error", "drop"])
@@ -144,35 +150,86 @@ class TestUnreadableFiles:
         (folders / "masks" / "x" / "b.png").write_text("no mask")
         return folders
 
-    @pytest.mark.parametrize("workers", [0, 2])
-    def test_error_names_the_file(self, spoiled, workers):
-        with pytest.raises(
-            InputError, match=r"(b.jpg: the file is empty|b.png: is not an image).*on_bad=drop"
-        ) as caught:
-            list(module(spoiled, workers=workers).train_dataloader())
-        assert "\n" not in str(caught.value)  # torch adds the worker's traceback; SampleError takes it off
-        assert str(caught.value).startswith(str(spoiled))
+    def test_error_names_both_before_training(self, spoiled):
+        with pytest.raises(InputError, match=r"1 image unreadable: b.jpg; 1 mask unreadable: x/b.jpg") as caught:
+            module(spoiled).setup()
+        assert "\n" not in str(caught.value)
 
-    def test_drop_leaves_both_out_and_logs_once(self, spoiled, caplog):
-        loader = module(spoiled, on_bad="drop", batch_size=6).train_dataloader()
-        for _ in range(3):
-            (batch,) = loader
-            assert len(batch["index"]) == len(batch["query"]) == 4
-        assert len(caplog.records) == 2
-        assert "b.jpg: the file is empty; left out (on_bad=drop)" in caplog.text
+    def test_drop_leaves_both_out(self, spoiled):
+        (batch,) = module(spoiled, on_bad="drop", batch_size=6).train_dataloader()
+        assert len(batch["index"]) == len(batch["query"]) == 4
 
-    def test_unconstrained_keeps_the_image_of_a_bad_mask(self, spoiled, caplog):
+    def test_unconstrained_keeps_the_image_of_a_bad_mask(self, spoiled):
         (batch,) = module(spoiled, on_bad="unconstrained", batch_size=6).train_dataloader()
         assert len(batch["index"]) == 5
         assert (~batch["query_mask"].flatten(1).bool().any(1)).sum() == 1
-        assert "goes on without a mask" in caplog.text
 
-    def test_a_file_that_goes_missing_during_training(self, folders, caplog):
+
+class TestFilesThatTurnBad:
+    """Between the index and their use."""
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_error_names_the_file(self, folders, workers):
+        loader = module(folders, workers=workers).train_dataloader()
+        (folders / "images" / "b.jpg").write_bytes(b"")
+        (folders / "masks" / "x" / "b.png").write_text("no mask")
+        with pytest.raises(
+            InputError, match=r"(b.jpg: the file is empty|b.png: is not an image).*on_bad=drop"
+        ) as caught:
+            for _ in range(3):
+                list(loader)
+        assert "\n" not in str(caught.value)  # torch adds the worker's traceback; SampleError takes it off
+        assert str(caught.value).startswith(str(folders))
+
+    def test_drop_leaves_them_out_and_logs_each_once(self, folders, caplog):
         loader = module(folders, on_bad="drop", batch_size=6).train_dataloader()
         assert len(next(iter(loader))["index"]) == 6
         (folders / "images" / "a.jpg").unlink()
-        assert len(next(iter(loader))["index"]) == 5
-        assert "a.jpg: cannot be read (No such file or directory)" in caplog.text
+        (folders / "images" / "b.jpg").write_bytes((folders / "images" / "b.jpg").read_bytes()[:500])
+        (folders / "masks" / "x" / "b.png").write_text("no mask")
+        for _ in range(3):
+            (batch,) = loader
+            assert len(batch["index"]) == len(batch["query"]) == 3
+        assert len(caplog.records) == 3
+        assert "a.jpg: cannot be read (No such file or directory); left out (on_bad=drop)" in caplog.text
+        assert "b.jpg: the JPEG is cut short" in caplog.text
+
+    def test_unconstrained_goes_on_without_the_mask(self, folders, caplog):
+        loader = module(folders, on_bad="unconstrained", batch_size=6).train_dataloader()
+        (folders / "masks" / "b.png").unlink()
+        Image.fromarray(np.zeros((30, 40), np.uint8)).save(folders / "masks" / "a.png")
+        for _ in range(2):
+            (batch,) = loader
+            assert (~batch["query_mask"].flatten(1).bool().any(1)).sum() == 2
+        assert caplog.text.count("its image goes on without a mask") == 2
+        assert "a.png: nothing is salient" in caplog.text
+
+    def test_workers_together_log_once_and_list_in_the_report(self, folders, tmp_path):
+        report = DataReport(tmp_path / "data_report.csv")
+        source = FileSource(folders / "images", folders / "masks", on_bad="drop", report=report)
+        (folders / "images" / "b.jpg").unlink()
+        dataset = ViewDataset(source, TwoViews(8))
+        loader = DataLoader(dataset, 3, num_workers=2, collate_fn=collate, multiprocessing_context="fork")
+        for _ in range(4):  # not persistent: new workers each time
+            list(loader)
+        rows = list(csv.DictReader(report.path.read_text().splitlines()))
+        assert [(row["image"], row["problem"]) for row in rows] == [("b.jpg", "turned bad while training")]
+
+    def test_another_image_under_the_same_name_is_measured_anew(self, folders):
+        source = FileSource(folders / "images", folders / "masks")
+        write(folders / "images" / "a.jpg", size=(60, 80))
+        item = source.read(0)
+        assert item.image.shape == (60, 80, 3)
+        assert item.mask.shape == (60, 80)
+
+    def test_several_processes_get_whole_batches(self, folders):
+        sample = ViewDataset(FileSource(folders / "images", folders / "masks"), TwoViews(8))
+        good = [sample[i] for i in range(3)]
+        batch = collate([good[0], None, good[1], None], whole=True)
+        assert batch["index"].tolist() == [0, 1, 0, 1]
+        assert torch.equal(batch["query"][0], batch["query"][2])
+        with pytest.raises(InputError, match="none of the 2 images"):
+            collate([None, None], whole=True)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +247,11 @@ class TestUnreadableFiles:
             r"masks=.*nowhere does not exist: give the folder that holds the sal",
         ),
         ({"images": "empty"}, InputError, r"images=.*empty holds no images \(.png, .jpg"),
-        ({"images": "twins"}, InputError, r"a.bmp and .*a.jpg would share one mask"),
+        ({"images": "twins"}, InputError, r"2 mask shared by two images: a.bmp, a.jpg"),
+        ({"masks": "images/a.jpg"}, InputError, r"masks=.*a.jpg is a file: give a folder of masks, or COCO's"),
+        ({"masks": "none.json"}, FileNotFoundError, r"masks=.*none.json does not exist"),
+        ({"threshold": 1.5}, InputError, "threshold must be at most 1"),
+        ({"photometric": "gpu"}, InputError, "photometric must be one of cpu, device"),
         ({"val_images": "nowhere"}, FileNotFoundError, "val_images=.*nowhere does not exist"),
         ({"val_images": "images", "val_masks": "nowhere"}, FileNotFoundError, "val_masks=.*nowhere does not exist"),
         ({"val_masks": "masks"}, InputError, "val_masks needs val_images"),
@@ -232,12 +293,12 @@ def test_coco_folders(tmp_path):
         CocoDataModule(tmp_path / "coco", tmp_path)
 
 
-def test_string_array():
+def test_bytes_array():
     values = ["", "a/b.jpg", "größe/图.png", "\udcff raw byte", "z"]
-    strings = StringArray(values)
-    assert [strings[i] for i in range(len(strings))] == values
-    assert strings[-1] == "z"
-    assert len(StringArray([])) == 0
+    strings = BytesArray.of([encode(value) for value in values])
+    assert [decode(strings[i]) for i in range(len(strings))] == values
+    assert decode(strings[-1]) == "z"
+    assert len(BytesArray.of([])) == 0
     with pytest.raises(IndexError):
         strings[5]
 
@@ -260,7 +321,7 @@ class TestPhotographs:
         assert len(source) == 119
         for i in range(0, 119, 4):
             item = source.read(i)
-            assert item.mask.shape == item.image.shape[:2]
+            assert item.mask.shape == item.image.decode().shape[:2]
             with Image.open(source.mask_path(i)) as mask:
                 assert np.array_equal(item.mask, np.asarray(mask.convert("L")) > 128)
 

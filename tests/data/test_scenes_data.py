@@ -110,7 +110,7 @@ def test_a_dataset_smaller_than_a_batch_gives_one_small_batch():
 
 
 def test_view_options_reach_the_views():
-    module = scenes(min_coverage=None, region="common", constraint="pair", photometric="moco_v1", flip=0.0)
+    module = scenes(min_coverage=None, region="common", constraint="pair", colours="moco_v1", flip=0.0)
     assert (module.views.min_coverage, module.views.region, module.views.constraint) == (0, "common", "pair")
     batches = epoch(scenes(min_coverage=1.0))
     assert all(batch["query_mask"].flatten(1).any(1).all() for batch in batches)
@@ -123,13 +123,12 @@ def test_datasets_pickle_for_spawned_workers(module):
     assert not np.array_equal(a["query"], dataset[5]["query"])
 
 
-def test_missing_samples_leave_the_batch_and_several_processes_refuse(module):
+def test_missing_samples_leave_the_batch_or_are_filled_up(module):
     dataset = module.train_dataloader().dataset
     assert collate([None, dataset[0, 3], None])["index"].tolist() == [3]
     with pytest.raises(InputError, match="none of the 2 images"):
         collate([None, None])
-    with pytest.raises(InputError, match="whole batches"):
-        collate([None, dataset[0, 3]], whole=True)
+    assert collate([None, dataset[0, 3]], whole=True)["index"].tolist() == [3, 3]
 
 
 @pytest.mark.parametrize(

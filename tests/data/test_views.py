@@ -17,9 +17,9 @@ def painted(size=72):
 @pytest.mark.parametrize("options", [{}, {"constraint": "pair"}, {"min_coverage": None}, {"min_coverage": 0.9}])
 def test_masks_follow_their_views_through_crop_and_flip(options):
     image, mask = painted()
-    views = TwoViews(64, photometric=None, **options)
+    views = TwoViews(64, colours=None, **options)
     for i in range(100):
-        query, key, query_mask, key_mask = views(image, mask, np.random.default_rng(i))
+        query, key, query_mask, key_mask, *_ = views(image, mask, np.random.default_rng(i))
         for view, view_mask in ((query, query_mask), (key, key_mask)):
             assert view.shape == (64, 64, 3)
             assert view_mask.shape == (64, 64)
@@ -33,9 +33,9 @@ def test_masks_follow_their_views_through_crop_and_flip(options):
 
 def test_colour_changes_do_not_move_the_mask():
     image, mask = painted()
-    plain = TwoViews(64, photometric=None)(image, mask, np.random.default_rng(3))
+    plain = TwoViews(64, colours=None)(image, mask, np.random.default_rng(3))
     for name in ("moco_v1", "moco_v2"):
-        coloured = TwoViews(64, photometric=name)(image, mask, np.random.default_rng(3))
+        coloured = TwoViews(64, colours=name)(image, mask, np.random.default_rng(3))
         assert np.array_equal(plain.query_mask, coloured.query_mask)
 
 
@@ -43,15 +43,15 @@ def test_flips_have_their_probability_and_views_flip_independently():
     image = np.zeros((32, 32, 3), np.uint8)
     image[:, :16] = 255
     flips = []
-    views = TwoViews(32, scale=(1.0, 1.0), ratio=(1.0, 1.0), photometric=None)
+    views = TwoViews(32, scale=(1.0, 1.0), ratio=(1.0, 1.0), colours=None)
     for i in range(2000):
-        query, key, _, _ = views(image, None, sample_rng(0, 0, i))
+        query, key, *_ = views(image, None, sample_rng(0, 0, i))
         flips.append((query[0, 0, 0] == 0, key[0, 0, 0] == 0))
     first, second = np.array(flips).T
     assert abs(first.mean() - 0.5) < 0.04
     assert abs(second.mean() - 0.5) < 0.04
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.08
-    never = TwoViews(32, scale=(1.0, 1.0), ratio=(1.0, 1.0), photometric=None, flip=0.0)
+    never = TwoViews(32, scale=(1.0, 1.0), ratio=(1.0, 1.0), colours=None, flip=0.0)
     assert all((never(image, None, sample_rng(0, 0, i)).query == image).all() for i in range(20))
 
 
@@ -74,7 +74,7 @@ def test_flip_and_grey_are_uncorrelated():
 def test_common_region_keeps_what_both_crops_show():
     mask = np.ones((100, 100), np.uint8)
     image = np.zeros((100, 100, 3), np.uint8)
-    own, common = (TwoViews(50, scale=(0.2, 0.5), photometric=None, flip=0, region=r) for r in ("own", "common"))
+    own, common = (TwoViews(50, scale=(0.2, 0.5), colours=None, flip=0, region=r) for r in ("own", "common"))
     shares = []
     for i in range(50):
         a, b = own(image, mask, np.random.default_rng(i)), common(image, mask, np.random.default_rng(i))
@@ -93,7 +93,7 @@ def test_no_mask_gives_empty_masks():
 
 def test_a_function_of_ones_own():
     image, mask = painted()
-    views = TwoViews(16, photometric=lambda view, rng: np.full_like(view, 9))
+    views = TwoViews(16, colours=lambda view, rng: np.full_like(view, 9))
     assert (views(image, mask, np.random.default_rng(0)).key == 9).all()
 
 
@@ -105,7 +105,7 @@ def test_source_arrays_are_not_written_to():
 
 def test_it_pickles():
     image, mask = painted()
-    views = TwoViews(24, min_coverage=0.4, region="common", photometric="moco_v1")
+    views = TwoViews(24, min_coverage=0.4, region="common", colours="moco_v1")
     copy = pickle.loads(pickle.dumps(views))
     a, b = (v(image, mask, np.random.default_rng(0)) for v in (views, copy))
     assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
@@ -121,8 +121,8 @@ def test_it_pickles():
         ({"ratio": "wide"}, "ratio"),
         ({"constraint": "both"}, "constraint"),
         ({"region": "shared"}, "region"),
-        ({"photometric": "moco_v3"}, "did you mean 'moco_v"),
-        ({"photometric": 3}, "photometric"),
+        ({"colours": "moco_v3"}, "did you mean 'moco_v"),
+        ({"colours": 3}, "colours"),
         ({"flip": -0.5}, "flip"),
     ],
 )

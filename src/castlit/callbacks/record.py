@@ -119,6 +119,8 @@ class RunRecord(pl.Callback):
             "steps": trainer.global_step,
             "images": self._seen_images,
             "seconds": round(seconds, 2),
+            # Crops that could not keep to scale or ratio, which no box of their image could.
+            "relaxed_crops": relaxed() if (relaxed := getattr(trainer.datamodule, "relaxed_crops", None)) else None,  # type: ignore[attr-defined]
             "images_per_second": round(self._seen_images / seconds, 1),
             "validation_seconds": round(self._validation_seconds, 2),
             "validation_share": round(self._validation_seconds / seconds, 4),

@@ -1,21 +1,40 @@
 """What every castlit data module shares: two-view training batches and fixed validation batches."""
 
 import os
-import sys
 from abc import ABC, abstractmethod
 from functools import partial
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader
 from typing_extensions import Unpack
 
-from castlit.data.datasets import EvalDataset, Sample, Source, ViewDataset, collate, start_worker
+from castlit.data.datasets import EvalDataset, Sample, Source, ViewDataset, collate, is_images, normalise
+from castlit.data.device_photometric import apply_draws
+from castlit.data.loading import ViewLoader, worker_options
+from castlit.data.photometric import ColourView
+from castlit.data.report import DataReport
 from castlit.data.sampling import EpochSampler
-from castlit.data.views import TwoViews, ViewOptions
-from castlit.nn.checks import require_int
+from castlit.data.views import LIMITS, TwoViews, ViewOptions
+from castlit.nn.checks import require_choice, require_int
+from castlit.nn.distributed import rank
+
+Place = Literal["cpu", "device"]
+
+
+class LoaderOptions(ViewOptions, total=False):
+    """The keyword arguments of :class:`ViewsDataModule`, as its subclasses take them."""
+
+    size: int
+    batch_size: int
+    seed: int
+    workers: int | None
+    val_resize: int | None
+    photometric: Place
 
 
 class ViewsDataModule(pl.LightningDataModule, ABC):
@@ -27,7 +46,11 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
 
     The last, incomplete training batch of an epoch is dropped, unless it is the only one; its images come up in other
     epochs. Under DDP each process makes its own share of the samples, and ``batch_size`` is that of one process. All
-    draws come from (seed, epoch, index), so batches do not depend on the number of workers.
+    draws come from (seed, epoch, index), so batches do not depend on the number of workers. A run that is resumed in
+    the middle of an epoch goes on with the batch that would have come next.
+
+    On an accelerator, images travel as bytes and become numbers there (a quarter of the transfer); iterate over the
+    loaders by yourself, or train on a CPU, and they come as described.
 
     Args:
         size: Side of the views in pixels.
@@ -36,6 +59,8 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
         workers: Loader processes per training process; 0 loads in the training process. None means ``most_workers``, or
             fewer where there are fewer cores for each training process.
         val_resize: Short side before validation's central crop of ``size``; None means 8/7 of ``size``.
+        photometric: Where the training views get their colours: ``"cpu"``, in the workers; or ``"device"``, from the
+            same draws, in batches, which takes that work off the workers.
         **views: See :class:`castlit.data.views.TwoViews`.
 
     Raises:
@@ -48,15 +73,17 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
     def __init__(
         self,
         *,
-        size: int,
-        batch_size: int,
+        size: int = 224,
+        batch_size: int = 256,
         seed: int = 0,
         workers: int | None = None,
         val_resize: int | None = None,
+        photometric: Place = "cpu",
         **views: Unpack[ViewOptions],
     ) -> None:
         super().__init__()
-        self.views = TwoViews(size, **views)
+        require_choice("photometric", photometric, ("cpu", "device"))
+        self.views = TwoViews(size, defer=photometric == "device", **views)
         self.size = self.views.size
         self.batch_size = require_int("batch_size", batch_size, 1)
         self.seed = require_int("seed", seed, 0)
@@ -83,34 +110,61 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
         """Shuffled two-view batches."""
         dataset = ViewDataset(self.sources[0], self.views, self.seed)
         sampler = EpochSampler(dataset, seed=self.seed)
-        return self._loader(dataset, sampler, drop_last=len(sampler) >= self.batch_size)
+        return ViewLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            drop_last=len(sampler) >= self.batch_size,
+            collate_fn=partial(collate, whole=sampler.num_replicas > 1, raw=self._raw or self.views.defer),
+            **self._worker_options(),
+        )
 
     def val_dataloader(self) -> DataLoader[Sample | None]:
         """Validation batches in fixed order."""
         _, source, indices = self.sources
-        return self._loader(EvalDataset(source, self.size, self.val_resize, indices))
+        return DataLoader(
+            EvalDataset(source, self.size, self.val_resize, indices),
+            batch_size=self.batch_size,
+            collate_fn=partial(collate, raw=self._raw),
+            **self._worker_options(),
+        )
 
-    def _loader(
-        self, dataset: Dataset[Sample | None], sampler: EpochSampler | None = None, drop_last: bool = False
-    ) -> DataLoader[Sample | None]:
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int = 0) -> dict[str, Tensor]:
+        """Turn bytes into numbers, and give the views their colours where that was left to the device."""
+        return finish(batch, self.views.colours)
+
+    def relaxed_crops(self) -> dict[str, int]:
+        """How many training crops so far could not keep to a limit, which no box of their image could: by limit."""
+        return dict(zip(LIMITS, self.views.relaxed.tolist(), strict=True))
+
+    @property
+    def run_folder(self) -> Path | None:
+        """The trainer's folder, beside which reports belong; None without a trainer."""
+        return None if self.trainer is None else Path(self.trainer.default_root_dir)
+
+    def _report(self) -> DataReport | None:
+        """A fresh ``data_report.csv`` in the run's folder, of the first process; None elsewhere."""
+        return DataReport(self.run_folder / "data_report.csv") if self.run_folder is not None and rank() == 0 else None
+
+    @property
+    def _raw(self) -> bool:
+        """Whether images go to the device as bytes."""
+        return self.trainer is not None and self.trainer.strategy.root_device.type != "cpu"
+
+    def _worker_options(self) -> dict[str, Any]:
         processes = self.trainer.num_devices if self.trainer is not None else None
         workers = default_workers(self.most_workers, processes) if self.workers is None else self.workers
-        # Forked workers share the images in memory. Linux only: fork is unsafe on macOS and absent on Windows.
-        fork = workers > 0 and sys.platform == "linux"
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            drop_last=drop_last,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            multiprocessing_context="fork" if fork else None,
-            pin_memory=torch.cuda.is_available(),
-            collate_fn=partial(collate, whole=sampler is not None and sampler.num_replicas > 1),
-            worker_init_fn=start_worker,
-            # The loader draws its workers' seed from this. Nothing uses it, but the global source must stay untouched.
-            generator=torch.Generator().manual_seed(self.seed),
-        )
+        return worker_options(workers, self.seed)
+
+
+def finish(batch: dict[str, Tensor], colours: object) -> dict[str, Tensor]:
+    """What is left to do with a batch on its device: colours from their draws, and numbers from bytes."""
+    done = {name: x for name, x in batch.items() if not name.endswith("_colours")}
+    for name in ("query", "key"):
+        draws = batch.get(f"{name}_colours")
+        if draws is not None and isinstance(colours, ColourView):
+            done[name] = normalise(apply_draws(batch[name], draws, colours))
+    return {name: normalise(x) if is_images(x) else x for name, x in done.items()}
 
 
 def default_workers(most: int, processes: int | None = None) -> int:

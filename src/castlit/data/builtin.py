@@ -4,8 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Unpack
 
-from castlit.data.base import ViewsDataModule
+from castlit.data.base import Place, ViewsDataModule
 from castlit.data.datasets import Item, Source
+from castlit.data.errors import SampleError
 from castlit.data.scenes import Scenes
 from castlit.data.views import ViewOptions
 from castlit.nn.checks import require_int, require_number
@@ -33,6 +34,10 @@ class ArraySource:
         label = None if self.labels is None else int(self.labels[index])
         return Item(self.images[index], self.masks[index], label)
 
+    def give_up(self, index: int, error: SampleError) -> None:
+        """What is in memory cannot turn bad: raise."""
+        raise error
+
 
 class ScenesDataModule(ViewsDataModule):
     """Batches from the built-in scenes (:class:`castlit.data.scenes.Scenes`).
@@ -50,7 +55,8 @@ class ScenesDataModule(ViewsDataModule):
         seed: Seed of order, crops and colours; the scenes do not depend on it.
         scene_seed: Seed of the scenes themselves.
         workers: Loader processes; None means two, or fewer where there are fewer cores.
-        **views: ``min_coverage, scale, ratio, constraint, region, photometric, flip`` of
+        photometric: As in :class:`castlit.data.base.ViewsDataModule`.
+        **views: ``min_coverage, scale, ratio, constraint, region, law, colours, flip`` of
             :class:`castlit.data.views.TwoViews`.
 
     Raises:
@@ -69,9 +75,18 @@ class ScenesDataModule(ViewsDataModule):
         seed: int = 0,
         scene_seed: int = 0,
         workers: int | None = None,
+        photometric: Place = "cpu",
         **views: Unpack[ViewOptions],
     ) -> None:
-        super().__init__(size=size, batch_size=batch_size, seed=seed, workers=workers, val_resize=size, **views)
+        super().__init__(
+            size=size,
+            batch_size=batch_size,
+            seed=seed,
+            workers=workers,
+            val_resize=size,
+            photometric=photometric,
+            **views,
+        )
         self.train_count = require_int("train_count", train_count, 1)
         self.val_count = require_int("val_count", val_count, 1)
         self.scene_size = require_int("scene_size", scene_size, 16)

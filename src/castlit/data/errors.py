@@ -1,4 +1,4 @@
-"""The error that a sample could not be made, fit to cross from a loader's worker to the training process."""
+"""The errors that a sample could not be made, fit to cross from a loader's worker to the training process."""
 
 from castlit.nn.checks import InputError
 
@@ -16,3 +16,11 @@ class SampleError(InputError):
     def __init__(self, text: str) -> None:
         last = text.rstrip().rpartition("\n")[2]
         super().__init__(last.removeprefix(f"{type(self).__module__}.{type(self).__qualname__}: "))
+
+
+class MismatchError(SampleError):
+    """Image and mask can be read, but do not belong together."""
+
+
+class EmptyMaskError(SampleError):
+    """The mask can be read, but nothing in it is salient."""

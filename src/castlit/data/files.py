@@ -1,21 +1,26 @@
-"""Images and masks in folders: which mask belongs to which image, and reading a pair."""
+"""Images and masks in folders, read on demand by their index."""
 
+import hashlib
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
+import numpy as np
+
+from castlit.data.annotations import unpack_mask
+from castlit.data.bad import BadSamples, OnBad
 from castlit.data.datasets import Item
-from castlit.data.errors import SampleError
-from castlit.data.reading import read_image, read_mask
-from castlit.data.strings import StringArray
-from castlit.nn.checks import InputError, require_choice
-
-OnBad = Literal["error", "drop", "unconstrained"]
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-"""What counts as an image, in the order in which a mask is looked for."""
+from castlit.data.errors import EmptyMaskError, SampleError
+from castlit.data.folders import IMAGE_SUFFIXES, require_folder, require_masks
+from castlit.data.index import Entry, ImageIndex, Problem
+from castlit.data.indexing import build_index, is_current
+from castlit.data.masks import THRESHOLD, Mask, decode_mask, fit_mask
+from castlit.data.reading import Encoded, EncodedImage, decode_image, read_bytes, stored_size
+from castlit.data.report import DataReport
+from castlit.data.strings import decode
+from castlit.nn.checks import InputError, require_choice, require_number
 
 _NAMED = 5  # names listed in a message
 
@@ -25,139 +30,191 @@ logger = logging.getLogger(__name__)
 class FileSource:
     """Images of a folder with their masks, read on demand.
 
-    An image at ``a/b/name.jpg`` below ``images`` has its mask at ``a/b/name.png`` below ``masks`` (or another image
-    suffix where there is no PNG). Folders are searched recursively; names starting with a dot are passed over. The
-    order is that of the sorted paths.
+    An image at ``a/b/name.jpg`` below ``images`` has its mask at ``a/b/name.png`` below ``masks`` (or ``.npy``, or
+    another image suffix where there is no PNG). Folders are searched recursively; names that start with a dot are
+    passed over. The order is that of the sorted paths.
+
+    Every image and mask is opened once, when the index is built; see :mod:`castlit.data.index`.
 
     Args:
-        images: Folder of images (.jpg, .jpeg, .png, .webp, .bmp).
-        masks: Folder of masks; None means there are none: crops are unconstrained and masks empty.
-        on_bad: What to do about an image without a mask, or a file that cannot be read. ``"error"`` stops and names
-            them. ``"drop"`` goes on without the image. ``"unconstrained"`` keeps an image whose mask is missing or
-            unreadable, with an empty mask, and drops an unreadable image. Either is logged; no other image ever takes
-            its place.
-        prefix: What messages put before "images" and "masks", so that they name the right argument.
+        images: Folder of images (.jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff).
+        masks: Folder of masks, or a file of COCO's instance annotations (.json), whose segmentations are the masks.
+            None means there are none: crops are unconstrained and masks empty.
+        on_bad: What to do about an image whose mask is missing, unreadable, empty or of another shape than the image,
+            and about a file that cannot be read. ``"error"`` stops and names them. ``"drop"`` goes on without the
+            image. ``"unconstrained"`` keeps the image with an empty mask: its crops are free, and it takes no part in
+            the attention loss; an unreadable image is dropped. Either is logged; no other image ever takes its place.
+        threshold: Share of a mask's full level above which a pixel is salient, in [0, 1].
+        cache: Folder that keeps indices, each in a folder of its own. None builds the index in memory, every time.
+        report: Where bad files are listed.
+        split: What report and messages call these images: ``"train"``, or ``"val"``, whose arguments are called
+            val_images and val_masks.
 
     Raises:
         FileNotFoundError: A folder does not exist.
-        InputError: There are no images; two images differ in their suffix only; or no mask is found at all or, with
-            ``"error"``, one is missing.
+        InputError: There are no images; no mask is found at all; or ``on_bad`` is ``"error"`` and something is wrong.
     """
 
     def __init__(
-        self, images: str | Path, masks: str | Path | None = None, *, on_bad: OnBad = "error", prefix: str = ""
+        self,
+        images: str | Path,
+        masks: str | Path | None = None,
+        *,
+        on_bad: OnBad = "error",
+        threshold: float = THRESHOLD,
+        cache: str | Path | None = None,
+        report: DataReport | None = None,
+        split: str = "train",
     ) -> None:
         require_choice("on_bad", on_bad, ("error", "drop", "unconstrained"))
-        self.on_bad = on_bad
+        prefix = "val_" if split == "val" else ""
         self.images = require_folder(f"{prefix}images", images, "the photographs")
-        self.masks = None if masks is None else require_folder(f"{prefix}masks", masks, "the saliency masks")
-        image_names = _image_names(self.images)
-        if not image_names:
-            raise InputError(f"{prefix}images={self.images} holds no images ({', '.join(SUFFIXES)}), at any depth")
-        mask_names = [""] * len(image_names) if self.masks is None else self._pair(image_names, self.masks)
-        if on_bad == "drop" and self.masks is not None:
-            kept = [i for i, name in enumerate(mask_names) if name]
-            image_names, mask_names = [image_names[i] for i in kept], [mask_names[i] for i in kept]
-        # Packed, not lists: workers would copy a list's pages only by counting references to its strings.
-        self.image_names, self.mask_names = StringArray(image_names), StringArray(mask_names)
-        self._logged: set[int] = set()
+        self.masks = None if masks is None else require_masks(f"{prefix}masks", masks)
+        self.threshold = require_number("threshold", threshold, 0, 1)
+        self.index = open_index(self.images, self.masks, self.threshold, cache)
+        if len(self.index) == 0:
+            raise InputError(
+                f"{prefix}images={self.images} holds no images ({', '.join(IMAGE_SUFFIXES)}), at any depth"
+            )
+        if report is not None:
+            report.add(self._report_rows(split, on_bad))
+        self._judge(on_bad, report)
+        dropped = [Problem.IMAGE_UNREADABLE] if on_bad == "unconstrained" else list(Problem)[1:]
+        # Row numbers of the index; None where all are kept, which saves the array.
+        bad = np.isin(self.index.problems, dropped)
+        self._rows = np.flatnonzero(~bad) if bad.any() else None
+        self.bad = BadSamples(on_bad, len(self), split, report)
 
     def __len__(self) -> int:
-        return len(self.image_names)
+        return len(self.index) if self._rows is None else len(self._rows)
+
+    def entry(self, index: int) -> Entry:
+        """What the index says of image ``index``."""
+        return self.index[index if self._rows is None else int(self._rows[index])]
 
     def image_path(self, index: int) -> Path:
         """Where image ``index`` is."""
-        return self.images / self.image_names[index]
+        return self.images / self.entry(index).image
 
     def mask_path(self, index: int) -> Path | None:
-        """Where the mask of image ``index`` is, if it has one."""
-        name = self.mask_names[index]
-        return None if self.masks is None or not name else self.masks / name
+        """Where the mask of image ``index`` is, if it has one of its own."""
+        entry = self.entry(index)
+        return None if not self._in_folder or not entry.mask else self._mask_file(entry)
 
-    def read(self, index: int) -> Item | None:
-        """Image and mask ``index``; None where a file is unreadable and ``on_bad`` says to go on.
+    def read(self, index: int) -> Item:
+        """Image and mask ``index``.
 
         Raises:
-            SampleError: A file is unreadable and ``on_bad`` is ``"error"``; the message names it.
+            SampleError: The image cannot be read, or the mask and ``on_bad`` is not ``"unconstrained"``. The message
+                names the file.
         """
-        try:
-            image = read_image(self.image_path(index))
-        except SampleError as error:
-            self._report(index, error, "left out")
-            return None
-        mask_path = self.mask_path(index)
-        if mask_path is None:
+        entry = self.entry(index)
+        path = f"{self.images}/{entry.image}"
+        data = read_bytes(path)
+        # The index is trusted only where the header agrees: a file may have been replaced since.
+        known = stored_size(data) in (entry.size, entry.size[::-1])
+        image = EncodedImage(data, path, entry.size) if known else decode_image(data, path)
+        if self.masks is None or entry.problem:
             return Item(image, None)
+        height, width = image.shape[:2]
         try:
-            return Item(image, read_mask(mask_path, self.image_path(index), image.shape[:2]))
+            return Item(image, self._mask(entry, data, (height, width)))
         except SampleError as error:
-            keep = self.on_bad == "unconstrained"
-            self._report(index, error, "its image goes on without a mask" if keep else "its image is left out")
-            return Item(image, None) if keep else None
+            if self.bad.on_bad != "unconstrained":
+                raise
+            self.bad.handle(index, error, mask=True, image=entry.image)
+            return Item(image, None)
 
-    def _report(self, index: int, error: SampleError, consequence: str) -> None:
-        """Log a bad file once, or raise where the user wants to know at once."""
-        if self.on_bad == "error":
-            raise SampleError(f"{error}; repair or remove it, or set on_bad=drop to train without it") from None
-        if index not in self._logged:
-            self._logged.add(index)
-            logger.warning("%s; %s (on_bad=%s)", error, consequence, self.on_bad)
+    def give_up(self, index: int, error: SampleError) -> None:
+        """Log that image ``index`` is left out, once.
 
-    def _pair(self, image_names: list[str], masks: Path) -> list[str]:
-        by_stem: dict[str, str] = {}
-        for name in sorted(_walk(masks), key=lambda name: SUFFIXES.index(Path(name).suffix.lower())):
-            by_stem.setdefault(_stem(name), name)
-        pairs = [by_stem.get(_stem(name), "") for name in image_names]
-        missing = [name for name, mask in zip(image_names, pairs, strict=True) if not mask]
-        if not missing:
-            return pairs
-        problem = f"{len(missing)} of {len(pairs)} images have no mask in {masks}: {_some(missing)}"
-        if len(missing) == len(pairs) and self.on_bad != "unconstrained":
-            example = _stem(image_names[0]) + ".png"
-            raise InputError(f"none of the {len(pairs)} images has a mask: expected {masks / example} and so on")
-        if self.on_bad == "error":
-            raise InputError(f"{problem}; set on_bad=drop to leave them out or on_bad=unconstrained to keep them")
-        logger.warning("%s; on_bad=%s", problem, self.on_bad)
-        return pairs
+        Raises:
+            SampleError: ``on_bad`` is ``"error"``.
+        """
+        self.bad.handle(index, error, mask=False, image=self.entry(index).image)
+
+    @property
+    def _in_folder(self) -> bool:
+        return self.masks is not None and self.masks.suffix.lower() != ".json"
+
+    def _mask(self, entry: Entry, image: Encoded, shape: tuple[int, int]) -> Mask:
+        if self._in_folder:
+            name = str(self._mask_file(entry))
+            mask = decode_mask(read_bytes(name), name, self.threshold)
+        else:
+            name = f"{self.masks} ({entry.image})"
+            mask = unpack_mask(entry.mask, name)
+        mask = fit_mask(mask, name, shape, image)
+        if not mask.any():
+            raise EmptyMaskError(f"{name}: nothing is salient")
+        return mask
+
+    def _mask_file(self, entry: Entry) -> Path:
+        assert self.masks is not None
+        return self.masks / decode(entry.mask)
+
+    def _report_rows(self, split: str, on_bad: OnBad) -> Iterator[tuple[str, ...]]:
+        index = self.index
+        for detail, row in enumerate(np.flatnonzero(index.problems).tolist()):
+            entry = index[row]
+            drop = on_bad == "drop" or entry.problem == Problem.IMAGE_UNREADABLE
+            handling = "stopped" if on_bad == "error" else "left out" if drop else "goes on without a mask"
+            mask = decode(entry.mask) if self._in_folder else ""
+            yield split, entry.image, mask, entry.problem.words, decode(index.details[detail]), handling
+        for i in range(len(index.orphans)):
+            yield split, "", decode(index.orphans[i]), "mask without an image", "", "ignored"
+
+    def _judge(self, on_bad: OnBad, report: DataReport | None) -> None:
+        """Stop, or tell what is left out."""
+        counts = Counter({Problem(int(code)): int(n) for code, n in zip(*_unique(self.index), strict=True)})
+        total = len(self.index)
+        if counts[Problem.MASK_MISSING] == total and on_bad != "unconstrained":
+            first = os.path.splitext(self.index[0].image)[0]  # noqa: PTH122
+            expected = (
+                f"{self.masks / first}.png and so on" if self._in_folder and self.masks else f"them in {self.masks}"
+            )
+            raise InputError(f"none of the {total} images has a mask: expected {expected}")
+        bad = total - counts[Problem.NONE]
+        if bad == 0:
+            return
+        kinds = "; ".join(self._tell(problem, counts[problem]) for problem in Problem if problem and counts[problem])
+        listed = f"; all are listed in {report.path}" if report is not None else ""
+        what = f"{bad} of {total} images cannot be used as they are ({kinds}){listed}"
+        if on_bad == "error":
+            raise InputError(
+                f"{what}; repair them, or set on_bad=drop to leave them out or on_bad=unconstrained to keep those "
+                "with a bad mask and go without it"
+            )
+        lost = counts[Problem.IMAGE_UNREADABLE] if on_bad == "unconstrained" else bad
+        if lost == total:
+            raise InputError(f"none of the {total} images can be used: {what}")
+        logger.warning("%s; %d are left out, %d go on without a mask (on_bad=%s)", what, lost, bad - lost, on_bad)
+
+    def _tell(self, problem: Problem, count: int) -> str:
+        rows = np.flatnonzero(self.index.problems == problem)[:_NAMED].tolist()
+        names = ", ".join(self.index[row].image for row in rows)
+        more = f" and {count - _NAMED} more" if count > _NAMED else ""
+        return f"{count} {problem.words}: {names}{more}"
 
 
-def require_folder(key: str, path: str | Path, content: str) -> Path:
-    """Return ``path`` if it is a folder.
-
-    Raises:
-        FileNotFoundError: It is not; the message names the argument and what belongs there.
-    """
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise FileNotFoundError(f"{key}={folder} {what}: give the folder that holds {content}")
-    return folder
-
-
-def _image_names(folder: Path) -> list[str]:
-    names = sorted(_walk(folder))
-    seen: dict[str, str] = {}
-    for name in names:
-        other = seen.setdefault(_stem(name), name)
-        if other != name:
-            raise InputError(f"{folder / other} and {folder / name} would share one mask: rename or remove one of them")
-    return names
+def open_index(images: Path, masks: Path | None, threshold: float, cache: str | Path | None) -> ImageIndex:
+    """The index of a folder of images: from the cache where it is up to date, otherwise built, and kept there."""
+    if cache is None:
+        return build_index(images, masks, threshold)
+    key = hashlib.sha256(repr((str(images.resolve()), str(masks and masks.resolve()), threshold)).encode()).hexdigest()
+    folder = Path(cache).expanduser().absolute() / f"{images.name}-{key[:12]}"
+    index = ImageIndex.open(folder, lambda stamp: is_current(stamp, images, masks, threshold))
+    if index is None:
+        logger.info("Indexing %s; the index is kept in %s", images, folder)
+        index = build_index(images, masks, threshold)
+        try:
+            index.save(folder)
+        except OSError as error:
+            logger.warning("%s: the index cannot be kept (%s)", folder, error.strerror or error)
+            return index
+    return index
 
 
-def _walk(folder: Path) -> Iterator[str]:
-    """Paths of the image files below ``folder``, relative to it, with forward slashes."""
-    for where, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        inside = Path(where).relative_to(folder)
-        for name in files:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                yield (inside / name).as_posix()
-
-
-def _stem(name: str) -> str:
-    return name[: name.rindex(".")]
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+def _unique(index: ImageIndex) -> tuple[list[int], list[int]]:
+    codes, counts = np.unique(index.problems, return_counts=True)
+    return codes.tolist(), counts.tolist()

@@ -1,22 +1,80 @@
-"""Read image and mask files as people have them: grey, CMYK, alpha, 16-bit, palette, rotated by EXIF."""
+"""Read image files as people have them: grey, CMYK, alpha, 16-bit, rotated by EXIF."""
 
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from castlit.data.errors import SampleError
 
-THRESHOLD = 128
-"""A saliency map's pixel is salient above this 8-bit level (FACTS, section 1; the reference code's threshold)."""
+Encoded = NDArray[np.uint8]
+"""The bytes of a file."""
 
-VOID = 255
-"""The index that label maps give to "no label", such as the outlines in PASCAL VOC."""
+REDUCTIONS = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+"""By how much a JPEG can be reduced while it is decoded, which saves most of the time."""
 
 _TAIL = 65536
+_ORIENTATION = 0x0112
+_SIDEWAYS = (5, 6, 7, 8)  # the orientations that swap width and height
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+class EncodedImage:
+    """An image that is decoded when its crops are known, and no larger than they need.
+
+    Args:
+        data: The file's bytes.
+        name: What messages call it.
+        size: (H, W) of the upright image.
+    """
+
+    def __init__(self, data: Encoded, name: str, size: tuple[int, int]) -> None:
+        self.data, self.name = data, name
+        self.shape = (*size, 3)
+
+    def decode(self, reduction: int = 1) -> NDArray[np.uint8]:
+        """Decode as (⌈H / reduction⌉, ⌈W / reduction⌉, 3) uint8 RGB, upright.
+
+        Raises:
+            SampleError: The bytes are cut short or no image.
+        """
+        return decode_image(self.data, self.name, reduction)
+
+    @property
+    def can_reduce(self) -> bool:
+        """Whether decoding at a reduced size is faster: only JPEG has the means."""
+        return is_jpeg(self.data)
+
+
+def read_bytes(path: str | Path) -> Encoded:
+    """Read a file.
+
+    Raises:
+        SampleError: It is missing, empty or cannot be opened; the message names it.
+    """
+    try:
+        # Opening a pipe would wait for ever.
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - a hot path, and Path.stat takes twice the time
+            raise SampleError(f"{path}: is not a file")
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise SampleError(f"{path}: cannot be read ({error.strerror or error})") from None
+    if data.size == 0:
+        raise SampleError(f"{path}: the file is empty")
+    return data
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
@@ -27,112 +85,108 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     Raises:
         SampleError: The file is missing, empty, cut short or no image; the message names it.
     """
-    data = _read_bytes(path)
-    _refuse_cut_jpeg(path, data)
-    return np.asarray(cv2.cvtColor(_decode(path, data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
+    return decode_image(read_bytes(path), str(path))
 
 
-def read_mask(path: str | Path, image_path: str | Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Read a mask as (H, W) uint8 of {0, 1}, at the size of its upright image.
-
-    - Grey (also RGB, by its luma): salient above 128 of 255. A map of only 0 and 1 is taken as it is.
-    - 1 bit: white is salient.
-    - Palette: a grey palette counts as grey. A coloured one makes a label map: every index but 0 (background) and 255
-      (void) is salient.
-    - Another size than the image's is scaled to it, to the nearest pixel (DeepUSPS writes 432 × 432).
-    - The mask is taken to show the image upright. Only where its shape is that of the image as *stored*, and not
-      upright, was it made from the stored pixels, and is turned with the image.
+def decode_image(data: Encoded, name: str, reduction: int = 1) -> NDArray[np.uint8]:
+    """Decode the bytes of an image as :func:`read_image` does.
 
     Args:
-        path: The mask.
-        image_path: Its image; opened only if the shapes suggest that EXIF matters.
-        shape: (H, W) of the upright image.
+        data: The file's bytes.
+        name: What messages call it.
+        reduction: 1, 2, 4 or 8: decode at a fraction of its size, rounded up.
 
     Raises:
-        SampleError: The file is missing, empty, cut short or no image; the message names it.
+        SampleError: The bytes are cut short or no image; the message gives the name.
     """
-    data = _read_bytes(path)
-    _refuse_cut_jpeg(path, data)
-    salient = _palette_mask(path) if _has_palette(data) else _grey_mask(path, data)
-    if _lies_on_its_side(salient.shape, shape):
-        salient = _turn_as(image_path, salient)
-    if salient.shape != shape:
-        height, width = shape
-        salient = np.asarray(cv2.resize(salient, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
-    return salient
+    refuse_cut_jpeg(data, name)
+    image = decode(data, name, REDUCTIONS[reduction])
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), np.uint8)
 
 
-def _read_bytes(path: str | Path) -> NDArray[np.uint8]:
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise SampleError(f"{path}: cannot be read ({error.strerror or error})") from None
-    if data.size == 0:
-        raise SampleError(f"{path}: the file is empty")
-    return data
+def decode(data: Encoded, name: str, flags: int) -> NDArray[Any]:
+    """Decode with OpenCV.
 
-
-def _refuse_cut_jpeg(path: str | Path, data: NDArray[np.uint8]) -> None:
-    """OpenCV fills the missing part of a JPEG with grey and says nothing; the end marker tells."""
-    if data[:2].tobytes() == b"\xff\xd8" and b"\xff\xd9" not in data[2:][-_TAIL:].tobytes():
-        raise SampleError(f"{path}: the JPEG is cut short")
-
-
-def _decode(path: str | Path, data: NDArray[np.uint8], flags: int) -> NDArray[Any]:
+    Raises:
+        SampleError: OpenCV cannot; the message gives the name.
+    """
     try:
         image = cv2.imdecode(data, flags)
     except cv2.error as error:
-        raise SampleError(f"{path}: cannot be decoded ({error.err})") from None
+        raise SampleError(f"{name}: cannot be decoded ({error.err})") from None
     if image is None:
-        raise SampleError(f"{path}: is not an image that can be decoded")
+        raise SampleError(f"{name}: is not an image that can be decoded")
     return np.asarray(image)
 
 
-def _grey_mask(path: str | Path, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    levels = _decode(path, data, cv2.IMREAD_UNCHANGED)
-    if levels.ndim == 3:
-        levels = np.asarray(cv2.cvtColor(np.ascontiguousarray(levels[..., :3]), cv2.COLOR_BGR2GRAY))
-    if levels.max() <= 1 and levels.dtype == np.uint8:
-        return np.asarray(levels, np.uint8)
-    full = np.iinfo(levels.dtype).max if np.issubdtype(levels.dtype, np.integer) else 1.0
-    return np.asarray(levels > THRESHOLD / 255 * full, np.uint8)
+def image_size(data: Encoded, name: str) -> tuple[int, int]:
+    """(H, W) of an image as shown upright, from its header alone.
 
-
-def _has_palette(data: NDArray[np.uint8]) -> bool:
-    """Whether this is a PNG of colour type 3 (byte 25 of the header). OpenCV would hide the indices."""
-    return data[:8].tobytes() == b"\x89PNG\r\n\x1a\n" and data.size > 25 and data[25] == 3
-
-
-def _palette_mask(path: str | Path) -> NDArray[np.uint8]:
+    Raises:
+        SampleError: There is no header that says so; the message gives the name.
+    """
     try:
-        with Image.open(path) as image:
-            indices = np.asarray(image, np.uint8)
-            palette = np.array(image.getpalette(), np.int64).reshape(-1, 3)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise SampleError(f"{path}: cannot be decoded ({error})") from None
-    used = np.unique(indices[indices < len(palette)])
-    if (palette[used] == palette[used, :1]).all():
-        levels = np.zeros(256, np.int64)
-        levels[: len(palette)] = palette[:, 0]
-        return np.asarray((levels > THRESHOLD)[indices], np.uint8)
-    return np.asarray((indices != 0) & (indices != VOID), np.uint8)
+        with Image.open(io.BytesIO(data.data)) as image:
+            width, height = image.size
+            turned = image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS
+    except _DECODE_ERRORS as error:
+        raise SampleError(f"{name}: is not an image that can be decoded ({_first_line(error)})") from None
+    return (width, height) if turned else (height, width)
 
 
-def _lies_on_its_side(mask: tuple[int, ...], image: tuple[int, int]) -> bool:
-    """Whether a mask's height : width is the image's width : height, and the image is not square."""
-    upright = abs(mask[0] * image[1] - mask[1] * image[0])
-    turned = abs(mask[0] * image[0] - mask[1] * image[1])
-    return turned < upright and turned <= 0.02 * mask[1] * image[1]
-
-
-def _turn_as(image_path: str | Path, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def orientation(data: Encoded) -> int:
+    """The EXIF orientation of an image, 1 (upright) where it does not say."""
     try:
-        with Image.open(image_path) as image:
-            orientation = image.getexif().get(0x0112, 1)
-    except (OSError, UnidentifiedImageError):
-        return mask
-    if orientation == 1:
-        return mask
-    stored = Image.fromarray(mask)
-    stored.getexif()[0x0112] = orientation
-    return np.asarray(ImageOps.exif_transpose(stored), np.uint8)
+        with Image.open(io.BytesIO(data.data)) as image:
+            return int(image.getexif().get(_ORIENTATION, 1))
+    except _DECODE_ERRORS:
+        return 1
+
+
+def stored_size(data: Encoded) -> tuple[int, int] | None:
+    """(H, W) of a JPEG or PNG as stored, not turned, in microseconds; None for other files."""
+    head = data[:32].tobytes()
+    if head[:8] == b"\x89PNG\r\n\x1a\n":
+        return int.from_bytes(head[20:24], "big"), int.from_bytes(head[16:20], "big")
+    if not is_jpeg(data):
+        return None
+    at = 2
+    while at + 9 <= data.size:
+        segment = data[at : at + 9].tobytes()
+        if segment[0] != 0xFF:
+            return None
+        # The start-of-frame segments, which are C0 to CF without the tables C4, C8 and CC.
+        if 0xC0 <= segment[1] <= 0xCF and segment[1] not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(segment[5:7], "big"), int.from_bytes(segment[7:9], "big")
+        at += 2 + int.from_bytes(segment[2:4], "big")
+    return None
+
+
+def is_jpeg(data: Encoded) -> bool:
+    """Whether these bytes start as a JPEG does."""
+    return data[:2].tobytes() == b"\xff\xd8"
+
+
+def refuse_cut_jpeg(data: Encoded, name: str) -> None:
+    """OpenCV fills the missing part of a JPEG with grey and says nothing; the end marker tells.
+
+    Raises:
+        SampleError: The end marker is missing.
+    """
+    if is_jpeg(data) and b"\xff\xd9" not in data[2:][-_TAIL:].tobytes():
+        raise SampleError(f"{name}: the JPEG is cut short")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+@contextmanager
+def quiet_decoding() -> Iterator[None]:
+    """Keep OpenCV from writing its own lines about files that castlit reports on."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(0)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)

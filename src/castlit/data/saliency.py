@@ -6,11 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Unpack
 
-from castlit.data.base import ViewsDataModule
+from castlit.data.bad import OnBad
+from castlit.data.base import LoaderOptions, ViewsDataModule
 from castlit.data.datasets import Source
-from castlit.data.files import FileSource, OnBad, require_folder
-from castlit.data.views import ViewOptions
-from castlit.nn.checks import InputError, require_choice, require_int
+from castlit.data.files import FileSource, open_index
+from castlit.data.folders import require_folder, require_masks
+from castlit.data.masks import THRESHOLD
+from castlit.data.report import DataReport
+from castlit.nn.checks import InputError, require_choice, require_int, require_number
 
 VAL_SAMPLE = 256
 """Training images that validation uses where no validation images are given."""
@@ -19,23 +22,24 @@ VAL_SAMPLE = 256
 class SaliencyDataModule(ViewsDataModule):
     """Batches from a folder of images and a folder of masks (see :class:`castlit.data.files.FileSource`).
 
+    All images and masks are looked at once, with a progress bar. What was found is kept in ``cache``, and what was
+    wrong is listed in ``data_report.csv`` in the trainer's folder.
+
     Args:
         images: Folder of training images, searched recursively.
-        masks: Folder of their masks, paired by path but for the suffix; None trains with unconstrained crops and
-            empty masks, so without attention.
+        masks: Folder of their masks, paired by path but for the suffix; or COCO's instance annotations (.json). None
+            trains with unconstrained crops and empty masks, so without attention.
         val_images: Folder of validation images. None validates on a fixed sample of at most 256 *training* images,
             which tells where the network looks, not how well it generalises.
-        val_masks: Folder of their masks.
+        val_masks: Their masks.
         val_count: Validate on a fixed sample of at most so many images; None means all (256 without ``val_images``).
-        batch_size: Samples per batch and process.
-        size: Side of the views in pixels.
-        on_bad: About missing masks and unreadable files: ``"error"``, ``"drop"`` or ``"unconstrained"``; see
-            ``FileSource``. An image whose mask is there but empty is kept, with unconstrained crops.
-        seed: Seed of order, crops and colours.
-        workers: Loader processes; None means eight, or fewer where there are fewer cores.
-        val_resize: Short side before validation's central crop; None means 8/7 of ``size``.
-        **views: ``min_coverage, scale, ratio, constraint, region, photometric, flip`` of
-            :class:`castlit.data.views.TwoViews`.
+        on_bad: About masks that are missing, empty, unreadable or of another shape, and unreadable images: ``"error"``,
+            ``"drop"`` or ``"unconstrained"``; see ``FileSource``.
+        threshold: Share of a mask's full level above which a pixel is salient, in [0, 1]; None means 128 of 255, as in
+            the reference code.
+        cache: Folder for what was found out about the files, used again while they stay the same. None keeps it in
+            ``castlit_index`` in the trainer's folder, or in memory without a trainer.
+        **options: See :class:`castlit.data.base.ViewsDataModule`; ``size`` is 224 and ``batch_size`` 256 by default.
 
     Raises:
         FileNotFoundError: A folder does not exist. Raised by ``setup``.
@@ -52,15 +56,12 @@ class SaliencyDataModule(ViewsDataModule):
         val_images: str | Path | None = None,
         val_masks: str | Path | None = None,
         val_count: int | None = None,
-        batch_size: int = 256,
-        size: int = 224,
         on_bad: OnBad = "error",
-        seed: int = 0,
-        workers: int | None = None,
-        val_resize: int | None = None,
-        **views: Unpack[ViewOptions],
+        threshold: float | None = None,
+        cache: str | Path | None = None,
+        **options: Unpack[LoaderOptions],
     ) -> None:
-        super().__init__(size=size, batch_size=batch_size, seed=seed, workers=workers, val_resize=val_resize, **views)
+        super().__init__(**options)
         if val_masks is not None and val_images is None:
             raise InputError("val_masks needs val_images: give the folder of the validation images too")
         self.images, self.masks = images, masks
@@ -68,19 +69,51 @@ class SaliencyDataModule(ViewsDataModule):
         self.val_count = None if val_count is None else require_int("val_count", val_count, 1)
         require_choice("on_bad", on_bad, ("error", "drop", "unconstrained"))
         self.on_bad: OnBad = on_bad
+        self.threshold = THRESHOLD if threshold is None else require_number("threshold", threshold, 0, 1)
+        self.cache = cache
+
+    def prepare_data(self) -> None:
+        """Build the index in one process of each machine; the others wait, and read it."""
+        if self._sources is not None or self._cache is None:
+            return
+        for key, images, masks in (("", self.images, self.masks), ("val_", self.val_images, self.val_masks)):
+            if images is not None:
+                folder = require_folder(f"{key}images", images, "the photographs")
+                where = None if masks is None else require_masks(f"{key}masks", masks)
+                open_index(folder, where, self.threshold, self._cache)
 
     def make_sources(self) -> tuple[Source, Source, NDArray[np.int64] | None]:
         """Search the folders.
 
         Raises:
             FileNotFoundError: A folder does not exist.
-            InputError: There are no images, or masks are missing and ``on_bad`` is ``"error"``.
+            InputError: There are no images, or something is wrong with them and ``on_bad`` is ``"error"``.
         """
-        train = FileSource(self.images, self.masks, on_bad=self.on_bad)
+        report = self._report()
+        train = self._source("train", self.images, self.masks, report)
         if self.val_images is None:
             return train, train, _fixed_sample(len(train), self.val_count or VAL_SAMPLE)
-        val = FileSource(self.val_images, self.val_masks, on_bad=self.on_bad, prefix="val_")
+        val = self._source("val", self.val_images, self.val_masks, report)
         return train, val, _fixed_sample(len(val), self.val_count or len(val))
+
+    def _source(
+        self, split: str, images: str | Path, masks: str | Path | None, report: DataReport | None
+    ) -> FileSource:
+        return FileSource(
+            images,
+            masks,
+            on_bad=self.on_bad,
+            threshold=self.threshold,
+            cache=self._cache,
+            report=report,
+            split=split,
+        )
+
+    @property
+    def _cache(self) -> Path | None:
+        if self.cache is not None:
+            return Path(self.cache)
+        return None if self.run_folder is None else self.run_folder / "castlit_index"
 
 
 class CocoDataModule(SaliencyDataModule):
@@ -88,18 +121,16 @@ class CocoDataModule(SaliencyDataModule):
 
     Args:
         root: Folder that holds ``train2017`` and ``val2017``.
-        masks: Folder that holds the masks in folders of the same names; None trains without masks.
+        masks: Folder that holds the masks in folders of the same names; or ``annotations/instances_train2017.json``
+            (as it is, or below ``root``), beside which ``instances_val2017.json`` lies. None trains without masks.
         val_count: As in :class:`SaliencyDataModule`.
-        batch_size: Samples per batch and process.
-        size: Side of the views in pixels.
         on_bad: As in :class:`SaliencyDataModule`.
-        seed: Seed of order, crops and colours.
-        workers: Loader processes.
-        val_resize: As in :class:`SaliencyDataModule`.
-        **views: As in :class:`SaliencyDataModule`.
+        threshold: As in :class:`SaliencyDataModule`.
+        cache: As in :class:`SaliencyDataModule`.
+        **options: As in :class:`SaliencyDataModule`.
 
     Raises:
-        FileNotFoundError: A folder does not exist.
+        FileNotFoundError: A folder or file does not exist.
         InputError: An argument is out of range.
     """
 
@@ -109,30 +140,41 @@ class CocoDataModule(SaliencyDataModule):
         masks: str | Path | None = None,
         *,
         val_count: int | None = None,
-        batch_size: int = 256,
-        size: int = 224,
         on_bad: OnBad = "error",
-        seed: int = 0,
-        workers: int | None = None,
-        val_resize: int | None = None,
-        **views: Unpack[ViewOptions],
+        threshold: float | None = None,
+        cache: str | Path | None = None,
+        **options: Unpack[LoaderOptions],
     ) -> None:
         images = _split_folders("root", root, "COCO's photographs (cocodataset.org: train2017.zip, val2017.zip)")
-        folders = (None, None) if masks is None else _split_folders("masks", masks, "their masks (PNG)")
+        train_masks, val_masks = (None, None) if masks is None else _split_masks(root, masks)
         super().__init__(
             images[0],
-            folders[0],
+            train_masks,
             val_images=images[1],
-            val_masks=folders[1],
+            val_masks=val_masks,
             val_count=val_count,
-            batch_size=batch_size,
-            size=size,
             on_bad=on_bad,
-            seed=seed,
-            workers=workers,
-            val_resize=val_resize,
-            **views,
+            threshold=threshold,
+            cache=cache,
+            **options,
         )
+
+
+def _split_masks(root: str | Path, masks: str | Path) -> tuple[Path, Path]:
+    """The training and validation masks: folders, or the two files of annotations."""
+    given = Path(masks).expanduser()
+    if given.suffix.lower() != ".json":
+        return _split_folders("masks", given, "their masks (PNG)")
+    train = given if given.is_file() else Path(root).expanduser() / given
+    if not train.is_file():
+        raise FileNotFoundError(f"masks={masks} does not exist, neither as it is nor below root={root}")
+    val = train.with_name(train.name.replace("train", "val"))
+    if val == train or not val.is_file():
+        raise FileNotFoundError(
+            f"masks={masks} must name the training annotations (instances_train2017.json), with the validation "
+            "annotations (instances_val2017.json) in the same folder"
+        )
+    return train, val
 
 
 def _split_folders(key: str, path: str | Path, content: str) -> tuple[Path, Path]:

@@ -54,16 +54,19 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         require_int("seed", seed, 0)
         super().__init__(dataset, num_replicas, rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
         self.count = len(dataset)
+        self.skip = 0
+        """Samples that the next iteration passes over, as it goes on with an epoch that was broken off."""
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch = self.epoch
-        self.epoch = epoch + 1  # what the next iteration is, unless set_epoch says otherwise
-        return self._pairs(epoch)
+        epoch, skip = self.epoch, self.skip
+        # what the next iteration is, unless set_epoch says otherwise
+        self.epoch, self.skip = epoch + 1, 0
+        return self._pairs(epoch, skip)
 
-    def _pairs(self, epoch: int) -> Iterator[tuple[int, int]]:
+    def _pairs(self, epoch: int, skip: int) -> Iterator[tuple[int, int]]:
         order = np.arange(self.count)
         if self.shuffle:
             np.random.default_rng(np.random.SeedSequence((self.seed, epoch, _ORDER, self.count))).shuffle(order)
         # resize repeats the order from its start: that is the padding to equal shares
-        for index in np.resize(order, self.total_size)[self.rank :: self.num_replicas]:
+        for index in np.resize(order, self.total_size)[self.rank :: self.num_replicas][skip:]:
             yield epoch, int(index)

@@ -1,0 +1,139 @@
+"""Ten million images: how long the cached index takes to open, and whether workers' memory grows over an epoch.
+
+    python benchmarks/index_at_scale.py [count] [output.json]
+
+The index is written as castlit keeps it, over real (empty) folders, whose times opening checks. No image is read: what
+is measured is the index and the sampler. Beside it, the same names in a Python list, as most datasets keep them.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from castlit.bench.machine import machine
+from castlit.data.files import open_index
+from castlit.data.index import ImageIndex
+from castlit.data.indexing import stamp_folders
+from castlit.data.masks import THRESHOLD
+from castlit.data.sampling import EpochSampler
+from castlit.data.strings import BytesArray
+
+FOLDERS = 1000
+WORKERS = 2
+BATCH = 2000
+
+
+class Entries(Dataset):
+    """Looks an image up, as reading it would, and reports the worker's own memory now and then."""
+
+    def __init__(self, index):
+        self.index = index
+
+    def __len__(self):
+        return len(self.index)
+
+    def __getitem__(self, key):
+        return len(self.index[key[1]].image)
+
+
+class Names(Entries):
+    """The same, from a list of strings."""
+
+    def __getitem__(self, key):
+        return len(self.index[key[1]])
+
+
+def with_memory(lengths):
+    return sum(lengths), torch.utils.data.get_worker_info().id, private_mib()
+
+
+def private_mib():
+    """Memory that this process shares with no other, in MiB."""
+    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
+        if line.startswith("Private_Dirty:"):
+            return int(line.split()[1]) / 1024
+    raise SystemExit("no Private_Dirty in /proc/self/smaps_rollup")
+
+
+def write_index(top, count):
+    images, masks = top / "images", top / "masks"
+    names = []
+    for number in range(FOLDERS):
+        folder = f"part{number:04d}"
+        (images / folder).mkdir(parents=True)
+        (masks / folder).mkdir(parents=True)
+        names += [b"%s/%012d" % (folder.encode(), i) for i in range(number, count, FOLDERS)]
+    names.sort()
+    index = ImageIndex(
+        BytesArray.of([name + b".jpg" for name in names]),
+        BytesArray.of([name + b".png" for name in names]),
+        np.full((count, 2), (480, 640), np.int32),
+        np.full(count, 0.2, np.float32),
+        np.zeros(count, np.uint8),
+        BytesArray.of([]),
+        BytesArray.of([]),
+        stamp=stamp_folders(images, masks, THRESHOLD),
+    )
+    # Where open_index looks for it: let it make the place, of an index of the empty folders, and put ours there.
+    index.save(open_index(images, masks, THRESHOLD, top / "cache").folder)
+    return images, masks
+
+
+def epoch_memory(dataset):
+    """Each worker's own memory at a tenth of an epoch and at its end, in MiB, and the epoch's seconds."""
+    sampler = EpochSampler(dataset)
+    loader = DataLoader(
+        dataset,
+        BATCH,
+        sampler=sampler,
+        num_workers=WORKERS,
+        collate_fn=with_memory,
+        multiprocessing_context="fork",
+    )
+    seen = [[] for _ in range(WORKERS)]
+    start = time.perf_counter()
+    for _, worker, memory in loader:
+        seen[worker].append(memory)
+    seconds = time.perf_counter() - start
+    first = max(memories[len(memories) // 10] for memories in seen)
+    return {
+        "mib_at_a_tenth": round(first, 1),
+        "mib_at_the_end": round(max(m[-1] for m in seen), 1),
+        "s": round(seconds),
+    }
+
+
+def main():
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000
+    with tempfile.TemporaryDirectory() as folder:
+        images, masks = write_index(Path(folder), count)
+        start = time.perf_counter()
+        index = open_index(images, masks, THRESHOLD, Path(folder) / "cache")
+        opened = time.perf_counter() - start
+        if len(index) != count:
+            raise SystemExit("the index was not found again")
+        row = {
+            "benchmark": "index_at_scale",
+            "entries": count,
+            "folders": FOLDERS,
+            "open_s": round(opened, 4),
+            "index_mib": round(sum(file.stat().st_size for file in index.folder.iterdir()) / 2**20),
+            "workers": WORKERS,
+            "epoch_with_index": epoch_memory(Entries(index)),
+        }
+        names = [index[i].image for i in range(count)]
+        row["epoch_with_python_list"] = epoch_memory(Names(names))
+        row["machine"] = machine()
+    print(json.dumps(row))
+    if len(sys.argv) > 2:
+        Path(sys.argv[2]).write_text(json.dumps(row, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

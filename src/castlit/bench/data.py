@@ -1,0 +1,165 @@
+"""How fast castlit makes views, and where the time goes; beside the official MoCo way and the published sampler."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from castlit.bench.pil_views import PilViews, pil_batch
+from castlit.bench.rejection import rejection_box
+from castlit.crops import crop_resize, crop_resize_mask, sample_boxes
+from castlit.data import ColourView, FileSource, TwoViews, ViewDataset, collate
+from castlit.data.scenes import Scenes
+from castlit.data.views import for_crops
+from castlit.nn.checks import require_int
+
+BATCH = 32
+MADE = (480, 640)
+
+
+def bench_data(
+    images: str | None, masks: str | None, count: int = 128, size: int = 224, rounds: int = 5, min_coverage: float = 0.2
+) -> dict[str, Any]:
+    """Measure in one process and one thread, the contestants in turn, several rounds; medians are reported.
+
+    Args:
+        images: Folder of photographs; None makes 640 × 480 JPEGs of the built-in scenes.
+        masks: Folder of their masks.
+        count: Number of images, evenly from the folder.
+        size: Side of the views in pixels.
+        rounds: How often each contestant goes through the images; before that, once to warm up.
+        min_coverage: Coverage of the crops.
+
+    Returns:
+        Plain values. Every rate is per second and core.
+    """
+    require_int("count", count, BATCH)
+    require_int("rounds", rounds, 1)
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            if images is None:
+                images, masks = make_photographs(Path(folder), count)
+            source = FileSource(images, masks, on_bad="drop")
+            chosen = np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int).tolist()
+            return _measure(source, chosen, TwoViews(size, min_coverage=min_coverage), rounds)
+    finally:
+        torch.set_num_threads(threads[0])
+        cv2.setNumThreads(threads[1])
+
+
+def make_photographs(folder: Path, count: int) -> tuple[str, str]:
+    """Write JPEGs of the built-in scenes, with a photograph's grain, and their masks; return the two folders."""
+    scenes = Scenes(count, size=MADE[1])
+    top = (MADE[1] - MADE[0]) // 2
+    rows = slice(top, top + MADE[0])
+    for name in ("images", "masks"):
+        (folder / name).mkdir()
+    for i in range(count):
+        grain = np.random.default_rng(i).normal(0, 6, (*MADE, 3))
+        pixels = np.clip(scenes.images[i, rows] + grain, 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{i:05d}.jpg", quality=90)
+        Image.fromarray(scenes.masks[i, rows] * np.uint8(255)).save(folder / "masks" / f"{i:05d}.png")
+    return str(folder / "images"), str(folder / "masks")
+
+
+def _measure(source: FileSource, chosen: list[int], views: TwoViews, rounds: int) -> dict[str, Any]:
+    dataset = ViewDataset(source, views)
+    pil = PilViews(views.size)
+    paths = [source.image_path(i) for i in chosen]
+    masks = [mask for i in chosen if (mask := source.read(i).mask) is not None]
+    stages = _Stages(source, views)
+
+    def ours(epoch: int) -> None:
+        for start in range(0, len(chosen), BATCH):
+            collate([dataset[epoch, i] for i in chosen[start : start + BATCH]])
+
+    def theirs(epoch: int) -> None:
+        for start in range(0, len(paths), BATCH):
+            pil_batch(pil, paths[start : start + BATCH])
+
+    def our_boxes(epoch: int) -> None:
+        rng = np.random.default_rng(epoch)
+        for mask in masks:
+            sample_boxes(mask, 2, views.min_coverage, rng=rng, law="resized_crop")
+
+    def their_boxes(epoch: int) -> None:
+        rng = np.random.default_rng(epoch)
+        for mask in masks:
+            for _ in range(2):
+                rejection_box(mask, views.min_coverage, rng)
+
+    timed = _in_turn([ours, theirs, our_boxes, their_boxes, partial(stages.run, chosen)], rounds)
+    seconds = [statistics.median(each) for each in timed]
+    pixels = [int(np.prod(source.entry(i).size)) for i in chosen]
+    total = sum(stages.seconds.values())
+    return {
+        "images": len(chosen),
+        "mean_megapixels": round(statistics.mean(pixels) / 1e6, 3),
+        "size": views.size,
+        "rounds": rounds,
+        "images_per_s": round(len(chosen) / seconds[0], 1),
+        "share": {name: round(spent / total, 3) for name, spent in stages.seconds.items()},
+        "pil_images_per_s": round(len(chosen) / seconds[1], 1),
+        "ratio_to_pil": _ratio(timed[1], timed[0]),
+        "boxes_per_s": round(2 * len(masks) / seconds[2]),
+        "rejection_boxes_per_s": round(2 * len(masks) / seconds[3]),
+        "ratio_to_rejection": _ratio(timed[3], timed[2]),
+    }
+
+
+class _Stages:
+    """Makes views one stage at a time, to see where the time goes."""
+
+    def __init__(self, source: FileSource, views: TwoViews) -> None:
+        self.source, self.views = source, views
+        self.seconds = dict.fromkeys(("decode_image", "decode_mask", "boxes", "resize", "photometric", "collate"), 0.0)
+
+    def run(self, chosen: list[int], epoch: int) -> None:
+        for start in range(0, len(chosen), BATCH):
+            samples = [self._sample(i, np.random.default_rng((epoch, i))) for i in chosen[start : start + BATCH]]
+            self._timed("collate", partial(collate, samples))
+
+    def _sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        views, size = self.views, (self.views.size, self.views.size)
+        item = self._timed("decode_mask", lambda: self.source.read(index))
+        mask = np.zeros(item.image.shape[:2], np.uint8) if item.mask is None else item.mask
+        boxes = self._timed("boxes", lambda: sample_boxes(mask, 2, views.min_coverage, rng=rng, law="resized_crop"))
+        pixels, shown = self._timed("decode_image", lambda: for_crops(item.image, boxes, views.size))
+        crops = self._timed("resize", lambda: [cv2.flip(crop_resize(pixels, box, size), 1) for box in shown])
+        small = self._timed("resize", lambda: [cv2.flip(crop_resize_mask(mask, box, size), 1) for box in boxes])
+        colours = views.colours if views.colours is not None else ColourView()
+        query, key = self._timed("photometric", lambda: [colours(crop, rng) for crop in crops])
+        return {"query": query, "key": key, "query_mask": small[0], "key_mask": small[1], "index": index}
+
+    def _timed(self, stage: str, work: Callable[[], Any]) -> Any:  # noqa: ANN401
+        start = time.perf_counter()
+        result = work()
+        self.seconds[stage] += time.perf_counter() - start
+        return result
+
+
+def _in_turn(contestants: list[Callable[[int], None]], rounds: int) -> list[list[float]]:
+    """Seconds of each contestant in each round; what disturbs the machine disturbs them all."""
+    timed: list[list[float]] = [[] for _ in contestants]
+    for round_number in range(rounds + 1):
+        for seconds, contestant in zip(timed, contestants, strict=True):
+            start = time.perf_counter()
+            contestant(round_number)
+            if round_number > 0:  # the first warms up
+                seconds.append(time.perf_counter() - start)
+    return timed
+
+
+def _ratio(slow: list[float], fast: list[float]) -> float:
+    return round(statistics.median(a / b for a, b in zip(slow, fast, strict=True)), 2)

@@ -1,0 +1,262 @@
+"""Build an index: pair images and masks, open every one of them once, and note what is wrong."""
+
+import itertools
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from castlit.data.annotations import AnnotationMasks, unpack_mask
+from castlit.data.errors import MismatchError, SampleError
+from castlit.data.folders import IMAGE_SUFFIXES, MASK_SUFFIXES, Folder, by_stem, join, walk
+from castlit.data.index import FORMAT, ImageIndex, Problem
+from castlit.data.masks import Mask, decode_mask, fit_mask
+from castlit.data.reading import (
+    Encoded,
+    decode,
+    decode_image,
+    image_size,
+    is_jpeg,
+    quiet_decoding,
+    read_bytes,
+    refuse_cut_jpeg,
+)
+from castlit.data.strings import BytesArray, encode
+
+BLOCK = 256
+"""Images that a thread checks at a time."""
+
+Pair = tuple[str, bytes, Problem]
+"""Image, mask, and what is wrong with the pairing."""
+
+logger = logging.getLogger(__name__)
+
+
+class Check(NamedTuple):
+    """What opening an image and its mask showed."""
+
+    size: tuple[int, int]
+    area: float
+    problem: Problem
+    detail: str
+
+
+def build_index(images: Path, masks: Path | None, threshold: float) -> ImageIndex:
+    """Look at every image and mask once, on all cores, with a progress bar on a terminal.
+
+    Args:
+        images: Folder of images.
+        masks: Folder of masks, COCO's instance annotations (.json), or None.
+        threshold: See :func:`castlit.data.masks.decode_mask`.
+
+    Raises:
+        OSError: A folder cannot be read.
+        InputError: The annotations cannot be used.
+    """
+    annotations = AnnotationMasks(masks) if masks is not None and masks.is_file() else None
+    image_folders = list(walk(images))
+    mask_folders = {} if masks is None or annotations is not None else {each.path: each for each in walk(masks)}
+    pairs, orphans = _pair(image_folders, mask_folders, masks is not None and annotations is None)
+    checker = _Checker(images, masks, annotations, threshold)
+    sizes = np.zeros((len(pairs), 2), np.int32)
+    areas = np.zeros(len(pairs), np.float32)
+    problems = np.zeros(len(pairs), np.uint8)
+    packed: list[bytes] = []
+    details: list[bytes] = []
+    for i, (mask, check) in enumerate(_run(checker, pairs)):
+        sizes[i], areas[i], problems[i] = check.size, check.area, check.problem
+        packed.append(mask)
+        if check.problem:
+            details.append(encode(check.detail))
+    index = ImageIndex(
+        BytesArray.of([encode(image) for image, _, _ in pairs]),
+        BytesArray.of(packed),
+        sizes,
+        areas,
+        problems,
+        BytesArray.of(details),
+        BytesArray.of([encode(name) for name in orphans]),
+        stamp={},
+    )
+    bad = _bad_files(index, images, masks)
+    index.stamp = _stamp(images, masks, threshold, image_folders, list(mask_folders.values()), bad)
+    return index
+
+
+def is_current(stamp: dict[str, Any], images: Path, masks: Path | None, threshold: float) -> bool:
+    """Whether an index with this stamp still describes what is there.
+
+    Adding, removing or renaming a file changes its folder's time, so only folders are looked at; and the files that had
+    a problem, which may have been repaired in place. (Other files that change in place are noticed when read.)
+    """
+    if stamp["inputs"] != _inputs(images, masks, threshold):
+        return False
+    for folders, top in ((stamp["images"], images), (stamp["masks"], masks)):
+        for path, modified in folders:
+            if top is None or _modified(top / path) != modified:
+                return False
+    return all(_state(Path(path)) == state for path, state in stamp["bad_files"])
+
+
+class _Checker:
+    def __init__(self, images: Path, masks: Path | None, annotations: AnnotationMasks | None, threshold: float) -> None:
+        self.images, self.masks, self.annotations, self.threshold = images, masks, annotations, threshold
+
+    def block(self, pairs: list[Pair]) -> list[tuple[bytes, Check]]:
+        return [self._check(*pair) for pair in pairs]
+
+    def _check(self, name: str, mask: bytes, problem: Problem) -> tuple[bytes, Check]:
+        path = self.images / name
+        try:
+            data = read_bytes(path)
+            size = _verify(data, str(path))
+        except SampleError as error:
+            return mask, Check((0, 0), 0.0, Problem.IMAGE_UNREADABLE, str(error))
+        if self.masks is None or problem:
+            return mask, Check(size, 0.0, problem, self._expected(name, problem))
+        try:
+            if self.annotations is not None:
+                mask = self.annotations.pack(name)
+                if not mask:
+                    return mask, Check(size, 0.0, Problem.MASK_MISSING, f"{self.masks} does not list it")
+                what, own = f"{self.masks} ({name})", unpack_mask(mask, str(self.masks))
+            else:
+                file = self.masks / mask.decode("utf-8", "surrogateescape")
+                what, own = str(file), decode_mask(read_bytes(file), str(file), self.threshold)
+            fitted = fit_mask(own, what, size, data)
+        except MismatchError as error:
+            return mask, Check(size, 0.0, Problem.MASK_MISMATCHED, str(error))
+        except SampleError as error:
+            return mask, Check(size, 0.0, Problem.MASK_UNREADABLE, str(error))
+        return mask, _with_area(size, fitted, what)
+
+    def _expected(self, name: str, problem: Problem) -> str:
+        if problem == Problem.MASK_MISSING:
+            return f"expected {self.masks}/{os.path.splitext(name)[0]}.png"  # noqa: PTH122
+        return "several images of this name differ in their suffix only" if problem else ""
+
+
+def _verify(data: Encoded, name: str) -> tuple[int, int]:
+    """Decode an image to see that it can be, as cheaply as that can be had, and return its upright size."""
+    if not is_jpeg(data):
+        height, width = decode_image(data, name).shape[:2]
+        return height, width
+    refuse_cut_jpeg(data, name)
+    decode(data, name, cv2.IMREAD_REDUCED_GRAYSCALE_8)
+    return image_size(data, name)
+
+
+def _with_area(size: tuple[int, int], mask: Mask, what: str) -> Check:
+    area = cv2.countNonZero(mask) / mask.size
+    if area == 0:
+        return Check(size, 0.0, Problem.MASK_EMPTY, f"{what}: nothing is salient")
+    return Check(size, area, Problem.NONE, "")
+
+
+def _pair(images: list[Folder], masks: dict[str, Folder], in_folders: bool) -> tuple[list[Pair], list[str]]:
+    """Images in the order of their paths, each with its mask; and the masks that are left over."""
+    pairs: list[Pair] = []
+    orphans: list[str] = []
+    for folder in images:
+        twin = masks.get(folder.path)
+        found = {} if twin is None else by_stem(twin.files, MASK_SUFFIXES)
+        for stem, names in by_stem(folder.files, IMAGE_SUFFIXES).items():
+            mask = found.pop(stem, None)
+            for name in names:
+                problem = Problem.NONE
+                if in_folders:
+                    shared = len(names) > 1
+                    problem = Problem.MASK_MISSING if mask is None else Problem.MASK_SHARED if shared else problem
+                pairs.append((join(folder.path, name), encode(join(folder.path, mask[0])) if mask else b"", problem))
+        orphans += [join(folder.path, name) for names in found.values() for name in names]
+    pairs.sort()
+    return pairs, sorted(orphans)
+
+
+def _run(checker: _Checker, pairs: list[Pair]) -> Iterator[tuple[bytes, Check]]:
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("Indexing images"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.0f}/s"),
+        TimeRemainingColumn(),
+    )
+    # Reading and decoding leave Python's lock, so threads do; and one that dies takes no results with it.
+    with (
+        quiet_decoding(),
+        ThreadPoolExecutor(threads) as pool,
+        Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress,
+    ):
+        task = progress.add_task("", total=len(pairs), rate=0.0)
+        blocks = (pairs[i : i + BLOCK] for i in range(0, len(pairs), BLOCK))
+        waiting = [pool.submit(checker.block, block) for block in itertools.islice(blocks, 4 * threads)]
+        while waiting:
+            results = waiting.pop(0).result()
+            waiting += [pool.submit(checker.block, block) for block in itertools.islice(blocks, 1)]
+            progress.update(task, advance=len(results), rate=progress.tasks[0].speed or 0.0)
+            yield from results
+
+
+def stamp_folders(images: Path, masks: Path | None, threshold: float) -> dict[str, Any]:
+    """The stamp of an index in which nothing is wrong, see :func:`is_current`."""
+    in_folder = masks is not None and masks.is_dir()
+    return _stamp(images, masks, threshold, list(walk(images)), list(walk(masks)) if masks and in_folder else [], [])
+
+
+def _stamp(
+    images: Path,
+    masks: Path | None,
+    threshold: float,
+    image_folders: list[Folder],
+    mask_folders: list[Folder],
+    bad_files: list[Path],
+) -> dict[str, Any]:
+    return {
+        "inputs": _inputs(images, masks, threshold),
+        "images": [(folder.path, folder.modified) for folder in image_folders],
+        "masks": [(folder.path, folder.modified) for folder in mask_folders],
+        "bad_files": [(str(file), _state(file)) for file in bad_files],
+    }
+
+
+def _bad_files(index: ImageIndex, images: Path, masks: Path | None) -> list[Path]:
+    # A mask that is missing shows in its folder's time. The others may be repaired without a trace there.
+    bad = np.flatnonzero((index.problems != Problem.NONE) & (index.problems != Problem.MASK_MISSING))
+    files = []
+    for row in bad.tolist():
+        entry = index[row]
+        files.append(images / entry.image)
+        if masks is not None and masks.is_dir() and entry.mask:
+            files.append(masks / entry.mask.decode("utf-8", "surrogateescape"))
+    return files
+
+
+def _inputs(images: Path, masks: Path | None, threshold: float) -> list[Any]:
+    annotations = _state(masks) if masks is not None and masks.is_file() else None
+    return [FORMAT, str(images.resolve()), None if masks is None else str(masks.resolve()), threshold, annotations]
+
+
+def _modified(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _state(file: Path) -> list[int]:
+    """Size and time of a file; equal after a trip through JSON."""
+    try:
+        state = file.stat()
+    except OSError:
+        return []
+    return [state.st_size, state.st_mtime_ns]
