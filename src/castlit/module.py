@@ -1,5 +1,6 @@
 """CASTModule: the one place where method, attention and optimiser meet."""
 
+import inspect
 import math
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -68,6 +69,8 @@ class CASTModule(pl.LightningModule):
         self.optimizer = OptimizerRecipe() if optimizer is None else _part("optimizer", optimizer, OptimizerRecipe)
         self.cam_layer = cam_layer if self.attention is None else self.attention.layer
         find_layer(self.encoder, self.cam_layer)
+        if self.attention is not None and self.attention.key == "masked_features":
+            _require_masked_features(self.method)
         self._lacks_statistics = False
         self.save_hyperparameters(
             {
@@ -95,10 +98,17 @@ class CASTModule(pl.LightningModule):
         if self.attention is None:
             contrastive = self.method(batch["query"], batch["key"]).loss
             return self._log_train({"loss": contrastive, "contrastive": contrastive.detach()}, len(batch["query"]))
-        query_mask = batch["query_mask"]
+        key_mask = batch["key_mask"]
+        # An image whose key shows nothing of its objects has no score to explain: it takes no part, like one whose
+        # query does not.
+        query_mask = batch["query_mask"] * has_object(key_mask)[:, None, None, None]
         with self.attention.tap(self.encoder) as activations:
-            output = self.method(batch["query"], batch["key"])
-        z_km = self.method.target(masked(batch["key"], batch["key_mask"]))  # type: ignore[operator]
+            if self.attention.key == "masked_features":
+                output = self.method(batch["query"], batch["key"], key_mask)
+                z_km = output.masked_key
+            else:
+                output = self.method(batch["query"], batch["key"])
+                z_km = self.method.target(masked(batch["key"], key_mask))  # type: ignore[operator]
         attention = self.attention(_similarity(output.embedding, z_km), activations, query_mask)
         parts = {
             "loss": self.attention.combine(output.loss, attention.loss),
@@ -147,7 +157,10 @@ class CASTModule(pl.LightningModule):
                 else:
                     z_q = self.method(images, images).embedding
             with batch_statistics(self.method, count):
-                z_km = self.method.target(masked(images, masks))  # type: ignore[operator]
+                if self.attention is not None and self.attention.key == "masked_features":
+                    z_km = self.method.masked_target(images, masks)  # type: ignore[operator]
+                else:
+                    z_km = self.method.target(masked(images, masks))  # type: ignore[operator]
             with torch.enable_grad():
                 cam = grad_cam(_similarity(z_q, z_km), activations, create_graph=False)
         return Explanation(feature_map.first.detach().mean((2, 3))[:count], cam.detach()[:count])
@@ -192,6 +205,14 @@ def _similarity(z_q: Tensor, z_km: Tensor) -> Tensor:
     """Return the scores z_q · z_km, (N,), in float32 or wider also under autocast."""
     with torch.autocast(z_q.device.type, enabled=False):
         return (at_least_float32(z_q) * at_least_float32(z_km)).sum(1)
+
+
+def _require_masked_features(method: nn.Module) -> None:
+    if "key_mask" not in inspect.signature(method.forward).parameters or not hasattr(method, "masked_target"):
+        raise InputError(
+            f"{type(method).__name__} gives no masked features (forward takes no key_mask, or there is no "
+            "masked_target): use attention.key=masked_image"
+        )
 
 
 def _share(hits: Tensor, among: Tensor) -> Tensor:

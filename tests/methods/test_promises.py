@@ -57,6 +57,47 @@ def test_forward_runs_the_encoder_on_the_query_once_and_first(make_method, views
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_the_masked_key_comes_from_the_keys_own_pass(make_method, views, name):
+    method, (query, key) = make_method(name), views()
+    branch = method.momentum_encoder if name in WITH_AVERAGE else method.encoder
+    passes = []
+    branch.backbone.register_forward_hook(lambda module, inputs, maps: passes.append(maps.detach()))
+    mask = (torch.rand(5, 1, 24, 31) > 0.5).byte()
+    plain = method(query, key)
+    count = len(passes)
+    output = method(query, key, mask)
+    assert len(passes) == 2 * count, "no further pass"
+    assert not output.masked_key.requires_grad
+    share = F.adaptive_avg_pool2d(mask.double(), passes[-1].shape[2:])
+    pooled = (passes[-1] * share).sum((2, 3)) / share.sum((2, 3))
+    assert torch.allclose(output.masked_key, F.normalize(branch.head(pooled), dim=1), rtol=1e-9)
+    if not name.startswith("moco"):  # whose queue has moved on
+        assert torch.allclose(output.loss, plain.loss, rtol=1e-9)
+    assert torch.allclose(output.embedding, plain.embedding, rtol=1e-9)
+    assert torch.allclose(method.masked_target(key, mask), output.masked_key, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_masked_key_leaves_no_trace(make_method, views, name):
+    method, (query, key) = make_method(name), views()
+    twin = make_method(name)
+    twin.load_state_dict(method.state_dict())
+    method(query, key)
+    twin(query, key, torch.ones(5, 1, 12, 15))
+    assert_same(twin, state(method))
+    before = state(method)
+    z = method.masked_target(key, torch.ones(5, 1, 12, 15))
+    assert_same(method, before)
+    assert torch.allclose(z, method.target(key), rtol=1e-9), "a full mask shows everything"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_mask_gives_numbers(make_method, views, name):
+    output = make_method(name)(*views(), torch.zeros(5, 1, 12, 15))
+    assert output.masked_key.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_kept_in_evaluation_mode(make_method, views, name):
     method = make_method(name).eval()
     before = state(method)

@@ -40,12 +40,19 @@ def embed(w, maps):
     return u / length, length, hidden
 
 
-def naive(weights, momentum_weights, queue, batch, mode, lambda_):
+def naive(weights, momentum_weights, queue, batch, mode, lambda_, key="masked_image"):
     """Return total, contrastive and attention loss; everything is a first-order expression of the weights."""
     maps = maps_of(weights, batch["query"])
     z, length, hidden = embed(weights, maps)
     z_k = embed(momentum_weights, maps_of(momentum_weights, batch["key"]))[0]
-    z_km = embed(momentum_weights, maps_of(momentum_weights, batch["key"] * batch["key_mask"]))[0]
+    if key == "masked_image":
+        z_km = embed(momentum_weights, maps_of(momentum_weights, batch["key"] * batch["key_mask"]))[0]
+    else:
+        key_maps = maps_of(momentum_weights, batch["key"])
+        share = F.adaptive_avg_pool2d(batch["key_mask"].double(), key_maps.shape[2:])
+        # What embed() pools is then the mean under the mask.
+        cells = key_maps[0, 0].numel()
+        z_km = embed(momentum_weights, key_maps * share / share.sum((2, 3), keepdim=True).clamp(min=1e-12) * cells)[0]
     positive = (z * z_k).sum(1)
     logits = torch.cat([positive[:, None], z @ queue.T], 1) / 0.2
     contrastive = (logits.exp().sum(1).log() - logits[:, 0]).mean()
@@ -57,8 +64,8 @@ def naive(weights, momentum_weights, queue, batch, mode, lambda_):
     cam = (alpha[:, :, None, None] * maps).sum(1)
     if mode == "paper":
         cam, losses = cam.relu(), []
-        for g, m in zip(cam, batch["query_mask"], strict=True):
-            if m.any():
+        for g, m, k in zip(cam, batch["query_mask"], batch["key_mask"], strict=True):
+            if m.any() and k.any():
                 m = F.adaptive_avg_pool2d(m.double(), g.shape)[0]
                 losses.append(1 - (g * m).sum() / ((g * g).sum() * (m * m).sum()).sqrt() if g.any() else g.sum() + 1)
         attention = torch.stack(losses).mean()
@@ -79,28 +86,38 @@ def doubled(network):
     return {name: tensor.detach().double().requires_grad_() for name, tensor in network.state_dict().items()}
 
 
-@pytest.mark.parametrize(("mode", "lambda_"), [("paper", 3.0), ("paper", 0.5), ("reference", 3.0)])
-def test_losses_and_gradients_equal_the_formulas(make_backbone, samples, fit, mode, lambda_):
+@pytest.mark.parametrize(
+    ("mode", "lambda_", "key"),
+    [
+        ("paper", 3.0, "masked_image"),
+        ("paper", 0.5, "masked_image"),
+        ("reference", 3.0, "masked_image"),
+        ("paper", 3.0, "masked_features"),
+    ],
+)
+def test_losses_and_gradients_equal_the_formulas(make_backbone, samples, fit, mode, lambda_, key):
     method = MoCo(make_backbone(), dim=4, queue_size=7)
     with torch.no_grad():
         for parameter in method.momentum_encoder.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     samples = [{k: v.double() if "mask" not in k else v for k, v in s.items()} for s in samples(10)]
+    if mode == "paper":
+        samples[2]["key_mask"].zero_()  # takes no part in the attention loss
     weights, momentum_weights = doubled(method.encoder), doubled(method.momentum_encoder)
     queue = method.queue.keys.double()
     gradients = Gradients()
-    module = CASTModule(method, AttentionLoss(weight=lambda_, mode=mode))
+    module = CASTModule(method, AttentionLoss(weight=lambda_, mode=mode, key=key))
     trainer = fit(module, samples, batch_size=10, precision="64-true", callbacks=[gradients])
 
     batch = {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
     assert (batch["query_mask"].flatten(1).sum(1) == 0).sum() == 2
-    total, contrastive, attention = naive(weights, momentum_weights, queue, batch, mode, lambda_)
+    total, contrastive, attention = naive(weights, momentum_weights, queue, batch, mode, lambda_, key)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     # Lightning keeps its metrics in float32.
     assert metrics["train/loss"] == pytest.approx(float(total.detach()), rel=1e-6)
     assert metrics["train/contrastive"] == pytest.approx(float(contrastive.detach()), rel=1e-6)
     assert metrics["train/attention"] == pytest.approx(float(attention.detach()), rel=1e-6)
-    assert metrics["train/empty_masks"] == pytest.approx(0.2)
+    assert metrics["train/empty_masks"] == pytest.approx(0.3 if mode == "paper" else 0.2)
 
     total.backward()
     assert set(gradients.found) == {f"method.encoder.{name}" for name, w in weights.items() if w.grad is not None}

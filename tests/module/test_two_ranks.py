@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-RUNS = ["moco", "moco unshuffled", "moco in bf16", "simclr", "byol", "simsiam"]
+RUNS = ["moco", "moco unshuffled", "moco in bf16", "moco with masked features", "simclr", "byol", "simsiam"]
 
 
 @pytest.fixture(scope="module")

@@ -35,8 +35,8 @@ def samples(count):
     ]
 
 
-def trained(name, precision):
-    module = CASTModule(METHODS[name](), AttentionLoss(), OptimizerRecipe(lr=0.05))
+def trained(name, precision, key="masked_image"):
+    module = CASTModule(METHODS[name](), AttentionLoss(key=key), OptimizerRecipe(lr=0.05))
     before = [parameter.detach().clone() for parameter in module.parameters()]
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -62,4 +62,5 @@ if __name__ == "__main__":
     for name in METHODS:
         found[name], rank = trained(name, "32-true")
     found["moco in bf16"], rank = trained("moco", "bf16-mixed")
+    found["moco with masked features"], rank = trained("moco", "32-true", "masked_features")
     torch.save(found, Path(sys.argv[1]) / f"rank{rank}.pt")

@@ -62,6 +62,15 @@ def test_shuffled_embeddings_come_back_in_their_own_order(ranks):
     for found in ranks:
         expected = (found["shuffle"]["images"] * 2 + 1)[:, None].expand(8, 3)
         assert torch.equal(found["shuffle"]["embeddings"], expected)
+        everybodys = torch.cat([other["shuffle"]["embeddings"] for other in ranks])
+        assert torch.equal(found["shuffle"]["everybodys"], everybodys)
+
+
+def test_what_goes_with_the_images_is_shuffled_alike(ranks):
+    for found in ranks:
+        images, company = found["shuffle"]["together"].split([3, 2], 1)
+        assert torch.equal(company, found["shuffle"]["company"])
+        assert torch.equal(images[:, :2] * 10, company)
 
 
 def test_images_are_shuffled_over_the_ranks(ranks):
@@ -83,6 +92,7 @@ def test_one_process_does_nothing():
     assert gather_with_gradient(x) is x
     images = torch.randn(4, 3, 2, 2)
     seen = []
-    embeddings = encode_shuffled(lambda batch: seen.append(batch) or batch.mean((2, 3)), images)
+    embeddings, everybodys = encode_shuffled(lambda batch: seen.append(batch) or batch.mean((2, 3)), images)
     assert seen[0] is images
     assert torch.equal(embeddings, images.mean((2, 3)))
+    assert everybodys is embeddings

@@ -57,9 +57,15 @@ def found_by_shuffle():
         encoded_here.append(batch[:, 0, 0, 0].clone())
         return batch.mean((2, 3)) * 2 + 1
 
+    mine, everybodys = encode_shuffled(encode, images)
+    company = (images[:, 0, 0] * 10).contiguous()
+    together, _ = encode_shuffled(lambda batch, more: torch.cat([batch.mean((2, 3)), more], 1), images, company)
     return {
         "images": images[:, 0, 0, 0],
-        "embeddings": encode_shuffled(encode, images),
+        "embeddings": mine,
+        "everybodys": everybodys,
+        "together": together,
+        "company": company,
         "seen": torch.stack(encoded_here),
     }
 

@@ -30,16 +30,22 @@ class AttentionLoss(Described, nn.Module):
             1/(1+λ) and λ/(1+λ), which for λ = 3 gives 0.25 and 0.75. With 0 the loss is measured, but not trained.
         mode: ``"paper"``, or ``"reference"`` for the numbers of the public reference code, see
             :func:`castlit.attention.reference_attention_loss`.
+        key: What the query is scored against. ``"masked_image"``: the embedding of the key under its mask, one more
+            forward pass (the paper). ``"masked_features"``: the key's own feature map, which the step has computed
+            anyway, pooled under the mask; no further pass.
 
     Raises:
-        InputError: A negative weight, or no such mode.
+        InputError: A negative weight, or no such mode or key.
     """
 
-    def __init__(self, layer: str = "layer4", weight: float = 3.0, mode: str = "paper") -> None:
+    def __init__(
+        self, layer: str = "layer4", weight: float = 3.0, mode: str = "paper", key: str = "masked_image"
+    ) -> None:
         super().__init__()
         self.layer = layer
         self.weight = require_number("attention.weight", weight, low=0)
         self.mode = require_choice("attention.mode", mode, ("paper", "reference"))
+        self.key = require_choice("attention.key", key, ("masked_image", "masked_features"))
 
     def tap(self, encoder: nn.Module) -> AbstractContextManager[Activations]:
         """Open a tap on the layer of this encoder, see :func:`castlit.attention.tap`."""
@@ -66,4 +72,4 @@ class AttentionLoss(Described, nn.Module):
 
     def extra_repr(self) -> str:
         """Show the settings in the module's summary."""
-        return f"layer={self.layer!r}, weight={self.weight}, mode={self.mode!r}"
+        return f"layer={self.layer!r}, weight={self.weight}, mode={self.mode!r}, key={self.key!r}"

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from castlit.nn.batchnorm import untracked_batchnorm
+from castlit.nn.checks import InputError
+from castlit.nn.encoder import Encoder
 from castlit.nn.spec import Described
 
 
@@ -17,6 +19,17 @@ class MethodOutput(NamedTuple):
     """Scalar, with graph."""
     embedding: Tensor
     """The query's embedding z_q, (N, dim), L2-normalised, with graph."""
+
+
+class MaskedOutput(NamedTuple):
+    """What a method's forward pass returns when it is given the key's mask."""
+
+    loss: Tensor
+    """Scalar, with graph."""
+    embedding: Tensor
+    """The query's embedding z_q, (N, dim), L2-normalised, with graph."""
+    masked_key: Tensor
+    """The embedding z_km of what the mask shows of the key, (N, dim), L2-normalised, no graph."""
 
 
 class Method(Described, nn.Module):
@@ -32,8 +45,15 @@ class Method(Described, nn.Module):
 
     encoder: nn.Module
 
-    def forward(self, query: Tensor, key: Tensor) -> MethodOutput:
-        """Contrast two views of the same images, both (N, 3, H, W)."""
+    def forward(self, query: Tensor, key: Tensor, key_mask: Tensor | None = None) -> MethodOutput | MaskedOutput:
+        """Contrast two views of the same images, both (N, 3, H, W).
+
+        Args:
+            query: One view of each image.
+            key: The other.
+            key_mask: (N, 1, H, W), nonzero on the key's objects. With it, a :class:`MaskedOutput` is returned, whose
+                masked key comes from the key's own feature map, pooled under the mask: no further forward pass.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define forward(query, key)")
 
     def embed(self, images: Tensor) -> Tensor:
@@ -48,5 +68,30 @@ class Method(Described, nn.Module):
         with torch.no_grad(), untracked_batchnorm(self.encoder):
             return F.normalize(self.encoder(images), dim=1)
 
+    @property
+    def target_encoder(self) -> Encoder:
+        """The encoder behind :meth:`target`: the momentum encoder, where there is one."""
+        found = getattr(self, "momentum_encoder", self.encoder)
+        if not isinstance(found, Encoder):
+            raise InputError(f"{type(self).__name__} has no castlit.nn.Encoder to pool masked features from")
+        return found
+
+    def masked_target(self, images: Tensor, mask: Tensor) -> Tensor:
+        """Return the key-side embedding (N, dim) of what masks (N, 1, H, W) show of images, by pooling under them."""
+        with untracked_batchnorm(self.target_encoder):
+            return F.normalize(self.target_encoder.masked(images, mask), dim=1)
+
     def after_step(self) -> None:
         """Do what follows each optimiser step; methods with a momentum encoder update it here, once."""
+
+
+def output(loss: Tensor, embedding: Tensor, masked_key: Tensor | None) -> MethodOutput | MaskedOutput:
+    """The output with the masked key, normalised, or without, where there was no mask."""
+    if masked_key is None:
+        return MethodOutput(loss, embedding)
+    return MaskedOutput(loss, embedding, F.normalize(masked_key, dim=1))
+
+
+def embed_key(encoder: Encoder, key: Tensor, key_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """The key's embedding and, where there is a mask, that of what it shows; neither normalised."""
+    return (encoder(key), None) if key_mask is None else encoder.with_masked(key, key_mask)

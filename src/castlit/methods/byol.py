@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from castlit.methods.base import Method, MethodOutput
+from castlit.methods.base import MaskedOutput, Method, MethodOutput, embed_key, output
 from castlit.nn.backbones import build_backbone, feature_channels
 from castlit.nn.batchnorm import untracked_batchnorm
 from castlit.nn.checks import require_int, require_number
@@ -38,14 +38,15 @@ class BYOL(Method):
         self.predictor = mlp_head(dim, hidden, dim, norm=True)
         self.momentum_encoder = momentum_copy(self.encoder)
 
-    def forward(self, query: Tensor, key: Tensor) -> MethodOutput:
+    def forward(self, query: Tensor, key: Tensor, key_mask: Tensor | None = None) -> MethodOutput | MaskedOutput:
         """Predict each view (N, 3, H, W) from the other (equation 2, both ways)."""
         p_q, p_k = self.embed(query), self.embed(key)
         with torch.no_grad():
             t_q = F.normalize(self.momentum_encoder(query), dim=1)
-            t_k = F.normalize(self.momentum_encoder(key), dim=1)
+            projected, masked = embed_key(self.momentum_encoder, key, key_mask)
+            t_k = F.normalize(projected, dim=1)
         loss = 4.0 - 2.0 * ((p_q * t_k).sum(1) + (p_k * t_q).sum(1)).mean()
-        return MethodOutput(loss, p_q)
+        return output(loss, p_q, masked)
 
     def embed(self, images: Tensor) -> Tensor:
         """Return the normalised prediction (N, dim), with graph."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from castlit.methods.base import Method, MethodOutput
+from castlit.methods.base import MaskedOutput, Method, MethodOutput, embed_key, output
 from castlit.methods.info_nce import info_nce
 from castlit.nn.backbones import build_backbone, feature_channels
 from castlit.nn.batchnorm import untracked_batchnorm
@@ -55,31 +55,47 @@ class MoCo(Method):
         self.encoder = Encoder(trunk, mlp_head(width, width, dim) if mlp else linear_head(width, dim))
         self.momentum_encoder = momentum_copy(self.encoder)
 
-    def forward(self, query: Tensor, key: Tensor) -> MethodOutput:
+    def forward(self, query: Tensor, key: Tensor, key_mask: Tensor | None = None) -> MethodOutput | MaskedOutput:
         """Contrast queries with their keys and the queue, then (in training) let the keys into the queue.
 
         Args:
             query: One view of each image, (N, 3, H, W).
             key: Another view, (N, 3, H, W).
+            key_mask: See :class:`castlit.methods.Method`.
         """
         z_q = self.embed(query)
-        z_k = self._keys(key)
+        z_k, everybodys, masked = self._keys(key, key_mask)
         loss = info_nce(z_q, z_k, self.queue.snapshot(), self.temperature)
         if self.training:
-            self.queue.enqueue(gather(z_k))
-        return MethodOutput(loss, z_q)
+            self.queue.enqueue(everybodys)
+        return output(loss, z_q, masked)
 
     def target(self, images: Tensor) -> Tensor:
         """Return the momentum encoder's embedding (N, dim), leaving no trace in its batch norm."""
         with untracked_batchnorm(self.momentum_encoder):
-            return self._keys(images)
+            return self._keys(images, None)[0]
 
     def after_step(self) -> None:
         """Update the momentum encoder: call it once after each optimiser step."""
         update_average(self.momentum_encoder, self.encoder, self.momentum)
 
     @torch.no_grad()
-    def _keys(self, images: Tensor) -> Tensor:
+    def _keys(self, images: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """This rank's keys and those of all ranks, normalised; and, with a mask, the embeddings of what it shows."""
+        inputs = (images,) if mask is None else (images, mask)
         if self.shuffle_bn and self.training:
-            return F.normalize(encode_shuffled(self.momentum_encoder, images), dim=1)
-        return F.normalize(self.momentum_encoder(images), dim=1)
+            mine, all_ranks = encode_shuffled(self._encode, *inputs)
+        else:
+            mine = self._encode(*inputs)
+            all_ranks = gather(mine) if self.training else mine
+        dim = self.queue.keys.shape[1]
+        return (
+            F.normalize(mine[:, :dim], dim=1),
+            F.normalize(all_ranks[:, :dim], dim=1),
+            mine[:, dim:] if mask is not None else None,
+        )
+
+    def _encode(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Keys (N, dim), or keys and masked keys side by side, (N, 2 · dim): one tensor to shuffle back."""
+        key, masked = embed_key(self.momentum_encoder, images, mask)
+        return key if masked is None else torch.cat([key, masked], dim=1)

@@ -1,8 +1,9 @@
 """SimCLR: contrast every view with all others of the batch."""
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from castlit.methods.base import Method, MethodOutput
+from castlit.methods.base import MaskedOutput, Method, MethodOutput, embed_key, output
 from castlit.methods.info_nce import nt_xent
 from castlit.nn.backbones import build_backbone, feature_channels
 from castlit.nn.checks import require_int, require_number
@@ -29,10 +30,12 @@ class SimCLR(Method):
         self.temperature = require_number("temperature", temperature, above=0)
         trunk = build_backbone(backbone)
         width = feature_channels(trunk)
-        self.encoder = Encoder(trunk, mlp_head(width, width, dim, norm=True))
+        self.encoder: Encoder = Encoder(trunk, mlp_head(width, width, dim, norm=True))
 
-    def forward(self, query: Tensor, key: Tensor) -> MethodOutput:
+    def forward(self, query: Tensor, key: Tensor, key_mask: Tensor | None = None) -> MethodOutput | MaskedOutput:
         """Contrast two views (N, 3, H, W) of each image with those of all ranks."""
-        z_q, z_k = self.embed(query), self.embed(key)
+        z_q = self.embed(query)
+        projected, masked = embed_key(self.encoder, key, key_mask)
+        z_k = F.normalize(projected, dim=1)
         loss = nt_xent(gather_with_gradient(z_q), gather_with_gradient(z_k), self.temperature)
-        return MethodOutput(loss, z_q)
+        return output(loss, z_q, masked)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from castlit.methods.base import Method, MethodOutput
+from castlit.methods.base import MaskedOutput, Method, MethodOutput, embed_key, output
 from castlit.nn.backbones import build_backbone, feature_channels
 from castlit.nn.checks import require_int
 from castlit.nn.encoder import Encoder
@@ -29,16 +29,17 @@ class SimSiam(Method):
         require_int("hidden", hidden, low=1)
         trunk = build_backbone(backbone)
         head = mlp_head(feature_channels(trunk), dim, dim, layers=3, norm=True, last_norm=True)
-        self.encoder = Encoder(trunk, head)
+        self.encoder: Encoder = Encoder(trunk, head)
         self.predictor = mlp_head(dim, hidden, dim, norm=True)
 
-    def forward(self, query: Tensor, key: Tensor) -> MethodOutput:
+    def forward(self, query: Tensor, key: Tensor, key_mask: Tensor | None = None) -> MethodOutput | MaskedOutput:
         """Predict each view (N, 3, H, W) from the other (equation 3)."""
-        projected_q, projected_k = self.encoder(query), self.encoder(key)
+        projected_q = self.encoder(query)
+        projected_k, masked = embed_key(self.encoder, key, key_mask)
         p_q, p_k = self._predict(projected_q), self._predict(projected_k)
         z_q, z_k = (F.normalize(z.detach(), dim=1) for z in (projected_q, projected_k))
         loss = -0.5 * ((p_q * z_k).sum(1) + (p_k * z_q).sum(1)).mean()
-        return MethodOutput(loss, p_q)
+        return output(loss, p_q, masked)
 
     def embed(self, images: Tensor) -> Tensor:
         """Return the normalised prediction (N, dim), with graph."""

@@ -51,24 +51,26 @@ def gather_with_gradient(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def encode_shuffled(encode: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+def encode_shuffled(encode: Callable[..., Tensor], *inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Encode images in batches that are shuffled over the ranks: ShuffleBN (He et al., CVPR 2020, section 3.3).
 
     The batch norm statistics of a key's batch would otherwise tell its query apart from the negatives.
 
     Args:
-        encode: Network from images (N, 3, H, W) to embeddings (N, dim).
-        images: This rank's images, the same number on every rank.
+        encode: Network from the inputs to embeddings (N, dim).
+        *inputs: This rank's images (N, 3, H, W), and whatever goes with them, (N, ...); the same N on every rank.
 
     Returns:
-        This rank's embeddings in the order of its images. With one rank, where a shuffle changes nothing, simply
-        ``encode(images)``.
+        This rank's embeddings in the order of its images, and those of all ranks, one after the other. With one rank,
+        where a shuffle changes nothing, both are simply ``encode(*inputs)``.
     """
     ranks = world_size()
     if ranks == 1:
-        return encode(images)
-    everything = gather(images)
-    order = torch.randperm(everything.shape[0], device=images.device)
+        encoded = encode(*inputs)
+        return encoded, encoded
+    everything = [gather(x) for x in inputs]
+    order = torch.randperm(everything[0].shape[0], device=inputs[0].device)
     dist.broadcast(order, src=0)
-    encoded = gather(encode(everything[order.chunk(ranks)[rank()]]))
-    return encoded[order.argsort().chunk(ranks)[rank()]]
+    mine = order.chunk(ranks)[rank()]
+    encoded = gather(encode(*(x[mine] for x in everything)))[order.argsort()]
+    return encoded.chunk(ranks)[rank()], encoded

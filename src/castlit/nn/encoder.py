@@ -2,7 +2,9 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from castlit.nn.batchnorm import untracked_batchnorm
 from castlit.nn.precision import at_least_float32
 
 
@@ -24,7 +26,47 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, 3, H, W) to embeddings (N, dim), not yet normalised."""
+        return self._embed(self.backbone(images))
+
+    def with_masked(self, images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed images, and from the same pass also what their masks show.
+
+        The feature map is pooled once whole and once under the mask, so the second embedding costs no pass through
+        the backbone. It has no graph, and leaves no trace in the head's batch norm.
+
+        Args:
+            images: (N, 3, H, W).
+            mask: (N, 1, H', W'), not negative, of any size.
+
+        Returns:
+            Two embeddings (N, dim), not yet normalised.
+        """
         feature_map: Tensor = self.backbone(images)
+        return self._embed(feature_map), self._embed_masked(feature_map, mask)
+
+    @torch.no_grad()
+    def masked(self, images: Tensor, mask: Tensor) -> Tensor:
+        """Only the second embedding of :meth:`with_masked`."""
+        return self._embed_masked(self.backbone(images), mask)
+
+    def _embed(self, feature_map: Tensor) -> Tensor:
         with torch.autocast(feature_map.device.type, enabled=False):
             embedding: Tensor = self.head(at_least_float32(feature_map).mean((2, 3)))
         return embedding
+
+    @torch.no_grad()
+    def _embed_masked(self, feature_map: Tensor, mask: Tensor) -> Tensor:
+        with torch.autocast(feature_map.device.type, enabled=False), untracked_batchnorm(self.head):
+            embedding: Tensor = self.head(masked_mean(at_least_float32(feature_map), mask))
+        return embedding
+
+
+def masked_mean(feature_map: Tensor, mask: Tensor) -> Tensor:
+    """Average a feature map (N, C, h, w) over a mask (N, 1, H, W), which is averaged over areas to the map's grid.
+
+    Returns:
+        (N, C); zero where the mask is empty.
+    """
+    grid = F.adaptive_avg_pool2d(mask.to(feature_map.dtype), (feature_map.shape[2], feature_map.shape[3]))
+    total = grid.sum((2, 3))
+    return (feature_map * grid).sum((2, 3)) / torch.where(total > 0, total, torch.ones_like(total))
