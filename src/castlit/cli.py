@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from castlit.nn.checks import InputError, did_you_mean
+from castlit.overrides import quote_braces, refuse_expanded
 
 CONFIG_MODULE = "castlit.conf"
 
@@ -32,6 +33,8 @@ def program(config_name: str, task: Task) -> None:
 
     A mistake of the user's ends the program with one line on standard error and exit code 1. With
     ``HYDRA_FULL_ERROR=1`` in the environment, everything ends with its full traceback instead.
+
+    Patterns with braces (``data.urls=/data/{000..099}.tar``) may be typed as they are; see :mod:`castlit.overrides`.
 
     Args:
         config_name: The primary config in ``castlit.conf``.
@@ -58,6 +61,12 @@ def program(config_name: str, task: Task) -> None:
             print(f"error: {line}", file=sys.stderr)
             sys.exit(1)
 
+    try:
+        refuse_expanded(sys.argv[1:])
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    sys.argv[1:] = map(quote_braces, sys.argv[1:])
     main = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=config_name)(guarded)
     try:
         main()

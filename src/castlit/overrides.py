@@ -1,0 +1,74 @@
+"""Let brace patterns through Hydra's command line: ``data.urls=/data/{000..099}.tar`` as it is typed."""
+
+import re
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+
+from castlit.nn.checks import InputError
+
+_RANGE = re.compile(r"\{[^{}]*(?:\.\.|,)[^{}]*\}")
+"""What a shell would expand: ``{000..099}`` or ``{train,val}``."""
+
+
+def quote_braces(argument: str) -> str:
+    """Quote the brace patterns in the value of an override, where Hydra cannot make sense of it otherwise.
+
+    To Hydra a brace begins a dictionary. Only what its grammar refuses, and has text beside the braces, is taken for a
+    pattern; everything else stays as it is, mistakes included. In a list, or a sweep over values that are separated by
+    commas, every pattern is quoted by itself.
+
+    Args:
+        argument: One word of the command line.
+    """
+    key, equals, value = argument.partition("=")
+    if not equals or not _RANGE.search(value) or _parses(argument):
+        return argument
+    in_list = value.startswith("[") and value.endswith("]")
+    elements = ",".join(_quoted(element) for element in _elements(value[1:-1] if in_list else value))
+    quoted = f"{key}=[{elements}]" if in_list else f"{key}={elements}"
+    return quoted if _parses(quoted) else argument
+
+
+def refuse_expanded(arguments: list[str]) -> None:
+    """Notice that the shell expanded a pattern of shards into words, of which Hydra would use the last alone.
+
+    Args:
+        arguments: The words of the command line.
+
+    Raises:
+        InputError: A key that ends in ``urls`` is given several times.
+    """
+    keys = [argument.partition("=")[0] for argument in arguments]
+    for key in keys:
+        if key.endswith("urls") and keys.count(key) > 1:
+            raise InputError(
+                f'{key} is given {keys.count(key)} times: put the pattern in quotes ({key}="/data/{{000..099}}.tar"), '
+                f"or give a list ({key}=[/a.tar,/b.tar])"
+            )
+
+
+def _elements(value: str) -> list[str]:
+    """The parts between commas, but for the commas inside braces."""
+    depth, elements = 0, [""]
+    for sign in value:
+        depth += (sign == "{") - (sign == "}")
+        if sign == "," and depth == 0:
+            elements.append("")
+        else:
+            elements[-1] += sign
+    return elements
+
+
+def _quoted(element: str) -> str:
+    is_pattern = _RANGE.search(element) and not re.fullmatch(r"\s*(\{.*\}|'.*'|\".*\")\s*", element)
+    return QuotedString(element.strip(), Quote.single).with_quotes() if is_pattern else element
+
+
+def _parses(argument: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return False
+    return True
