@@ -8,6 +8,7 @@ from castlit.data.files import FileSource
 from castlit.data.photometric import ColourView
 from castlit.data.saliency import CocoDataModule, SaliencyDataModule
 from castlit.data.sampling import EpochSampler
+from castlit.data.shards import ShardsDataModule
 from castlit.data.views import TwoViews
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "FileSource",
     "SaliencyDataModule",
     "ScenesDataModule",
+    "ShardsDataModule",
     "TwoViews",
     "ViewDataset",
     "ViewsDataModule",

@@ -1,0 +1,140 @@
+"""How many samples each shard holds: from ``shards.json`` beside them, from the cache, or counted, once."""
+
+import json
+import logging
+import os
+import sys
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache as remembered
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from castlit.data.shards.streams import count_samples, folder_of, read_beside
+from castlit.data.shards.urls import local_path
+
+MANIFEST = "shards.json"
+FORMAT = 1
+"""Raised whenever the meaning of ``shards.json`` or of the cache changes, so that older ones are not used."""
+
+_CACHE = "shard_counts.json"
+_THREADS = 8
+
+logger = logging.getLogger(__name__)
+
+
+class State(NamedTuple):
+    """What shows that a shard has changed; both None where it is not a file on this machine."""
+
+    bytes: int | None
+    modified: int | None
+
+
+def shard_counts(urls: Sequence[str], cache: Path | None) -> NDArray[np.int64]:
+    """The number of samples in each shard, (len(urls),) int64.
+
+    Args:
+        urls: Shards, as :func:`castlit.data.shards.urls.find_shards` gives them.
+        cache: Folder that keeps what was counted, used again while a shard keeps its size and time. None keeps nothing.
+
+    Raises:
+        ShardError: A shard must be counted, and cannot be opened or is damaged.
+    """
+    manifest = remembered(_manifest)
+    kept = {} if cache is None else _load(cache / _CACHE)
+    counts = np.full(len(urls), -1, np.int64)
+    states = [_state(url) for url in urls]
+    for i, (url, state) in enumerate(zip(urls, states, strict=True)):
+        place = folder_of(url)
+        written = None if place is None else manifest(place[0]).get(place[1])
+        if written is not None and state.bytes in (None, written["bytes"]):
+            counts[i] = written["samples"]
+        elif kept.get(_key(url), {}).get("state") == list(state):
+            counts[i] = kept[_key(url)]["samples"]
+    unknown = np.flatnonzero(counts < 0).tolist()
+    if unknown:
+        counts[unknown] = _count([urls[i] for i in unknown])
+        if cache is not None:
+            found = {_key(urls[i]): {"state": list(states[i]), "samples": int(counts[i])} for i in unknown}
+            try:
+                _save(cache / _CACHE, {**kept, **found})
+            except OSError as error:
+                logger.warning("%s: the counts cannot be kept (%s)", cache, error.strerror or error)
+    return counts
+
+
+def write_manifest(folder: Path, counts: dict[str, int]) -> None:
+    """Write ``shards.json`` for the shards of a folder: names and numbers of samples."""
+    shards = {name: {"samples": n, "bytes": (folder / name).stat().st_size} for name, n in counts.items()}
+    _save(folder / MANIFEST, shards)
+
+
+def progress(title: str) -> Progress:
+    """A progress bar on standard error, shown on a terminal only; its tasks have a field ``rate``, a text."""
+    columns = (
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
+
+
+def _count(urls: list[str]) -> list[int]:
+    counts = []
+    with ThreadPoolExecutor(_THREADS) as pool, progress("Counting samples in shards") as bar:
+        task = bar.add_task("", total=len(urls), rate="")
+        for count in pool.map(count_samples, urls):
+            counts.append(count)
+            bar.update(task, advance=1)
+    return counts
+
+
+def _manifest(folder: str) -> dict[str, Any]:
+    data = read_beside(folder, MANIFEST)
+    return {} if data is None else _parse(data)
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        return _parse(file.read_bytes())
+    except OSError:
+        return {}
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    """The shards in a file that :func:`_save` wrote; none in any other file."""
+    try:
+        content = json.loads(data)
+        shards = content["shards"] if content["format"] == FORMAT else {}
+        return {name: entry for name, entry in shards.items() if isinstance(entry["samples"], int)}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _save(file: Path, shards: dict[str, Any]) -> None:
+    """Write all at once: a reader finds the file whole, or as it was before."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}.part")
+    part.write_text(json.dumps({"format": FORMAT, "shards": shards}, indent=1) + "\n")
+    os.replace(part, file)  # noqa: PTH105
+
+
+def _key(url: str) -> str:
+    path = local_path(url)
+    return url if path is None else str(path.resolve())
+
+
+def _state(url: str) -> State:
+    path = local_path(url)
+    if path is None:
+        return State(None, None)
+    state = path.stat()
+    return State(state.st_size, state.st_mtime_ns)

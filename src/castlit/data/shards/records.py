@@ -1,0 +1,151 @@
+"""From a shard's samples to images with masks: which members they are, and what to do where one is bad."""
+
+import json
+from typing import NamedTuple
+
+import numpy as np
+
+from castlit.data.bad import BadSamples
+from castlit.data.datasets import Item
+from castlit.data.errors import EmptyMaskError, SampleError
+from castlit.data.masks import Mask, decode_mask, fit_mask
+from castlit.data.reading import Encoded, EncodedImage, image_size, stored_size
+from castlit.data.shards.streams import RawSample
+
+IMAGES = ("jpg", "jpeg", "webp", "bmp", "tif", "tiff", "png")
+"""Members that may be the image, in the order in which one is looked for."""
+
+MASKS = ("mask.png", "mask.npy", *(f"mask.{suffix}" for suffix in IMAGES[:-1]), "seg.png", "png", "npy")
+"""Members that may be the mask, likewise; but never the image itself."""
+
+AUTO = "auto"
+
+
+class Member(NamedTuple):
+    """One file of a sample."""
+
+    suffix: str
+    data: bytes
+
+
+class Record(NamedTuple):
+    """A sample as it waits to be decoded."""
+
+    number: int
+    """Its place among all samples of the shards."""
+    url: str
+    key: str
+    original: str
+    """The file that it was made from; empty where the shard does not tell."""
+    image: Member | None
+    mask: Member | None
+    bare: bool
+    """Whether it has no mask on purpose."""
+
+    def called(self, member: Member | None = None) -> str:
+        """What messages call it, or a member of it."""
+        suffix = "" if member is None else f".{member.suffix}"
+        return f"{self.url}: {self.key}{suffix}" + (f" ({self.original})" if self.original else "")
+
+
+def make_record(sample: RawSample, number: int, masks: str | None) -> Record:
+    """Pick image and mask from a sample's members, and let go of the others.
+
+    Args:
+        sample: As webdataset gives it.
+        number: Its place among all samples.
+        masks: The mask's suffix; ``"auto"`` takes the first of :data:`MASKS`; None looks for no mask.
+    """
+    image = _first(sample, IMAGES)
+    mask = None
+    if masks is not None:
+        wanted = MASKS if masks == AUTO else (masks,)
+        mask = _first(sample, tuple(suffix for suffix in wanted if image is None or suffix != image.suffix))
+    about = _about(sample.get("json", b""))
+    original = about.get("image")
+    return Record(
+        number,
+        sample["__url__"],
+        sample["__key__"],
+        original if isinstance(original, str) else "",
+        image,
+        mask,
+        # make_shards writes "mask": null where it was told to go without one.
+        bare=masks is None or (mask is None and "mask" in about and about["mask"] is None),
+    )
+
+
+class RecordReader:
+    """Makes images with masks from records, and keeps the promise of ``on_bad``.
+
+    Args:
+        threshold: Share of a mask's full level above which a pixel is salient, in [0, 1].
+        bad: Where bad samples are told of.
+    """
+
+    def __init__(self, threshold: float, bad: BadSamples) -> None:
+        self.threshold, self.bad = threshold, bad
+
+    def read(self, record: Record) -> Item:
+        """The image, not yet decoded, and its mask; None for a mask that is bad or was left out on purpose.
+
+        Raises:
+            SampleError: There is no image in it, or the mask is bad and ``on_bad`` is not ``"unconstrained"``.
+        """
+        if record.image is None:
+            raise SampleError(f"{record.called()}: holds no image (.{', .'.join(IMAGES)})")
+        name, data = _open(record, record.image)
+        image = EncodedImage(data, name, _upright_size(data, name))
+        if record.bare:
+            return Item(image, None)
+        try:
+            return Item(image, self._mask(record, data, (image.shape[0], image.shape[1])))
+        except SampleError as error:
+            if self.bad.on_bad != "unconstrained":
+                raise
+            self.bad.handle(record.number, error, mask=True, image=record.called())
+            return Item(image, None)
+
+    def give_up(self, record: Record, error: SampleError) -> None:
+        """Log that this sample is left out, once.
+
+        Raises:
+            SampleError: ``on_bad`` is ``"error"``.
+        """
+        self.bad.handle(record.number, error, mask=False, image=record.called())
+
+    def _mask(self, record: Record, image: Encoded, shape: tuple[int, int]) -> Mask:
+        if record.mask is None:
+            raise SampleError(f"{record.called()}: holds no mask")
+        name, data = _open(record, record.mask)
+        mask = fit_mask(decode_mask(data, name, self.threshold), name, shape, image)
+        if not mask.any():
+            raise EmptyMaskError(f"{name}: nothing is salient")
+        return mask
+
+
+def _first(sample: RawSample, suffixes: tuple[str, ...]) -> Member | None:
+    return next((Member(suffix, sample[suffix]) for suffix in suffixes if suffix in sample), None)
+
+
+def _about(data: bytes) -> dict[str, object]:
+    """What a sample's json says, if it has one; foreign shards may have any."""
+    try:
+        about = json.loads(data) if data else {}
+    except ValueError:
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def _open(record: Record, member: Member) -> tuple[str, Encoded]:
+    name = record.called(member)
+    if not member.data:
+        raise SampleError(f"{name}: the file is empty")
+    return name, np.frombuffer(member.data, np.uint8)
+
+
+def _upright_size(data: Encoded, name: str) -> tuple[int, int]:
+    """(H, W), without a look at EXIF where there is none, which takes a tenth of the time."""
+    raw = data.tobytes()
+    size = None if b"Exif" in raw or b"eXIf" in raw else stored_size(data)
+    return size or image_size(data, name)

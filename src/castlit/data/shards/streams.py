@@ -1,0 +1,172 @@
+"""Read a shard from its beginning or from the middle, as webdataset's samples."""
+
+import contextlib
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from webdataset.gopen import gopen
+from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expander
+
+from castlit.data.errors import SampleError
+from castlit.data.shards.urls import local_path
+
+RawSample = dict[str, Any]
+"""Members by suffix (``jpg``, ``mask.png``), and webdataset's ``__key__`` and ``__url__``."""
+
+_BLOCK = 512
+_META = re.compile(r"__[^/]*__($|/)")
+_DAMAGE = (tarfile.TarError, OSError, EOFError, ValueError, zlib.error)
+
+
+class ShardError(SampleError):
+    """A shard cannot be read, or not to its end; the message names it. No ``on_bad`` goes on from there."""
+
+
+def read_samples(url: str, start: int = 0, stop: int | None = None) -> Iterator[RawSample]:
+    """The samples ``start`` to ``stop`` of a shard; ``stop`` None means to its end.
+
+    What comes before ``start`` is passed over without reading it, in an uncompressed local file.
+
+    Raises:
+        ShardError: The shard cannot be opened, is damaged, or ends before ``stop``.
+    """
+    stream: Any = None
+    try:
+        stream, number = _open(url, start)
+        for sample in group_by_keys(tar_file_expander([{"url": url, "stream": stream}])):
+            if number >= start:
+                yield sample
+            number += 1
+            if number == stop:
+                return
+        _finish(stream)
+    except _DAMAGE as error:
+        raise ShardError(f"{url}: cannot be read as a tar file ({_reason(error)})") from None
+    finally:
+        # A command that is not heard to the end complains, and need not be listened to.
+        with contextlib.suppress(OSError):
+            if stream is not None:
+                stream.close()
+    if stop is not None:
+        raise ShardError(
+            f"{url}: ends after {number} samples, where at least {stop} were counted: it is damaged, or has changed "
+            "since (delete shards.json beside it and shard_counts.json in data.cache, or write it again)"
+        )
+
+
+def count_samples(url: str) -> int:
+    """The number of samples in a shard. Of an uncompressed local file, only the headers are read.
+
+    Raises:
+        ShardError: The shard cannot be opened, or is damaged or cut short.
+    """
+    path = local_path(url)
+    if path is not None:
+        try:
+            with path.open("rb") as file, contextlib.suppress(_Compressed):
+                return _count(file)
+        except _DAMAGE as error:
+            raise ShardError(f"{url}: cannot be read as a tar file ({_reason(error)})") from None
+    return sum(1 for _ in read_samples(url))
+
+
+class _Compressed(Exception):
+    """Not a tar file as it is; perhaps what is inside is."""
+
+
+def _open(url: str, start: int) -> tuple[Any, int]:
+    """A stream that stands before a sample, and that sample's number, which is at most ``start``."""
+    path = local_path(url)
+    if path is None:
+        return gopen(url), 0
+    file = path.open("rb")
+    try:
+        return file, _skip(file, start)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _skip(file: IO[bytes], start: int) -> int:
+    """Move on to sample ``start``; return the number of the sample that the file then stands before."""
+    if start == 0:
+        return 0
+    try:
+        for number, offset in enumerate(_sample_offsets(_open_tar(file))):
+            if number == start:
+                file.seek(offset)
+                return start
+    except _Compressed:
+        pass
+    file.seek(0)  # reading it in order tells what is wrong
+    return 0
+
+
+def _count(file: IO[bytes]) -> int:
+    tar = _open_tar(file)
+    count = sum(1 for _ in _sample_offsets(tar))
+    # Python and webdataset take a damaged header, or none, for the end.
+    file.seek(tar.offset)
+    if file.read(_BLOCK) != bytes(_BLOCK):
+        raise tarfile.ReadError("the end mark is missing: it is cut short or damaged")
+    return count
+
+
+def _open_tar(file: IO[bytes]) -> tarfile.TarFile:
+    try:
+        return tarfile.open(fileobj=file, mode="r:")
+    except tarfile.ReadError:
+        raise _Compressed from None
+
+
+def _sample_offsets(tar: tarfile.TarFile) -> Iterator[int]:
+    """Where each sample starts, by webdataset's rules: neighbours with one key make a sample."""
+    current = None
+    while (member := tar.next()) is not None:
+        tar.members = []  # type: ignore[attr-defined] # it would keep them all
+        if not member.isreg() or _META.match(member.name):
+            continue
+        key, _ = base_plus_ext(member.name)
+        if key is not None and key != current:
+            current = key
+            yield member.offset
+
+
+def _finish(stream: Any) -> None:  # noqa: ANN401
+    """Read what follows the last sample, so that a command can say whether all went well."""
+    while stream.read(1 << 20):
+        pass
+    stream.close()
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    # webdataset appends the stream to the message
+    return str(error.args[0] if error.args else error).partition(" @ ")[0]
+
+
+def folder_of(url: str) -> tuple[str, str] | None:
+    """A shard's folder and its name there; None for a ``pipe:``, which has none."""
+    path = local_path(url)
+    if path is not None:
+        return str(path.parent), path.name
+    folder, slash, name = url.rpartition("/")
+    return (folder, name) if slash and not url.startswith("pipe:") else None
+
+
+def read_beside(folder: str, name: str) -> bytes | None:
+    """A small file in the folder of some shards; None where there is none."""
+    path = local_path(folder)
+    try:
+        if path is not None:
+            return Path(path, name).read_bytes()
+        with gopen(f"{folder}/{name}") as stream:
+            data: bytes = stream.read()
+            return data or None
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,67 @@
+"""Where shards are: patterns with braces, local paths, and everything else that webdataset opens."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+from webdataset.gopen import gopen_schemes
+from webdataset.shardlists import expand_urls
+
+from castlit.nn.checks import InputError
+
+
+def find_shards(key: str, urls: str | Sequence[str]) -> list[str]:
+    """The shards that patterns stand for, in their order.
+
+    Braces expand as in webdataset (``/data/{000..099}.tar``). Local patterns may hold ``*`` and ``?`` too, and a folder
+    stands for its ``*.tar``, both in the order of the names.
+
+    Args:
+        key: What the user calls this argument.
+        urls: A pattern or several: local paths, ``http:``, ``pipe:`` and what else webdataset opens.
+
+    Raises:
+        InputError: A pattern cannot be understood or matches nothing, or a shard is listed twice.
+        FileNotFoundError: A local shard does not exist.
+    """
+    patterns = [urls] if isinstance(urls, str) else list(urls)
+    if not patterns or not all(isinstance(pattern, str) and pattern for pattern in patterns):
+        raise InputError(f"{key} must be a pattern such as /data/{{000..099}}.tar, or a list of patterns; got {urls!r}")
+    try:
+        expanded = [(pattern, url) for pattern in patterns for url in expand_urls(pattern)]
+    except ValueError as error:
+        raise InputError(f"{key}: {error}") from None
+    found = [shard for pattern, url in expanded for shard in _matches(f"{key}={pattern}", url)]
+    missing = [path for path in map(local_path, found) if path is not None and not path.is_file()]
+    if missing:
+        more = f" (and {len(missing) - 1} more of the {len(found)} shards)" if len(missing) > 1 else ""
+        raise FileNotFoundError(f"{key}: {missing[0]} does not exist{more}")
+    if len(set(found)) < len(found):
+        twice = next(url for url in found if found.count(url) > 1)
+        raise InputError(f"{key}: {twice} is listed twice")
+    return found
+
+
+def local_path(url: str) -> Path | None:
+    """The file behind a URL; None where it is not on this machine's file system."""
+    parts = urlparse(url)
+    if parts.scheme == "":
+        return Path(url).expanduser()
+    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
+
+
+def _matches(what: str, url: str) -> list[str]:
+    path = local_path(url)
+    if path is None:
+        scheme = urlparse(url).scheme
+        if scheme not in gopen_schemes:
+            raise InputError(f"{what}: webdataset opens no {scheme}: URLs; pipe: opens the output of any command")
+        return [url]
+    folder, pattern = (path, "*.tar") if path.is_dir() else (path.parent, path.name)
+    if not any(sign in pattern for sign in "*?") or path.is_file():
+        return [url]
+    found = [str(each) for each in sorted(folder.glob(pattern))]
+    if not found:
+        raise InputError(f"{what} matches nothing: there is no {pattern} in {folder}")
+    return found
