@@ -25,6 +25,7 @@ from castlit.data.sampling import EpochSampler
 from castlit.data.strings import BytesArray
 
 FOLDERS = 1000
+MASK_BYTES = 200  # a real mask takes some 1,000; this much fits on a small disk ten million times
 WORKERS = 2
 BATCH = 2000
 
@@ -39,7 +40,7 @@ class Entries(Dataset):
         return len(self.index)
 
     def __getitem__(self, key):
-        return len(self.index[key[1]].image)
+        return len(self.index[key[1]].image) + len(self.index.packed[key[1]])
 
 
 class Names(Entries):
@@ -71,13 +72,15 @@ def write_index(top, count):
         names += [b"%s/%012d" % (folder.encode(), i) for i in range(number, count, FOLDERS)]
     names.sort()
     index = ImageIndex(
-        BytesArray.of([name + b".jpg" for name in names]),
-        BytesArray.of([name + b".png" for name in names]),
-        np.full((count, 2), (480, 640), np.int32),
-        np.full(count, 0.2, np.float32),
-        np.zeros(count, np.uint8),
-        BytesArray.of([]),
-        BytesArray.of([]),
+        images=BytesArray.of([name + b".jpg" for name in names]),
+        masks=BytesArray.of([name + b".png" for name in names]),
+        packed=BytesArray(np.zeros(count * MASK_BYTES, np.uint8), np.arange(count + 1, dtype=np.int64) * MASK_BYTES),
+        states=np.ones((count, 2), np.int64),
+        sizes=np.full((count, 2), (480, 640), np.int32),
+        areas=np.full(count, 0.2, np.float32),
+        problems=np.zeros(count, np.uint8),
+        details=BytesArray.of([]),
+        orphans=BytesArray.of([]),
         stamp=stamp_folders(images, masks, THRESHOLD),
     )
     # Where open_index looks for it: let it make the place, of an index of the empty folders, and put ours there.
@@ -122,6 +125,7 @@ def main():
             "benchmark": "index_at_scale",
             "entries": count,
             "folders": FOLDERS,
+            "mask_bytes": MASK_BYTES,
             "open_s": round(opened, 4),
             "index_mib": round(sum(file.stat().st_size for file in index.folder.iterdir()) / 2**20),
             "workers": WORKERS,

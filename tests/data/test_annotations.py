@@ -8,7 +8,7 @@ from PIL import Image
 from pycocotools import mask as reference
 
 from castlit.data import CocoDataModule, FileSource
-from castlit.data.annotations import AnnotationMasks, unpack_mask
+from castlit.data.annotations import AnnotationMasks
 from castlit.data.errors import SampleError
 from castlit.nn.checks import InputError
 
@@ -73,7 +73,7 @@ SEGMENTS = {
 @pytest.mark.parametrize("name", SEGMENTS)
 def test_every_kind_of_segmentation(tmp_path, name):
     masks = AnnotationMasks(write(tmp_path / "i.json", content(SEGMENTS[name])))
-    mask = unpack_mask(masks.pack("a.jpg"), "a")
+    mask = masks.mask("a.jpg")
     assert mask.dtype == np.uint8
     assert mask.any()
     assert np.array_equal(mask, expected(SEGMENTS[name]))
@@ -81,9 +81,9 @@ def test_every_kind_of_segmentation(tmp_path, name):
 
 def test_images_are_found_by_path_or_name_and_may_be_empty(tmp_path):
     masks = AnnotationMasks(write(tmp_path / "i.json", content([], "a.jpg")))
-    assert masks.pack("sub/a.jpg") == masks.pack("a.jpg")
-    assert unpack_mask(masks.pack("a.jpg"), "a").sum() == 0
-    assert masks.pack("b.jpg") == b""
+    assert np.array_equal(masks.mask("sub/a.jpg"), masks.mask("a.jpg"))
+    assert masks.mask("a.jpg").sum() == 0
+    assert masks.mask("b.jpg") is None
 
 
 @pytest.mark.parametrize(
@@ -102,13 +102,13 @@ def test_images_are_found_by_path_or_name_and_may_be_empty(tmp_path):
 def test_segmentations_that_make_no_sense_are_named(tmp_path, segment):
     masks = AnnotationMasks(write(tmp_path / "i.json", content([segment])))
     with pytest.raises(SampleError, match=r"i.json: the segmentation of a.jpg is not COCO's") as caught:
-        masks.pack("a.jpg")
+        masks.mask("a.jpg")
     assert "\n" not in str(caught.value)
 
 
 def test_polygons_of_two_points_enclose_nothing(tmp_path):
     masks = AnnotationMasks(write(tmp_path / "i.json", content([[[1, 2, 3, 4]]])))
-    assert unpack_mask(masks.pack("a.jpg"), "a").sum() == 0
+    assert masks.mask("a.jpg").sum() == 0
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_real_annotations_agree_with_the_masks_made_from_them(mini):
     source = FileSource(mini / "val2017", mini / "masks" / "val2017")
     agree = []
     for i in range(len(source)):
-        ours = unpack_mask(masks.pack(source.entry(i).image), "m")
+        ours = masks.mask(source.entry(i).image)
         theirs = source.read(i).mask
         agree.append((ours & theirs).sum() / max(1, (ours | theirs).sum()))
     assert np.median(agree) > 0.99

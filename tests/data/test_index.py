@@ -7,12 +7,17 @@ import pickle
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
-from castlit.data import FileSource, SaliencyDataModule
+from castlit.data import FileSource, SaliencyDataModule, files
+from castlit.data.errors import SampleError
 from castlit.data.files import open_index
 from castlit.data.index import ImageIndex, Problem
 from castlit.data.indexing import build_index
+from castlit.data.masks import pack_mask, unpack_mask
 from castlit.data.report import DataReport
 from castlit.data.strings import BytesArray
 from castlit.nn.checks import InputError
@@ -46,7 +51,7 @@ def test_what_it_holds(folders):
     write(folders / "images" / "x" / "c.jpg", (80, 60), exif=exif(6))
     index = build_index(folders / "images", folders / "masks", 0.5)
     entry = index[2]
-    assert (entry.image, entry.mask, entry.size, entry.problem) == ("x/c.jpg", b"x/c.png", (60, 80), Problem.NONE)
+    assert (entry.image, entry.mask, entry.size, entry.problem) == ("x/c.jpg", "x/c.png", (60, 80), Problem.NONE)
     assert index[0].area == pytest.approx(8 / 30)
 
 
@@ -96,6 +101,40 @@ def test_a_bad_file_that_was_repaired_in_place_is_noticed(folders):
         file.write(good)
     assert (folders / "images").stat().st_mtime_ns == folder_time
     assert len(opened(folders)) == 3
+
+
+def test_masks_come_from_the_index_until_their_file_changes(folders):
+    source = opened(folders)
+    read = []
+    original = files.decode_mask
+    files.decode_mask = lambda *arguments: read.append(arguments[1]) or original(*arguments)
+    try:
+        before = source.read(0).mask
+        assert read == []
+        write(folders / "masks" / "a.png", salient=0.5)
+        assert source.read(0).mask.mean() == pytest.approx(0.5)
+        assert len(read) == 1
+    finally:
+        files.decode_mask = original
+    assert before.mean() == pytest.approx(8 / 30)
+    assert len(opened(folders)) == 3
+
+
+def test_a_mask_in_the_index_fits_an_image_that_has_changed(folders):
+    source = opened(folders)
+    write(folders / "images" / "a.jpg", (60, 80))
+    item = source.read(0)
+    assert item.mask.shape == (60, 80)
+    assert item.mask.mean() == pytest.approx(8 / 30)
+
+
+@given(arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=40), elements=st.integers(0, 1)))
+def test_packing_loses_nothing(mask):
+    assert np.array_equal(unpack_mask(pack_mask(mask), mask.shape), mask)
+    with pytest.raises(SampleError, match="damaged"):
+        unpack_mask(pack_mask(mask)[:-3], mask.shape)
+    with pytest.raises(SampleError, match="damaged"):
+        unpack_mask(pack_mask(mask), (mask.shape[0] + 8, mask.shape[1]))
 
 
 def test_the_threshold_belongs_to_the_index(folders):

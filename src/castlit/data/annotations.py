@@ -38,41 +38,28 @@ class AnnotationMasks:
                 f"annotation image_id and segmentation ({type(error).__name__}: {error})"
             ) from None
 
-    def pack(self, name: str) -> bytes:
-        """The mask of the image ``name`` (its path, or the last part of it), for :func:`unpack_mask`.
+    def mask(self, name: str) -> NDArray[np.uint8] | None:
+        """The mask (h, w) uint8 of {0, 1} of the image ``name`` (its path, or the last part of it).
 
         Returns:
-            The mask; empty where the file does not list the image.
+            The mask; None where the file does not list the image.
 
         Raises:
             SampleError: Its segmentation cannot be understood.
         """
         image = self._images.get(name) or self._images.get(name.rpartition("/")[2])
         if image is None:
-            return b""
+            return None
         try:
             height, width = int(image["height"]), int(image["width"])
             runs = [run for segment in self._segments[image["id"]] for run in _runs(segment, height, width)]
-            counts: bytes = coco_mask.merge(runs)["counts"] if runs else _empty(height, width)
-        except Exception as error:
+            if not runs:
+                return np.zeros((height, width), np.uint8)
+            return np.ascontiguousarray(coco_mask.decode(coco_mask.merge(runs)))
+        except Exception as error:  # the library raises what its C code happens to meet
             raise SampleError(
                 f"{self.path}: the segmentation of {name} is not COCO's ({type(error).__name__}: {error})"
             ) from None
-        return b"%d %d " % (height, width) + counts
-
-
-def unpack_mask(packed: bytes, name: str) -> NDArray[np.uint8]:
-    """The (h, w) uint8 mask of {0, 1} that :meth:`AnnotationMasks.pack` packed.
-
-    Raises:
-        SampleError: The bytes are damaged.
-    """
-    try:
-        height, width, counts = packed.split(b" ", 2)
-        mask = coco_mask.decode({"size": [int(height), int(width)], "counts": counts})
-    except Exception as error:
-        raise SampleError(f"{name}: its mask in the index is damaged ({error}); delete the index") from None
-    return np.ascontiguousarray(mask)
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -101,8 +88,3 @@ def _runs(segment: Any, height: int, width: int) -> list[dict[str, Any]]:  # noq
         return [coco_mask.frPyObjects(segment, height, width)]
     counts = segment["counts"]
     return [{"size": [height, width], "counts": counts.encode() if isinstance(counts, str) else counts}]
-
-
-def _empty(height: int, width: int) -> bytes:
-    counts: bytes = coco_mask.encode(np.zeros((height, width), np.uint8, order="F"))["counts"]
-    return counts

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from castlit.data.annotations import unpack_mask
 from castlit.data.bad import BadSamples, OnBad
 from castlit.data.datasets import Item
 from castlit.data.errors import EmptyMaskError, SampleError
 from castlit.data.folders import IMAGE_SUFFIXES, require_folder, require_masks
 from castlit.data.index import Entry, ImageIndex, Problem
 from castlit.data.indexing import build_index, is_current
-from castlit.data.masks import THRESHOLD, Mask, decode_mask, fit_mask
-from castlit.data.reading import Encoded, EncodedImage, decode_image, read_bytes, stored_size
+from castlit.data.masks import THRESHOLD, Mask, decode_mask, fit_mask, unpack_mask
+from castlit.data.reading import Encoded, EncodedImage, decode_image, file_state, read_bytes, stored_size
 from castlit.data.report import DataReport
 from castlit.data.strings import decode
 from castlit.nn.checks import InputError, require_choice, require_number
@@ -99,7 +98,7 @@ class FileSource:
     def mask_path(self, index: int) -> Path | None:
         """Where the mask of image ``index`` is, if it has one of its own."""
         entry = self.entry(index)
-        return None if not self._in_folder or not entry.mask else self._mask_file(entry)
+        return self.masks / entry.mask if self.masks is not None and entry.mask else None
 
     def read(self, index: int) -> Item:
         """Image and mask ``index``.
@@ -108,7 +107,8 @@ class FileSource:
             SampleError: The image cannot be read, or the mask and ``on_bad`` is not ``"unconstrained"``. The message
                 names the file.
         """
-        entry = self.entry(index)
+        row = index if self._rows is None else int(self._rows[index])
+        entry = self.index[row]
         path = f"{self.images}/{entry.image}"
         data = read_bytes(path)
         # The index is trusted only where the header agrees: a file may have been replaced since.
@@ -118,7 +118,7 @@ class FileSource:
             return Item(image, None)
         height, width = image.shape[:2]
         try:
-            return Item(image, self._mask(entry, data, (height, width)))
+            return Item(image, self._mask(row, entry, data, (height, width)))
         except SampleError as error:
             if self.bad.on_bad != "unconstrained":
                 raise
@@ -137,21 +137,16 @@ class FileSource:
     def _in_folder(self) -> bool:
         return self.masks is not None and self.masks.suffix.lower() != ".json"
 
-    def _mask(self, entry: Entry, image: Encoded, shape: tuple[int, int]) -> Mask:
-        if self._in_folder:
-            name = str(self._mask_file(entry))
-            mask = decode_mask(read_bytes(name), name, self.threshold)
+    def _mask(self, row: int, entry: Entry, image: Encoded, shape: tuple[int, int]) -> Mask:
+        """The mask, from the index as long as its file is the one that was packed there."""
+        name = f"{self.masks}/{entry.mask}" if self._in_folder else f"{self.masks} ({entry.image})"
+        if self._in_folder and list(file_state(name)) != self.index.states[row].tolist():
+            mask = fit_mask(decode_mask(read_bytes(name), name, self.threshold), name, shape, image)
         else:
-            name = f"{self.masks} ({entry.image})"
-            mask = unpack_mask(entry.mask, name)
-        mask = fit_mask(mask, name, shape, image)
+            mask = fit_mask(unpack_mask(self.index.packed[row], entry.size), name, shape)
         if not mask.any():
             raise EmptyMaskError(f"{name}: nothing is salient")
         return mask
-
-    def _mask_file(self, entry: Entry) -> Path:
-        assert self.masks is not None
-        return self.masks / decode(entry.mask)
 
     def _report_rows(self, split: str, on_bad: OnBad) -> Iterator[tuple[str, ...]]:
         index = self.index
@@ -159,8 +154,7 @@ class FileSource:
             entry = index[row]
             drop = on_bad == "drop" or entry.problem == Problem.IMAGE_UNREADABLE
             handling = "stopped" if on_bad == "error" else "left out" if drop else "goes on without a mask"
-            mask = decode(entry.mask) if self._in_folder else ""
-            yield split, entry.image, mask, entry.problem.words, decode(index.details[detail]), handling
+            yield split, entry.image, entry.mask, entry.problem.words, decode(index.details[detail]), handling
         for i in range(len(index.orphans)):
             yield split, "", decode(index.orphans[i]), "mask without an image", "", "ignored"
 
@@ -206,12 +200,16 @@ def open_index(images: Path, masks: Path | None, threshold: float, cache: str | 
     index = ImageIndex.open(folder, lambda stamp: is_current(stamp, images, masks, threshold))
     if index is None:
         logger.info("Indexing %s; the index is kept in %s", images, folder)
-        index = build_index(images, masks, threshold)
+        scratch: Path | None = folder.parent
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            scratch = None
+        index = build_index(images, masks, threshold, scratch)
         try:
             index.save(folder)
         except OSError as error:
             logger.warning("%s: the index cannot be kept (%s)", folder, error.strerror or error)
-            return index
     return index
 
 

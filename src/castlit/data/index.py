@@ -53,8 +53,8 @@ class Entry(NamedTuple):
 
     image: str
     """Path below the images' folder, with forward slashes."""
-    mask: bytes
-    """Path below the masks' folder, or the mask itself (see :mod:`castlit.data.annotations`); empty where none."""
+    mask: str
+    """Path below the masks' folder; empty where the image has no mask, or none of its own."""
     size: tuple[int, int]
     """(H, W) of the upright image in pixels; (0, 0) where it is unreadable."""
     area: float
@@ -67,7 +67,9 @@ class ImageIndex:
 
     Args:
         images: N paths.
-        masks: N masks, see :class:`Entry`.
+        masks: N paths, see :class:`Entry`.
+        packed: N masks as :func:`castlit.data.masks.pack_mask` makes them, at their image's size; empty where none.
+        states: (N, 2) int64, each mask file's size and time when it was packed.
         sizes: (N, 2) int32, height and width.
         areas: (N,) float32.
         problems: (N,) uint8 of :class:`Problem`.
@@ -81,6 +83,8 @@ class ImageIndex:
         self,
         images: BytesArray,
         masks: BytesArray,
+        packed: BytesArray,
+        states: NDArray[np.int64],
         sizes: NDArray[np.int32],
         areas: NDArray[np.float32],
         problems: NDArray[np.uint8],
@@ -89,7 +93,8 @@ class ImageIndex:
         stamp: dict[str, Any],
         folder: Path | None = None,
     ) -> None:
-        self.images, self.masks, self.sizes, self.areas = images, masks, sizes, areas
+        self.images, self.masks, self.packed, self.states = images, masks, packed, states
+        self.sizes, self.areas = sizes, areas
         self.problems, self.details, self.orphans = problems, details, orphans
         self.stamp, self.folder = stamp, folder
 
@@ -100,7 +105,7 @@ class ImageIndex:
         height, width = self.sizes[index].tolist()
         return Entry(
             decode(self.images[index]),
-            self.masks[index],
+            decode(self.masks[index]),
             (height, width),
             float(self.areas[index]),
             Problem(int(self.problems[index])),
@@ -110,7 +115,7 @@ class ImageIndex:
         # A process that does not share this one's memory maps the files itself, rather than be sent gigabytes.
         if self.folder is not None:
             return ImageIndex.open, (self.folder,)
-        return ImageIndex, tuple(getattr(self, name) for name in (*_STRINGS[:2], *_ARRAYS, *_STRINGS[2:], "stamp"))
+        return ImageIndex, tuple(getattr(self, name) for name in _PARTS)
 
     def save(self, folder: Path) -> None:
         """Write the index as a folder of arrays, all at once: a reader finds it whole, or as it was before."""
@@ -152,8 +157,9 @@ class ImageIndex:
         return cls(**parts, stamp=meta["stamp"], folder=folder)
 
 
-_STRINGS = ("images", "masks", "details", "orphans")
-_ARRAYS = ("sizes", "areas", "problems")
+_STRINGS = ("images", "masks", "packed", "details", "orphans")
+_ARRAYS = ("states", "sizes", "areas", "problems")
+_PARTS = ("images", "masks", "packed", "states", "sizes", "areas", "problems", "details", "orphans", "stamp")
 
 
 def _map(folder: Path, name: str) -> NDArray[Any]:

@@ -14,15 +14,16 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from castlit.data.annotations import AnnotationMasks, unpack_mask
+from castlit.data.annotations import AnnotationMasks
 from castlit.data.errors import MismatchError, SampleError
 from castlit.data.folders import IMAGE_SUFFIXES, MASK_SUFFIXES, Folder, by_stem, join, walk
 from castlit.data.index import FORMAT, ImageIndex, Problem
-from castlit.data.masks import Mask, decode_mask, fit_mask
+from castlit.data.masks import decode_mask, fit_mask, pack_mask
 from castlit.data.reading import (
     Encoded,
     decode,
     decode_image,
+    file_state,
     image_size,
     is_jpeg,
     quiet_decoding,
@@ -34,8 +35,8 @@ from castlit.data.strings import BytesArray, encode
 BLOCK = 256
 """Images that a thread checks at a time."""
 
-Pair = tuple[str, bytes, Problem]
-"""Image, mask, and what is wrong with the pairing."""
+Pair = tuple[str, str, Problem]
+"""Image, mask (empty where none), and what is wrong with the pairing."""
 
 logger = logging.getLogger(__name__)
 
@@ -44,18 +45,21 @@ class Check(NamedTuple):
     """What opening an image and its mask showed."""
 
     size: tuple[int, int]
-    area: float
-    problem: Problem
-    detail: str
+    area: float = 0.0
+    problem: Problem = Problem.NONE
+    detail: str = ""
+    packed: bytes = b""
+    state: tuple[int, int] = (0, 0)
 
 
-def build_index(images: Path, masks: Path | None, threshold: float) -> ImageIndex:
+def build_index(images: Path, masks: Path | None, threshold: float, scratch: Path | None = None) -> ImageIndex:
     """Look at every image and mask once, on all cores, with a progress bar on a terminal.
 
     Args:
         images: Folder of images.
         masks: Folder of masks, COCO's instance annotations (.json), or None.
         threshold: See :func:`castlit.data.masks.decode_mask`.
+        scratch: Folder with room for the masks, some 1 kB each; None means the system's temporary folder.
 
     Raises:
         OSError: A folder cannot be read.
@@ -69,21 +73,27 @@ def build_index(images: Path, masks: Path | None, threshold: float) -> ImageInde
     sizes = np.zeros((len(pairs), 2), np.int32)
     areas = np.zeros(len(pairs), np.float32)
     problems = np.zeros(len(pairs), np.uint8)
-    packed: list[bytes] = []
+    states = np.zeros((len(pairs), 2), np.int64)
     details: list[bytes] = []
-    for i, (mask, check) in enumerate(_run(checker, pairs)):
-        sizes[i], areas[i], problems[i] = check.size, check.area, check.problem
-        packed.append(mask)
-        if check.problem:
-            details.append(encode(check.detail))
+
+    def packed_masks() -> Iterator[bytes]:
+        for i, check in enumerate(_run(checker, pairs)):
+            sizes[i], areas[i], problems[i], states[i] = check.size, check.area, check.problem, check.state
+            if check.problem:
+                details.append(encode(check.detail))
+            yield check.packed
+
+    packed = BytesArray.collect(packed_masks(), scratch)
     index = ImageIndex(
-        BytesArray.of([encode(image) for image, _, _ in pairs]),
-        BytesArray.of(packed),
-        sizes,
-        areas,
-        problems,
-        BytesArray.of(details),
-        BytesArray.of([encode(name) for name in orphans]),
+        images=BytesArray.of([encode(image) for image, _, _ in pairs]),
+        masks=BytesArray.of([encode(mask) for _, mask, _ in pairs]),
+        packed=packed,
+        states=states,
+        sizes=sizes,
+        areas=areas,
+        problems=problems,
+        details=BytesArray.of(details),
+        orphans=BytesArray.of([encode(name) for name in orphans]),
         stamp={},
     )
     bad = _bad_files(index, images, masks)
@@ -110,33 +120,37 @@ class _Checker:
     def __init__(self, images: Path, masks: Path | None, annotations: AnnotationMasks | None, threshold: float) -> None:
         self.images, self.masks, self.annotations, self.threshold = images, masks, annotations, threshold
 
-    def block(self, pairs: list[Pair]) -> list[tuple[bytes, Check]]:
+    def block(self, pairs: list[Pair]) -> list[Check]:
         return [self._check(*pair) for pair in pairs]
 
-    def _check(self, name: str, mask: bytes, problem: Problem) -> tuple[bytes, Check]:
+    def _check(self, name: str, mask: str, problem: Problem) -> Check:
         path = self.images / name
         try:
             data = read_bytes(path)
             size = _verify(data, str(path))
         except SampleError as error:
-            return mask, Check((0, 0), 0.0, Problem.IMAGE_UNREADABLE, str(error))
+            return Check((0, 0), problem=Problem.IMAGE_UNREADABLE, detail=str(error))
         if self.masks is None or problem:
-            return mask, Check(size, 0.0, problem, self._expected(name, problem))
+            return Check(size, problem=problem, detail=self._expected(name, problem))
+        state = (0, 0)
         try:
             if self.annotations is not None:
-                mask = self.annotations.pack(name)
-                if not mask:
-                    return mask, Check(size, 0.0, Problem.MASK_MISSING, f"{self.masks} does not list it")
-                what, own = f"{self.masks} ({name})", unpack_mask(mask, str(self.masks))
+                what, own = f"{self.masks} ({name})", self.annotations.mask(name)
+                if own is None:
+                    return Check(size, problem=Problem.MASK_MISSING, detail=f"{self.masks} does not list it")
             else:
-                file = self.masks / mask.decode("utf-8", "surrogateescape")
-                what, own = str(file), decode_mask(read_bytes(file), str(file), self.threshold)
+                what = f"{self.masks}/{mask}"
+                state = file_state(what)
+                own = decode_mask(read_bytes(what), what, self.threshold)
             fitted = fit_mask(own, what, size, data)
         except MismatchError as error:
-            return mask, Check(size, 0.0, Problem.MASK_MISMATCHED, str(error))
+            return Check(size, problem=Problem.MASK_MISMATCHED, detail=str(error))
         except SampleError as error:
-            return mask, Check(size, 0.0, Problem.MASK_UNREADABLE, str(error))
-        return mask, _with_area(size, fitted, what)
+            return Check(size, problem=Problem.MASK_UNREADABLE, detail=str(error))
+        area = cv2.countNonZero(fitted) / fitted.size
+        if area == 0:
+            return Check(size, problem=Problem.MASK_EMPTY, detail=f"{what}: nothing is salient")
+        return Check(size, area, packed=pack_mask(fitted), state=state)
 
     def _expected(self, name: str, problem: Problem) -> str:
         if problem == Problem.MASK_MISSING:
@@ -154,13 +168,6 @@ def _verify(data: Encoded, name: str) -> tuple[int, int]:
     return image_size(data, name)
 
 
-def _with_area(size: tuple[int, int], mask: Mask, what: str) -> Check:
-    area = cv2.countNonZero(mask) / mask.size
-    if area == 0:
-        return Check(size, 0.0, Problem.MASK_EMPTY, f"{what}: nothing is salient")
-    return Check(size, area, Problem.NONE, "")
-
-
 def _pair(images: list[Folder], masks: dict[str, Folder], in_folders: bool) -> tuple[list[Pair], list[str]]:
     """Images in the order of their paths, each with its mask; and the masks that are left over."""
     pairs: list[Pair] = []
@@ -175,13 +182,13 @@ def _pair(images: list[Folder], masks: dict[str, Folder], in_folders: bool) -> t
                 if in_folders:
                     shared = len(names) > 1
                     problem = Problem.MASK_MISSING if mask is None else Problem.MASK_SHARED if shared else problem
-                pairs.append((join(folder.path, name), encode(join(folder.path, mask[0])) if mask else b"", problem))
+                pairs.append((join(folder.path, name), join(folder.path, mask[0]) if mask else "", problem))
         orphans += [join(folder.path, name) for names in found.values() for name in names]
     pairs.sort()
     return pairs, sorted(orphans)
 
 
-def _run(checker: _Checker, pairs: list[Pair]) -> Iterator[tuple[bytes, Check]]:
+def _run(checker: _Checker, pairs: list[Pair]) -> Iterator[Check]:
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     console = Console(stderr=True)
     columns = (
@@ -237,7 +244,7 @@ def _bad_files(index: ImageIndex, images: Path, masks: Path | None) -> list[Path
         entry = index[row]
         files.append(images / entry.image)
         if masks is not None and masks.is_dir() and entry.mask:
-            files.append(masks / entry.mask.decode("utf-8", "surrogateescape"))
+            files.append(masks / entry.mask)
     return files
 
 
@@ -254,9 +261,5 @@ def _modified(folder: Path) -> int | None:
 
 
 def _state(file: Path) -> list[int]:
-    """Size and time of a file; equal after a trip through JSON."""
-    try:
-        state = file.stat()
-    except OSError:
-        return []
-    return [state.st_size, state.st_mtime_ns]
+    """Size and time of a file, as a list: equal after a trip through JSON."""
+    return list(file_state(str(file)))

@@ -19,7 +19,7 @@ Encoded = NDArray[np.uint8]
 """The bytes of a file."""
 
 REDUCTIONS = {
-    1: cv2.IMREAD_COLOR,
+    1: cv2.IMREAD_COLOR_RGB,
     2: cv2.IMREAD_REDUCED_COLOR_2,
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
@@ -77,6 +77,15 @@ def read_bytes(path: str | Path) -> Encoded:
     return data
 
 
+def file_state(path: str) -> tuple[int, int]:
+    """Size in bytes and time of change in nanoseconds of a file, through links; (-1, -1) where there is none."""
+    try:
+        state = os.stat(path)  # noqa: PTH116 - as above
+    except OSError:
+        return -1, -1
+    return state.st_size, state.st_mtime_ns
+
+
 def read_image(path: str | Path) -> NDArray[np.uint8]:
     """Read an image as (H, W, 3) uint8 RGB, upright: the EXIF orientation is applied.
 
@@ -101,7 +110,9 @@ def decode_image(data: Encoded, name: str, reduction: int = 1) -> NDArray[np.uin
     """
     refuse_cut_jpeg(data, name)
     image = decode(data, name, REDUCTIONS[reduction])
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), np.uint8)
+    if reduction > 1:  # OpenCV knows these in BGR only
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    return np.asarray(image, np.uint8)
 
 
 def decode(data: Encoded, name: str, flags: int) -> NDArray[Any]:

@@ -1,9 +1,15 @@
 """Many strings in two arrays, which processes share without copying."""
 
-from collections.abc import Sequence
+import tempfile
+from array import array
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from castlit.nn.checks import InputError
 
 
 class BytesArray:
@@ -27,6 +33,21 @@ class BytesArray:
         np.cumsum([len(value) for value in values], out=offsets[1:])
         return cls(np.frombuffer(b"".join(values), np.uint8), offsets)
 
+    @classmethod
+    def collect(cls, values: Iterable[bytes], folder: Path | None = None) -> "BytesArray":
+        """Pack what comes along, in a file without a name in ``folder``, so that it need not fit into memory."""
+        lengths = array("q")
+        with tempfile.TemporaryFile(dir=folder) as file:
+            for value in values:
+                lengths.append(len(value))
+                _write(file, value, folder)
+            _write(file, None, folder)
+            # The mapping keeps the file's space until it is dropped itself.
+            data = np.memmap(file, np.uint8, "r") if sum(lengths) else np.empty(0, np.uint8)
+        offsets = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(np.frombuffer(lengths, np.int64), out=offsets[1:])
+        return cls(np.asarray(data), offsets)
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
@@ -35,6 +56,13 @@ class BytesArray:
             raise IndexError(f"index {index} is out of range for {len(self)} strings")
         index %= len(self)
         return self.data[self.offsets[index] : self.offsets[index + 1]].tobytes()
+
+
+def _write(file: IO[bytes], value: bytes | None, folder: Path | None) -> None:
+    try:
+        file.flush() if value is None else file.write(value)
+    except OSError as error:
+        raise InputError(f"{folder or tempfile.gettempdir()}: no room for the index ({error.strerror})") from None
 
 
 def encode(name: str) -> bytes:
