@@ -1,6 +1,7 @@
 """What all programs share: Hydra on the outside, one clear line when the user made a mistake."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -126,6 +127,20 @@ def suggest_override(config_name: str, arguments: list[str]) -> str | None:
 def output_dir() -> Path:
     """Return this run's folder."""
     return Path(HydraConfig.get().runtime.output_dir)
+
+
+def this_python() -> str:
+    """Return what to type for the Python that runs this: ``make train`` does not put its .venv on the path."""
+    on_path = shutil.which("python")
+    if on_path is not None and Path(on_path).absolute() == Path(sys.executable).absolute():
+        return "python"
+    return shown(Path(sys.executable))
+
+
+def shown(path: Path) -> str:
+    """Return the path as one would type it here; links are kept, as a .venv's Python is one."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _keys(config: DictConfig, prefix: str = "") -> list[str]:

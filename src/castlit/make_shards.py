@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.filesize import decimal
 
-from castlit.cli import program
+from castlit.cli import program, this_python
 from castlit.data.files import FileSource
 from castlit.data.masks import THRESHOLD
 from castlit.data.report import DataReport
@@ -58,7 +58,7 @@ def _tell(written: Written, folder: Path, found: int, images_alone: bool) -> Non
     urls = _typed("data.urls", str(folder.absolute() / shards))
     alone = " data.masks=null" if images_alone else ""
     console.print("Train on them next:", markup=False)
-    command = f"python -m castlit.train +experiment=cast_mocov2 data=shards {urls}{alone}"
+    command = f"{this_python()} -m castlit.train +experiment=cast_mocov2 data=shards {urls}{alone}"
     console.print(f"  {command}", style="bold", markup=False)
 
 

@@ -5,8 +5,6 @@ Every part is chosen and set from the command line; ``--help`` lists the groups,
 
 import logging
 import shlex
-import shutil
-import sys
 import warnings
 from pathlib import Path
 
@@ -23,7 +21,7 @@ from rich.table import Table
 
 from castlit.callbacks import RunRecord
 from castlit.checkpoints import check_resumable
-from castlit.cli import output_dir, program
+from castlit.cli import output_dir, program, shown, this_python
 from castlit.nn.checks import InputError, require_int
 
 
@@ -124,18 +122,18 @@ def _report(config: DictConfig, record: RunRecord, trainer: pl.Trainer) -> None:
             table.add_row(name, f"{change.start:.3f}", f"{change.end:.3f}", verdict, meaning)
     console.print(table)
     folder = output_dir()
-    console.print(f"All files: {_shown(folder)}", markup=False)
+    console.print(f"All files: {shown(folder)}", markup=False)
     panel = folder / "gradcam.png"
     if panel.is_file():
-        console.print(f"Where it looks: {_shown(panel)}", markup=False)
+        console.print(f"Where it looks: {shown(panel)}", markup=False)
     checkpoint = getattr(trainer.checkpoint_callback, "last_model_path", "")
     # Without masks there is no ground truth to evaluate against.
     if Path(checkpoint).is_file() and config.data.get("masks", "") is not None:
         # The data as the user chose it, with the user's own words; the rest of the data's settings are its defaults.
         chosen = [word for word in HydraConfig.get().overrides.task if word.startswith(("data=", "data."))]
-        arguments = [f"+protocol={config.evaluate_with}", *chosen, f"checkpoint={_shown(Path(checkpoint))}"]
+        arguments = [f"+protocol={config.evaluate_with}", *chosen, f"checkpoint={shown(Path(checkpoint))}"]
         console.print("Evaluate it next:")
-        command = shlex.join([_python(), "-m", "castlit.evaluate", *arguments])
+        command = shlex.join([this_python(), "-m", "castlit.evaluate", *arguments])
         console.print(f"  {command}", style="bold", markup=False, highlight=False)
 
 
@@ -146,20 +144,6 @@ _MEANINGS = {
     "val/pointing": "the same on new images",
     "val/knn": "neighbours show the same object",
 }
-
-
-def _python() -> str:
-    """Return what to type for the Python that runs this: ``make train`` does not put its .venv on the path."""
-    on_path = shutil.which("python")
-    if on_path is not None and Path(on_path).absolute() == Path(sys.executable).absolute():
-        return "python"
-    return _shown(Path(sys.executable))
-
-
-def _shown(path: Path) -> str:
-    """Return the path as one would type it here; links are kept, as a .venv's Python is one."""
-    path = path.absolute()
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def main() -> None:

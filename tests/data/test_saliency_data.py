@@ -9,6 +9,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from castlit.data import CocoDataModule, EvalDataset, FileSource, SaliencyDataModule, TwoViews, ViewDataset, collate
+from castlit.data.bad import BadSamples
+from castlit.data.errors import SampleError
 from castlit.data.report import DataReport
 from castlit.data.strings import BytesArray, decode, encode
 from castlit.nn.checks import InputError
@@ -214,6 +216,14 @@ class TestFilesThatTurnBad:
             list(loader)
         rows = list(csv.DictReader(report.path.read_text().splitlines()))
         assert [(row["image"], row["problem"]) for row in rows] == [("b.jpg", "turned bad while training")]
+
+    def test_a_flood_of_bad_samples_is_cut_short(self, tmp_path, caplog):
+        bad = BadSamples("drop", 100, report=DataReport(tmp_path / "data_report.csv"))
+        for i in range(100):
+            bad.handle(i, SampleError(f"{i}.jpg: broken"), mask=False)
+        assert len(caplog.records) == 51
+        assert "50 samples were bad so far: further ones are not logged; " in caplog.records[-1].message
+        assert len((tmp_path / "data_report.csv").read_text().splitlines()) == 101
 
     def test_another_image_under_the_same_name_is_measured_anew(self, folders):
         source = FileSource(folders / "images", folders / "masks")

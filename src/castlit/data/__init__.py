@@ -1,7 +1,7 @@
 """From images and masks to batches of two views."""
 
 from castlit.data.adapter import AlbumentationsView
-from castlit.data.base import ViewsDataModule
+from castlit.data.base import ViewsDataModule, finish
 from castlit.data.builtin import ArraySource, ScenesDataModule
 from castlit.data.datasets import MEAN, STD, EvalDataset, ViewDataset, collate
 from castlit.data.files import FileSource
@@ -28,4 +28,5 @@ __all__ = [
     "ViewDataset",
     "ViewsDataModule",
     "collate",
+    "finish",
 ]

@@ -12,6 +12,9 @@ from castlit.nn.distributed import world_size
 
 OnBad = Literal["error", "drop", "unconstrained"]
 
+LOGGED = 50
+"""Bad samples that are logged; the report lists them all."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -35,6 +38,7 @@ class BadSamples:
             )
         # Shared, so that a file is named once and not by each worker that comes upon it.
         self._told = torch.zeros(count, dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
+        self._logged = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
     def handle(self, index: int, error: SampleError, *, mask: bool, image: str = "") -> bool:
         """Decide about a sample.
@@ -57,7 +61,15 @@ class BadSamples:
         if not self._told[index]:
             self._told[index] = True
             handling = "its image goes on without a mask" if keep else self._left_out
-            logger.warning("%s; %s (on_bad=%s)", error, handling, self.on_bad)
+            self._log(f"{error}; {handling} (on_bad={self.on_bad})")
             if self.report is not None:
                 self.report.add([(self.split, image, "", "turned bad while training", str(error), handling)])
         return keep
+
+    def _log(self, line: str) -> None:
+        self._logged += 1
+        if self._logged <= LOGGED:
+            logger.warning("%s", line)
+        if self._logged == LOGGED:
+            where = f"; {self.report.path} lists them all" if self.report is not None else ""
+            logger.warning("%d samples were bad so far: further ones are not logged%s", LOGGED, where)
