@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import castlit.crops  # noqa: F401 - sets NO_ALBUMENTATIONS_UPDATE before albumentations is imported
+from castlit.data import TwoViews
 from castlit.data.adapter import AlbumentationsView
 from castlit.data.sampling import sample_rng
 from castlit.nn.checks import InputError
@@ -47,6 +48,15 @@ def test_transforms_of_one_pipeline_are_uncorrelated():
     assert joint(None, lambda _, image, i: pipeline(i)(image=image)["image"]) > 0.9
     view = AlbumentationsView(pipeline(5))
     assert abs(joint(view, lambda v, image, i: v(image, sample_rng(0, 0, i)))) < 0.1
+
+
+def test_views_take_it_as_their_colours():
+    views = TwoViews(12, colours=AlbumentationsView(A.Compose([A.ToGray(p=1), A.GaussianBlur(p=0.5)])))
+    first, again = (views(picture(), None, sample_rng(0, 0, 4)) for _ in range(2))
+    for view, repeated in ((first.query, again.query), (first.key, again.key)):
+        assert view.shape == (12, 12, 3)
+        assert np.ptp(view, axis=2).max() == 0
+        assert np.array_equal(view, repeated)
 
 
 def test_nested_pipelines():

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from castlit.data.colour_ops import Image
 from castlit.data.errors import SampleError
-from castlit.data.photometric import Image
 from castlit.nn.checks import InputError
 
 
 class AlbumentationsView:
-    """Wraps an albumentations transform, or an ``A.Compose`` of them, for ``TwoViews(photometric=...)``.
+    """Wraps an albumentations transform, or an ``A.Compose`` of them, for ``TwoViews(colours=...)``.
 
     Left alone, albumentations 2.0.8 repeats its draws in every worker, and ``Compose(seed=...)`` starts all its
     transforms from one seed, so that their draws are equal. Here every transform of the tree gets a stream of its own,
@@ -30,7 +30,7 @@ class AlbumentationsView:
         self.nodes = _nodes(transform)
         for node in self.nodes:
             if not callable(getattr(node, "set_random_seed", None)):
-                raise InputError(f"photometric must hold albumentations transforms, got {type(node).__name__}")
+                raise InputError(f"colours must hold albumentations transforms, got {type(node).__name__}")
             if hasattr(node, "apply") and "mask" in node.targets and type(node).__name__ != "NoOp":
                 raise InputError(f"{type(node).__name__} moves pixels, and the mask would not follow: leave it out")
 
@@ -45,7 +45,7 @@ class AlbumentationsView:
             node.py_random = random.Random(seed)
         changed = np.asarray(self.transform(image=image)["image"])
         if changed.shape != image.shape or changed.dtype != np.uint8:
-            raise SampleError(f"the photometric transform made {changed.dtype} {changed.shape} of uint8 {image.shape}")
+            raise SampleError(f"the colour transform made {changed.dtype} {changed.shape} of uint8 {image.shape}")
         return changed
 
 

@@ -1,22 +1,36 @@
-"""Photometric views of MoCo v1 and v2: colour jitter, grey, blur, on uint8 images.
+"""Random colours of the views of MoCo v1 and v2: colour jitter, grey, blur, on uint8 images.
 
-The operations are torchvision's, in OpenCV. albumentations has much the same ones, but its random state would have to
-be replaced for every sample, which costs more than the arithmetic on small images. ``castlit.data.adapter`` does that,
-for pipelines of one's own.
+What is done is drawn first, as a few numbers, and then applied: here to one image in a worker, or in
+``castlit.data.device_photometric`` to a batch on the device. The operations are torchvision's, in OpenCV.
+albumentations has much the same ones, but its random state would have to be replaced for every sample, which costs more
+than the arithmetic on small images. ``castlit.data.adapter`` does that, for pipelines of one's own.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import permutations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from castlit.data.colour_ops import Image, blur, jitter, to_grey, to_rgb
 from castlit.nn.checks import InputError, require_number
 
-Image = NDArray[np.uint8]
 Photometric = Callable[[Image, np.random.Generator], Image]
-"""The whole interface: (H, W, 3) uint8 RGB and a random source in, a new image of that shape out."""
+"""The whole interface: (H, W, 3) uint8 RGB and a random source in, an image of that shape out; no input is written."""
+
+DRAWS = 10
+"""How many numbers say what happens to one image; where each is, follows."""
+FACTORS = slice(0, 4)
+"""Factors of brightness, contrast and saturation, and the hue shift in turns. Without jitter they are 1, 1, 1 and 0."""
+ORDER = slice(4, 8)
+"""The numbers 0 to 3 of those four, in the order in which they are applied."""
+GREY = 8
+"""1 for grey, else 0."""
+SIGMA = 9
+"""Standard deviation of the blur in pixels; 0 for none."""
+
+_ORDERS = tuple(permutations(range(4)))
 
 
 @dataclass(frozen=True)
@@ -33,7 +47,7 @@ class ColourView:
         hue: Largest hue shift, as a share of a full turn, at most 0.5.
         jitter_p: Probability of the jitter.
         grey_p: Probability of turning grey.
-        blur_p: Probability of the Gaussian blur.
+        blur_p: Probability of the Gaussian blur, which is Pillow's.
         blur_sigma: Range of the blur's standard deviation in pixels, uniform.
         grey_first: Turn grey before the jitter (MoCo v1), not after (MoCo v2).
 
@@ -61,38 +75,49 @@ class ColourView:
             raise InputError(f"blur_sigma must be two ascending numbers above 0, got {self.blur_sigma!r}")
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
-        """Return a randomly altered copy of ``image``.
+        """Return ``image``, (H, W, 3) uint8 RGB, randomly altered by draws from ``rng``."""
+        return self.apply(image, self.draw(rng))
+
+    def draw(self, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Decide what happens to one image.
+
+        Args:
+            rng: Source of the random draws. It is asked for the same number of them whatever the options, so that none
+                shifts the draws of another, or of what comes later.
+
+        Returns:
+            (DRAWS,), laid out as :data:`FACTORS`, :data:`ORDER`, :data:`GREY` and :data:`SIGMA` say.
+        """
+        jittered, grey, blurred, order, spread, *shares, turn = rng.random(9).tolist()
+        factors = (1.0, 1.0, 1.0, 0.0)
+        if jittered < self.jitter_p:
+            limits = (self.brightness, self.contrast, self.saturation)
+            factors = (*map(_factor, shares, limits), (2 * turn - 1) * self.hue)
+        low, high = self.blur_sigma
+        sigma = low + spread * (high - low) if blurred < self.blur_p else 0.0
+        return np.array((*factors, *_ORDERS[int(order * len(_ORDERS))], grey < self.grey_p, sigma), np.float32)
+
+    def apply(self, image: Image, draw: NDArray[np.float32]) -> Image:
+        """Alter an image as drawn.
 
         Args:
             image: (H, W, 3) uint8 RGB; not written to.
-            rng: Source of the random draws.
-        """
-        # All draws are made at once and always, so that one option never shifts the draws of another.
-        jitter, grey, blur, spread, *factors = rng.random(8).tolist()
-        order = rng.permutation(4).tolist()
-        if self.grey_first and grey < self.grey_p:
-            image = to_grey(image)
-        if jitter < self.jitter_p:
-            image = self._jitter(image, factors, order)
-        if not self.grey_first and grey < self.grey_p:
-            image = to_grey(image)
-        if blur < self.blur_p:
-            low, high = self.blur_sigma
-            image = gaussian_blur(image, low + spread * (high - low))
-        return image
+            draw: (DRAWS,), from :meth:`draw`.
 
-    def _jitter(self, image: Image, draws: list[float], order: list[int]) -> Image:
-        for operation in order:
-            draw = draws[operation]
-            if operation == 0 and self.brightness:
-                image = adjust_brightness(image, _factor(draw, self.brightness))
-            elif operation == 1 and self.contrast:
-                image = adjust_contrast(image, _factor(draw, self.contrast))
-            elif operation == 2 and self.saturation:
-                image = adjust_saturation(image, _factor(draw, self.saturation))
-            elif operation == 3 and self.hue:
-                image = adjust_hue(image, (2 * draw - 1) * self.hue)
-        return image
+        Returns:
+            An image of that shape; ``image`` itself where nothing is to change.
+        """
+        values = draw.tolist()
+        grey, sigma = values[GREY], values[SIGMA]
+        # A grey image is one channel until the end.
+        if grey and self.grey_first:
+            image = to_grey(image)
+        image = jitter(image, values[FACTORS], [int(operation) for operation in values[ORDER]])
+        if grey and not self.grey_first:
+            image = to_grey(image)
+        if sigma:
+            image = blur(image, sigma)
+        return to_rgb(image) if grey else image
 
 
 PRESETS: dict[str, ColourView] = {
@@ -102,45 +127,6 @@ PRESETS: dict[str, ColourView] = {
 """moco_v1: He et al., arXiv 1911.05722; moco_v2: Chen et al., arXiv 2003.04297; both as in their public code."""
 
 
-def adjust_brightness(image: Image, factor: float) -> Image:
-    """Multiply by ``factor``; values saturate at 255."""
-    return _affine(image, factor, 0.0)
-
-
-def adjust_contrast(image: Image, factor: float) -> Image:
-    """Move every value away from the image's mean grey level by ``factor``; values saturate at 0 and 255."""
-    mean = int(cv2.mean(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[0] + 0.5)
-    return _affine(image, factor, mean * (1 - factor))
-
-
-def adjust_saturation(image: Image, factor: float) -> Image:
-    """Move every pixel away from its own grey level by ``factor``; values saturate at 0 and 255."""
-    return np.asarray(cv2.addWeighted(image, factor, to_grey(image), 1 - factor, 0.0), np.uint8)
-
-
-def adjust_hue(image: Image, shift: float) -> Image:
-    """Turn the hue by ``shift`` of a full turn, in [-0.5, 0.5]."""
-    # The FULL variant spreads a turn over 256 levels (plain HSV: 180), so that uint8 arithmetic wraps as hue does.
-    hsv = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL), np.uint8)
-    hsv[..., 0] += np.uint8(round(shift * 256) % 256)
-    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL), np.uint8)
-
-
-def to_grey(image: Image) -> Image:
-    """The image's luma (ITU-R 601) in all three channels."""
-    return np.asarray(cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), np.uint8)
-
-
-def gaussian_blur(image: Image, sigma: float) -> Image:
-    """Gaussian blur of standard deviation ``sigma`` pixels."""
-    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8)
-
-
-def _factor(draw: float, spread: float) -> float:
+def _factor(share: float, spread: float) -> float:
     low = max(0.0, 1 - spread)
-    return low + draw * (1 + spread - low)
-
-
-def _affine(image: Image, factor: float, offset: float) -> Image:
-    """Rounded and saturated ``factor * image + offset``; OpenCV's fastest way to it."""
-    return np.asarray(cv2.addWeighted(image, factor, image, 0.0, offset), np.uint8)
+    return low + share * (1 + spread - low)
