@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from castlit.crops import cells, sample_boxes, search, source
+from castlit.crops import covering, sample_boxes, search, source
 
 LAWS = ["uniform", "resized_crop"]
 
@@ -106,8 +106,8 @@ def test_boxes_from_the_list(brute, case, law, monkeypatch):
     monkeypatch.setattr(source, "QUICK_TRIES", 0)
     monkeypatch.setattr(search, "DOUBT", -1)
     monkeypatch.setattr(search, "PATIENCE", -1)
-    monkeypatch.setattr(cells, "ROOT_CELLS", 8)
-    monkeypatch.setattr(cells, "CHUNK", 200)  # several chunks, so that the choice among chunks counts
+    monkeypatch.setattr(covering, "ROOT_CELLS", 8)
+    monkeypatch.setattr(covering, "CHUNK", 200)  # several chunks, so that the choice among chunks counts
     mask, min_coverage, scale, ratio = HARD[case]
     allowed, _ = brute.nearest(mask, min_coverage, scale, ratio)
     boxes = sample_boxes(mask, 800, min_coverage, scale, ratio, np.random.default_rng(case), law=law)

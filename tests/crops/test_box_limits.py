@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from castlit.crops import cells, sample_boxes, search, source
+from castlit.crops import covering, sample_boxes, search, source
 
 SCALES = [(0.2, 1.0), (0.08, 1.0), (0.3, 0.5), (0.5, 0.5), (0.9, 1.0), (0.01, 0.05), (0.37, 0.37)]
 RATIOS = [(3 / 4, 4 / 3), (1.0, 1.0), (0.5, 2.0), (2.0, 3.0), (0.1, 0.2), (2**0.5, 2**0.5), (1e-300, 1e300)]
@@ -31,8 +31,8 @@ def test_every_box_is_allowed_or_nearest_to_it(path, brute, data):
         if path == "list":
             patch.setattr(search, "DOUBT", -1)
             patch.setattr(search, "PATIENCE", -1)
-            patch.setattr(cells, "ROOT_CELLS", 1)
-            patch.setattr(cells, "CHUNK", 20)
+            patch.setattr(covering, "ROOT_CELLS", 1)
+            patch.setattr(covering, "CHUNK", 20)
         boxes = sample_boxes(mask, 3, min_coverage, scale, ratio, rng, constraint, law, relaxed)
     assert len(boxes) == 3
     first = boxes[0] if constraint == "pair" and min_coverage > 0 and mask.any() else None

@@ -34,7 +34,8 @@ class Mask:
     """
 
     def __init__(self, mask: NDArray[np.generic]) -> None:
-        self.height, self.width = mask.shape
+        self.height: int = mask.shape[0]
+        self.width: int = mask.shape[1]
         self.frame: Box = (0, 0, self.width, self.height)
         """The whole image as a box."""
         # OpenCV would copy columns that lie apart in memory anew for each box.
@@ -76,7 +77,8 @@ class CoverageTable:
     """
 
     def __init__(self, salient: NDArray[np.uint8]) -> None:
-        self.height, self.width = salient.shape
+        self.height: int = salient.shape[0]
+        self.width: int = salient.shape[1]
         # table[y, x] is the number of salient pixels above and left of (x, y).
         self._table: NDArray[np.int32] = np.asarray(cv2.integral(salient, sdepth=cv2.CV_32S), np.int32)
         self._flat = self._table.ravel()
@@ -100,6 +102,19 @@ class CoverageTable:
             satisfied &= self._count(boxes, region) >= pixels
         return satisfied
 
+    def satisfy_at(self, width: int, height: int, xs: range, ys: range, needs: list[Need]) -> NDArray[np.bool_]:
+        """Whether the boxes of one size at all starts in ``xs`` × ``ys`` satisfy every need; (Y, X)."""
+        satisfied = np.ones((len(ys), len(xs)), np.bool_)
+        for pixels, (x1, y1, x2, y2) in needs:
+            left, right = _edges(xs, width, x1, x2)
+            top, bottom = _edges(ys, height, y1, y2)
+            above, below = self._table[top], self._table[bottom]
+            counts = below[:, right] - above[:, right]
+            counts -= below[:, left]
+            counts += above[:, left]
+            satisfied &= counts >= pixels
+        return satisfied
+
     def _count(self, boxes: Boxes, region: Box) -> NDArray[np.int32]:
         x1, y1, x2, y2 = boxes
         if region != (0, 0, self.width, self.height):
@@ -109,3 +124,10 @@ class CoverageTable:
         take = self._flat.take
         counts: NDArray[np.int32] = take(bottom + x2) - take(bottom + x1) - take(top + x2) + take(top + x1)
         return counts
+
+
+def _edges(starts: range, length: int, low: int, high: int) -> list[slice] | list[NDArray[np.int64]]:
+    """Where boxes begin and end along one axis, cut to low .. high."""
+    if low <= starts.start and starts.stop - 1 + length <= high:
+        return [slice(starts.start + shift, starts.stop + shift) for shift in (0, length)]  # ten times faster
+    return [np.clip(np.arange(starts.start, starts.stop) + shift, low, high) for shift in (0, length)]

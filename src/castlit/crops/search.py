@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from castlit.crops.cells import covering_boxes, exists
 from castlit.crops.coverage import Box, CoverageTable, Need
+from castlit.crops.covering import covering_boxes, find
 from castlit.crops.sizes import Sizes
 from castlit.crops.strips import StripLaw
 
@@ -15,7 +15,11 @@ DOUBT = 4000
 """Proposals refused before it is found out for certain whether there is any box to be found."""
 
 PATIENCE = 1_000_000
-"""Proposals refused before all boxes are listed instead."""
+"""Proposals refused before all boxes are listed instead, or one for every ``WORTH`` boxes that may be proposed."""
+
+WORTH = 10
+LISTED = 16
+"""Boxes drawn from each list."""
 
 
 class Search:
@@ -47,11 +51,12 @@ class Search:
         # Several proposals of one batch may be good. They are independent, so they serve the draws to come.
         while not self._drawn:
             if refused > DOUBT and not self._sure:
-                if not exists(self.table, self.needs, self._sizes):
+                if find(self.table, self.needs, self._sizes) is None:
                     return None
                 self._sure = True
-            if refused > min(PATIENCE, max(DOUBT, self._strips.boxes)):
-                return self._draw_from_all()
+            if refused > min(PATIENCE, max(DOUBT, self._strips.boxes // WORTH)):
+                self._drawn = self._draw_from_all()
+                break
             self._drawn = self._strips.propose(self._batch, self._rng).tolist()
             refused += self._batch
             self._batch = min(2 * self._batch, LAST_BATCH)
@@ -59,25 +64,26 @@ class Search:
         x1, y1, x2, y2 = self._drawn.pop()
         return x1, y1, x2, y2
 
-    def _draw_from_all(self) -> Box:
-        """Draw from a list of all boxes that satisfy the needs, of which there must be one."""
+    def _draw_from_all(self) -> list[list[int]]:
+        """Draw ``LISTED`` boxes from a list of all that satisfy the needs, of which there must be one."""
         low, high = self._sizes.heights()
         widths = np.flatnonzero(low <= high)
         heights = high[widths]
-        total, chosen = 0.0, np.empty(0, np.int64)
+        total, chosen = 0.0, np.empty((LISTED, 4), np.int64)
         # Greatest heights first: a width that has no good box of one height has none of a smaller one.
         while len(widths):
             good = np.zeros(self.table.width + 1, np.bool_)
             for boxes in covering_boxes(self.table, self.needs, widths, heights):
                 weights = self._weights(boxes)
                 total += weights.sum()
-                if self._rng.random() * total <= weights.sum():
-                    chosen = boxes[self._rng.choice(len(boxes), p=weights / weights.sum())]
+                # So each box stays in each place with its share of the total, whatever comes after.
+                anew = self._rng.random(LISTED) * total <= weights.sum()
+                chosen[anew] = self._rng.choice(boxes, anew.sum(), p=weights / weights.sum())
                 good[boxes[:, 2] - boxes[:, 0]] = True
             left = good[widths] & (heights > low[widths])
             widths, heights = widths[left], heights[left] - 1
-        x1, y1, x2, y2 = chosen.tolist()
-        return x1, y1, x2, y2
+        listed: list[list[int]] = chosen.tolist()
+        return listed
 
     def _weights(self, boxes: NDArray[np.int64]) -> NDArray[np.float64]:
         if not self._by_size:

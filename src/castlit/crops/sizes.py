@@ -22,6 +22,8 @@ class Sizes(NamedTuple):
     areas: tuple[float, float]
     """Smallest and largest area of a box in pixels."""
     ratios: tuple[float, float]
+    only: int | None = None
+    """If given, the one width allowed."""
 
     @classmethod
     def of(cls, width: int, height: int, scale: tuple[float, float], ratio: tuple[float, float]) -> "Sizes":
@@ -45,14 +47,16 @@ class Sizes(NamedTuple):
         ratio_low, ratio_high = self.ratios
         low = np.maximum(np.ceil(widths * ((1 - TOLERANCE) / ratio_high)), -(-least // widths))
         high = np.minimum(np.floor(widths * ((1 + TOLERANCE) / ratio_low)), most // widths)
-        low = np.clip(low, 1, self.height + 1).astype(np.int64)
-        high = np.clip(high, 0, self.height).astype(np.int64)
-        return np.append(1, low), np.append(0, high)
+        low = np.append(1, np.clip(low, 1, self.height + 1).astype(np.int64))
+        high = np.append(0, np.clip(high, 0, self.height).astype(np.int64))
+        if self.only is not None:
+            low[: self.only], low[self.only + 1 :] = self.height + 1, self.height + 1
+        return low, high
 
-    def exist(self) -> bool:
-        """Whether there is any such size."""
-        low, high = self.heights()
-        return bool((low <= high).any())
+    def any(self) -> tuple[int, int] | None:
+        """Some (width, height), or None where there is none."""
+        widths, heights = self.largest()
+        return (int(widths[0]), int(heights[0])) if len(widths) else None
 
     def largest(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The sizes (widths, heights) that no other size contains: widths ascending, heights descending."""

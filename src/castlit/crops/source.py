@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from castlit.crops.cells import exists
 from castlit.crops.coverage import Box, CoverageTable, Mask, Need
+from castlit.crops.covering import find
 from castlit.crops.relax import Limit, relax
 from castlit.crops.search import Search
 from castlit.crops.sizes import SizeLaw, Sizes
@@ -32,7 +32,7 @@ class Plan(NamedTuple):
 def plan(width: int, height: int, scale: tuple[float, float], ratio: tuple[float, float], by_size: bool) -> Plan:
     """The plan for an image of this size. ``by_size``: all sizes weigh the same, otherwise all boxes do."""
     asked = Sizes.of(width, height, scale, ratio)
-    nearest, relaxed = (asked, None) if asked.exist() else relax(asked, Sizes.exist)
+    nearest, relaxed = (asked, None) if asked.any() else relax(asked, Sizes.any)
     if by_size:
         across, down = np.ones(width + 1), np.ones(height + 1)
     else:  # the number of positions of each width and each height
@@ -76,7 +76,7 @@ class BoxSource:
     def _relax(self, search: Search) -> Search:
         """The search among the sizes nearest to those asked for, where ``search`` found none."""
         table, needs = search.table, search.needs
-        self._sizes, self.relaxed = relax(self._plan.asked, lambda sizes: exists(table, needs, sizes))
+        self._sizes, self.relaxed = relax(self._plan.asked, lambda sizes: find(table, needs, sizes))
         return Search(table, needs, self._sizes, self._plan.by_size, self._rng)
 
     def _try_quickly(self, needs: list[Need]) -> Box | None:
