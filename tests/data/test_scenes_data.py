@@ -111,7 +111,7 @@ def test_a_dataset_smaller_than_a_batch_gives_one_small_batch():
 
 def test_view_options_reach_the_views():
     module = scenes(min_coverage=None, region="common", constraint="pair", colours="moco_v1", flip=0.0)
-    assert (module.views.min_coverage, module.views.region, module.views.constraint) == (0, "common", "pair")
+    assert (module.views.min_coverage, module.views.region, module.views.boxes.pair) == (0, "common", True)
     batches = epoch(scenes(min_coverage=1.0))
     assert all(batch["query_mask"].flatten(1).any(1).all() for batch in batches)
 

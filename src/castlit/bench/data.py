@@ -15,7 +15,7 @@ from PIL import Image
 
 from castlit.bench.pil_views import PilViews, pil_batch
 from castlit.bench.rejection import rejection_box
-from castlit.crops import crop_resize, crop_resize_mask, sample_boxes
+from castlit.crops import crop_resize, crop_resize_mask
 from castlit.data import ColourView, FileSource, TwoViews, ViewDataset, collate
 from castlit.data.scenes import Scenes
 from castlit.data.views import for_crops
@@ -77,10 +77,10 @@ def _measure(source: FileSource, chosen: list[int], views: TwoViews, rounds: int
     dataset = ViewDataset(source, views)
     deferred = ViewDataset(source, TwoViews(views.size, min_coverage=views.min_coverage, defer=True))
     pil = PilViews(views.size)
-    paths = [(source.image_path(i), mask) for i in chosen if (mask := source.mask_path(i)) is not None]
+    paths = [(source.image_path(i), path) for i in chosen if (path := source.mask_path(i)) is not None]
     if len(paths) < len(chosen):
         raise InputError("the benchmark needs images with masks: give masks=FOLDER")
-    masks = [mask for i in chosen if (mask := source.read(i).mask) is not None]
+    masks = [(item.mask, item.area) for i in chosen if (item := source.read(i)).mask is not None]
     stages = _Stages(source, views)
 
     def ours(dataset: ViewDataset, raw: bool, epoch: int) -> None:
@@ -93,16 +93,16 @@ def _measure(source: FileSource, chosen: list[int], views: TwoViews, rounds: int
 
     def our_boxes(epoch: int) -> None:
         rng = np.random.default_rng(epoch)
-        for mask in masks:
-            sample_boxes(mask, 2, views.min_coverage, rng=rng, law="resized_crop")
+        for mask, area in masks:
+            views.boxes(mask, 2, rng, area=area)
 
     def their_boxes(epoch: int) -> None:
         rng = np.random.default_rng(epoch)
-        for mask in masks:
+        for mask, _ in masks:
             for _ in range(2):
                 rejection_box(mask, views.min_coverage, rng)
 
-    contestants = {
+    contestants: dict[str, Callable[[int], None]] = {
         "pil": theirs,
         "cpu": partial(ours, dataset, False),
         "bytes": partial(ours, dataset, True),
@@ -148,7 +148,7 @@ class _Stages:
         views, size = self.views, (self.views.size, self.views.size)
         item = self._timed("read_and_mask", lambda: self.source.read(index))
         mask = np.zeros(item.image.shape[:2], np.uint8) if item.mask is None else item.mask
-        boxes = self._timed("boxes", lambda: sample_boxes(mask, 2, views.min_coverage, rng=rng, law="resized_crop"))
+        boxes = self._timed("boxes", lambda: views.boxes(mask, 2, rng, area=item.area))
         pixels, shown = self._timed("decode_image", lambda: for_crops(item.image, boxes, views.size))
         crops = self._timed("resize", lambda: [cv2.flip(crop_resize(pixels, box, size), 1) for box in shown])
         small = self._timed("resize", lambda: [cv2.flip(crop_resize_mask(mask, box, size), 1) for box in boxes])

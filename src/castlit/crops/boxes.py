@@ -72,26 +72,71 @@ def sample_boxes(
     Raises:
         InputError: An argument is out of range, or ``mask`` is not two-dimensional or has no pixel.
     """
-    if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.size == 0:
-        raise InputError(f"mask must be a two-dimensional array with at least one pixel, got {_describe(mask)}")
     require_int("count", count, 1)
-    require_number("min_coverage", min_coverage, 0, 1)
-    require_choice("constraint", constraint, ("saliency", "pair"))
-    require_choice("law", law, ("uniform", "resized_crop"))
-    scale, ratio = check_range("scale", scale, 1.0), check_range("ratio", ratio, None)
-    salient = Mask(mask)
-    rng = np.random.default_rng() if rng is None else rng
-    source = BoxSource(salient, plan(salient.width, salient.height, scale, ratio, law == "resized_crop"), rng)
-    total = salient.count(salient.frame) if min_coverage > 0 else 0
-    needs = [Need(pixels_needed(min_coverage, total), salient.frame)] if total else []
-    boxes: list[Box] = []
-    for index in range(count):
-        if index == 1 and constraint == "pair" and needs:
-            needs = [*needs, Need(pixels_needed(min_coverage, salient.count(boxes[0])), boxes[0])]
-        boxes.append(source.draw(needs))
-        if relaxed is not None and source.relaxed is not None:
-            relaxed[source.relaxed] += 1
-    return boxes
+    sampler = BoxSampler(min_coverage, scale, ratio, constraint, law)
+    return sampler(mask, count, np.random.default_rng() if rng is None else rng, relaxed)
+
+
+class BoxSampler:
+    """:func:`sample_boxes` with its settings checked once, for those who draw from many masks.
+
+    Args:
+        min_coverage: See :func:`sample_boxes`, as for the others.
+        scale: Range of the box's share of the image area.
+        ratio: Range of the box's width / height.
+        constraint: ``"saliency"`` or ``"pair"``.
+        law: ``"uniform"`` or ``"resized_crop"``.
+
+    Raises:
+        InputError: An argument is out of range.
+    """
+
+    def __init__(
+        self,
+        min_coverage: float = 0.2,
+        scale: tuple[float, float] = (0.2, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        constraint: Constraint = "saliency",
+        law: Law = "uniform",
+    ) -> None:
+        self.min_coverage = require_number("min_coverage", min_coverage, 0, 1)
+        self.scale, self.ratio = check_range("scale", scale, 1.0), check_range("ratio", ratio, None)
+        self.pair = require_choice("constraint", constraint, ("saliency", "pair")) == "pair"
+        self.by_size = require_choice("law", law, ("uniform", "resized_crop")) == "resized_crop"
+
+    def __call__(
+        self,
+        mask: NDArray[np.generic],
+        count: int,
+        rng: np.random.Generator,
+        relaxed: Counter[str] | None = None,
+        area: int | None = None,
+    ) -> list[Box]:
+        """Draw ``count`` boxes; arguments and errors as in :func:`sample_boxes`.
+
+        Args:
+            mask: (H, W).
+            count: Number of boxes.
+            rng: Source of the random draws.
+            relaxed: Counts the boxes for which a limit gave way.
+            area: Number of salient pixels, where it is known already.
+        """
+        if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.size == 0:
+            raise InputError(f"mask must be a two-dimensional array with at least one pixel, got {_describe(mask)}")
+        salient = Mask(mask)
+        source = BoxSource(salient, plan(salient.width, salient.height, self.scale, self.ratio, self.by_size), rng)
+        total = 0
+        if self.min_coverage > 0:
+            total = salient.count(salient.frame) if area is None else area
+        needs = [Need(pixels_needed(self.min_coverage, total), salient.frame)] if total else []
+        boxes: list[Box] = []
+        for index in range(count):
+            if index == 1 and self.pair and needs:
+                needs = [*needs, Need(pixels_needed(self.min_coverage, salient.count(boxes[0])), boxes[0])]
+            boxes.append(source.draw(needs))
+            if relaxed is not None and source.relaxed is not None:
+                relaxed[source.relaxed] += 1
+        return boxes
 
 
 def _describe(value: object) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from castlit.data.bad import BadSamples, OnBad
@@ -118,7 +119,11 @@ class FileSource:
             return Item(image, None)
         height, width = image.shape[:2]
         try:
-            return Item(image, self._mask(row, entry, data, (height, width)))
+            mask = self._mask(row, entry, data, (height, width))
+            area = cv2.countNonZero(mask)
+            if area == 0:
+                raise EmptyMaskError(f"{self._mask_name(entry)}: nothing is salient")
+            return Item(image, mask, area=area)
         except SampleError as error:
             if self.bad.on_bad != "unconstrained":
                 raise
@@ -139,14 +144,13 @@ class FileSource:
 
     def _mask(self, row: int, entry: Entry, image: Encoded, shape: tuple[int, int]) -> Mask:
         """The mask, from the index as long as its file is the one that was packed there."""
-        name = f"{self.masks}/{entry.mask}" if self._in_folder else f"{self.masks} ({entry.image})"
+        name = self._mask_name(entry)
         if self._in_folder and list(file_state(name)) != self.index.states[row].tolist():
-            mask = fit_mask(decode_mask(read_bytes(name), name, self.threshold), name, shape, image)
-        else:
-            mask = fit_mask(unpack_mask(self.index.packed[row], entry.size), name, shape)
-        if not mask.any():
-            raise EmptyMaskError(f"{name}: nothing is salient")
-        return mask
+            return fit_mask(decode_mask(read_bytes(name), name, self.threshold), name, shape, image)
+        return fit_mask(unpack_mask(self.index.packed[row], entry.size), name, shape)
+
+    def _mask_name(self, entry: Entry) -> str:
+        return f"{self.masks}/{entry.mask}" if self._in_folder else f"{self.masks} ({entry.image})"
 
     def _report_rows(self, split: str, on_bad: OnBad) -> Iterator[tuple[str, ...]]:
         index = self.index

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from castlit.crops import crop_resize, crop_resize_mask, sample_boxes
+from castlit.crops import BoxSampler, crop_resize, crop_resize_mask
 from castlit.crops.boxes import Constraint, Law
 from castlit.crops.coverage import Box
-from castlit.crops.sizes import check_range
 from castlit.data.photometric import PRESETS, ColourView, Photometric
 from castlit.data.reading import REDUCTIONS, EncodedImage
 from castlit.nn.checks import InputError, require_choice, require_int, require_number
@@ -84,14 +83,9 @@ class TwoViews:
     ) -> None:
         self.size = require_int("size", size, 1)
         self.min_coverage = require_number("min_coverage", 0.0 if min_coverage is None else min_coverage, 0, 1)
-        self.scale = check_range("scale", scale, 1.0)
-        self.ratio = check_range("ratio", ratio, None)
-        require_choice("constraint", constraint, ("saliency", "pair"))
         require_choice("region", region, ("own", "common"))
-        self.constraint: Constraint = constraint
         self.region: Region = region
-        require_choice("law", law, ("resized_crop", "uniform"))
-        self.law: Law = law
+        self.boxes = BoxSampler(self.min_coverage, scale, ratio, constraint, law)
         self.colours = _colours(colours)
         self.defer = defer and self.colours is not None
         if self.defer and not isinstance(self.colours, ColourView):
@@ -101,7 +95,11 @@ class TwoViews:
         self.flip = require_number("flip", flip, 0, 1)
 
     def __call__(
-        self, image: NDArray[np.uint8] | EncodedImage, mask: NDArray[np.generic] | None, rng: np.random.Generator
+        self,
+        image: NDArray[np.uint8] | EncodedImage,
+        mask: NDArray[np.generic] | None,
+        rng: np.random.Generator,
+        area: int | None = None,
     ) -> Views:
         """Make both views.
 
@@ -109,6 +107,7 @@ class TwoViews:
             image: (H, W, 3) uint8 RGB; not written to.
             mask: (H, W), nonzero is salient; None stands for an empty mask, whose crops are unconstrained.
             rng: Source of all random draws.
+            area: Number of salient pixels, where it is known already.
 
         Raises:
             InputError: Image and mask do not have one size.
@@ -117,26 +116,16 @@ class TwoViews:
         salient = np.zeros(image.shape[:2], np.uint8) if mask is None else (mask != 0).view(np.uint8)
         if salient.shape != image.shape[:2]:
             raise InputError(f"the mask has shape {salient.shape} but the image {image.shape[:2]}")
-        first, second = self._boxes(salient, rng)
+        first, second = self._boxes(salient, area, rng)
         supervising = _within(salient, second) if self.region == "common" else salient
         pixels, shown = for_crops(image, [first, second], self.size)
         query = self._view(pixels, shown[0], supervising, first, rng)
         key = self._view(pixels, shown[1], salient, second, rng)
         return Views(query[0], key[0], query[1], key[1], query[2], key[2])
 
-    def _boxes(self, mask: NDArray[np.uint8], rng: np.random.Generator) -> list[Box]:
+    def _boxes(self, mask: NDArray[np.uint8], area: int | None, rng: np.random.Generator) -> list[Box]:
         relaxed: Counter[str] = Counter()
-        boxes = sample_boxes(
-            mask,
-            2,
-            self.min_coverage,
-            self.scale,
-            self.ratio,
-            rng=rng,
-            constraint=self.constraint,
-            law=self.law,
-            relaxed=relaxed,
-        )
+        boxes = self.boxes(mask, 2, rng, relaxed, area)
         for limit, count in relaxed.items():
             self.relaxed[LIMITS.index(limit)] += count
         return boxes

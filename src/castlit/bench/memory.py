@@ -1,0 +1,40 @@
+"""Peak memory of a contestant, in a process of its own."""
+
+import multiprocessing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from castlit.bench.step import Settings
+
+
+def peak_memory(settings: "Settings", names: tuple[str, ...]) -> dict[str, int]:
+    """Peak memory of each contestant over a few steps, in MiB: the GPU's, or on a CPU what the process holds."""
+    context = multiprocessing.get_context("spawn")
+    peaks = {}
+    for name in names:
+        with context.Pool(1) as pool:
+            peaks[name] = pool.apply(_peak, (settings, name))
+    return peaks
+
+
+def _peak(settings: "Settings", name: str) -> int:
+    from castlit.bench.step import WARM_UP, contestant
+
+    batches = settings.batches(2)
+    train = contestant(name, settings)
+    # What the process held at most from here on; libraries and batches are no part of the comparison.
+    before = _status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    train([batches[i % 2] for i in range(WARM_UP + 2)])
+    if settings.device == "cuda":
+        return round(torch.cuda.max_memory_allocated() / 2**20)
+    return _status("VmHWM") - before
+
+
+def _status(name: str) -> int:
+    """A line of /proc/self/status, in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith(name))
