@@ -192,7 +192,7 @@ class TestBatches:
             apply_draws(torch.zeros(images), torch.zeros(draws), ColourView())
 
 
-class Everywhere(TorchDispatchMode):
+class MetaOnly(TorchDispatchMode):
     """Lets only tensors of the meta device be computed with: what has no values cannot decide anything."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -205,10 +205,12 @@ class Everywhere(TorchDispatchMode):
 
 class TestNoWaiting:
     @pytest.mark.parametrize("name", ["moco_v1", "moco_v2"])
-    def test_no_value_is_looked_at(self, name):
+    def test_no_value_is_looked_at_and_none_sent(self, name, monkeypatch):
         images = torch.zeros(4, 3, 32, 32, dtype=torch.uint8, device="meta")
         draws = torch.zeros(4, DRAWS, device="meta")
-        with Everywhere():
+        for maker in ("tensor", "as_tensor", "from_numpy"):
+            monkeypatch.delattr(torch, maker)
+        with MetaOnly():
             result = apply_draws(images, draws, PRESETS[name])
         assert result.shape == images.shape
 

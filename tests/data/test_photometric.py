@@ -298,7 +298,7 @@ class TestView:
         # Brightness 2 saturates colours, and grey levels elsewhere: the order shows.
         draw[FACTORS] = (2, 1, 1, 0)
         image = scenes[0]
-        last, first = (v.apply(image, draw).astype(int) for v in (ColourView(), ColourView(grey_first=True)))
+        last, first = (PRESETS[name].apply(image, draw).astype(int) for name in ("moco_v2", "moco_v1"))
         bright = np.minimum(2 * image.astype(int), 255)
         assert np.abs(last[..., 0] - bright @ (0.299, 0.587, 0.114)).max() <= 1
         assert np.abs(first[..., 0] - np.minimum(2 * (image @ (0.299, 0.587, 0.114)), 255)).max() <= 2

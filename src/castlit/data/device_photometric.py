@@ -23,7 +23,7 @@ def apply_draws(images: Tensor, draws: Tensor, view: ColourView) -> Tensor:
         view: What made the draws: only its ``grey_first`` and its limits are used, to leave out what never happens.
 
     Returns:
-        New float32 images in [0, 255], not rounded, in the memory format of ``images``.
+        New float32 images in [0, 255] (but for float32's own rounding), in the memory format of ``images``.
 
     Raises:
         InputError: The shapes are wrong.
