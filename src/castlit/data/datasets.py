@@ -1,6 +1,7 @@
 """From sources of images to batches: the training dataset, the validation dataset, and their collation."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import cv2
@@ -164,9 +165,17 @@ def collate(samples: Sequence[Sample | None], whole: bool = False, raw: bool = F
 def normalise(images: Tensor) -> Tensor:
     """Bring images (N, 3, H, W) of levels in [0, 255] to float32, normalised by ImageNet's mean and deviation."""
     # (x / 255 - mean) / std in two passes over the data
-    scale = images.new_tensor([1 / (255 * std) for std in STD], dtype=torch.float32).view(3, 1, 1)
-    shift = images.new_tensor([mean / std for mean, std in zip(MEAN, STD, strict=True)], dtype=torch.float32)
-    return images.float().mul_(scale).sub_(shift.view(3, 1, 1))
+    scale, shift = _constants(images.device)
+    return images.float().mul_(scale).sub_(shift)
+
+
+@lru_cache(maxsize=16)
+def _constants(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Kept on the device: sending them there at every batch would make the host wait."""
+    with torch.inference_mode(False):
+        scale = torch.tensor([1 / (255 * std) for std in STD])
+        shift = torch.tensor([mean / std for mean, std in zip(MEAN, STD, strict=True)])
+        return scale.view(3, 1, 1).to(device), shift.view(3, 1, 1).to(device)
 
 
 def is_images(x: Tensor) -> bool:
