@@ -80,7 +80,7 @@ def _measure(source: FileSource, chosen: list[int], views: TwoViews, rounds: int
     paths = [(source.image_path(i), path) for i in chosen if (path := source.mask_path(i)) is not None]
     if len(paths) < len(chosen):
         raise InputError("the benchmark needs images with masks: give masks=FOLDER")
-    masks = [(item.mask, item.area) for i in chosen if (item := source.read(i)).mask is not None]
+    masks = [mask.view(np.bool_) for i in chosen if (mask := source.read(i).mask) is not None]
     stages = _Stages(source, views)
 
     def ours(dataset: ViewDataset, raw: bool, epoch: int) -> None:
@@ -93,14 +93,14 @@ def _measure(source: FileSource, chosen: list[int], views: TwoViews, rounds: int
 
     def our_boxes(epoch: int) -> None:
         rng = np.random.default_rng(epoch)
-        for mask, area in masks:
-            views.boxes(mask, 2, rng, area=area)
+        for mask in masks:
+            views.boxes(mask, 2, rng)
 
     def their_boxes(epoch: int) -> None:
         rng = np.random.default_rng(epoch)
-        for mask, _ in masks:
+        for mask in masks:
             for _ in range(2):
-                rejection_box(mask, views.min_coverage, rng)
+                rejection_box(mask.view(np.uint8), views.min_coverage, rng)
 
     contestants: dict[str, Callable[[int], None]] = {
         "pil": theirs,
@@ -148,7 +148,7 @@ class _Stages:
         views, size = self.views, (self.views.size, self.views.size)
         item = self._timed("read_and_mask", lambda: self.source.read(index))
         mask = np.zeros(item.image.shape[:2], np.uint8) if item.mask is None else item.mask
-        boxes = self._timed("boxes", lambda: views.boxes(mask, 2, rng, area=item.area))
+        boxes = self._timed("boxes", lambda: views.boxes(mask.view(np.bool_), 2, rng))
         pixels, shown = self._timed("decode_image", lambda: for_crops(item.image, boxes, views.size))
         crops = self._timed("resize", lambda: [cv2.flip(crop_resize(pixels, box, size), 1) for box in shown])
         small = self._timed("resize", lambda: [cv2.flip(crop_resize_mask(mask, box, size), 1) for box in boxes])

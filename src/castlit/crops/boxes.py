@@ -110,7 +110,6 @@ class BoxSampler:
         count: int,
         rng: np.random.Generator,
         relaxed: Counter[str] | None = None,
-        area: int | None = None,
     ) -> list[Box]:
         """Draw ``count`` boxes; arguments and errors as in :func:`sample_boxes`.
 
@@ -119,15 +118,12 @@ class BoxSampler:
             count: Number of boxes.
             rng: Source of the random draws.
             relaxed: Counts the boxes for which a limit gave way.
-            area: Number of salient pixels, where it is known already.
         """
         if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.size == 0:
             raise InputError(f"mask must be a two-dimensional array with at least one pixel, got {_describe(mask)}")
         salient = Mask(mask)
         source = BoxSource(salient, plan(salient.width, salient.height, self.scale, self.ratio, self.by_size), rng)
-        total = 0
-        if self.min_coverage > 0:
-            total = salient.count(salient.frame) if area is None else area
+        total = salient.count(salient.frame) if self.min_coverage > 0 else 0
         needs = [Need(pixels_needed(self.min_coverage, total), salient.frame)] if total else []
         boxes: list[Box] = []
         for index in range(count):

@@ -33,8 +33,6 @@ class Item(NamedTuple):
     mask: NDArray[np.uint8] | None
     """(H, W), nonzero is salient; None where there is no mask."""
     label: int | None = None
-    area: int | None = None
-    """Number of salient pixels, where the source knows it."""
 
 
 class Source(Protocol):
@@ -91,7 +89,7 @@ def view_sample(views: TwoViews, item: Item, seed: int, epoch: int, index: int) 
     Raises:
         SampleError: The image cannot be decoded.
     """
-    made = views(item.image, item.mask, sample_rng(seed, epoch, index), item.area)
+    made = views(item.image, item.mask, sample_rng(seed, epoch, index))
     return {**{name: value for name, value in made._asdict().items() if value is not None}, "index": index}
 
 

@@ -120,10 +120,9 @@ class FileSource:
         height, width = image.shape[:2]
         try:
             mask = self._mask(row, entry, data, (height, width))
-            area = cv2.countNonZero(mask)
-            if area == 0:
+            if cv2.countNonZero(mask) == 0:
                 raise EmptyMaskError(f"{self._mask_name(entry)}: nothing is salient")
-            return Item(image, mask, area=area)
+            return Item(image, mask)
         except SampleError as error:
             if self.bad.on_bad != "unconstrained":
                 raise

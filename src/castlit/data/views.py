@@ -99,7 +99,6 @@ class TwoViews:
         image: NDArray[np.uint8] | EncodedImage,
         mask: NDArray[np.generic] | None,
         rng: np.random.Generator,
-        area: int | None = None,
     ) -> Views:
         """Make both views.
 
@@ -107,7 +106,6 @@ class TwoViews:
             image: (H, W, 3) uint8 RGB; not written to.
             mask: (H, W), nonzero is salient; None stands for an empty mask, whose crops are unconstrained.
             rng: Source of all random draws.
-            area: Number of salient pixels, where it is known already.
 
         Raises:
             InputError: Image and mask do not have one size.
@@ -116,16 +114,16 @@ class TwoViews:
         salient = np.zeros(image.shape[:2], np.uint8) if mask is None else (mask != 0).view(np.uint8)
         if salient.shape != image.shape[:2]:
             raise InputError(f"the mask has shape {salient.shape} but the image {image.shape[:2]}")
-        first, second = self._boxes(salient, area, rng)
+        first, second = self._boxes(salient, rng)
         supervising = _within(salient, second) if self.region == "common" else salient
         pixels, shown = for_crops(image, [first, second], self.size)
         query = self._view(pixels, shown[0], supervising, first, rng)
         key = self._view(pixels, shown[1], salient, second, rng)
         return Views(query[0], key[0], query[1], key[1], query[2], key[2])
 
-    def _boxes(self, mask: NDArray[np.uint8], area: int | None, rng: np.random.Generator) -> list[Box]:
+    def _boxes(self, mask: NDArray[np.uint8], rng: np.random.Generator) -> list[Box]:
         relaxed: Counter[str] = Counter()
-        boxes = self.boxes(mask, 2, rng, relaxed, area)
+        boxes = self.boxes(mask.view(np.bool_), 2, rng, relaxed)  # counted faster than bytes
         for limit, count in relaxed.items():
             self.relaxed[LIMITS.index(limit)] += count
         return boxes
