@@ -96,7 +96,7 @@ def test_the_law_does_not_depend_on_which_way_a_box_was_found(brute, tries, law,
     mask, min_coverage, scale, ratio = HARD[4]
     allowed, _ = brute.nearest(mask, min_coverage, scale, ratio)
     rng = np.random.default_rng(tries)
-    boxes = [sample_boxes(mask, 1, min_coverage, scale, ratio, rng, law=law)[0] for _ in range(4000)]
+    boxes = [sample_boxes(mask, 1, min_coverage, scale, ratio, rng, law=law)[0] for _ in range(2500)]
     assert_law(boxes, allowed, brute.weights(allowed, mask.shape, law))
 
 
@@ -123,7 +123,7 @@ def test_pairs(brute, min_coverage, tries, law, monkeypatch):
     if min_coverage == 0.6:
         mask[0:2, 0:3] = 0
     rng = np.random.default_rng(0)
-    pairs = [tuple(sample_boxes(mask, 2, min_coverage, scale, ratio, rng, "pair", law)) for _ in range(6000)]
+    pairs = [tuple(sample_boxes(mask, 2, min_coverage, scale, ratio, rng, "pair", law)) for _ in range(3000)]
     firsts, _ = brute.nearest(mask, min_coverage, scale, ratio)
     likely = brute.weights(firsts, mask.shape, law)
     both, weights = [], []

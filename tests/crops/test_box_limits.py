@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from castlit.crops import covering, sample_boxes, search, source
+from castlit.crops import covering, relax, sample_boxes, search, source
 
 SCALES = [(0.2, 1.0), (0.08, 1.0), (0.3, 0.5), (0.5, 0.5), (0.9, 1.0), (0.01, 0.05), (0.37, 0.37)]
 RATIOS = [(3 / 4, 4 / 3), (1.0, 1.0), (0.5, 2.0), (2.0, 3.0), (0.1, 0.2), (2**0.5, 2**0.5), (1e-300, 1e300)]
 
 
 @pytest.mark.parametrize("path", ["quick", "strips", "list"])
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(data=st.data())
 def test_every_box_is_allowed_or_nearest_to_it(path, brute, data):
     height, width = data.draw(st.integers(1, 13)), data.draw(st.integers(1, 13))
@@ -28,6 +28,7 @@ def test_every_box_is_allowed_or_nearest_to_it(path, brute, data):
     with pytest.MonkeyPatch.context() as patch:
         if path != "quick":
             patch.setattr(source, "QUICK_TRIES", 0)
+            patch.setattr(relax, "COARSE", 10.0)  # small images know only the coarse search otherwise
         if path == "list":
             patch.setattr(search, "DOUBT", -1)
             patch.setattr(search, "PATIENCE", -1)

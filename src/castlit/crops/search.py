@@ -15,11 +15,13 @@ DOUBT = 4000
 """Proposals refused before it is found out for certain whether there is any box to be found."""
 
 PATIENCE = 1_000_000
-"""Proposals refused before all boxes are listed instead, or one for every ``WORTH`` boxes that may be proposed."""
+"""Proposals refused before all boxes are listed instead; fewer where few may be proposed, one for ``WORTH`` of them."""
 
 WORTH = 10
+"""Boxes that are looked at in a list, by cells, in about the time of one proposal."""
+
 LISTED = 16
-"""Boxes drawn from each list."""
+"""Boxes drawn from one list, for the draws to come."""
 
 
 class Search:
@@ -76,7 +78,7 @@ class Search:
             for boxes in covering_boxes(self.table, self.needs, widths, heights):
                 weights = self._weights(boxes)
                 total += weights.sum()
-                # So each box stays in each place with its share of the total, whatever comes after.
+                # Replaced at these odds, each place holds every box of those so far with its share of the total.
                 anew = self._rng.random(LISTED) * total <= weights.sum()
                 chosen[anew] = self._rng.choice(boxes, anew.sum(), p=weights / weights.sum())
                 good[boxes[:, 2] - boxes[:, 0]] = True

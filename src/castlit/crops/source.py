@@ -70,7 +70,7 @@ class BoxSource:
         if box is None:
             self._search = self._relax(self._search)
             box = self._search.draw()
-        assert box is not None, "the whole image holds everything"
+        assert box is not None  # the whole image holds everything
         return box
 
     def _relax(self, search: Search) -> Search:
