@@ -2,14 +2,16 @@
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any, NamedTuple, TypeVar
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from castlit.attention import AttentionLoss, find_layer, grad_cam, has_object, pointing_hits, tap
 from castlit.nn import InputError, OptimizerRecipe, Spec, batch_statistics, build, describe, lacks_statistics
@@ -165,10 +167,31 @@ class CASTModule(pl.LightningModule):
                 cam = grad_cam(_similarity(z_q, z_km), activations, create_graph=False)
         return Explanation(feature_map.first.detach().mean((2, 3))[:count], cam.detach()[:count])
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        """Step, and then let the method follow: once per optimiser step, whatever the accumulation."""
-        super().optimizer_step(*args, **kwargs)
-        if hasattr(self.method, "after_step"):
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Step, and then let the method follow: once per optimiser step, whatever the accumulation.
+
+        A gradient scaler (``16-mixed``) leaves out steps whose gradients overflowed; then nothing is there to follow.
+        """
+        taken = False
+
+        def note(*_: object) -> None:
+            nonlocal taken
+            taken = True
+
+        # The optimiser is asked, not the scaler: the scaler has waited for the device already, to decide.
+        own = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+        hook = own.register_step_post_hook(note)
+        try:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        finally:
+            hook.remove()
+        if taken and hasattr(self.method, "after_step"):
             self.method.after_step()  # type: ignore[operator]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

@@ -35,7 +35,7 @@ class KeyQueue(nn.Module):
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
-        """Overwrite the oldest keys by these (N, dim).
+        """Overwrite the oldest keys by these (N, dim), but not by one that is not finite: its place keeps the old key.
 
         Args:
             keys: Normalised keys; under DDP those of all ranks, so that every rank holds the same queue.
@@ -43,5 +43,7 @@ class KeyQueue(nn.Module):
         size, count = self.keys.shape[0], keys.shape[0]
         positions = (self.pointer + torch.arange(count, device=self.keys.device)) % size
         # Only the last `size` keys would survive the wrap; writing no position twice keeps the order defined.
-        self.keys[positions[-size:]] = keys[-size:].to(self.keys.dtype)
+        positions, keys = positions[-size:], keys[-size:].to(self.keys.dtype)
+        # Chosen on the device. In half precision a step may overflow; its keys would stay among the negatives for long.
+        self.keys[positions] = torch.where(keys.isfinite().all(1, keepdim=True), keys, self.keys[positions])
         self.pointer.copy_((self.pointer + count) % size)
