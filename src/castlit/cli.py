@@ -29,7 +29,7 @@ class UserError(CompactHydraException):
     """A mistake of the user's, told in one line."""
 
 
-def program(config_name: str, task: Task) -> None:
+def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[str]] | None = None) -> None:
     """Run a task as a program: compose its config from the command line and call it, once or for each job of a sweep.
 
     A mistake of the user's ends the program with one line on standard error and exit code 1. With
@@ -40,6 +40,7 @@ def program(config_name: str, task: Task) -> None:
     Args:
         config_name: The primary config in ``castlit.conf``.
         task: Called with the composed config.
+        prepare: Called with the words of the command line; Hydra gets what it returns.
     """
     started = False
 
@@ -64,10 +65,12 @@ def program(config_name: str, task: Task) -> None:
 
     try:
         refuse_expanded(sys.argv[1:])
+        sys.argv[1:] = map(quote_braces, sys.argv[1:])
+        if prepare is not None:
+            sys.argv[1:] = prepare(sys.argv[1:])
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    sys.argv[1:] = map(quote_braces, sys.argv[1:])
     main = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=config_name)(guarded)
     try:
         main()

@@ -23,7 +23,7 @@ TRAIN_MISTAKES = {
     "precision": (["trainer.precision=17-mixed"], ["17-mixed"]),
     "missing folder": (["data=coco", "data.root=/no/such", "data.masks=/no/such"], ["/no/such"]),
     "folder not given": (["data=coco"], ["data.root must be given"]),
-    "missing checkpoint": (["checkpoint=/no/such.ckpt"], ["/no/such.ckpt", "no such file"]),
+    "missing checkpoint": (["resume=/no/such.ckpt"], ["/no/such.ckpt", "no such file"]),
     "no accelerator": (["trainer.accelerator=abacus"], ["abacus"]),
 }
 
@@ -79,7 +79,7 @@ def test_resuming_what_is_done_or_with_other_parts(monkeypatch, capfd, tmp_path)
         ([longer, "+experiment=cast_byol"], "was trained with castlit.methods.moco.MoCo"),
         ([longer, "optimizer.name=adamw"], "optimizer.name=sgd"),
     ):
-        told = run(monkeypatch, capfd, tmp_path, "train", train, [*small, f"checkpoint={checkpoint}", *more])
+        told = run(monkeypatch, capfd, tmp_path, "train", train, [*small, f"resume={checkpoint}", *more])
         assert words in told
 
 
@@ -110,7 +110,7 @@ def test_the_hint_knows_the_chosen_groups(monkeypatch, capfd, tmp_path):
 def test_resuming_from_garbage(monkeypatch, capfd, tmp_path):
     (tmp_path / "bad.ckpt").write_bytes(b"not a checkpoint")
     told = run(
-        monkeypatch, capfd, tmp_path, "train", train, ["data.train_count=128", f"checkpoint={tmp_path / 'bad.ckpt'}"]
+        monkeypatch, capfd, tmp_path, "train", train, ["data.train_count=128", f"resume={tmp_path / 'bad.ckpt'}"]
     )
     assert "bad.ckpt" in told
 

@@ -226,7 +226,7 @@ def test_resuming_goes_on_with_the_next_epoch(run_program, tmp_path):
         "train",
         "trainer.max_epochs=2",
         "hydra.run.dir=second",
-        "checkpoint=first/checkpoints/last.ckpt",
+        "resume=first/checkpoints/last.ckpt",
         *SMALL,
         cwd=tmp_path,
     )

@@ -1,9 +1,27 @@
-"""Online probes, the Grad-CAM panel, the run's record."""
+"""Online probes, the Grad-CAM panel, the run's record; and what makes a run go on as if it had never stopped."""
 
+from castlit.callbacks.atomic_io import AtomicCheckpointIO
+from castlit.callbacks.finite_loss import FiniteLoss
+from castlit.callbacks.last_checkpoint import LastCheckpoint
 from castlit.callbacks.log_short_epochs import LogShortEpochs
+from castlit.callbacks.metrics_csv import MetricsCSV
 from castlit.callbacks.panel import GradCAMPanel
 from castlit.callbacks.probes import KNNProbe, PointingProbe
 from castlit.callbacks.record import Change, RunRecord
+from castlit.callbacks.resume import ExactResume
 from castlit.callbacks.wandb import wandb_logger
 
-__all__ = ["Change", "GradCAMPanel", "KNNProbe", "LogShortEpochs", "PointingProbe", "RunRecord", "wandb_logger"]
+__all__ = [
+    "AtomicCheckpointIO",
+    "Change",
+    "ExactResume",
+    "FiniteLoss",
+    "GradCAMPanel",
+    "KNNProbe",
+    "LastCheckpoint",
+    "LogShortEpochs",
+    "MetricsCSV",
+    "PointingProbe",
+    "RunRecord",
+    "wandb_logger",
+]

@@ -40,6 +40,17 @@ class GradCAMPanel(pl.Callback):
         self._first: tuple[str, list[NDArray[np.float32]]] | None = None
         self._shown: list[tuple[Picture, NDArray[np.uint8], NDArray[np.float32]]] = []
 
+    def state_dict(self) -> dict[str, Any]:
+        """The row that later ones are compared with, for a resumed run."""
+        if self._first is None:
+            return {}
+        label, cams = self._first
+        return {"label": label, "cams": torch.from_numpy(np.stack(cams))}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it back."""
+        self._first = (state_dict["label"], list(state_dict["cams"].numpy()))
+
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget the last validation."""
         self._shown.clear()

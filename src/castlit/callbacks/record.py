@@ -3,7 +3,7 @@
 import json
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +28,8 @@ class RunRecord(pl.Callback):
     """Keeps each metric's first and last value and the run's times; writes them as JSON at the end of the fit.
 
     The times run from the first validation or the start of the fit, whichever comes first, and hold all validations.
-    A validation after the fit brings the file up to date.
+    A validation after the fit brings the file up to date. A resumed run goes on counting where it was broken off; the
+    time in between is not its own.
 
     A training metric's start is its mean over the first 10 steps, its end the mean over the last epoch. A validation
     metric's start is its first value (before training, where the trainer has validated before), its end its last.
@@ -50,14 +51,47 @@ class RunRecord(pl.Callback):
         self._seen_images = 0
         self._started = self._validation_started = 0.0
         self._validation_seconds = 0.0
-        self._fitted = False
+        self._fitted = self._resumed = False
+        self._relaxed_before: dict[str, int] = {}
+        self._count_relaxed: Callable[[], dict[str, int]] | None = None
         self.validated_at: int | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Find out whether the data counts its relaxed crops."""
+        self._count_relaxed = getattr(trainer.datamodule, "relaxed_crops", None)  # type: ignore[attr-defined]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run goes on with."""
+        return {
+            "metrics": {name: asdict(change) for name, change in self.metrics.items()},
+            "first": self._first,
+            "epoch": self._epoch,
+            "epoch_steps": self._epoch_steps,
+            "seen_images": self._seen_images,
+            "seconds": time.perf_counter() - self._started,
+            "validation_seconds": self._validation_seconds,
+            "validated_at": self.validated_at,
+            "relaxed": self._relaxed(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with it."""
+        self.metrics = {name: Change(**change) for name, change in state_dict["metrics"].items()}
+        self._first, self._epoch = list(state_dict["first"]), dict(state_dict["epoch"])
+        self._epoch_steps, self._seen_images = state_dict["epoch_steps"], state_dict["seen_images"]
+        self._started = time.perf_counter() - state_dict["seconds"]
+        self._validation_seconds = state_dict["validation_seconds"]
+        self.validated_at = state_dict["validated_at"]
+        self._relaxed_before = state_dict["relaxed"] or {}
+        self._resumed = True
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock, unless a validation before the fit did."""
         self._started = self._started or time.perf_counter()
-        self._seen_images = 0
-        self._first.clear()
+        if not self._resumed:
+            self._seen_images = 0
+            self._first.clear()
+        self._resumed = False
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the epoch's means anew."""
@@ -76,7 +110,8 @@ class RunRecord(pl.Callback):
         if len(self._first) < _FIRST_STEPS:
             self._first.append(values)
         for name, value in values.items():
-            self._epoch[name] = self._epoch[name] + value if name in self._epoch else value
+            # After resuming on a GPU, the sum is still where the checkpoint was read.
+            self._epoch[name] = self._epoch[name].to(value.device) + value if name in self._epoch else value
         self._epoch_steps += 1
         self._seen_images += len(batch["query"]) * trainer.world_size
 
@@ -101,10 +136,15 @@ class RunRecord(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the summary."""
         for name, total in self._epoch.items():
-            start = torch.stack([values[name] for values in self._first]).mean().item()
+            start = torch.stack([values[name].cpu() for values in self._first]).mean().item()
             self.metrics[name] = Change(start, total.item() / self._epoch_steps)
         self._fitted = True
         self._write(trainer, pl_module)
+
+    def _relaxed(self) -> dict[str, int] | None:
+        if self._count_relaxed is None:
+            return None
+        return {name: count + self._relaxed_before.get(name, 0) for name, count in self._count_relaxed().items()}
 
     def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
@@ -120,7 +160,7 @@ class RunRecord(pl.Callback):
             "images": self._seen_images,
             "seconds": round(seconds, 2),
             # Crops that could not keep to scale or ratio, which no box of their image could.
-            "relaxed_crops": relaxed() if (relaxed := getattr(trainer.datamodule, "relaxed_crops", None)) else None,  # type: ignore[attr-defined]
+            "relaxed_crops": self._relaxed(),
             "images_per_second": round(self._seen_images / seconds, 1),
             "validation_seconds": round(self._validation_seconds, 2),
             "validation_share": round(self._validation_seconds / seconds, 4),

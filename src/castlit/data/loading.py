@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from castlit.data.sampling import EpochSampler
+from castlit.stopping import be_patient
 
 Position = dict[str, int]
 
@@ -77,9 +78,10 @@ def worker_options(workers: int, seed: int) -> dict[str, Any]:
 
 
 def start_worker(worker_id: int) -> None:
-    """Keep OpenCV to one thread in a worker process, and silent.
+    """Keep OpenCV to one thread in a worker process, and silent; and leave it to the training process when to end.
 
     The workers are the parallelism, and its threads dislike fork; about bad files castlit says what there is to say.
     """
+    be_patient()
     cv2.setNumThreads(0)
     cv2.utils.logging.setLogLevel(0)
