@@ -38,6 +38,11 @@ def module(folders, **options):
     return SaliencyDataModule(folders / "images", options.pop("masks", folders / "masks"), **options)
 
 
+def epochs(loader, count):
+    for _ in range(count):
+        list(loader)
+
+
 def indices(loader):
     return sorted(i for batch in loader for i in batch["index"].tolist())
 
@@ -178,8 +183,7 @@ class TestFilesThatTurnBad:
         with pytest.raises(
             InputError, match=r"(b.jpg: the file is empty|b.png: is not an image).*on_bad=drop"
         ) as caught:
-            for _ in range(3):
-                list(loader)
+            epochs(loader, 3)
         assert "\n" not in str(caught.value)  # torch adds the worker's traceback; SampleError takes it off
         assert str(caught.value).startswith(str(folders))
 
