@@ -65,30 +65,32 @@ class Axis:
             # Where no strip holds enough the search ends at length + 1, one pixel beyond the image.
             shortest = np.maximum(shortest, np.searchsorted(before, before[:-1] + pixels) - starts)
         # A start serves all lengths from the shortest up to the image's end. To find the n-th start that serves some
-        # length, count them by blocks of starts: below[b, l] of them lie in the blocks before b.
+        # length, count them by blocks of starts: below[l, b] of them lie in the blocks before b.
         self._step = math.isqrt(length) + 1
         blocks = length // self._step + 1
         serving = starts + shortest <= length
-        rows = (starts // self._step)[serving] * (length + 2)
-        shape = (blocks, length + 2)
-        begins = np.bincount(rows + shortest[serving], minlength=blocks * (length + 2)).reshape(shape)
-        ends = np.bincount(rows + (length - starts + 1)[serving], minlength=blocks * (length + 2)).reshape(shape)
-        self._below = np.zeros((blocks + 1, length + 2), np.int32)
-        self._below[1:] = (begins - ends).cumsum(axis=1).cumsum(axis=0)
-        self.starts: NDArray[np.int32] = self._below[-1, :-1]
+        cells = (starts // self._step)[serving] * (length + 2)
+        change = np.bincount(cells + shortest[serving], minlength=blocks * (length + 2))
+        change -= np.bincount(cells + (length - starts + 1)[serving], minlength=blocks * (length + 2))
+        by_length = change.reshape(blocks, length + 2).cumsum(axis=1, dtype=np.int32).T
+        self._below = np.zeros((length + 2, blocks + 1), np.int32)
+        np.cumsum(by_length, axis=1, out=self._below[:, 1:])
+        self.starts: NDArray[np.int32] = self._below[:-1, -1]
         """For each length 0 .. ``length``, the number of starts that serve it."""
         self._length = length
-        self._shortest = np.full(blocks * self._step, length + 1)
-        self._shortest[:length] = shortest
+        self._shortest = np.full((blocks, self._step), length + 1, np.int32)
+        self._shortest.ravel()[:length] = shortest
 
     def pick(self, lengths: NDArray[np.int64], u: NDArray[np.float64]) -> NDArray[np.int64]:
         """For each length, which must have a start, the start that belongs to a uniform number in [0, 1)."""
-        below = self._below[:, lengths]
-        rank = (u * below[-1]).astype(np.int32)
-        block = (below[1:-1] <= rank).sum(axis=0)
-        rank -= below[block, np.arange(len(lengths))]
-        starts = block * self._step + np.arange(self._step)[:, None]
-        serving = (self._shortest[starts] <= lengths) & (starts + lengths <= self._length)
-        picked: NDArray[np.int64] = block * self._step + (serving.cumsum(axis=0) > rank).argmax(axis=0)
+        below = self._below.take(lengths, axis=0)
+        rank = (u * below[:, -1]).astype(np.int32)
+        block = (below[:, 1:] > rank[:, None]).argmax(axis=1)
+        rank -= below[np.arange(len(lengths)), block]
+        # Starts too near the image's end are among these, but beyond all that serve.
+        serving = self._shortest.take(block, axis=0) <= lengths[:, None]
+        picked: NDArray[np.int64] = block * self._step + (
+            serving.cumsum(axis=1, dtype=np.int32) > rank[:, None]
+        ).argmax(axis=1)
         # Rounding alone can have led to a length without a start; such a box just may not leave the image.
         return np.minimum(picked, self._length - lengths)
