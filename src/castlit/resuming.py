@@ -22,9 +22,9 @@ CHECKPOINT = Path("checkpoints") / "last.ckpt"
 """Where a run's folder holds it."""
 
 # What makes two runs the same one, and what of that may differ: how long it is, and what it runs on, may.
-_KIND = ("name", "seed", "colours", "channels_last", "module", "data", "trainer")
-_OF_TRAINER = ("precision", "accumulate_grad_batches", "gradient_clip_val")
-_NOT_OF_DATA = ("workers", "cache")
+_TRAINER = ("precision", "accumulate_grad_batches", "gradient_clip_val")
+_KIND = ("name", "seed", "colours", "channels_last", "module", "data", *(f"trainer.{key}" for key in _TRAINER))
+_MAY_DIFFER = ("data.workers", "data.cache")
 
 
 def wanted(resume: object) -> str | None:
@@ -71,6 +71,7 @@ def _composed(arguments: list[str]) -> tuple[DictConfig | None, Path]:
         with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
             config = compose("train", arguments, return_hydra_config=True)
         pattern: Any = OmegaConf.to_container(config.hydra.run, resolve=False)
+        config.output_dir = None  # it has none yet
         return config, Path(str(pattern["dir"]).partition("${")[0])
     except (HydraException, OmegaConfBaseException):
         return None, Path()
@@ -92,7 +93,7 @@ def _newest(config: DictConfig, root: Path) -> Path | None:
             other = folder, sorted(key for key in {*its, *mine} if its.get(key) != mine.get(key))
     if other is not None:
         some = ", ".join(other[1][:3]) + (" ..." if len(other[1]) > 3 else "")
-        _say(f"resume=last: {shown(other[0])} is another run, by {some}; to go on with it, resume=<its .ckpt>")
+        _say(f"resume=last: {shown(other[0])} is not this run, they differ in {some}")
     return None
 
 
@@ -103,13 +104,7 @@ def _kind(config: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever a file hold
         value = OmegaConf.select(config, part)
         plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         _flatten(part, plain, found)
-    kept = {f"trainer.{key}" for key in _OF_TRAINER}
-    left_out = {f"data.{key}" for key in _NOT_OF_DATA}
-    return {
-        key: value
-        for key, value in found.items()
-        if key not in left_out and (not key.startswith("trainer.") or key in kept)
-    }
+    return {key: value for key, value in found.items() if key not in _MAY_DIFFER}
 
 
 def _flatten(key: str, value: Any, found: dict[str, Any]) -> None:  # noqa: ANN401

@@ -59,7 +59,7 @@ def samples():
 def fit(tmp_path):
     """Train a module with a real Trainer on the CPU; returns the Trainer."""
 
-    def run(module, samples, batch_size=4, ckpt_path=None, validation=None, **options):
+    def run(module, samples, batch_size=4, ckpt_path=None, validation=None, accelerator="cpu", **options):
         torch.manual_seed(1)
         loader = DataLoader(samples, batch_size, drop_last=True)
         settings = {"max_epochs": 1, "logger": False, "enable_checkpointing": False, "log_every_n_steps": 1, **options}
@@ -67,7 +67,7 @@ def fit(tmp_path):
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
             trainer = pl.Trainer(
-                accelerator="cpu",
+                accelerator=accelerator,
                 devices=1,
                 enable_progress_bar=False,
                 enable_model_summary=False,

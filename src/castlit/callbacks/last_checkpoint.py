@@ -140,7 +140,7 @@ class LastCheckpoint(Checkpoint):
     def _save(self, trainer: pl.Trainer) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)
         self.last_model_path, self.saved_step = str(self.path), trainer.global_step
         self._saved_time = time.monotonic()
 

@@ -1,0 +1,47 @@
+"""Two processes (gloo): a signal to one stops both behind the same step, and both go on as if nothing had been."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """What both ranks hold in the end, see two_ranks_resume.py; and the folder of their runs."""
+    folder = tmp_path_factory.mktemp("two_ranks")
+    script = Path(__file__).with_name("two_ranks_resume.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script, folder]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=180, env=environment, cwd=folder, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, [torch.load(folder / f"rank{number}.pt") for number in range(2)]
+
+
+@pytest.mark.parametrize("name", ["the second, in a step", "the first, in a validation"])
+def test_both_stop_and_go_on(ranks, name):
+    folder, states = ranks
+    for number, state in enumerate(states):
+        found, wanted = state[name], state["whole"]
+        assert found["code"] == (0 if number else 143), "one process tells how it ended"
+        assert found["steps"] == wanted["steps"] == 10
+        for key, tensor in wanted["weights"].items():
+            assert torch.equal(found["weights"][key], tensor), key
+        assert torch.equal(found["queue"], wanted["queue"])
+        assert torch.equal(found["draw"], wanted["draw"]), "each rank its own random numbers"
+    assert not torch.equal(states[0]["whole"]["draw"], states[1]["whole"]["draw"])
+    assert (folder / name / "metrics.csv").read_text() == (folder / "whole" / "metrics.csv").read_text()
+
+
+def test_a_loss_that_is_no_number_on_one_stops_both(ranks):
+    folder, states = ranks
+    assert "see bad*.json" in states[0]["poisoned"] or "the loss is nan" in states[0]["poisoned"]
+    assert "bad_rank1.json names its images" in states[1]["poisoned"]
+    assert (folder / "poisoned" / "bad_rank1.json").is_file()
