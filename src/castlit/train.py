@@ -28,8 +28,8 @@ from castlit.checkpoints import epochs_done, read_resumable
 from castlit.cli import output_dir, program, shown, this_python
 from castlit.module import CASTModule
 from castlit.nn.checks import InputError, require_int
+from castlit.nn.stopping import Stopped
 from castlit.resuming import LAST, go_on_in_its_folder, wanted
-from castlit.stopping import Stopped
 
 
 def train(config: DictConfig) -> float | None:
@@ -171,8 +171,9 @@ def _report(config: DictConfig, record: RunRecord, trainer: pl.Trainer) -> None:
     for name, meaning in _MEANINGS.items():
         if name in record.metrics:
             change = record.metrics[name]
-            verdict = "fell" if change.end < change.start else "rose" if change.end > change.start else "same"
-            table.add_row(name, f"{change.start:.3f}", f"{change.end:.3f}", verdict, meaning)
+            start, end = f"{change.start:.3f}", f"{change.end:.3f}"
+            verdict = "same" if start == end else "fell" if change.end < change.start else "rose"
+            table.add_row(name, start, end, verdict, meaning)
     console.print(table)
     folder = output_dir()
     console.print(f"All files: {shown(folder)}", markup=False)

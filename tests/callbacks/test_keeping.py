@@ -17,7 +17,7 @@ from castlit.callbacks import AtomicCheckpointIO, LastCheckpoint, MetricsCSV
 from castlit.callbacks.atomic_io import remove_partial
 from castlit.callbacks.randomness import random_state, set_random_state
 from castlit.nn import InputError
-from castlit.stopping import Stopped, StopSignals
+from castlit.nn.stopping import Stopped, StopSignals
 
 
 def names(folder):
@@ -180,7 +180,7 @@ def test_in_another_thread_nothing_is_taken_over():
 
 def test_a_loader_process_ends_at_the_second_sigterm():
     code = (
-        "import os, signal; from castlit.stopping import be_patient; be_patient()\n"
+        "import os, signal; from castlit.nn.stopping import be_patient; be_patient()\n"
         "for number in (signal.SIGINT, signal.SIGTERM): os.kill(os.getpid(), number)\n"
         "print('here', flush=True); os.kill(os.getpid(), signal.SIGTERM); print('not here')"
     )

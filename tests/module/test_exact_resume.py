@@ -17,7 +17,7 @@ from castlit.callbacks import ExactResume, LastCheckpoint, MetricsCSV, RunRecord
 from castlit.data import ScenesDataModule
 from castlit.methods import BYOL, MoCo
 from castlit.nn import OptimizerRecipe
-from castlit.stopping import Stopped
+from castlit.nn.stopping import Stopped
 
 BATCHES, EPOCHS = 5, 3
 

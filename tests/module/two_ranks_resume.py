@@ -15,7 +15,7 @@ from castlit.callbacks import ExactResume, FiniteLoss, LastCheckpoint, MetricsCS
 from castlit.data import ScenesDataModule
 from castlit.methods import MoCo
 from castlit.nn import InputError, OptimizerRecipe
-from castlit.stopping import Stopped
+from castlit.nn.stopping import Stopped
 
 RANK = int(os.environ["RANK"])
 

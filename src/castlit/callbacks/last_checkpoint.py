@@ -17,7 +17,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from castlit.callbacks.atomic_io import AtomicCheckpointIO, remove_partial
 from castlit.nn.checks import require_int, require_number
-from castlit.stopping import Stopped, StopSignals
+from castlit.nn.stopping import Stopped, StopSignals
 
 _NOTHING, _SAVE, _STOP = 0, 1, 2
 
@@ -30,7 +30,7 @@ class LastCheckpoint(Checkpoint):
 
     SIGTERM, Ctrl-C and the signal by which SLURM announces the end of a job's time are obeyed after the current step:
     the checkpoint is written, SLURM is asked to start the job again if Lightning would have asked, and
-    :class:`castlit.stopping.Stopped` is raised. A handler that somebody else had installed (submitit) is called
+    :class:`castlit.nn.stopping.Stopped` is raised. A handler that somebody else had installed (submitit) is called
     instead, and decides how to go on.
 
     Args:

@@ -7,49 +7,23 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import cv2
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from castlit.data.annotations import AnnotationMasks
-from castlit.data.errors import MismatchError, SampleError
+from castlit.data.checking import Check, Checker, Pair
 from castlit.data.folders import IMAGE_SUFFIXES, MASK_SUFFIXES, Folder, by_stem, join, walk
 from castlit.data.index import FORMAT, ImageIndex, Problem
-from castlit.data.masks import decode_mask, fit_mask, pack_mask
-from castlit.data.reading import (
-    Encoded,
-    decode,
-    decode_image,
-    file_state,
-    image_size,
-    is_jpeg,
-    quiet_decoding,
-    read_bytes,
-    refuse_cut_jpeg,
-)
+from castlit.data.reading import file_state, quiet_decoding
 from castlit.data.strings import BytesArray, encode
 
 BLOCK = 256
 """Images that a thread checks at a time."""
 
-Pair = tuple[str, str, Problem]
-"""Image, mask (empty where none), and what is wrong with the pairing."""
-
 logger = logging.getLogger(__name__)
-
-
-class Check(NamedTuple):
-    """What opening an image and its mask showed."""
-
-    size: tuple[int, int]
-    area: float = 0.0
-    problem: Problem = Problem.NONE
-    detail: str = ""
-    packed: bytes = b""
-    state: tuple[int, int] = (0, 0)
 
 
 def build_index(images: Path, masks: Path | None, threshold: float, scratch: Path | None = None) -> ImageIndex:
@@ -69,7 +43,7 @@ def build_index(images: Path, masks: Path | None, threshold: float, scratch: Pat
     image_folders = list(walk(images))
     mask_folders = {} if masks is None or annotations is not None else {each.path: each for each in walk(masks)}
     pairs, orphans = _pair(image_folders, mask_folders, masks is not None and annotations is None)
-    checker = _Checker(images, masks, annotations, threshold)
+    checker = Checker(images, masks, annotations, threshold)
     sizes = np.zeros((len(pairs), 2), np.int32)
     areas = np.zeros(len(pairs), np.float32)
     problems = np.zeros(len(pairs), np.uint8)
@@ -116,58 +90,6 @@ def is_current(stamp: dict[str, Any], images: Path, masks: Path | None, threshol
     return all(_state(Path(path)) == state for path, state in stamp["bad_files"])
 
 
-class _Checker:
-    def __init__(self, images: Path, masks: Path | None, annotations: AnnotationMasks | None, threshold: float) -> None:
-        self.images, self.masks, self.annotations, self.threshold = images, masks, annotations, threshold
-
-    def block(self, pairs: list[Pair]) -> list[Check]:
-        return [self._check(*pair) for pair in pairs]
-
-    def _check(self, name: str, mask: str, problem: Problem) -> Check:
-        path = self.images / name
-        try:
-            data = read_bytes(path)
-            size = _verify(data, str(path))
-        except SampleError as error:
-            return Check((0, 0), problem=Problem.IMAGE_UNREADABLE, detail=str(error))
-        if self.masks is None or problem:
-            return Check(size, problem=problem, detail=self._expected(name, problem))
-        state = (0, 0)
-        try:
-            if self.annotations is not None:
-                what, own = f"{self.masks} ({name})", self.annotations.mask(name)
-                if own is None:
-                    return Check(size, problem=Problem.MASK_MISSING, detail=f"{self.masks} does not list it")
-            else:
-                what = f"{self.masks}/{mask}"
-                state = file_state(what)
-                own = decode_mask(read_bytes(what), what, self.threshold)
-            fitted = fit_mask(own, what, size, data)
-        except MismatchError as error:
-            return Check(size, problem=Problem.MASK_MISMATCHED, detail=str(error))
-        except SampleError as error:
-            return Check(size, problem=Problem.MASK_UNREADABLE, detail=str(error))
-        area = cv2.countNonZero(fitted) / fitted.size
-        if area == 0:
-            return Check(size, problem=Problem.MASK_EMPTY, detail=f"{what}: nothing is salient")
-        return Check(size, area, packed=pack_mask(fitted), state=state)
-
-    def _expected(self, name: str, problem: Problem) -> str:
-        if problem == Problem.MASK_MISSING:
-            return f"expected {self.masks}/{os.path.splitext(name)[0]}.png"  # noqa: PTH122
-        return "several images of this name differ in their suffix only" if problem else ""
-
-
-def _verify(data: Encoded, name: str) -> tuple[int, int]:
-    """Decode an image to see that it can be, as cheaply as that can be had, and return its upright size."""
-    if not is_jpeg(data):
-        height, width = decode_image(data, name).shape[:2]
-        return height, width
-    refuse_cut_jpeg(data, name)
-    decode(data, name, cv2.IMREAD_REDUCED_GRAYSCALE_8)
-    return image_size(data, name)
-
-
 def _pair(images: list[Folder], masks: dict[str, Folder], in_folders: bool) -> tuple[list[Pair], list[str]]:
     """Images in the order of their paths, each with its mask; and the masks that are left over."""
     pairs: list[Pair] = []
@@ -188,7 +110,7 @@ def _pair(images: list[Folder], masks: dict[str, Folder], in_folders: bool) -> t
     return pairs, sorted(orphans)
 
 
-def _run(checker: _Checker, pairs: list[Pair]) -> Iterator[Check]:
+def _run(checker: Checker, pairs: list[Pair]) -> Iterator[Check]:
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     console = Console(stderr=True)
     columns = (

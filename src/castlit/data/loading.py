@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from castlit.data.sampling import EpochSampler
-from castlit.stopping import be_patient
+from castlit.nn.stopping import be_patient
 
 Position = dict[str, int]
 
