@@ -7,6 +7,7 @@ import logging
 import shlex
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from castlit.callbacks import LastCheckpoint, MetricsCSV, RunRecord
 from castlit.callbacks.resume import KEY
 from castlit.checkpoints import epochs_done, read_resumable
 from castlit.cli import output_dir, program, shown, this_python
+from castlit.holding import holding
 from castlit.module import CASTModule
 from castlit.nn.checks import InputError, require_int
 from castlit.nn.stopping import Stopped
@@ -52,22 +54,23 @@ def train(config: DictConfig) -> float | None:
     loggers = [instantiate(logger) for logger in config.logger.values() if logger]
     trainer: pl.Trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
     _refuse_relaunched_sweep(trainer)
-    start = _start(config, module, trainer, loggers)
-    if trainer.is_global_zero:
-        OmegaConf.save(config, output_dir() / "config.yaml", resolve=True)
-    try:
-        if start is None:
-            # Where it starts: the first row of the metrics, and the panel's "before training".
-            trainer.validate(module, data, verbose=False)
-        trainer.fit(module, data, ckpt_path=start, weights_only=True)
-        if record is not None and record.validated_at != trainer.global_step:
-            # Whatever ended it (epochs, steps, time), the run's last figures are those of the final weights.
-            trainer.validate(module, data, verbose=False)
-    except Stopped as stop:
-        _say_how_to_go_on(stop, trainer)
-        raise
-    finally:
-        _close(loggers)
+    with holding(output_dir()) if trainer.is_global_zero else nullcontext():
+        start = _start(config, module, trainer, loggers)
+        if trainer.is_global_zero:
+            OmegaConf.save(config, output_dir() / "config.yaml", resolve=True)
+        try:
+            if start is None:
+                # Where it starts: the first row of the metrics, and the panel's "before training".
+                trainer.validate(module, data, verbose=False)
+            trainer.fit(module, data, ckpt_path=start, weights_only=True)
+            if record is not None and record.validated_at != trainer.global_step:
+                # Whatever ended it (epochs, steps, time), the run's last figures are those of the final weights.
+                trainer.validate(module, data, verbose=False)
+        except Stopped as stop:
+            _say_how_to_go_on(stop, trainer)
+            raise
+        finally:
+            _close(loggers)
     if trainer.is_global_zero and record is not None:
         _report(config, record, trainer)
     return _objective(config.objective, trainer, record)
@@ -82,7 +85,7 @@ def _start(config: DictConfig, module: CASTModule, trainer: pl.Trainer, loggers:
     if path is None or (resume == LAST and not path.is_file()):
         if resume is not None:
             rank_zero_only(print)(f"resume=last: nothing to resume yet, starting from scratch in {shown(folder)}")
-        elif last is not None and last.is_file():
+        elif last is not None and last.is_file() and not config.trainer.fast_dev_run:
             _put_aside(last)
         return None
     checkpoint = read_resumable(path, module, trainer.max_epochs, complete=resume == LAST)

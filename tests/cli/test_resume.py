@@ -1,5 +1,6 @@
 """Runs whose processes are killed, and go on with the same command and resume=last, equal one that nobody touched."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -233,6 +234,16 @@ def test_a_new_run_in_an_old_folder_puts_the_old_checkpoint_aside(train, tmp_pat
     assert "here/checkpoints/last.ckpt is of an earlier run (resume=last goes on with it)" in again.out
     assert (tmp_path / "here" / "checkpoints" / "replaced.ckpt").read_bytes() == old
     assert len((tmp_path / "here" / "metrics.csv").read_text().splitlines()) == 5
+
+
+def test_two_processes_do_not_share_a_folder(train, tmp_path):
+    (tmp_path / "here").mkdir()
+    with (tmp_path / "here" / ".running").open("w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        result = train(tmp_path, "hydra.run.dir=here", "resume=last")
+    assert result.code == 1
+    (line,) = result.err.strip().splitlines()
+    assert line == "error: here: another process is training there; stop it, or choose another hydra.run.dir"
 
 
 def test_a_loss_that_is_no_number_names_its_images(train, tmp_path):
