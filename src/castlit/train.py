@@ -5,11 +5,9 @@ Every part is chosen and set from the command line; ``--help`` lists the groups,
 
 import logging
 import shlex
-import sys
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -18,20 +16,17 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import WandbLogger
-from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from castlit.callbacks import LastCheckpoint, MetricsCSV, RunRecord
-from castlit.callbacks.resume import KEY
-from castlit.checkpoints import epochs_done, read_resumable
+from castlit.callbacks import RunRecord
 from castlit.cli import output_dir, program, shown, this_python
 from castlit.holding import holding
-from castlit.module import CASTModule
 from castlit.nn.checks import InputError, require_int
 from castlit.nn.stopping import Stopped
-from castlit.resuming import LAST, go_on_in_its_folder, wanted
+from castlit.resuming import go_on_in_its_folder
+from castlit.starting import say_how_to_go_on, starting_point
 
 
 def train(config: DictConfig) -> float | None:
@@ -55,7 +50,7 @@ def train(config: DictConfig) -> float | None:
     trainer: pl.Trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
     _refuse_relaunched_sweep(trainer)
     with holding(output_dir()) if trainer.is_global_zero else nullcontext():
-        start = _start(config, module, trainer, loggers)
+        start = starting_point(config, module, trainer, loggers)
         if trainer.is_global_zero:
             OmegaConf.save(config, output_dir() / "config.yaml", resolve=True)
         try:
@@ -67,50 +62,13 @@ def train(config: DictConfig) -> float | None:
                 # Whatever ended it (epochs, steps, time), the run's last figures are those of the final weights.
                 trainer.validate(module, data, verbose=False)
         except Stopped as stop:
-            _say_how_to_go_on(stop, trainer)
+            say_how_to_go_on(stop, trainer)
             raise
         finally:
             _close(loggers)
     if trainer.is_global_zero and record is not None:
         _report(config, record, trainer)
     return _objective(config.objective, trainer, record)
-
-
-def _start(config: DictConfig, module: CASTModule, trainer: pl.Trainer, loggers: list[object]) -> Path | None:
-    """The checkpoint to start from, if any; say so, and let the log go on where the run goes on in its folder."""
-    resume, folder = wanted(config.resume), output_dir()
-    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    last = next((callback.path for callback in callbacks if isinstance(callback, LastCheckpoint)), None)
-    path = last if resume == LAST else None if resume is None else Path(resume)
-    if path is None or (resume == LAST and not path.is_file()):
-        if resume is not None:
-            rank_zero_only(print)(f"resume=last: nothing to resume yet, starting from scratch in {shown(folder)}")
-        elif last is not None and last.is_file() and not config.trainer.fast_dev_run:
-            _put_aside(last)
-        return None
-    checkpoint = read_resumable(path, module, trainer.max_epochs, complete=resume == LAST)
-    if path.absolute().is_relative_to(folder.absolute()):
-        for logger in loggers:
-            if isinstance(logger, MetricsCSV) and KEY in checkpoint:
-                logger.keep(checkpoint[KEY]["rows"])
-    at = f"epoch {epochs_done(checkpoint)}, step {checkpoint['global_step']}"
-    rank_zero_only(print)(f"resume={resume}: going on from {shown(path)}, at {at}, in {shown(folder)}")
-    return path
-
-
-@rank_zero_only
-def _put_aside(last: Path) -> None:
-    """A new run in an old run's folder takes its place; but days of training should not hang on a forgotten word."""
-    last.replace(last.with_name("replaced.ckpt"))
-    print(f"{shown(last)} is of an earlier run (resume=last goes on with it): it is now replaced.ckpt")
-
-
-@rank_zero_only
-def _say_how_to_go_on(stop: Stopped, trainer: pl.Trainer) -> None:
-    last: Any = trainer.checkpoint_callback
-    saved = getattr(last, "last_model_path", "")
-    way = f"saved {shown(Path(saved))}, of step {last.saved_step}; resume=last goes on" if saved else "nothing is saved"
-    print(f"stopped by {stop.name} at step {trainer.global_step}: {way}", file=sys.stderr)
 
 
 def _objective(name: str, trainer: pl.Trainer, record: RunRecord | None) -> float | None:
