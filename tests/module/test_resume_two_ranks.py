@@ -1,8 +1,5 @@
 """Two processes (gloo): a signal to one stops both behind the same step, and both go on as if nothing had been."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,17 +9,11 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
+def ranks(tmp_path_factory, run_two_ranks):
     """What both ranks hold in the end, see two_ranks_resume.py; and the folder of their runs."""
     folder = tmp_path_factory.mktemp("two_ranks")
     script = Path(__file__).with_name("two_ranks_resume.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script, folder]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=180, env=environment, cwd=folder, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return folder, [torch.load(folder / f"rank{number}.pt") for number in range(2)]
+    return folder, run_two_ranks(script, folder, timeout=180)
 
 
 @pytest.mark.parametrize("name", ["the second, in a step", "the first, in a validation"])

@@ -1,8 +1,5 @@
 """Lightning's DDP on two processes (gloo): after some steps both ranks hold the same weights and the same queue."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,17 +9,11 @@ RUNS = ["moco", "moco unshuffled", "moco in bf16", "moco with masked features", 
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
+def ranks(tmp_path_factory, run_two_ranks):
     """What both ranks hold in the end, see two_ranks.py."""
     folder = tmp_path_factory.mktemp("two_ranks")
     script = Path(__file__).with_name("two_ranks.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script, folder]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env=environment, cwd=folder, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return [torch.load(folder / f"rank{number}.pt") for number in range(2)]
+    return run_two_ranks(script, folder)
 
 
 @pytest.mark.slow

@@ -1,8 +1,5 @@
 """Gathering and shuffling on two processes (gloo), and on one, where they do nothing."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,16 +11,11 @@ pytestmark = pytest.mark.slow  # Two processes import torch.
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
+def ranks(tmp_path_factory, run_two_ranks):
     """What both ranks found, see two_ranks.py."""
     folder = tmp_path_factory.mktemp("two_ranks")
     script = Path(__file__).with_name("two_ranks.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script, folder]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return [torch.load(folder / f"rank{number}.pt") for number in range(2)]
+    return run_two_ranks(script, folder)
 
 
 def test_ranks_know_themselves(ranks):

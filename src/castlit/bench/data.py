@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from castlit.bench.pil_views import PilViews, pil_batch
+from castlit.bench.ratios import median_ratio
 from castlit.bench.rejection import rejection_box
 from castlit.crops import crop_resize, crop_resize_mask
 from castlit.data import ColourView, FileSource, TwoViews, ViewDataset, collate
@@ -122,11 +123,11 @@ def _measure(source: FileSource, chosen: list[int], views: TwoViews, rounds: int
         # Everything here, up to normalised float32 batches; as bytes, which the accelerator turns into numbers (the
         # default there); and with the colours left to the accelerator too (photometric=device).
         "images_per_s": {name: round(len(chosen) / seconds[name], 1) for name in ("cpu", "bytes", "device", "pil")},
-        "ratio_to_pil": {name: _ratio(timed["pil"], timed[name]) for name in ("cpu", "bytes", "device")},
+        "ratio_to_pil": {name: median_ratio(timed["pil"], timed[name], 2) for name in ("cpu", "bytes", "device")},
         "share": {name: round(spent / total, 3) for name, spent in stages.seconds.items()},
         "boxes_per_s": round(2 * len(masks) / seconds["boxes"]),
         "rejection_boxes_per_s": round(2 * len(masks) / seconds["rejection"]),
-        "ratio_to_rejection": _ratio(timed["rejection"], timed["boxes"]),
+        "ratio_to_rejection": median_ratio(timed["rejection"], timed["boxes"], 2),
     }
 
 
@@ -173,7 +174,3 @@ def _in_turn(contestants: dict[str, Callable[[int], None]], rounds: int) -> dict
             if round_number > 0:  # the first warms up
                 timed[name].append(time.perf_counter() - start)
     return timed
-
-
-def _ratio(slow: list[float], fast: list[float]) -> float:
-    return round(statistics.median(a / b for a, b in zip(slow, fast, strict=True)), 2)

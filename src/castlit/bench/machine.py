@@ -1,11 +1,12 @@
 """What a measurement was made on, without which its figures mean nothing."""
 
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+
+from castlit.nn.cores import available_cores
 
 PACKAGES = ("castlit", "torch", "torchvision", "pytorch-lightning", "numpy", "opencv-python-headless", "pillow")
 
@@ -14,7 +15,7 @@ def machine() -> dict[str, object]:
     """Processor, cores, accelerator and versions, in plain values."""
     return {
         "cpu": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": available_cores(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

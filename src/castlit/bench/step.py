@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from castlit.attention import AttentionLoss
 from castlit.bench.loops import BareMoCo, Batch, PublishedCAST
 from castlit.bench.memory import peak_memory
+from castlit.bench.ratios import median_ratio
 from castlit.methods import MoCo
 from castlit.module import CASTModule
 from castlit.nn import OptimizerRecipe
@@ -125,8 +126,8 @@ def bench_step(
         "steps": steps,
         "rounds": rounds,
         "images_per_s": {name: round(settings.batch_size / each, 1) for name, each in median.items()},
-        "ratio_to_moco": {name: _ratio(seconds[name], seconds["moco"]) for name in CONTESTANTS},
-        "ratio_to_published": {name: _ratio(seconds[name], seconds["published"]) for name in CONTESTANTS[2:4]},
+        "ratio_to_moco": {name: median_ratio(seconds[name], seconds["moco"], 3) for name in CONTESTANTS},
+        "ratio_to_published": {name: median_ratio(seconds[name], seconds["published"], 3) for name in CONTESTANTS[2:4]},
         "peak_memory_mib": peak_memory(settings, CONTESTANTS),
     }
     if gpu:
@@ -203,7 +204,3 @@ def _utilisation(settings: Settings, batch: Batch, median: dict[str, float]) -> 
     shares["cast"] = shares["moco"] * 1.25 * median["moco"] / median["cast"]
     shares["cast_masked_features"] = shares["moco"] * median["moco"] / median["cast_masked_features"]
     return {name: round(share, 3) for name, share in shares.items()}
-
-
-def _ratio(slow: list[float], fast: list[float]) -> float:
-    return round(statistics.median(a / b for a, b in zip(slow, fast, strict=True)), 3)

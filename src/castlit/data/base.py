@@ -21,6 +21,7 @@ from castlit.data.report import DataReport
 from castlit.data.sampling import EpochSampler
 from castlit.data.views import LIMITS, TwoViews, ViewOptions
 from castlit.nn.checks import require_choice, require_int
+from castlit.nn.cores import available_cores
 from castlit.nn.distributed import rank
 
 Place = Literal["cpu", "device"]
@@ -142,6 +143,12 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
         """The trainer's folder, beside which reports belong; None without a trainer."""
         return None if self.trainer is None else Path(self.trainer.default_root_dir)
 
+    def _cache_folder(self, given: str | Path | None) -> Path | None:
+        """Where to keep what is found out about the data: as given, or beside the run; None where there is no run."""
+        if given is not None:
+            return Path(given).expanduser()
+        return None if self.run_folder is None else self.run_folder / "castlit_index"
+
     def _report(self) -> DataReport | None:
         """A fresh ``data_report.csv`` in the run's folder, of the first process; None elsewhere."""
         return DataReport(self.run_folder / "data_report.csv") if self.run_folder is not None and rank() == 0 else None
@@ -174,6 +181,6 @@ def default_workers(most: int, processes: int | None = None) -> int:
         most: Workers that keep up with a training process.
         processes: Training processes on this machine; None asks torchrun's environment.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     share = cores // max(1, processes or int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     return min(most, share) if cores > 1 else 0

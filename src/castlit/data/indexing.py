@@ -2,23 +2,21 @@
 
 import itertools
 import logging
-import os
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from castlit.data.annotations import AnnotationMasks
 from castlit.data.checking import Check, Checker, Pair
 from castlit.data.folders import IMAGE_SUFFIXES, MASK_SUFFIXES, Folder, by_stem, join, walk
 from castlit.data.index import FORMAT, ImageIndex, Problem
+from castlit.data.progress import progress
 from castlit.data.reading import file_state, quiet_decoding
 from castlit.data.strings import BytesArray, encode
+from castlit.nn.cores import available_cores
 
 BLOCK = 256
 """Images that a thread checks at a time."""
@@ -111,28 +109,20 @@ def _pair(images: list[Folder], masks: dict[str, Folder], in_folders: bool) -> t
 
 
 def _run(checker: Checker, pairs: list[Pair]) -> Iterator[Check]:
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("Indexing images"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:.0f}/s"),
-        TimeRemainingColumn(),
-    )
+    threads = available_cores()
     # Reading and decoding leave Python's lock, so threads do; and one that dies takes no results with it.
     with (
         quiet_decoding(),
         ThreadPoolExecutor(threads) as pool,
-        Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress,
+        progress("Indexing images") as bar,
     ):
-        task = progress.add_task("", total=len(pairs), rate=0.0)
+        task = bar.add_task("", total=len(pairs), rate="")
         blocks = (pairs[i : i + BLOCK] for i in range(0, len(pairs), BLOCK))
         waiting = [pool.submit(checker.block, block) for block in itertools.islice(blocks, 4 * threads)]
         while waiting:
             results = waiting.pop(0).result()
             waiting += [pool.submit(checker.block, block) for block in itertools.islice(blocks, 1)]
-            progress.update(task, advance=len(results), rate=progress.tasks[0].speed or 0.0)
+            bar.update(task, advance=len(results), rate=f"{bar.tasks[0].speed or 0:.0f}/s")
             yield from results
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from castlit.data.errors import MismatchError, SampleError
-from castlit.data.reading import Encoded, decode, orientation, read_bytes, refuse_cut_jpeg
+from castlit.data.reading import ORIENTATION, Encoded, decode, orientation, read_bytes, refuse_cut_jpeg
 
 THRESHOLD = 128 / 255
 """A pixel is salient above this share of the full level (the reference code's 128 of 255)."""
@@ -206,5 +206,5 @@ def _turn(mask: Mask, exif_orientation: int) -> Mask:
     if exif_orientation == 1:
         return mask
     stored = Image.fromarray(mask)
-    stored.getexif()[0x0112] = exif_orientation
+    stored.getexif()[ORIENTATION] = exif_orientation
     return np.asarray(ImageOps.exif_transpose(stored), np.uint8)

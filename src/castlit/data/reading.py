@@ -27,7 +27,7 @@ REDUCTIONS = {
 """By how much a JPEG can be reduced while it is decoded, which saves most of the time."""
 
 _TAIL = 65536
-_ORIENTATION = 0x0112
+ORIENTATION = 0x0112  # the EXIF tag
 _SIDEWAYS = (5, 6, 7, 8)  # the orientations that swap width and height
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
@@ -139,7 +139,7 @@ def image_size(data: Encoded, name: str) -> tuple[int, int]:
     try:
         with Image.open(io.BytesIO(data.data)) as image:
             width, height = image.size
-            turned = image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS
+            turned = image.getexif().get(ORIENTATION, 1) in _SIDEWAYS
     except _DECODE_ERRORS as error:
         raise SampleError(f"{name}: is not an image that can be decoded ({_first_line(error)})") from None
     return (width, height) if turned else (height, width)
@@ -149,7 +149,7 @@ def orientation(data: Encoded) -> int:
     """The EXIF orientation of an image, 1 (upright) where it does not say."""
     try:
         with Image.open(io.BytesIO(data.data)) as image:
-            return int(image.getexif().get(_ORIENTATION, 1))
+            return int(image.getexif().get(ORIENTATION, 1))
     except _DECODE_ERRORS:
         return 1
 

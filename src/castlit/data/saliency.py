@@ -74,13 +74,14 @@ class SaliencyDataModule(ViewsDataModule):
 
     def prepare_data(self) -> None:
         """Build the index in one process of each machine; the others wait, and read it."""
-        if self._sources is not None or self._cache is None:
+        cache = self._cache_folder(self.cache)
+        if self._sources is not None or cache is None:
             return
         for key, images, masks in (("", self.images, self.masks), ("val_", self.val_images, self.val_masks)):
             if images is not None:
                 folder = require_folder(f"{key}images", images, "the photographs")
                 where = None if masks is None else require_masks(f"{key}masks", masks)
-                open_index(folder, where, self.threshold, self._cache)
+                open_index(folder, where, self.threshold, cache)
 
     def make_sources(self) -> tuple[Source, Source, NDArray[np.int64] | None]:
         """Search the folders.
@@ -104,16 +105,10 @@ class SaliencyDataModule(ViewsDataModule):
             masks,
             on_bad=self.on_bad,
             threshold=self.threshold,
-            cache=self._cache,
+            cache=self._cache_folder(self.cache),
             report=report,
             split=split,
         )
-
-    @property
-    def _cache(self) -> Path | None:
-        if self.cache is not None:
-            return Path(self.cache)
-        return None if self.run_folder is None else self.run_folder / "castlit_index"
 
 
 class CocoDataModule(SaliencyDataModule):

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import sys
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from castlit.data.progress import progress
 from castlit.data.shards.streams import count_samples, folder_of, read_beside
 from castlit.data.shards.urls import local_path
 
@@ -73,18 +71,6 @@ def write_manifest(folder: Path, counts: dict[str, int]) -> None:
     """Write ``shards.json`` for the shards of a folder: names and numbers of samples."""
     shards = {name: {"samples": n, "bytes": (folder / name).stat().st_size} for name, n in counts.items()}
     _save(folder / MANIFEST, shards)
-
-
-def progress(title: str) -> Progress:
-    """A progress bar on standard error, shown on a terminal only; its tasks have a field ``rate``, a text."""
-    columns = (
-        TextColumn(title),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
 
 
 def _count(urls: list[str]) -> list[int]:

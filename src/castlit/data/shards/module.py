@@ -95,7 +95,7 @@ class ShardsDataModule(ViewsDataModule):
 
     def prepare_data(self) -> None:
         """Count samples in one process of each machine; the others wait, and read the result."""
-        if self._cache is not None:
+        if self._cache_folder(self.cache) is not None:
             _ = self.train_shards
 
     def setup(self, stage: str | None = None) -> None:
@@ -109,7 +109,7 @@ class ShardsDataModule(ViewsDataModule):
         """The training shards, and how many samples each holds."""
         if self._train is None:
             urls = find_shards("urls", self.urls)
-            self._train = urls, shard_counts(urls, self._cache)
+            self._train = urls, shard_counts(urls, self._cache_folder(self.cache))
         return self._train
 
     def make_sources(self) -> tuple[Source, Source, NDArray[np.int64] | None]:
@@ -156,9 +156,3 @@ class ShardsDataModule(ViewsDataModule):
             logger.warning("workers=%d: %d are used, as shards need 1, 2, 4, 8 or 16", asked, fitting)
             self.workers = fitting
         return worker_options(fitting, self.seed)
-
-    @property
-    def _cache(self) -> Path | None:
-        if self.cache is not None:
-            return Path(self.cache).expanduser()
-        return None if self.run_folder is None else self.run_folder / "castlit_index"

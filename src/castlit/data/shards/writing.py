@@ -15,8 +15,9 @@ import webdataset
 
 from castlit.data.errors import SampleError
 from castlit.data.files import FileSource
+from castlit.data.progress import progress
 from castlit.data.reading import read_bytes
-from castlit.data.shards.counts import MANIFEST, progress, write_manifest
+from castlit.data.shards.counts import MANIFEST, write_manifest
 from castlit.nn.checks import InputError
 
 _THREADS = 8
