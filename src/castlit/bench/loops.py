@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from castlit.attention import AttentionLoss, tap
 from castlit.methods import MoCo
@@ -11,6 +12,9 @@ from castlit.module import masked
 from castlit.nn import OptimizerRecipe
 
 Batch = dict[str, Tensor]
+
+RECIPE = OptimizerRecipe(schedule="constant")
+"""MoCo's own, at one learning rate: so the weights of all loops can be compared."""
 
 
 class BareMoCo:
@@ -24,7 +28,7 @@ class BareMoCo:
     def __init__(self, method: MoCo, autocast: bool) -> None:
         self.method, self.autocast = method.train(), autocast
         parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
-        self.optimizer, _ = OptimizerRecipe().build(parameters, 1000, 1000)
+        self.optimizer, _ = RECIPE.build(parameters, 1000, 1000)
 
     def run(self, batches: Iterable[Batch]) -> None:
         """Take one step on each batch."""
@@ -45,8 +49,9 @@ class BareMoCo:
 class PublishedCAST(BareMoCo):
     """CAST with the work of the public reference code: the query goes through the network twice.
 
-    The second pass is for the CAM, whose score it takes out of all the logits, rebuilt for that; and the momentum
-    encoder moves once for each pass. (The loss is castlit's: the reference's own does not run on a current torch.)
+    The second pass is for the CAM, whose score it takes out of all the logits, rebuilt for that. Each pass moves the
+    momentum encoder, parameter by parameter; each step measures the accuracy among all the logits, clips the gradient
+    and reads its figures off the device. (The loss is castlit's: the reference's own does not run on a current torch.)
 
     Args:
         method: On its device already.
@@ -57,16 +62,52 @@ class PublishedCAST(BareMoCo):
         super().__init__(method, autocast)
         self.attention = AttentionLoss()
 
+    def run(self, batches: Iterable[Batch]) -> None:
+        """Take one step on each batch."""
+        for batch in batches:
+            with torch.autocast(batch["query"].device.type, torch.bfloat16, enabled=self.autocast):
+                loss = self.loss(batch)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self.method.parameters(), 2.0)
+            self.optimizer.step()
+            loss.item()
+
     def loss(self, batch: Batch) -> Tensor:
         """Contrastive and attention loss."""
-        contrastive = super().loss(batch)
-        self.method.after_step()
+        self._move()
+        z_q = self.method.embed(batch["query"])
+        z_k = self._encode_key(batch["key"])
+        logits = self._logits(z_q, z_k) / self.method.temperature
+        self.method.queue.enqueue(z_k)
+
+        self._move()
         with tap(self.method.encoder, "layer4") as activations:
             z_q = self.method.embed(batch["query"])
-        z_km = self.method.target(masked(batch["key"], batch["key_mask"]))
-        positive = (z_q * z_km).sum(1, keepdim=True)
-        logits = torch.cat([positive, z_q @ self.method.queue.snapshot().T.to(z_q.dtype)], dim=1)
-        one_hot = torch.zeros_like(logits)
+        of_masked = self._logits(z_q, self._encode_key(masked(batch["key"], batch["key_mask"])))
+        one_hot = torch.zeros_like(of_masked)
         one_hot[:, 0] = 1
-        score = (logits * one_hot).sum(1).float()
-        return self.attention.combine(contrastive, self.attention(score, activations, batch["query_mask"]).loss)
+        score = (of_masked * one_hot).sum(1)
+        attention = self.attention(score, activations, batch["query_mask"]).loss
+
+        contrastive = F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+        logits.detach().topk(5, 1)
+        for figure in (contrastive, attention):
+            figure.item()
+        return self.attention.combine(contrastive, attention)
+
+    @torch.no_grad()
+    def _encode_key(self, images: Tensor) -> Tensor:
+        return F.normalize(self.method.momentum_encoder(images), dim=1)
+
+    def _logits(self, z_q: Tensor, z_k: Tensor) -> Tensor:
+        """Products with the positive and with a copy of the queue, (N, 1 + K)."""
+        with torch.autocast(z_q.device.type, enabled=False):
+            positive = (z_q.float() * z_k.float()).sum(1, keepdim=True)
+            return torch.cat([positive, z_q.float() @ self.method.queue.snapshot().T], dim=1)
+
+    @torch.no_grad()
+    def _move(self) -> None:
+        pairs = zip(self.method.momentum_encoder.parameters(), self.method.encoder.parameters(), strict=True)
+        for average, trained in pairs:
+            average.data = average.data * self.method.momentum + trained.data * (1.0 - self.method.momentum)

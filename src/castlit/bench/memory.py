@@ -28,7 +28,7 @@ def _peak(settings: "Settings", name: str) -> int:
     # What the process held at most from here on; libraries and batches are no part of the comparison.
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
-    train([batches[i % 2] for i in range(WARM_UP + 2)])
+    train([batches[i % 2] for i in range(WARM_UP + 3)])
     if settings.device == "cuda":
         return round(torch.cuda.max_memory_allocated() / 2**20)
     return _status("VmHWM") - before

@@ -13,18 +13,18 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from castlit.attention import AttentionLoss
-from castlit.bench.loops import BareMoCo, Batch, PublishedCAST
+from castlit.bench.loops import RECIPE, BareMoCo, Batch, PublishedCAST
 from castlit.bench.memory import peak_memory
 from castlit.bench.ratios import median_ratio
+from castlit.data.progress import progress
 from castlit.methods import MoCo
 from castlit.module import CASTModule
-from castlit.nn import OptimizerRecipe
 from castlit.nn.checks import require_choice, require_int
 
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bfloat16 operations per second by the makers' data sheets (SXM)."""
 
-WARM_UP = 3
+WARM_UP = 1
 
 CONTESTANTS = ("moco", "published", "cast", "cast_masked_features", "lightning_moco")
 
@@ -77,31 +77,31 @@ def bench_step(
     backbone: str | None = None,
     size: int | None = None,
     batch_size: int | None = None,
-    queue_size: int | None = None,
+    queue_size: int = 65536,
     precision: str | None = None,
-    steps: int = 8,
-    rounds: int = 5,
+    steps: int = 2,
+    rounds: int = 8,
 ) -> dict[str, Any]:
     """Time training steps on batches that lie on the device already, the contestants in turn.
 
     Args:
-        backbone: None: ResNet-50 on a GPU, otherwise the small network of the scenes; and so for the others.
-        size: Side of the images in pixels; 224 or 64.
-        batch_size: 256 or 128.
-        queue_size: 65,536 or 2,048.
+        backbone: None: ResNet-50 on a GPU, otherwise ResNet-18; and so for the others.
+        size: Side of the images in pixels; 224 or 128.
+        batch_size: 256 or 32.
+        queue_size: Keys in the queue.
         precision: ``"bf16"`` or ``"32"``.
         steps: Steps of each contestant in each round.
-        rounds: The medians over the rounds count.
+        rounds: The medians over the rounds count; many short rounds, as a busy machine is slow for seconds at a time.
 
     Returns:
         Plain values; ``ratio_to_moco`` is the time of a step over that of the bare loop of plain MoCo.
     """
     gpu = torch.cuda.is_available()
     settings = Settings(
-        backbone or ("resnet50" if gpu else "tiny_resnet"),
-        size or (224 if gpu else 64),
-        batch_size or (256 if gpu else 128),
-        queue_size or (65536 if gpu else 2048),
+        backbone or ("resnet50" if gpu else "resnet18"),
+        (224 if gpu else 128) if size is None else size,
+        (256 if gpu else 32) if batch_size is None else batch_size,
+        queue_size,
         precision or ("bf16" if gpu else "32"),
         "cuda" if gpu else "cpu",
     )
@@ -110,11 +110,14 @@ def bench_step(
     batches = settings.batches(4)
     runs = {name: contestant(name, settings) for name in CONTESTANTS}
     seconds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
-    for round_number in range(rounds + 1):
-        for name, run in runs.items():
-            taken = run([batches[i % len(batches)] for i in range(WARM_UP + steps)])
-            if round_number > 0:
-                seconds[name].append(taken / steps)
+    with progress("Steps") as bar:
+        task = bar.add_task("", total=rounds + 1, rate="rounds")
+        for round_number in range(rounds + 1):
+            for name, run in runs.items():
+                taken = run([batches[i % len(batches)] for i in range(WARM_UP + steps)])
+                if round_number > 0:
+                    seconds[name].append(taken / steps)
+            bar.advance(task)
     median = {name: statistics.median(taken) for name, taken in seconds.items()}
     row = {
         "backbone": settings.backbone,
@@ -149,17 +152,22 @@ def contestant(name: str, settings: Settings) -> Callable[[list[Batch]], float]:
         return run
     key = "masked_features" if name == "cast_masked_features" else "masked_image"
     attention = None if name == "lightning_moco" else AttentionLoss(key=key)
-    module = CASTModule(settings.method(), attention, OptimizerRecipe())
+    module = CASTModule(settings.method(), attention, RECIPE)
     return lambda batches: _fit(module, settings, batches)
 
 
 class _Clock(pl.Callback):
+    """Seconds from the end of the warm-up to that of the epoch: what starts and ends a run is no cost of a step."""
+
     def __init__(self, device: str) -> None:
-        self.device, self.start = device, 0.0
+        self.device, self.start, self.seconds = device, 0.0, 0.0
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: object, i: int) -> None:
         if i == WARM_UP:
             self.start = _now(self.device)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.seconds = _now(self.device) - self.start
 
 
 def _fit(module: CASTModule, settings: Settings, batches: list[Batch]) -> float:
@@ -180,8 +188,7 @@ def _fit(module: CASTModule, settings: Settings, batches: list[Batch]) -> float:
             log_every_n_steps=50,
         )
         trainer.fit(module, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
-    # Up to the end of the fit: what Lightning does then is the price of an epoch, and small.
-    return _now(settings.device) - clock.start
+    return clock.seconds
 
 
 def _now(device: str) -> float:
