@@ -13,7 +13,10 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from castlit.attention import AttentionLoss, find_layer, grad_cam, has_object, pointing_hits, tap
+from castlit import ranks
+from castlit.attention import AttentionLoss, find_layer, grad_cam, has_object, tap
+from castlit.figures import step_figures
+from castlit.following import progress, step_taken, takes_progress
 from castlit.nn import InputError, OptimizerRecipe, Spec, batch_statistics, build, describe, lacks_statistics
 from castlit.nn.precision import at_least_float32
 
@@ -49,7 +52,7 @@ class CASTModule(pl.LightningModule):
         cam_layer: Layer for the validation CAMs where there is no attention loss to name one.
 
     Raises:
-        InputError: The encoder has no such layer.
+        InputError: The encoder has no such layer, or the method's ``after_step`` cannot be called.
 
     Example:
         >>> method = castlit.methods.MoCo(backbone="resnet18")
@@ -73,6 +76,7 @@ class CASTModule(pl.LightningModule):
         find_layer(self.encoder, self.cam_layer)
         if self.attention is not None and self.attention.key == "masked_features":
             _require_masked_features(self.method)
+        self._takes_progress = takes_progress(self.method)
         self._lacks_statistics = False
         self.save_hyperparameters(
             {
@@ -95,11 +99,21 @@ class CASTModule(pl.LightningModule):
         feature_map: Tensor = self.encoder.backbone(images)  # type: ignore[operator]
         return feature_map.float().mean((2, 3))
 
+    def setup(self, stage: str) -> None:
+        """Get ready for however many ranks there are."""
+        ranks.prepare(self, self.trainer)
+
+    def on_fit_start(self) -> None:
+        """Let all ranks start from the same state."""
+        ranks.align(self)
+
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Compute contrastive and attention loss from one query forward pass."""
         if self.attention is None:
             contrastive = self.method(batch["query"], batch["key"]).loss
-            return self._log_train({"loss": contrastive, "contrastive": contrastive.detach()}, len(batch["query"]))
+            losses = {"loss": contrastive, "contrastive": contrastive.detach()}
+            self._log_train(step_figures(losses), len(batch["query"]))
+            return losses
         key_mask = batch["key_mask"]
         # An image whose key shows nothing of its objects has no score to explain: it takes no part, like one whose
         # query does not.
@@ -112,14 +126,13 @@ class CASTModule(pl.LightningModule):
                 output = self.method(batch["query"], batch["key"])
                 z_km = self.method.target(masked(batch["key"], key_mask))  # type: ignore[operator]
         attention = self.attention(_similarity(output.embedding, z_km), activations, query_mask)
-        parts = {
+        losses = {
             "loss": self.attention.combine(output.loss, attention.loss),
             "contrastive": output.loss.detach(),
             "attention": attention.loss.detach(),
-            "pointing": _share(pointing_hits(attention.cam, query_mask), has := has_object(query_mask)),
-            "empty_masks": 1.0 - has.float().mean(),
         }
-        return self._log_train(parts, len(query_mask))
+        self._log_train(step_figures(losses, attention.cam, query_mask), len(query_mask))
+        return losses
 
     def on_validation_epoch_start(self) -> None:
         """Look at the batch norms once, not at every batch: on a GPU each look waits for the device."""
@@ -174,25 +187,12 @@ class CASTModule(pl.LightningModule):
         optimizer: Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """Step, and then let the method follow: once per optimiser step, whatever the accumulation.
-
-        A gradient scaler (``16-mixed``) leaves out steps whose gradients overflowed; then nothing is there to follow.
-        """
-        taken = False
-
-        def note(*_: object) -> None:
-            nonlocal taken
-            taken = True
-
-        # The optimiser is asked, not the scaler: the scaler has waited for the device already, to decide.
-        own = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
-        hook = own.register_step_post_hook(note)
-        try:
+        """Step, and then let the method follow: once per optimiser step, whatever the accumulation."""
+        with step_taken(optimizer) as taken:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        finally:
-            hook.remove()
         if taken and hasattr(self.method, "after_step"):
-            self.method.after_step()  # type: ignore[operator]
+            told = {"progress": progress(self.trainer)} if self._takes_progress else {}
+            self.method.after_step(**told)  # type: ignore[operator]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build optimiser and schedule for the length of this run."""
@@ -207,11 +207,10 @@ class CASTModule(pl.LightningModule):
         optimizer, scheduler = self.optimizer.build(trained, int(total), per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _log_train(self, parts: dict[str, Tensor], count: int) -> dict[str, Tensor]:
-        for name, value in parts.items():
-            self.log(f"train/{name}", value.detach(), prog_bar=name != "empty_masks", batch_size=count)
+    def _log_train(self, figures: dict[str, Tensor], count: int) -> None:
+        for name, value in figures.items():
+            self.log(f"train/{name}", value, prog_bar=name != "empty_masks", batch_size=count)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=count)
-        return parts
 
 
 def masked(images: Tensor, mask: Tensor) -> Tensor:
@@ -236,10 +235,6 @@ def _require_masked_features(method: nn.Module) -> None:
             f"{type(method).__name__} gives no masked features (forward takes no key_mask, or there is no "
             "masked_target): use attention.key=masked_image"
         )
-
-
-def _share(hits: Tensor, among: Tensor) -> Tensor:
-    return (hits & among).sum() / among.sum().clamp(min=1)
 
 
 def _spec(part: object) -> Spec:

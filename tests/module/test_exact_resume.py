@@ -81,7 +81,7 @@ def run(
     if method == "moco":
         network = MoCo(make_backbone(), dim=4, queue_size=17, momentum=0.9)
     else:
-        network = BYOL(make_backbone(), dim=4, hidden=6, momentum=0.9)
+        network = BYOL(make_backbone(), dim=4, hidden=6, momentum=0.9, momentum_schedule="cosine")
     recipe = OptimizerRecipe(lr=0.1, warmup_epochs=1, **(recipe or {}))
     module = Noisy(network, AttentionLoss(), recipe)
     logger, noted, record = MetricsCSV(folder, name="", version=""), Noted(), RunRecord(folder / "summary.json")

@@ -1,10 +1,14 @@
-"""update_average against the formula in float64."""
+"""update_average against the formula in float64, and how the momentum runs."""
+
+import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
-from castlit.nn import momentum_copy, tiny_resnet, update_average
+from castlit.nn import momentum_copy, scheduled_momentum, tiny_resnet, update_average
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.3, 0.9, 0.999, 1.0])
@@ -55,3 +59,18 @@ def test_the_copy_shares_nothing_and_takes_no_gradient():
     with torch.no_grad():
         network.weight.add_(1)
     assert torch.allclose(average.weight + 1, network.weight)
+
+
+def test_a_cosine_from_the_momentum_to_one():
+    # The paper's formula, k of K steps.
+    wanted = [1 - (1 - 0.996) * (math.cos(math.pi * k / 8) + 1) / 2 for k in range(9)]
+    found = [scheduled_momentum(0.996, "cosine", k / 8) for k in range(9)]
+    assert found == pytest.approx(wanted, abs=1e-12)
+    assert found[::4] == pytest.approx([0.996, 0.998, 1.0], abs=1e-12)
+    assert [scheduled_momentum(0.996, "constant", k / 8) for k in range(9)] == [0.996] * 9
+
+
+@given(st.floats(0, 1), st.lists(st.floats(0, 1), min_size=2, max_size=2).map(sorted))
+def test_a_cosine_never_falls_nor_leaves_its_range(momentum, moments):
+    earlier, later = (scheduled_momentum(momentum, "cosine", moment) for moment in moments)
+    assert momentum - 1e-12 <= earlier <= later <= 1

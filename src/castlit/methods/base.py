@@ -81,8 +81,13 @@ class Method(Described, nn.Module):
         with untracked_batchnorm(self.target_encoder):
             return F.normalize(self.target_encoder.masked(images, mask), dim=1)
 
-    def after_step(self) -> None:
-        """Do what follows each optimiser step; methods with a momentum encoder update it here, once."""
+    def after_step(self, progress: float = 0.0) -> None:
+        """Do what follows each optimiser step; methods with a momentum encoder update it here, once.
+
+        Args:
+            progress: Share of the run's optimiser steps that were taken before this one, in [0, 1). A method of your
+                own may leave this argument out.
+        """
 
 
 def output(loss: Tensor, embedding: Tensor, masked_key: Tensor | None) -> MethodOutput | MaskedOutput:

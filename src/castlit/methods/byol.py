@@ -7,8 +7,8 @@ from torch.nn import functional as F
 from castlit.methods.base import MaskedOutput, Method, MethodOutput, embed_key, output
 from castlit.nn.backbones import build_backbone, feature_channels
 from castlit.nn.batchnorm import untracked_batchnorm
-from castlit.nn.checks import require_int, require_number
-from castlit.nn.ema import momentum_copy, update_average
+from castlit.nn.checks import require_choice, require_int, require_number
+from castlit.nn.ema import MOMENTUM_SCHEDULES, momentum_copy, scheduled_momentum, update_average
 from castlit.nn.encoder import Encoder
 from castlit.nn.heads import mlp_head
 
@@ -21,18 +21,25 @@ class BYOL(Method):
         dim: Width of projection and prediction.
         hidden: Width of the hidden layers of projector and predictor.
         momentum: Momentum in [0, 1] of the target network.
+        momentum_schedule: ``"constant"``, or ``"cosine"`` from ``momentum`` to 1 over the run, as in the paper.
 
     Raises:
         InputError: An argument is out of range, or there is no such backbone.
     """
 
     def __init__(
-        self, backbone: str | nn.Module = "resnet50", dim: int = 256, hidden: int = 4096, momentum: float = 0.996
+        self,
+        backbone: str | nn.Module = "resnet50",
+        dim: int = 256,
+        hidden: int = 4096,
+        momentum: float = 0.996,
+        momentum_schedule: str = "constant",
     ) -> None:
         super().__init__()
         require_int("dim", dim, low=1)
         require_int("hidden", hidden, low=1)
         self.momentum = require_number("momentum", momentum, low=0, high=1)
+        self.momentum_schedule = require_choice("momentum_schedule", momentum_schedule, MOMENTUM_SCHEDULES)
         trunk = build_backbone(backbone)
         self.encoder = Encoder(trunk, mlp_head(feature_channels(trunk), hidden, dim, norm=True))
         self.predictor = mlp_head(dim, hidden, dim, norm=True)
@@ -59,6 +66,7 @@ class BYOL(Method):
         with torch.no_grad(), untracked_batchnorm(self.momentum_encoder):
             return F.normalize(self.momentum_encoder(images), dim=1)
 
-    def after_step(self) -> None:
-        """Update the target network: call it once after each optimiser step."""
-        update_average(self.momentum_encoder, self.encoder, self.momentum)
+    def after_step(self, progress: float = 0.0) -> None:
+        """Update the target network: call it once after each optimiser step; see :class:`castlit.methods.Method`."""
+        momentum = scheduled_momentum(self.momentum, self.momentum_schedule, progress)
+        update_average(self.momentum_encoder, self.encoder, momentum)

@@ -8,9 +8,9 @@ from castlit.methods.base import MaskedOutput, Method, MethodOutput, embed_key, 
 from castlit.methods.info_nce import info_nce
 from castlit.nn.backbones import build_backbone, feature_channels
 from castlit.nn.batchnorm import untracked_batchnorm
-from castlit.nn.checks import require_int, require_number
-from castlit.nn.distributed import encode_shuffled, gather
-from castlit.nn.ema import momentum_copy, update_average
+from castlit.nn.checks import require_choice, require_int, require_number
+from castlit.nn.distributed import deal, encode_shuffled, gather
+from castlit.nn.ema import MOMENTUM_SCHEDULES, momentum_copy, scheduled_momentum, update_average
 from castlit.nn.encoder import Encoder
 from castlit.nn.heads import linear_head, mlp_head
 from castlit.nn.queue import KeyQueue
@@ -29,6 +29,7 @@ class MoCo(Method):
         momentum: m in [0, 1] of the momentum encoder.
         temperature: T > 0.
         shuffle_bn: Shuffle the keys over the ranks, so that batch norm statistics do not tell the positive.
+        momentum_schedule: ``"constant"``, or ``"cosine"`` from ``momentum`` to 1 over the run.
 
     Raises:
         InputError: An argument is out of range, or there is no such backbone.
@@ -43,10 +44,12 @@ class MoCo(Method):
         momentum: float = 0.999,
         temperature: float = 0.2,
         shuffle_bn: bool = True,
+        momentum_schedule: str = "constant",
     ) -> None:
         super().__init__()
         require_int("dim", dim, low=1)
         self.momentum = require_number("momentum", momentum, low=0, high=1)
+        self.momentum_schedule = require_choice("momentum_schedule", momentum_schedule, MOMENTUM_SCHEDULES)
         self.temperature = require_number("temperature", temperature, above=0)
         self.shuffle_bn = shuffle_bn
         self.queue = KeyQueue(queue_size, dim)
@@ -75,9 +78,10 @@ class MoCo(Method):
         with untracked_batchnorm(self.momentum_encoder):
             return self._keys(images, None)[0]
 
-    def after_step(self) -> None:
-        """Update the momentum encoder: call it once after each optimiser step."""
-        update_average(self.momentum_encoder, self.encoder, self.momentum)
+    def after_step(self, progress: float = 0.0) -> None:
+        """Update the momentum encoder: call it once after each optimiser step; see :class:`castlit.methods.Method`."""
+        momentum = scheduled_momentum(self.momentum, self.momentum_schedule, progress)
+        update_average(self.momentum_encoder, self.encoder, momentum)
 
     @torch.no_grad()
     def _keys(self, images: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -91,7 +95,7 @@ class MoCo(Method):
         dim = self.queue.keys.shape[1]
         return (
             F.normalize(mine[:, :dim], dim=1),
-            F.normalize(all_ranks[:, :dim], dim=1),
+            F.normalize(deal(all_ranks[:, :dim]), dim=1),  # the queue forgets them in this order
             mine[:, dim:] if mask is not None else None,
         )
 

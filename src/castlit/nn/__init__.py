@@ -3,7 +3,7 @@
 from castlit.nn.backbones import build_backbone, feature_channels, tiny_resnet
 from castlit.nn.batchnorm import batch_statistics, lacks_statistics, untracked_batchnorm
 from castlit.nn.checks import InputError
-from castlit.nn.ema import momentum_copy, update_average
+from castlit.nn.ema import momentum_copy, scheduled_momentum, update_average
 from castlit.nn.encoder import Encoder
 from castlit.nn.heads import linear_head, mlp_head
 from castlit.nn.optim import OptimizerRecipe
@@ -26,6 +26,7 @@ __all__ = [
     "linear_head",
     "mlp_head",
     "momentum_copy",
+    "scheduled_momentum",
     "tiny_resnet",
     "untracked_batchnorm",
     "update_average",

@@ -1,10 +1,14 @@
 """Exponential moving average of a network's weights: the momentum encoder."""
 
 import copy
+import math
 from typing import TypeVar
 
 import torch
 from torch import nn
+
+MOMENTUM_SCHEDULES = ("constant", "cosine")
+"""What :func:`scheduled_momentum` knows."""
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -28,3 +32,17 @@ def update_average(average: nn.Module, network: nn.Module, momentum: float) -> N
         momentum: Share of the old average that stays, in [0, 1].
     """
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - momentum)
+
+
+def scheduled_momentum(momentum: float, schedule: str, progress: float) -> float:
+    """Return the momentum at one moment of a run.
+
+    Args:
+        momentum: m, where the run starts, in [0, 1].
+        schedule: ``"constant"``, or ``"cosine"`` from m to 1 along a half cosine, so that the average settles as the
+            run ends: 1 - (1 - m) · (cos(π · progress) + 1) / 2 (BYOL, Grill et al., NeurIPS 2020, section 3.1).
+        progress: Share of the run's optimiser steps that were taken before this one, in [0, 1].
+    """
+    if schedule == "constant":
+        return momentum
+    return 1.0 - (1.0 - momentum) * 0.5 * (math.cos(math.pi * progress) + 1.0)
