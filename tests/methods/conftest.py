@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from castlit.methods import BYOL, MoCo, SimCLR, SimSiam
+from castlit.methods import BYOL, DenseCL, MoCo, MoCoV3, SimCLR, SimSiam, VICReg
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +33,9 @@ MAKERS = {
     "simclr": lambda **options: SimCLR(small_backbone(), **{"dim": 4, **options}),
     "byol": lambda **options: BYOL(small_backbone(), **{"dim": 4, "hidden": 7, **options}),
     "simsiam": lambda **options: SimSiam(small_backbone(), **{"dim": 8, "hidden": 5, **options}),
+    "moco v3": lambda **options: MoCoV3(small_backbone(), **{"dim": 4, "hidden": 7, **options}),
+    "densecl": lambda **options: DenseCL(small_backbone(), **{"dim": 4, "queue_size": 15, **options}),
+    "vicreg": lambda **options: VICReg(small_backbone(), **{"dim": 4, "hidden": 7, **options}),
 }
 
 

@@ -74,7 +74,7 @@ def test_no_gradient_into_the_momentum_branch(make_method, views):
     assert not method.queue.keys.requires_grad
 
 
-@pytest.mark.parametrize("name", ["moco v2", "byol"])
+@pytest.mark.parametrize("name", ["moco v2", "byol", "moco v3", "densecl"])
 def test_the_average_moves_in_after_step_and_only_there(make_method, views, name):
     method, (query, key) = make_method(name, momentum=0.9), views()
     old = [parameter.clone() for parameter in method.momentum_encoder.parameters()]

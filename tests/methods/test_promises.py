@@ -7,8 +7,9 @@ from torch.nn import functional as F
 from castlit.methods import Method
 from castlit.nn import build, describe
 
-NAMES = ["moco v1", "moco v2", "simclr", "byol", "simsiam"]
-WITH_AVERAGE = ["moco v1", "moco v2", "byol"]
+NAMES = ["moco v1", "moco v2", "simclr", "byol", "simsiam", "moco v3", "densecl", "vicreg"]
+WITH_AVERAGE = ["moco v1", "moco v2", "byol", "moco v3", "densecl"]
+WITH_QUEUE = ["moco v1", "moco v2", "densecl"]
 
 
 def state(network):
@@ -53,7 +54,7 @@ def test_forward_runs_the_encoder_on_the_query_once_and_first(make_method, views
     method(query, key)
     assert torch.equal(seen[0], query)
     assert sum(torch.equal(images, query) for images in seen) == 1
-    assert len(seen) == (1 if name.startswith("moco") else 2)
+    assert len(seen) == (1 if name in WITH_QUEUE else 2), "the others go both ways"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -71,7 +72,7 @@ def test_the_masked_key_comes_from_the_keys_own_pass(make_method, views, name):
     share = F.adaptive_avg_pool2d(mask.double(), passes[-1].shape[2:])
     pooled = (passes[-1] * share).sum((2, 3)) / share.sum((2, 3))
     assert torch.allclose(output.masked_key, F.normalize(branch.head(pooled), dim=1), rtol=1e-9)
-    if not name.startswith("moco"):  # whose queue has moved on
+    if name not in WITH_QUEUE:  # which has moved on
         assert torch.allclose(output.loss, plain.loss, rtol=1e-9)
     assert torch.allclose(output.embedding, plain.embedding, rtol=1e-9)
     assert torch.allclose(method.masked_target(key, mask), output.masked_key, rtol=1e-9)
@@ -127,6 +128,9 @@ def test_the_encoder_comes_with_a_backbone(make_method, name):
         {"_target_": "castlit.methods.SimCLR", "dim": 8, "temperature": 0.3},
         {"_target_": "castlit.methods.BYOL", "dim": 8, "hidden": 9, "momentum": 0.5},
         {"_target_": "castlit.methods.SimSiam", "dim": 8, "hidden": 9},
+        {"_target_": "castlit.methods.MoCoV3", "dim": 8, "hidden": 9, "momentum": 0.5, "temperature": 0.3},
+        {"_target_": "castlit.methods.DenseCL", "dim": 8, "queue_size": 15, "dense_weight": 0.25, "shuffle_bn": False},
+        {"_target_": "castlit.methods.VICReg", "dim": 8, "hidden": 9, "invariance": 2.0, "covariance": 0.5},
     ],
     ids=lambda spec: spec["_target_"],
 )
@@ -136,7 +140,7 @@ def test_described_by_plain_values(spec):
     again = build(describe(method))
     again.load_state_dict(method.state_dict())
     for name, value in spec.items():
-        if name in ("temperature", "momentum", "shuffle_bn"):
+        if name not in ("_target_", "dim", "hidden", "queue_size", "mlp"):  # which the weights' shapes have shown
             assert getattr(again, name) == value
 
 

@@ -26,6 +26,23 @@ def info_nce(query: Tensor, positive: Tensor, negatives: Tensor, temperature: fl
         return F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))
 
 
+def info_nce_in_batch(query: Tensor, keys: Tensor, temperature: float, first: int = 0) -> Tensor:
+    """Compute InfoNCE with the batch's other keys as negatives (Chen et al., ICCV 2021, equation 1).
+
+    Args:
+        query: L2-normalised queries (N, dim).
+        keys: L2-normalised keys (M, dim), M ≥ N; under DDP those of all ranks, one rank after the other.
+        temperature: T > 0.
+        first: Where among the keys the first query's positive is; the others' follow it in order.
+
+    Returns:
+        Scalar mean over the queries, computed in float32 or wider.
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        logits = at_least_float32(query) @ at_least_float32(keys).T / temperature
+        return F.cross_entropy(logits, torch.arange(len(query), device=query.device) + first)
+
+
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     """Compute SimCLR's loss: every other view in the batch is a negative (Chen et al., ICML 2020, equation 1).
 

@@ -1,5 +1,7 @@
 """The encoder: backbone, global average pooling, head."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -59,6 +61,44 @@ class Encoder(nn.Module):
         with torch.autocast(feature_map.device.type, enabled=False), untracked_batchnorm(self.head):
             embedding: Tensor = self.head(masked_mean(at_least_float32(feature_map), mask))
         return embedding
+
+
+class DenseFeatures(NamedTuple):
+    """What :meth:`DenseEncoder.dense` makes of images; the P = h · w positions lie in rows, one row below the other."""
+
+    embedding: Tensor
+    """(N, dim): of the whole image, not yet normalised."""
+    maps: Tensor
+    """(N, C, P): the backbone's feature map."""
+    parts: Tensor
+    """(N, dim, P): the dense head's projection of each position, not yet normalised."""
+    masked: Tensor | None
+    """(N, dim): of what the mask shows, see :meth:`Encoder.with_masked`; None without a mask."""
+
+
+class DenseEncoder(Encoder):
+    """An encoder with a second head, which projects every position of the feature map.
+
+    Called, it embeds whole images as any :class:`Encoder`; the second head takes part in :meth:`dense` only.
+
+    Args:
+        backbone: Network from images (N, 3, H, W) to a feature map (N, C, h, w).
+        head: Network from (N, C) to the embedding (N, dim).
+        dense_head: Network from (N, C, h, w) to (N, dim, h, w).
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, dense_head: nn.Module) -> None:
+        super().__init__(backbone, head)
+        self.dense_head = dense_head
+
+    def dense(self, images: Tensor, mask: Tensor | None = None) -> DenseFeatures:
+        """Embed images (N, 3, H, W), their positions, and what their masks (N, 1, H', W') show, in one pass."""
+        feature_map: Tensor = self.backbone(images)
+        with torch.autocast(feature_map.device.type, enabled=False):
+            maps = at_least_float32(feature_map)
+            parts: Tensor = self.dense_head(maps)
+        masked = None if mask is None else self._embed_masked(feature_map, mask)
+        return DenseFeatures(self._embed(feature_map), maps.flatten(2), parts.flatten(2), masked)
 
 
 def masked_mean(feature_map: Tensor, mask: Tensor) -> Tensor:
