@@ -10,6 +10,7 @@ from castlit.cli import CONFIG_MODULE
 
 COCO = ["data.root=/nowhere", "data.masks=/nowhere"]
 FOLDER = ["data.images=/nowhere", "data.masks=/nowhere"]
+METHODS = ["mocov1", "mocov2", "simclr", "byol", "simsiam", "mocov3", "densecl", "vicreg"]
 SHARDS = ["data.urls='/nowhere/{000..099}.tar'"]
 
 
@@ -63,16 +64,22 @@ def test_every_option_composes_and_names_real_classes(override):
 )
 def test_every_experiment_meets_every_data(repository, data):
     experiments = options(repository, "experiment")
-    assert {"cast_mocov2", "cast_mocov1", "cast_simclr", "cast_byol", "cast_simsiam", "mocov2", "mocov2_crop"} <= set(
-        experiments
-    )
+    assert {*METHODS, *(f"cast_{name}" for name in METHODS), "mocov2_crop"} <= set(experiments)
     for experiment in experiments:
         config = composed("train", f"+experiment={experiment}", *data)
         assert config.name == experiment
         # The recipe comes from the experiment, the budget from the data.
         assert config.method.backbone == ("tiny_resnet" if data == ["data=scenes"] else "resnet50")
-        assert (config.crop.min_coverage == 0) == (experiment == "mocov2")
-        assert bool(config.attention) == experiment.startswith("cast")
+        cast = experiment.startswith("cast_")
+        assert (config.crop.min_coverage > 0) == (cast or experiment.endswith("_crop"))
+        assert bool(config.attention) == cast
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_control_differs_from_cast_in_nothing_else(name):
+    cast = composed("train", f"+experiment=cast_{name}")
+    control = composed("train", f"+experiment={name}", "attention=cast", "crop=saliency", f"name=cast_{name}")
+    assert control == cast
 
 
 @pytest.mark.parametrize("protocol", ["scenes", "grounding"])
