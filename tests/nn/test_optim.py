@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from castlit.nn import InputError, OptimizerRecipe, build, describe
+from castlit.nn import LARS, InputError, OptimizerRecipe, build, describe
 
 
 def rates(recipe, total, per_epoch, steps):
@@ -62,9 +62,43 @@ def test_settings_reach_the_optimizer():
     assert adamw.defaults["weight_decay"] == 0.02
 
 
+def test_lars_and_its_settings():
+    recipe = OptimizerRecipe("lars", lr=0.1, momentum=0.8, weight_decay=0.02, trust_coefficient=0.5)
+    lars, _ = recipe.build([nn.Parameter(torch.zeros(1))], 10, 1)
+    assert isinstance(lars, LARS)
+    assert lars.defaults == {
+        "lr": 0.1,
+        "momentum": 0.8,
+        "weight_decay": 0.02,
+        "trust_coefficient": 0.5,
+        "exclude_norm_and_bias_from_decay": True,
+    }
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
+@pytest.mark.parametrize("exclude", [None, True, False])
+def test_what_decays(name, exclude):
+    weights = list(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).parameters())
+    before = [weight.detach().fill_(0.5).clone() for weight in weights]
+    recipe = OptimizerRecipe(name, lr=0.1, weight_decay=0.2, exclude_norm_and_bias_from_decay=exclude)
+    optimizer, scheduler = recipe.build(weights, 10, 1)
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    scheduler.step()
+    kept = exclude if exclude is not None else name == "lars"
+    for weight, old in zip(weights, before, strict=True):
+        assert torch.equal(weight, old) == (kept and weight.dim() == 1)
+        assert (weight <= old).all(), "decay only shrinks"
+    assert len({group["lr"] for group in optimizer.param_groups}) == 1, "the schedule reaches every group"
+
+
 def test_describe_round_trip():
     recipe = build(describe(OptimizerRecipe("adamw", lr=0.1, warmup_epochs=3)))
     assert (recipe.name, recipe.lr, recipe.warmup_epochs, recipe.schedule) == ("adamw", 0.1, 3.0, "cosine")
+    recipe = build(describe(OptimizerRecipe("lars", exclude_norm_and_bias_from_decay=False, trust_coefficient=0.01)))
+    assert (recipe.name, recipe.exclude_norm_and_bias_from_decay, recipe.trust_coefficient) == ("lars", False, 0.01)
+    assert build(describe(OptimizerRecipe("lars"))).exclude_norm_and_bias_from_decay is True
 
 
 @pytest.mark.parametrize(
@@ -77,6 +111,8 @@ def test_describe_round_trip():
         ({"momentum": 1}, r"optimizer\.momentum must be below 1"),
         ({"weight_decay": -1}, r"optimizer\.weight_decay must be at least 0"),
         ({"warmup_epochs": "3"}, r"optimizer\.warmup_epochs must be a number"),
+        ({"exclude_norm_and_bias_from_decay": "yes"}, "exclude_norm_and_bias_from_decay must be true, false or null"),
+        ({"trust_coefficient": 0}, r"optimizer\.trust_coefficient must be greater than 0"),
         ({"schedule": "cosin"}, r"did you mean 'cosine'"),
     ],
 )

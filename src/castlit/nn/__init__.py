@@ -6,11 +6,13 @@ from castlit.nn.checks import InputError
 from castlit.nn.ema import momentum_copy, scheduled_momentum, update_average
 from castlit.nn.encoder import Encoder
 from castlit.nn.heads import linear_head, mlp_head
+from castlit.nn.lars import LARS
 from castlit.nn.optim import OptimizerRecipe
 from castlit.nn.queue import KeyQueue
 from castlit.nn.spec import Described, Spec, build, describe
 
 __all__ = [
+    "LARS",
     "Described",
     "Encoder",
     "InputError",
