@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from castlit import CASTModule
 from castlit.attention import AttentionLoss
-from castlit.methods import BYOL, MethodOutput, MoCo, SimCLR, SimSiam
+from castlit.methods import BYOL, DenseCL, MethodOutput, MoCo, MoCoV3, SimCLR, SimSiam, VICReg
 from castlit.nn import Encoder, InputError, OptimizerRecipe, describe, linear_head
 
 
@@ -41,8 +41,11 @@ def assert_equal_states(first, second):
         lambda: SimCLR("tiny_resnet", dim=8),
         lambda: BYOL("tiny_resnet", dim=8, hidden=9),
         lambda: SimSiam("tiny_resnet", dim=8, hidden=9),
+        lambda: MoCoV3("tiny_resnet", dim=8, hidden=9, temperature=0.3),
+        lambda: DenseCL("tiny_resnet", dim=8, queue_size=15, dense_weight=0.3),
+        lambda: VICReg("tiny_resnet", dim=8, hidden=9, covariance=2.0),
     ],
-    ids=["moco v2", "moco v1", "simclr", "byol", "simsiam"],
+    ids=["moco v2", "moco v1", "simclr", "byol", "simsiam", "moco v3", "densecl", "vicreg"],
 )
 def test_round_trip(fit, samples, tmp_path, method):
     module = CASTModule(

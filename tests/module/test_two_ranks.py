@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-RUNS = ["moco", "moco unshuffled", "moco in bf16", "moco with masked features", "simclr", "byol", "simsiam"]
+QUEUES = {
+    "moco": ["queue"],
+    "moco unshuffled": ["queue"],
+    "moco in bf16": ["queue"],
+    "moco with masked features": ["queue"],
+    "densecl": ["queue", "dense_queue"],
+    "densecl with masked features": ["queue", "dense_queue"],
+}
+RUNS = [*QUEUES, "simclr", "byol", "simsiam", "mocov3", "vicreg"]
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +39,10 @@ def test_both_ranks_hold_the_same(ranks, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in RUNS if name.startswith("moco")])
-def test_the_queue_takes_the_keys_of_both_ranks(ranks, name):
-    queue = ranks[0][name]["queue"]
-    assert int(queue["pointer"]) == 9 * 8 % 15
-    assert torch.allclose(queue["keys"].norm(dim=1), torch.ones(15), atol=1e-5)
-    assert len(queue["keys"].unique(dim=0)) == 15, "no key twice: each rank brought its own"
+@pytest.mark.parametrize(("name", "queue"), [(name, queue) for name, queues in QUEUES.items() for queue in queues])
+def test_the_queue_takes_the_keys_of_both_ranks(ranks, name, queue):
+    found = ranks[0][name]["queue"]
+    assert int(found[f"{queue}.pointer"]) == 9 * 8 % 15
+    keys = found[f"{queue}.keys"]
+    assert torch.allclose(keys.norm(dim=1), torch.ones(15), atol=1e-5)
+    assert len(keys.unique(dim=0)) == 15, "no key twice: each rank brought its own"

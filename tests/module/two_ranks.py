@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from castlit import CASTModule
 from castlit.attention import AttentionLoss
-from castlit.methods import BYOL, MoCo, SimCLR, SimSiam
+from castlit.methods import BYOL, DenseCL, MoCo, MoCoV3, SimCLR, SimSiam, VICReg
 from castlit.nn import OptimizerRecipe
 
 METHODS = {
@@ -19,6 +19,9 @@ METHODS = {
     "simclr": lambda: SimCLR("tiny_resnet", dim=8),
     "byol": lambda: BYOL("tiny_resnet", dim=8, hidden=9),
     "simsiam": lambda: SimSiam("tiny_resnet", dim=8, hidden=9),
+    "mocov3": lambda: MoCoV3("tiny_resnet", dim=8, hidden=9),
+    "densecl": lambda: DenseCL("tiny_resnet", dim=8, queue_size=15, momentum=0.9),
+    "vicreg": lambda: VICReg("tiny_resnet", dim=8, hidden=9),
 }
 
 
@@ -52,7 +55,7 @@ def trained(name, precision, key="masked_image"):
     trainer.fit(module, DataLoader(samples(24), 4))
     moved = max(float((a - b).abs().max()) for a, b in zip(module.parameters(), before, strict=True))
     weights = {key: parameter.detach() for key, parameter in module.named_parameters()}
-    queue = dict(module.method.queue.named_buffers()) if hasattr(module.method, "queue") else {}
+    queue = {key: buffer for key, buffer in module.method.named_buffers() if "queue" in key}
     return {"weights": weights, "queue": queue, "steps": trainer.global_step, "moved": moved}, trainer.global_rank
 
 
@@ -63,4 +66,5 @@ if __name__ == "__main__":
         found[name], rank = trained(name, "32-true")
     found["moco in bf16"], rank = trained("moco", "bf16-mixed")
     found["moco with masked features"], rank = trained("moco", "32-true", "masked_features")
+    found["densecl with masked features"], rank = trained("densecl", "32-true", "masked_features")
     torch.save(found, Path(sys.argv[1]) / f"rank{rank}.pt")
