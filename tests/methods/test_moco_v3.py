@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from castlit.methods import MoCoV3, info_nce_in_batch
 from castlit.nn import InputError
+from castlit.nn.head_norm import HeadNorm
 
 
 def unit(*shape):
@@ -61,7 +62,7 @@ def test_the_loss(make_method, views, temperature):
 def test_heads_are_those_of_its_resnet():
     method = MoCoV3("tiny_resnet", dim=8, hidden=9)
     for head, width in ((method.encoder.head, 128), (method.predictor, 8)):
-        assert [type(part) for part in head] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear, nn.BatchNorm1d]
+        assert [type(part) for part in head] == [nn.Linear, HeadNorm, nn.ReLU, nn.Linear, HeadNorm]
         assert [(part.in_features, part.out_features) for part in (head[0], head[3])] == [(width, 9), (9, 8)]
         assert head[0].bias is head[3].bias is head[4].weight is None
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from castlit.attention import raw_cam, tap
 from castlit.methods import Method
 from castlit.nn import build, describe
 
@@ -90,6 +91,19 @@ def test_the_masked_key_leaves_no_trace(make_method, views, name):
     z = method.masked_target(key, torch.ones(5, 1, 12, 15))
     assert_same(method, before)
     assert torch.allclose(z, method.target(key), rtol=1e-9), "a full mask shows everything"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_images_cam_does_not_depend_on_the_others_scores(make_method, views, name):
+    # Batch norm in a head would let them in: what is common to all images' gradients would be missing in each.
+    method, (query, key) = make_method(name), views()
+    with tap(method.encoder, "layer4") as activations:
+        embedding = method(query, key).embedding
+    score = (embedding * method.target(key)).sum(1)
+    weights = torch.tensor([1.0, -2.0, 0.0, 30.0, 0.5], dtype=torch.float64)
+    expected = weights[:, None, None] * raw_cam(score, activations)
+    assert torch.allclose(raw_cam(weights * score, activations), expected, rtol=1e-7, atol=1e-12)
+    assert expected.abs().max() > 1e-6
 
 
 @pytest.mark.parametrize("name", NAMES)

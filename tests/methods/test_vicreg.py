@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from castlit.methods import VICReg, vicreg_loss
 from castlit.nn import InputError
+from castlit.nn.head_norm import HeadNorm
 
 
 def mean(values):
@@ -89,7 +90,7 @@ def test_collapsed_views_give_numbers():
 
 def test_the_expander_is_the_official_codes():
     head = VICReg("tiny_resnet", dim=8, hidden=9).encoder.head
-    block = [nn.Linear, nn.BatchNorm1d, nn.ReLU]
+    block = [nn.Linear, HeadNorm, nn.ReLU]
     assert [type(part) for part in head] == [*block, *block, nn.Linear]
     assert [(part.in_features, part.out_features) for part in head if isinstance(part, nn.Linear)] == [
         (128, 9),

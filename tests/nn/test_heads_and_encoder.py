@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from castlit.nn import Encoder, linear_head, mlp_head, tiny_resnet
+from castlit.nn.heads import dense_head
 
 
 def kinds(head):
@@ -21,10 +22,10 @@ def test_linear_head():
     ("options", "expected"),
     [
         ({}, ["Linear", "ReLU", "Linear"]),
-        ({"norm": True}, ["Linear", "BatchNorm1d", "ReLU", "Linear"]),
+        ({"norm": True}, ["Linear", "HeadNorm", "ReLU", "Linear"]),
         (
             {"layers": 3, "norm": True, "last_norm": True},
-            ["Linear", "BatchNorm1d", "ReLU", "Linear", "BatchNorm1d", "ReLU", "Linear", "BatchNorm1d"],
+            ["Linear", "HeadNorm", "ReLU", "Linear", "HeadNorm", "ReLU", "Linear", "HeadNorm"],
         ),
         ({"layers": 1}, ["Linear"]),
     ],
@@ -44,6 +45,20 @@ def test_mlp_head_layers(options, expected):
 
 def test_last_norm_has_no_scale_of_its_own():
     assert mlp_head(5, 7, 3, last_norm=True)[-1].weight is None
+
+
+def test_the_last_bias_can_be_left_out():
+    assert [part.bias is None for part in mlp_head(5, 7, 3, last_bias=False) if isinstance(part, nn.Linear)] == [
+        False,
+        True,
+    ]
+
+
+def test_the_dense_head_projects_each_position_by_itself():
+    head, maps = dense_head(5, 7, 3), torch.randn(2, 5, 4, 6)
+    projected = head(maps)
+    assert projected.shape == (2, 3, 4, 6)
+    assert torch.allclose(projected[1:, :, 2:3, 4:5], head(maps[1:, :, 2:3, 4:5]), atol=1e-6)
 
 
 def test_moco_v2s_head_carries_the_names_of_its_checkpoints():

@@ -5,13 +5,16 @@ from torch import Tensor
 
 from castlit.attention.hooks import Activations
 from castlit.nn.checks import InputError
+from castlit.nn.head_norm import held_statistics
 from castlit.nn.precision import at_least_float32
 
 
 def grad_cam(score: Tensor, activations: Tensor | Activations, create_graph: bool = True) -> Tensor:
     """Compute where a score comes from: G = ReLU(Σ_c α_c A_c), with α_c the spatial mean of ∂score/∂A_c.
 
-    It runs in float32 also under autocast, and for one image at a time: no image's CAM is scaled by another's.
+    It runs in float32 also under autocast, and for one image at a time: no image's CAM is scaled by another's, nor does
+    it depend on another's score. Behind the layer, statistics of a head's batch norm count as constants for this,
+    see :func:`castlit.nn.head_norm.held_statistics`; other batch norms in training mode let others' scores in.
 
     Args:
         score: One score per image, (N,), computed from the activations.
@@ -37,9 +40,10 @@ def raw_cam(score: Tensor, activations: Tensor | Activations, create_graph: bool
         )
     if not (score.requires_grad and maps.requires_grad):
         raise InputError("grad_cam needs a score and activations with a graph: compute both under torch.enable_grad()")
-    with torch.autocast(maps.device.type, enabled=False):
-        # Each score depends on its own image only, so the gradient of the sum holds every image's gradient. The graph
-        # is kept in any case: the caller's backward pass goes through the same score.
+    # With the statistics held, each score depends on its own image only, and the gradient of the sum holds every
+    # image's gradient.
+    with torch.autocast(maps.device.type, enabled=False), held_statistics():
+        # The graph is kept in any case: the caller's backward pass goes through the same score.
         (gradient,) = torch.autograd.grad(
             score.sum(), maps, create_graph=create_graph, retain_graph=True, allow_unused=True
         )

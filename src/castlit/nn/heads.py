@@ -4,6 +4,8 @@ import itertools
 
 from torch import nn
 
+from castlit.nn.head_norm import HeadNorm
+
 
 def linear_head(in_features: int, dim: int) -> nn.Module:
     """Build the head of MoCo v1: one linear layer from (N, in_features) to (N, dim)."""
@@ -37,11 +39,11 @@ def mlp_head(
         # A batch norm right behind makes the bias idle.
         parts.append(nn.Linear(before, after, bias=not norm))
         if norm:
-            parts.append(nn.BatchNorm1d(after))
+            parts.append(HeadNorm(after))
         parts.append(nn.ReLU())
     parts.append(nn.Linear(widths[-1], dim, bias=last_bias and not last_norm))
     if last_norm:
-        parts.append(nn.BatchNorm1d(dim, affine=False))
+        parts.append(HeadNorm(dim, affine=False))
     return nn.Sequential(*parts)
 
 
