@@ -109,3 +109,33 @@ def test_mocov1_has_a_linear_head_and_its_own_colours():
     assert config.method.mlp is False
     assert config.method.temperature == 0.07
     assert config.data.colours == "moco_v1"
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer", "rate", "decay", "warmup"),
+    [
+        ("mocov2", "sgd", 0.03, 1e-4, 0),
+        ("simclr", "lars", 0.3, 1e-6, 10),
+        ("byol", "lars", 0.2, 1e-6, 10),
+        ("simsiam", "sgd", 0.05, 1e-4, 0),
+        ("mocov3", "lars", 0.3, 1e-6, 10),
+        ("densecl", "sgd", 0.3, 1e-4, 0),
+        ("vicreg", "lars", 0.2, 1e-6, 10),
+    ],
+)
+def test_photographs_bring_each_papers_optimiser(name, optimizer, rate, decay, warmup):
+    found = composed("train", f"+experiment=cast_{name}", "data=coco", *COCO).optimizer
+    assert (found.name, found.lr, found.weight_decay, found.warmup_epochs) == (optimizer, rate, decay, warmup)
+    on_scenes = composed("train", f"+experiment=cast_{name}").optimizer
+    assert (on_scenes.name, on_scenes.lr, on_scenes.warmup_epochs) == ("sgd", 0.06, 0)
+
+
+def test_the_papers_sizes_of_the_newer_methods():
+    def method(name):
+        return composed("train", f"+experiment=cast_{name}", "data=coco", *COCO).method
+
+    v3, dense, vicreg = method("mocov3"), method("densecl"), method("vicreg")
+    assert (v3.dim, v3.hidden, v3.temperature, v3.momentum, v3.momentum_schedule) == (256, 4096, 1.0, 0.99, "cosine")
+    assert (dense.dim, dense.queue_size, dense.temperature, dense.dense_weight) == (128, 65536, 0.2, 0.5)
+    assert (vicreg.dim, vicreg.hidden) == (8192, 8192)
+    assert (vicreg.invariance, vicreg.variance, vicreg.covariance) == (25, 25, 1)
