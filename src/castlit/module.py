@@ -19,6 +19,7 @@ from castlit.figures import step_figures
 from castlit.following import progress, step_taken, takes_progress
 from castlit.nn import InputError, OptimizerRecipe, Spec, batch_statistics, build, describe, lacks_statistics
 from castlit.nn.precision import at_least_float32
+from castlit.trunks import Trunks
 
 PartT = TypeVar("PartT")
 
@@ -50,6 +51,8 @@ class CASTModule(pl.LightningModule):
         attention: The attention loss; ``None`` trains the method alone.
         optimizer: Optimiser and schedule.
         cam_layer: Layer for the validation CAMs where there is no attention loss to name one.
+        activation_checkpointing: During a fit, recompute the backbone's blocks in the backward pass: memory for time.
+        compile: During a fit, run the backbones through torch.compile, up to the attention's layer.
 
     Raises:
         InputError: The encoder has no such layer, or the method's ``after_step`` cannot be called.
@@ -65,6 +68,8 @@ class CASTModule(pl.LightningModule):
         attention: AttentionLoss | Mapping[str, Any] | None = None,
         optimizer: OptimizerRecipe | Mapping[str, Any] | None = None,
         cam_layer: str = "layer4",
+        activation_checkpointing: bool = False,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         # Specs come from a checkpoint, see load_from_checkpoint.
@@ -76,6 +81,7 @@ class CASTModule(pl.LightningModule):
         find_layer(self.encoder, self.cam_layer)
         if self.attention is not None and self.attention.key == "masked_features":
             _require_masked_features(self.method)
+        self._trunks = Trunks(activation_checkpointing, compile)
         self._takes_progress = takes_progress(self.method)
         self._lacks_statistics = False
         self.save_hyperparameters(
@@ -104,8 +110,14 @@ class CASTModule(pl.LightningModule):
         ranks.prepare(self, self.trainer)
 
     def on_fit_start(self) -> None:
-        """Let all ranks start from the same state."""
+        """Let all ranks start from the same state, and the trunks run as their switches say."""
         ranks.align(self)
+        layer = self.encoder.backbone if self.attention is None else find_layer(self.encoder, self.cam_layer)
+        self._trunks.put_in(self.method, self.encoder.backbone, layer)  # type: ignore[arg-type]
+
+    def on_fit_end(self) -> None:
+        """Leave the trunks as they were."""
+        self._trunks.take_out()
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Compute contrastive and attention loss from one query forward pass."""
