@@ -39,6 +39,9 @@ class Method(Described, nn.Module):
     ``target`` gives embeddings in the same space as ``MethodOutput.embedding``, with no gradient and no trace in
     batch norm; and nothing is enqueued or averaged in evaluation mode.
 
+    Where the embedding goes through batch norm in a head, take :class:`castlit.nn.HeadNorm` for it (as
+    :func:`castlit.nn.mlp_head` does): through any other, an image's CAM depends on the other images of its batch.
+
     Attributes:
         encoder: The trained network; ``encoder.backbone`` is what downstream tasks take.
     """

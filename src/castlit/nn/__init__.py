@@ -4,8 +4,9 @@ from castlit.nn.backbones import build_backbone, feature_channels, tiny_resnet
 from castlit.nn.batchnorm import batch_statistics, lacks_statistics, untracked_batchnorm
 from castlit.nn.checks import InputError
 from castlit.nn.ema import momentum_copy, scheduled_momentum, update_average
-from castlit.nn.encoder import Encoder
-from castlit.nn.heads import linear_head, mlp_head
+from castlit.nn.encoder import DenseEncoder, Encoder
+from castlit.nn.head_norm import HeadNorm, held_statistics
+from castlit.nn.heads import dense_head, linear_head, mlp_head
 from castlit.nn.lars import LARS
 from castlit.nn.optim import OptimizerRecipe
 from castlit.nn.queue import KeyQueue
@@ -13,8 +14,10 @@ from castlit.nn.spec import Described, Spec, build, describe
 
 __all__ = [
     "LARS",
+    "DenseEncoder",
     "Described",
     "Encoder",
+    "HeadNorm",
     "InputError",
     "KeyQueue",
     "OptimizerRecipe",
@@ -22,8 +25,10 @@ __all__ = [
     "batch_statistics",
     "build",
     "build_backbone",
+    "dense_head",
     "describe",
     "feature_channels",
+    "held_statistics",
     "lacks_statistics",
     "linear_head",
     "mlp_head",
