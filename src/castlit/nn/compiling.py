@@ -1,5 +1,6 @@
 """torch.compile for what lies before a layer, where the layer's hooks are still seen."""
 
+import textwrap
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -105,4 +106,5 @@ def _has_parts(part: nn.Module) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return textwrap.shorten(line, 200, placeholder=" …")
