@@ -45,18 +45,26 @@ def run_program():
 
 
 @pytest.fixture(scope="session")
-def run_two_ranks():
+def run_ranks():
+    """Run a script on several processes (gloo), each with its rank and its folder to write to."""
+
+    def run(count, script, folder, *arguments, timeout=120):
+        ranks = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"] if count > 1 else []
+        command = [sys.executable, *ranks, script, folder, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=folder, check=False)
+        assert done.returncode == 0, done.stderr
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_two_ranks(run_ranks):
     """Run a script on two processes (gloo) that writes what it found as rank0.pt and rank1.pt into a folder."""
 
     def run(script, folder, timeout=120):
         import torch  # only here: the environment above must be set before
 
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script, folder]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout, env=environment, cwd=folder, check=False
-        )
-        assert done.returncode == 0, done.stderr
+        run_ranks(2, script, folder, timeout=timeout)
         return [torch.load(folder / f"rank{number}.pt") for number in range(2)]
 
     return run

@@ -53,10 +53,10 @@ def test_it_goes_on_behind_the_last_batch(alone, workers):
     for _ in range(2):
         next(batches)
     state = loader.state_dict()
-    assert state == {"epoch": 1, "batch": 2}
+    assert state == {"epoch": 1, "images": 8}
     resumed = data(workers).train_dataloader()
     resumed.load_state_dict(state)
-    assert resumed.state_dict() == {"epoch": 1, "batch": 2}  # a checkpoint may be written before the first batch
+    assert resumed.state_dict() == {"epoch": 1, "images": 8}  # a checkpoint may be written before the first batch
     rest = list(resumed)
     assert len(rest) == 3
     assert all(map(same, rest, alone[1][2:]))
@@ -65,7 +65,7 @@ def test_it_goes_on_behind_the_last_batch(alone, workers):
 
 def test_a_position_in_another_epoch_is_dropped(alone):
     loader = data().train_dataloader()
-    loader.load_state_dict({"epoch": 0, "batch": 5})
+    loader.load_state_dict({"epoch": 0, "images": 20})
     loader.sampler.set_epoch(1)  # as Lightning does when the epoch was complete
     assert all(map(same, list(loader), alone[1]))
 

@@ -220,12 +220,12 @@ class TestStreams:
         loader = module(folder, workers=workers).train_dataloader()
         list(loader)
         whole = list(loader)
-        state = {"epoch": 1, "batch": 3}
+        state = {"epoch": 1, "images": 12}
         resumed = module(folder, workers=workers).train_dataloader()
         resumed.load_state_dict(state)
         batches = iter(resumed)
         first = next(batches)
-        assert resumed.state_dict() == {"epoch": 1, "batch": 4}
+        assert resumed.state_dict() == {"epoch": 1, "images": 16}
         rest = [first, *batches]
         assert len(rest) == 5
         assert all(map(same, rest, whole[3:]))

@@ -93,8 +93,7 @@ def pointing_hits(cam: Tensor, mask: Tensor) -> Tensor:
 
 def has_object(mask: Tensor) -> Tensor:
     """Return booleans (N,): which of the masks (N, 1, H, W) are not empty."""
-    # The comparison first: any() of a uint8 mask would be uint8 again, and such an index counts instead of selecting.
-    return (mask > 0).flatten(1).any(1)
+    return mask.flatten(1).amax(1) > 0
 
 
 def check_shapes(cam: Tensor, mask: Tensor) -> None:

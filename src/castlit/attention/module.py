@@ -3,12 +3,14 @@
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from castlit.attention.cam import raw_cam
 from castlit.attention.hooks import Activations, tap
-from castlit.attention.loss import attention_loss, reference_attention_loss
+from castlit.attention.loss import attention_loss, has_object, reference_attention_loss
 from castlit.nn.checks import require_choice, require_number
+from castlit.nn.distributed import mean_over_ranks, world_size
 from castlit.nn.spec import Described
 
 
@@ -52,7 +54,10 @@ class AttentionLoss(Described, nn.Module):
         return tap(encoder, self.layer)
 
     def forward(self, score: Tensor, activations: Tensor | Activations, mask: Tensor) -> AttentionOutput:
-        """Compute the CAM of the score and its loss against the mask.
+        """Compute the CAM of the score and its loss against the mask; the same on every rank at the same time.
+
+        The loss is the mean over all ranks' images with an object, as DDP averages gradients over the ranks: a rank
+        with few such images weighs them no more than another.
 
         Args:
             score: One score per image, (N,), with graph.
@@ -60,7 +65,7 @@ class AttentionLoss(Described, nn.Module):
             mask: (N, 1, H, W), nonzero on the object.
         """
         cam = raw_cam(score, activations, create_graph=self.weight > 0)
-        loss = reference_attention_loss(cam, mask) if self.mode == "reference" else attention_loss(cam.relu(), mask)
+        loss = reference_attention_loss(cam, mask) if self.mode == "reference" else _mean_loss(cam.relu(), mask)
         return AttentionOutput(loss if self.weight > 0 else loss.detach(), cam.detach().relu())
 
     def combine(self, contrastive: Tensor, attention: Tensor) -> Tensor:
@@ -73,3 +78,11 @@ class AttentionLoss(Described, nn.Module):
     def extra_repr(self) -> str:
         """Show the settings in the module's summary."""
         return f"layer={self.layer!r}, weight={self.weight}, mode={self.mode!r}, key={self.key!r}"
+
+
+def _mean_loss(cam: Tensor, mask: Tensor) -> Tensor:
+    loss = attention_loss(cam, mask)
+    if world_size() == 1:
+        return loss
+    count = has_object(mask).sum().to(loss.dtype)
+    return loss * count / mean_over_ranks(count).clamp(min=torch.finfo(loss.dtype).tiny)

@@ -114,6 +114,7 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
         return ViewLoader(
             dataset,
             batch_size=self.batch_size,
+            images_per_batch=self.batch_size * sampler.num_replicas,
             sampler=sampler,
             drop_last=len(sampler) >= self.batch_size,
             collate_fn=partial(collate, whole=sampler.num_replicas > 1, raw=self._raw or self.views.defer),

@@ -19,16 +19,20 @@ class ViewLoader(DataLoader[Any]):
 
     Lightning keeps what ``state_dict`` gives in its checkpoints, and gives it back when it resumes within an epoch.
 
+    The position is told in images of all processes together, so that a run may go on with another number of them.
+
     Args:
         *args: As for ``DataLoader``.
+        images_per_batch: Images in a batch of all processes together.
         **options: As for ``DataLoader``; ``sampler`` must be an ``EpochSampler``.
     """
 
     sampler: EpochSampler
 
-    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, *args: Any, images_per_batch: int, **options: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **options)
-        self._position: Position = {"epoch": 0, "batch": 0}
+        self.images_per_batch = images_per_batch
+        self._position: Position = {"epoch": 0, "images": 0}
         self._resume: Position | None = None
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
@@ -39,21 +43,24 @@ class ViewLoader(DataLoader[Any]):
     def _batches(self) -> Iterator[Any]:
         epoch, done = self.sampler.epoch, 0
         if self._resume is not None and self._resume["epoch"] == epoch:
-            done = self._resume["batch"]
+            done = self._resume["images"]
         self._resume = None
-        self.sampler.skip = done * (self.batch_size or 1)
-        self._position = {"epoch": epoch, "batch": done}
+        if self.batch_size is None:  # the sampler gives whole batches
+            self.sampler.skip = done // self.images_per_batch
+        else:
+            self.sampler.skip = done * self.batch_size // self.images_per_batch
+        self._position = {"epoch": epoch, "images": done}
         for batch in super().__iter__():
-            self._position = {"epoch": epoch, "batch": self._position["batch"] + 1}
+            self._position = {"epoch": epoch, "images": self._position["images"] + self.images_per_batch}
             yield batch
 
     def state_dict(self) -> Position:
-        """How far the loader has come: the epoch, and the number of its batches that were given out."""
+        """How far the loader has come: the epoch, and the number of its images that were given out."""
         return dict(self._resume or self._position)
 
     def load_state_dict(self, state: Position) -> None:
-        """Go on behind that batch, when its epoch is iterated over next."""
-        self._resume = {"epoch": int(state["epoch"]), "batch": int(state["batch"])}
+        """Go on behind these images, when their epoch is iterated over next."""
+        self._resume = {"epoch": int(state["epoch"]), "images": int(state["images"])}
         self.sampler.set_epoch(self._resume["epoch"])
 
 

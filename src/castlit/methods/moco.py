@@ -9,7 +9,7 @@ from castlit.methods.info_nce import info_nce
 from castlit.nn.backbones import build_backbone, feature_channels
 from castlit.nn.batchnorm import untracked_batchnorm
 from castlit.nn.checks import require_choice, require_int, require_number
-from castlit.nn.distributed import encode_shuffled, gather
+from castlit.nn.distributed import deal, encode_shuffled, gather
 from castlit.nn.ema import MOMENTUM_SCHEDULES, momentum_copy, scheduled_momentum, update_average
 from castlit.nn.encoder import Encoder
 from castlit.nn.heads import linear_head, mlp_head
@@ -95,7 +95,7 @@ class MoCo(Method):
         dim = self.queue.keys.shape[1]
         return (
             F.normalize(mine[:, :dim], dim=1),
-            F.normalize(all_ranks[:, :dim], dim=1),
+            F.normalize(deal(all_ranks[:, :dim]), dim=1),  # the queue forgets them in this order
             mine[:, dim:] if mask is not None else None,
         )
 

@@ -27,6 +27,22 @@ def gather(x: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over all ranks; the gradient of everybody's results flows back the same way."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        # A copy: others may hold the very same tensor.
+        total = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: object, *gradients: Tensor) -> Tensor:
+        total: Tensor = _Sum.apply(gradients[0])
+        return total
+
+
 class _GatherWithGradient(torch.autograd.Function):
     """all_gather whose backward pass sums the gradients that all ranks have for one rank's part."""
 
@@ -36,18 +52,38 @@ class _GatherWithGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: object, *gradients: Tensor) -> Tensor:
-        # A copy: autograd may hand the very same tensor to others.
-        gradient = gradients[0].clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(gradient)
-        return gradient.chunk(world_size())[rank()]
+        total: Tensor = _Sum.apply(gradients[0])  # with a gradient of its own: a CAM is differentiated twice
+        return total.chunk(world_size())[rank()]
 
 
 def gather_with_gradient(x: Tensor) -> Tensor:
-    """Like :func:`gather`, but the gradient flows back to each rank's own part."""
+    """Like :func:`gather`, but the gradient flows back to each rank's own part; also a gradient's gradient."""
     if world_size() == 1:
         return x
     gathered: Tensor = _GatherWithGradient.apply(x)
     return gathered
+
+
+@torch.no_grad()
+def mean_over_ranks(x: Tensor) -> Tensor:
+    """Return the mean of a tensor of equal shape over all ranks, with no gradient."""
+    if world_size() == 1:
+        return x.detach()
+    mean = x.detach().clone()
+    dist.all_reduce(mean)
+    return mean / world_size()
+
+
+def deal(everybodys: Tensor) -> Tensor:
+    """Put what :func:`gather` returns, (ranks · N, ...), in the order in which samples are dealt out to the ranks.
+
+    One after the other to each rank, as :class:`torch.utils.data.DistributedSampler` does: so the order is that of one
+    process with the whole batch.
+    """
+    ranks = world_size()
+    if ranks == 1:
+        return everybodys
+    return everybodys.reshape(ranks, -1, *everybodys.shape[1:]).transpose(0, 1).flatten(0, 1)
 
 
 @torch.no_grad()

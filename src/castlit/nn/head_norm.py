@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 _holders: list[None] = []  # Not thread-local: on a GPU, autograd runs backward passes in threads of its own.
 
@@ -33,27 +34,41 @@ class HeadNorm(nn.BatchNorm1d):
         if not (self.training and x.requires_grad and torch.is_grad_enabled() and len(x) > 1):
             return super().forward(x)
         variance, mean = torch.var_mean(x, 0, correction=0)
-        if self.track_running_stats:
-            self._track(mean, variance, len(x))
-        scale = (_Holdable.apply(variance) + self.eps).rsqrt()
-        normalised: Tensor = (x - _Holdable.apply(mean)) * scale
+        track(self, mean, variance, len(x))
+        scale = (holdable(variance) + self.eps).rsqrt()
+        normalised: Tensor = (x - holdable(mean)) * scale
         if self.weight is not None:
             normalised = normalised * self.weight + self.bias
         return normalised
 
-    @torch.no_grad()
-    def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
-            return
-        self.num_batches_tracked.add_(1)
-        share = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean, share)
-        self.running_var.lerp_(variance * (count / (count - 1)), share)
+
+@torch.no_grad()
+def track(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: Tensor | int) -> None:
+    """Average a batch's statistics into a batch norm's running ones, as torch's own batch norms do.
+
+    Args:
+        norm: In training mode; where it does not track, nothing happens.
+        mean: (C,).
+        variance: (C,), without Bessel's correction.
+        count: Number of values in the batch, for each channel.
+    """
+    if not norm.track_running_stats:
+        return
+    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
+        return
+    norm.num_batches_tracked.add_(1)
+    share = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), share)
+    norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var.dtype), share)
+
+
+def holdable(x: Tensor) -> Tensor:
+    """Pass a statistic on, and its gradient too, unless :func:`held_statistics` holds it."""
+    passed: Tensor = _Holdable.apply(x)
+    return passed
 
 
 class _Holdable(torch.autograd.Function):
-    """Passes on what it is given, and its gradient too, unless that is held."""
-
     @staticmethod
     def forward(ctx: object, x: Tensor) -> Tensor:
         return x.view_as(x)

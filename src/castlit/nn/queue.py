@@ -18,6 +18,9 @@ class KeyQueue(nn.Module):
         dim: Width of a key.
     """
 
+    equal_on_all_ranks = True
+    """Every rank enqueues the same keys: DDP need not send the buffers around."""
+
     keys: Tensor
     pointer: Tensor
 

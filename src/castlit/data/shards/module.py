@@ -141,6 +141,7 @@ class ShardsDataModule(ViewsDataModule):
         return ViewLoader(
             ShardDataset(urls, plan, reader, self.views, self.masks, self.shuffle),
             batch_size=None,
+            images_per_batch=self.batch_size * world,
             sampler=OrderSampler(plan),
             collate_fn=partial(collate, whole=world > 1, raw=self._raw or self.views.defer),
             **self._worker_options(),

@@ -1,0 +1,69 @@
+"""One process with 64 images and two with 32 take the same steps; and each goes on where the other has stopped."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = Path(__file__).with_name("world_sizes.py")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, run_ranks):
+    """What one process found, and what each of two."""
+    folder = tmp_path_factory.mktemp("whole")
+    for count in (1, 2):
+        run_ranks(count, SCRIPT, folder, "whole", timeout=300)
+    return [torch.load(folder / name) for name in ("whole_of_1_rank0.pt", "whole_of_2_rank0.pt", "whole_of_2_rank1.pt")]
+
+
+def same_rows(found, wanted, within):
+    assert [row["step"] for row in found] == [row["step"] for row in wanted]
+    for ours, theirs in zip(found, wanted, strict=True):
+        for key, value in theirs.items():
+            assert ours[key] == pytest.approx(value, abs=within), (key, theirs["step"])
+
+
+@pytest.mark.parametrize("run", ["moco masked_image", "moco masked_features", "simclr masked_image"])
+def test_losses_and_weights_do_not_depend_on_the_number_of_processes(whole, run):
+    one, first, second = (found[run] for found in whole)
+    assert len(one["rows"]) == 20
+    assert one["rows"][0]["train/empty_masks"] > 0.2
+    assert one["rows"][-1]["train/attention"] < one["rows"][0]["train/attention"] - 0.02
+    for rank in (first, second):
+        same_rows(rank["rows"], one["rows"], within=1e-5)
+        assert list(rank["state"]) == list(one["state"])
+        for key, value in one["state"].items():
+            assert torch.allclose(rank["state"][key].double(), value.double(), atol=1e-4), key
+        assert "SyncBatchNorm" not in rank["kinds"], "they are taken out when the fit has ended"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ((2, 7, 64), (1, 13, 64), (2, 20, 64)),
+        ((1, 7, 64), (2, 20, 64)),
+    ],
+)
+def test_a_run_goes_on_with_another_number_of_processes(whole, parts, tmp_path, run_ranks):
+    rows = []
+    for count, steps, images in parts:
+        run_ranks(count, SCRIPT, tmp_path, f"to-{steps}-{images}")
+        found = torch.load(tmp_path / f"to-{steps}-{images}_of_{count}_rank0.pt")
+        rows += found["rows"]
+    wanted = whole[0]["moco masked_image"]
+    same_rows(rows, wanted["rows"], within=1e-5)
+    for key, value in wanted["state"].items():
+        assert torch.allclose(found["state"][key].double(), value.double(), atol=1e-4), key
+
+
+def test_a_run_goes_on_with_another_batch_size(tmp_path, run_ranks):
+    """Two ranks with 32 images each, then one with 32: no image of the broken epoch is seen twice."""
+    run_ranks(2, SCRIPT, tmp_path, "to-4-64")  # three steps an epoch: one step into the second
+    run_ranks(1, SCRIPT, tmp_path, "to-11-32")
+    rows = torch.load(tmp_path / "to-11-32_of_1_rank0.pt")["rows"]
+    # 200 - 64 images are left: four steps of 32, and six in each epoch from then on.
+    assert [row["epoch"] for row in rows] == [1, 1, 1, 1, 2, 2, 2]
+    assert [row["step"] for row in rows] == list(range(5, 12))
