@@ -91,6 +91,28 @@ def test_the_main_job_and_the_command_it_recommends(run_program, tmp_path):
     assert {"linear/mixed_rand", "linear/background_gap", "object_information", "pointing/original"} <= set(results)
 
 
+@pytest.mark.parametrize("name", ["mocov1", "mocov2", "simclr", "byol", "simsiam", "mocov3", "densecl", "vicreg"])
+def test_every_method_learns_to_look_at_the_objects(run_program, tmp_path, name):
+    result = run_program(
+        "train",
+        f"+experiment=cast_{name}",
+        "trainer.max_epochs=4",
+        "trainer.log_every_n_steps=1",
+        "data.train_count=512",
+        "data.val_count=48",
+        "data.batch_size=64",
+        "hydra.run.dir=r",
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    metrics = columns(tmp_path / "r")
+    attention = metrics["train/attention"]
+    assert len(attention) == 32
+    assert np.isfinite(metrics["train/loss"]).all()
+    assert np.mean(attention[-8:]) < 0.8 * np.mean(attention[:3])
+    assert metrics["val/pointing"][-1] > metrics["val/pointing"][0], "on images it has not seen, too"
+
+
 def test_a_run_ended_by_its_steps_is_validated_and_logged_too(run_program, tmp_path):
     result = run_program(
         "train",
