@@ -47,7 +47,5 @@ def test_both_ranks_queues_hold_all_keys(ranks, name):
     )
     assert len(whole) == (2 if name == "moco" else 4)
     for key, buffer in whole.items():
-        assert torch.equal(halves[0][key], halves[1][key])
-        if buffer.dim():  # keys, in whatever order
-            found, expected = (x[x[:, 0].argsort()] for x in (halves[0][key], buffer))
-            assert torch.allclose(found, expected, rtol=1e-9), key
+        assert torch.equal(halves[0][key], halves[1][key]), key
+        assert torch.allclose(halves[0][key], buffer, rtol=1e-9), "in the order of one process"

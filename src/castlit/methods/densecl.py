@@ -9,7 +9,7 @@ from castlit.methods.info_nce import info_nce
 from castlit.methods.moco import MoCo
 from castlit.nn.backbones import feature_channels
 from castlit.nn.checks import require_number
-from castlit.nn.distributed import encode_shuffled, gather
+from castlit.nn.distributed import deal, encode_shuffled, gather
 from castlit.nn.ema import momentum_copy
 from castlit.nn.encoder import DenseEncoder, DenseFeatures
 from castlit.nn.heads import dense_head
@@ -94,6 +94,7 @@ class DenseCL(MoCo):
         else:
             mine = self._packed(*inputs)
             all_ranks = gather(mine[:, : 2 * dim]) if self.training else mine
+        new = deal(all_ranks[:, : 2 * dim]).reshape(-1, 2, dim)  # the queues forget them in this order
         fixed = 2 * dim if mask is None else 3 * dim
         maps_and_parts = mine[:, fixed:].reshape(len(mine), self._channels + dim, -1)
         keys = DenseFeatures(
@@ -102,7 +103,7 @@ class DenseCL(MoCo):
             F.normalize(maps_and_parts[:, self._channels :], dim=1),
             None if mask is None else mine[:, 2 * dim : fixed],
         )
-        return keys, F.normalize(all_ranks[:, :dim], dim=1), F.normalize(all_ranks[:, dim : 2 * dim], dim=1)
+        return keys, F.normalize(new[:, 0], dim=1), F.normalize(new[:, 1], dim=1)
 
     def _packed(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
         """All that is needed of the keys side by side, (N, ...): one tensor to shuffle back."""
