@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import torch.distributed as dist
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -100,6 +101,8 @@ def explain_error(error: BaseException) -> str | None:
         return f"{error.full_key} must be given: add {error.full_key}=..."
     if isinstance(error, (InputError, MisconfigurationException, HydraException, OmegaConfBaseException)):
         return _one_line(str(error))
+    if isinstance(error, RuntimeError) and ("gloo" in str(error) or isinstance(error, dist.DistBackendError)):
+        return f"another process of this run has died or does not answer ({_one_line(str(error)).rpartition('] ')[2]})"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, (FileNotFoundError, NotADirectoryError, PermissionError)):

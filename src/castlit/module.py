@@ -13,7 +13,9 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from castlit.attention import AttentionLoss, find_layer, grad_cam, has_object, pointing_hits, tap
+from castlit import ranks
+from castlit.attention import AttentionLoss, find_layer, grad_cam, has_object, tap
+from castlit.figures import step_figures
 from castlit.following import progress, step_taken, takes_progress
 from castlit.nn import InputError, OptimizerRecipe, Spec, batch_statistics, build, describe, lacks_statistics
 from castlit.nn.precision import at_least_float32
@@ -103,8 +105,13 @@ class CASTModule(pl.LightningModule):
         feature_map: Tensor = self.encoder.backbone(images)  # type: ignore[operator]
         return feature_map.float().mean((2, 3))
 
+    def setup(self, stage: str) -> None:
+        """Get ready for however many ranks there are."""
+        ranks.prepare(self, self.trainer)
+
     def on_fit_start(self) -> None:
-        """Let the trunks run as their switches say."""
+        """Let all ranks start from the same state, and the trunks run as their switches say."""
+        ranks.align(self)
         layer = self.encoder.backbone if self.attention is None else find_layer(self.encoder, self.cam_layer)
         self._trunks.put_in(self.method, self.encoder.backbone, layer)  # type: ignore[arg-type]
 
@@ -116,7 +123,9 @@ class CASTModule(pl.LightningModule):
         """Compute contrastive and attention loss from one query forward pass."""
         if self.attention is None:
             contrastive = self.method(batch["query"], batch["key"]).loss
-            return self._log_train({"loss": contrastive, "contrastive": contrastive.detach()}, len(batch["query"]))
+            losses = {"loss": contrastive, "contrastive": contrastive.detach()}
+            self._log_train(step_figures(losses), len(batch["query"]))
+            return losses
         key_mask = batch["key_mask"]
         # An image whose key shows nothing of its objects has no score to explain: it takes no part, like one whose
         # query does not.
@@ -129,14 +138,13 @@ class CASTModule(pl.LightningModule):
                 output = self.method(batch["query"], batch["key"])
                 z_km = self.method.target(masked(batch["key"], key_mask))  # type: ignore[operator]
         attention = self.attention(_similarity(output.embedding, z_km), activations, query_mask)
-        parts = {
+        losses = {
             "loss": self.attention.combine(output.loss, attention.loss),
             "contrastive": output.loss.detach(),
             "attention": attention.loss.detach(),
-            "pointing": _share(pointing_hits(attention.cam, query_mask), has := has_object(query_mask)),
-            "empty_masks": 1.0 - has.float().mean(),
         }
-        return self._log_train(parts, len(query_mask))
+        self._log_train(step_figures(losses, attention.cam, query_mask), len(query_mask))
+        return losses
 
     def on_validation_epoch_start(self) -> None:
         """Look at the batch norms once, not at every batch: on a GPU each look waits for the device."""
@@ -211,11 +219,10 @@ class CASTModule(pl.LightningModule):
         optimizer, scheduler = self.optimizer.build(trained, int(total), per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _log_train(self, parts: dict[str, Tensor], count: int) -> dict[str, Tensor]:
-        for name, value in parts.items():
-            self.log(f"train/{name}", value.detach(), prog_bar=name != "empty_masks", batch_size=count)
+    def _log_train(self, figures: dict[str, Tensor], count: int) -> None:
+        for name, value in figures.items():
+            self.log(f"train/{name}", value, prog_bar=name != "empty_masks", batch_size=count)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=count)
-        return parts
 
 
 def masked(images: Tensor, mask: Tensor) -> Tensor:
@@ -240,10 +247,6 @@ def _require_masked_features(method: nn.Module) -> None:
             f"{type(method).__name__} gives no masked features (forward takes no key_mask, or there is no "
             "masked_target): use attention.key=masked_image"
         )
-
-
-def _share(hits: Tensor, among: Tensor) -> Tensor:
-    return (hits & among).sum() / among.sum().clamp(min=1)
 
 
 def _spec(part: object) -> Spec:

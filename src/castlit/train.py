@@ -23,6 +23,7 @@ from rich.table import Table
 from castlit.callbacks import RunRecord
 from castlit.cli import output_dir, program, shown, this_python
 from castlit.holding import holding
+from castlit.launching import end_children, end_with_parent, in_one_folder
 from castlit.nn.checks import InputError, require_int
 from castlit.nn.stopping import Stopped
 from castlit.resuming import go_on_in_its_folder
@@ -63,6 +64,9 @@ def train(config: DictConfig) -> float | None:
                 trainer.validate(module, data, verbose=False)
         except Stopped as stop:
             say_how_to_go_on(stop, trainer)
+            raise
+        except BaseException:
+            end_children(trainer)
             raise
         finally:
             _close(loggers)
@@ -163,7 +167,8 @@ _MEANINGS = {
 
 def main() -> None:
     """Run the program."""
-    program("train", train, prepare=go_on_in_its_folder)
+    end_with_parent()
+    program("train", train, prepare=lambda arguments: in_one_folder(go_on_in_its_folder(arguments)))
 
 
 if __name__ == "__main__":
