@@ -38,6 +38,11 @@ def prepare(module: pl.LightningModule, trainer: pl.Trainer) -> None:
     # By default DDP sends all buffers from the first rank to the others before every forward pass; a queue of 65,536
     # keys is 33 MB. Every rank enqueues the same keys by itself.
     module._ddp_params_and_buffers_to_ignore = list(_own(module))  # type: ignore[assignment]
+    synchronise_for_cams(trainer)
+
+
+def synchronise_for_cams(trainer: pl.Trainer) -> None:
+    """Where ``sync_batchnorm=True`` was asked for, let batch norms of heads be such that a CAM can go through them."""
     if type(getattr(trainer.strategy, "_layer_sync", None)) is TorchSyncBatchNorm:
         trainer.strategy._layer_sync = SyncBatchNorms(trainer.strategy.root_device.type)  # type: ignore[attr-defined]
 

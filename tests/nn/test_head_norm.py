@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from castlit.nn import untracked_batchnorm
-from castlit.nn.head_norm import HeadNorm, held_statistics
+from castlit.nn.head_norm import HeadNorm, borrow_head_norms, held_statistics
 
 
 @pytest.fixture(autouse=True)
@@ -96,3 +96,28 @@ def test_an_error_lets_go_of_them():
     ours(x).sin().sum().backward()
     torchs(y).sin().sum().backward()
     assert torch.allclose(x.grad, y.grad, rtol=1e-8, atol=1e-12)
+
+
+def test_in_half_precision_the_statistics_are_exact():
+    ours = HeadNorm(4).bfloat16()
+    for name in ("running_mean", "running_var"):
+        setattr(ours, name, getattr(ours, name).float())
+    x = (torch.randn(64, 4) + 30).bfloat16()
+    found = ours(x.requires_grad_())
+    assert found.dtype == torch.bfloat16
+    assert torch.allclose(ours.running_mean, 0.1 * x.detach().float().mean(0), rtol=1e-5)
+    assert float(found.float().var(0, correction=0).sub(1).abs().max()) < 0.02
+
+
+def test_torchs_own_are_borrowed_and_given_back():
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Sequential(HeadNorm(4)), nn.BatchNorm2d(4))
+    state, x = list(network.state_dict()), torch.randn(5, 3)
+    wanted = network[:3](x)
+    give_back = borrow_head_norms(network)
+    assert [type(part) for part in (network[1], network[2][0], network[3])] == [HeadNorm, HeadNorm, nn.BatchNorm2d]
+    assert torch.allclose(network[:3](x), wanted, atol=1e-6)
+    # torch's own also takes sequences (N, C, L).
+    assert network[1](torch.randn(5, 4, 6, requires_grad=True)).shape == (5, 4, 6)
+    give_back()
+    assert [type(part) for part in (network[1], network[2][0])] == [nn.BatchNorm1d, HeadNorm]
+    assert list(network.state_dict()) == state

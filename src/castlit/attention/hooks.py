@@ -52,7 +52,7 @@ def find_layer(network: nn.Module, layer: str) -> nn.Module:
 def tap(network: nn.Module, layer: str, leaf: bool = False) -> Iterator[Activations]:
     """Record a layer's outputs, with their graph, while the context is open.
 
-    A half-precision output (mixed precision) is raised to float32 before the network goes on, so that what is
+    A half-precision output is recorded in float32. Under autocast the network also goes on with that, so that what is
     differentiated with respect to it comes out in float32 too.
 
     Args:
@@ -80,13 +80,15 @@ def tap(network: nn.Module, layer: str, leaf: bool = False) -> Iterator[Activati
         if not isinstance(output, Tensor) or output.dim() != 4:
             kind = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise InputError(f"layer {layer!r} gives {kind}, not a feature map (N, C, h, w): tap another layer")
+        # Without autocast, a network that computes in half precision has such weights, and needs such inputs.
+        own = None if torch.is_autocast_enabled(output.device.type) else output.dtype
         output = at_least_float32(output)
         if leaf:
             output = output.detach().requires_grad_()
             torch.set_grad_enabled(True)  # Until the caller's no_grad() ends.
         activations.append(output)
         # The network goes on with a copy: an in-place ReLU or `+=` behind the layer would overwrite what is recorded.
-        return output.clone()
+        return output.clone() if own is None else output.clone().to(own)
 
     handle = find_layer(network, layer).register_forward_hook(record)
     try:

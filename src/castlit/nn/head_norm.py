@@ -1,11 +1,13 @@
 """Batch norm for heads, through which one image can be explained without the others of its batch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from castlit.nn.precision import at_least_float32
 
 _holders: list[None] = []  # Not thread-local: on a GPU, autograd runs backward passes in threads of its own.
 
@@ -31,15 +33,33 @@ class HeadNorm(nn.BatchNorm1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, C)."""
-        if not (self.training and x.requires_grad and torch.is_grad_enabled() and len(x) > 1):
+        if not (self.training and x.requires_grad and torch.is_grad_enabled() and len(x) > 1 and x.dim() == 2):
             return super().forward(x)
-        variance, mean = torch.var_mean(x, 0, correction=0)
+        wide = at_least_float32(x)  # heads of others run in half precision
+        variance, mean = torch.var_mean(wide, 0, correction=0)
         track(self, mean, variance, len(x))
         scale = (holdable(variance) + self.eps).rsqrt()
-        normalised: Tensor = (x - holdable(mean)) * scale
+        normalised: Tensor = (wide - holdable(mean)) * scale
         if self.weight is not None:
             normalised = normalised * self.weight + self.bias
-        return normalised
+        return normalised.to(x.dtype)
+
+
+def borrow_head_norms(network: nn.Module) -> Callable[[], None]:
+    """Turn each plain ``BatchNorm1d`` inside a network into a :class:`HeadNorm`, weights, hooks and names as they are.
+
+    Returns:
+        What to call to have them back as they were.
+    """
+    plain = [part for part in network.modules() if type(part) is nn.BatchNorm1d]
+    for part in plain:
+        part.__class__ = HeadNorm  # the two differ in their forward pass only
+
+    def give_back() -> None:
+        for part in plain:
+            part.__class__ = nn.BatchNorm1d
+
+    return give_back
 
 
 @torch.no_grad()
