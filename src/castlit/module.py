@@ -4,36 +4,26 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from castlit import ranks
-from castlit.attention import AttentionLoss, find_layer, grad_cam, has_object, tap
+from castlit.attention import AttentionLoss, find_layer, has_object
 from castlit.figures import step_figures
 from castlit.following import progress, step_taken, takes_progress
+from castlit.looking import Explanation, explain, known_negatives, masked, score_of
 from castlit.nn import InputError, OptimizerRecipe, Spec, batch_statistics, build, describe, lacks_statistics
-from castlit.nn.precision import at_least_float32
 from castlit.trunks import Trunks
 
 PartT = TypeVar("PartT")
 
 # In a checkpoint, for a part that was there but cannot be written down in plain values.
 _NO_SPEC = {"no_spec": True}
-
-
-class Explanation(NamedTuple):
-    """What an encoder sees in images, and where it looks. No graph."""
-
-    features: Tensor
-    """(N, C): pooled output of the backbone."""
-    cam: Tensor
-    """(N, h, w): Grad-CAM of the image's similarity to its own masked key."""
 
 
 class CASTModule(pl.LightningModule):
@@ -50,7 +40,8 @@ class CASTModule(pl.LightningModule):
         method: What is contrasted, from :mod:`castlit.methods` or your own.
         attention: The attention loss; ``None`` trains the method alone.
         optimizer: Optimiser and schedule.
-        cam_layer: Layer for the validation CAMs where there is no attention loss to name one.
+        cam_layer: Layer for the validation CAMs where there is no attention loss to name one; None: the last one that
+            gives a feature map.
         activation_checkpointing: During a fit, recompute the backbone's blocks in the backward pass: memory for time.
         compile: During a fit, run the backbones through torch.compile, up to the attention's layer.
 
@@ -67,7 +58,7 @@ class CASTModule(pl.LightningModule):
         method: nn.Module | Mapping[str, Any],
         attention: AttentionLoss | Mapping[str, Any] | None = None,
         optimizer: OptimizerRecipe | Mapping[str, Any] | None = None,
-        cam_layer: str = "layer4",
+        cam_layer: str | None = None,
         activation_checkpointing: bool = False,
         compile: bool = False,
     ) -> None:
@@ -77,8 +68,9 @@ class CASTModule(pl.LightningModule):
         # Hydra has no null group: `attention=none` arrives as an empty mapping.
         self.attention = _part("attention", attention, AttentionLoss) if attention else None
         self.optimizer = OptimizerRecipe() if optimizer is None else _part("optimizer", optimizer, OptimizerRecipe)
-        self.cam_layer = cam_layer if self.attention is None else self.attention.layer
-        find_layer(self.encoder, self.cam_layer)
+        # How validation looks where there is no loss to look with.
+        self.look = AttentionLoss(cam_layer) if self.attention is None else self.attention
+        self.look.find_layers(self.encoder)
         if self.attention is not None and self.attention.key == "masked_features":
             _require_masked_features(self.method)
         self._trunks = Trunks(activation_checkpointing, compile)
@@ -100,6 +92,11 @@ class CASTModule(pl.LightningModule):
         encoder: nn.Module = self.method.encoder  # type: ignore[assignment]
         return encoder
 
+    @property
+    def cam_layer(self) -> str:
+        """The layer of the validation CAMs."""
+        return self.look.find_layers(self.encoder)[-1]
+
     def forward(self, images: Tensor) -> Tensor:
         """Return the pooled features (N, C) of images (N, 3, H, W)."""
         feature_map: Tensor = self.encoder.backbone(images)  # type: ignore[operator]
@@ -112,7 +109,11 @@ class CASTModule(pl.LightningModule):
     def on_fit_start(self) -> None:
         """Let all ranks start from the same state, and the trunks run as their switches say."""
         ranks.align(self)
-        layer = self.encoder.backbone if self.attention is None else find_layer(self.encoder, self.cam_layer)
+        layer = self.encoder.backbone
+        if self.attention is not None:
+            # Behind the first of them everything may be differentiated twice.
+            tapped = {find_layer(self.encoder, name) for name in self.look.find_layers(self.encoder)}
+            layer = next(part for part in self.encoder.modules() if part in tapped)
         self._trunks.put_in(self.method, self.encoder.backbone, layer)  # type: ignore[arg-type]
 
     def on_fit_end(self) -> None:
@@ -130,6 +131,8 @@ class CASTModule(pl.LightningModule):
         # An image whose key shows nothing of its objects has no score to explain: it takes no part, like one whose
         # query does not.
         query_mask = batch["query_mask"] * has_object(key_mask)[:, None, None, None]
+        # Before the step's own keys are among them.
+        negatives = known_negatives(self.method, self.attention)
         with self.attention.tap(self.encoder) as activations:
             if self.attention.key == "masked_features":
                 output = self.method(batch["query"], batch["key"], key_mask)
@@ -137,7 +140,8 @@ class CASTModule(pl.LightningModule):
             else:
                 output = self.method(batch["query"], batch["key"])
                 z_km = self.method.target(masked(batch["key"], key_mask))  # type: ignore[operator]
-        attention = self.attention(_similarity(output.embedding, z_km), activations, query_mask)
+        score = score_of(self.method, self.attention, output.embedding, z_km, negatives)
+        attention = self.attention(score, activations, query_mask)
         losses = {
             "loss": self.attention.combine(output.loss, attention.loss),
             "contrastive": output.loss.detach(),
@@ -167,30 +171,7 @@ class CASTModule(pl.LightningModule):
             images: (N, 3, H, W), normalised.
             masks: (N, 1, H, W), nonzero on the salient objects.
         """
-        with torch.inference_mode(False):
-            # A tensor that was made in inference mode cannot enter a graph; the copy that repeat() makes can.
-            # One image is doubled: over its own pixels alone, batch norm may find nothing to normalise by.
-            count = len(images)
-            repeats = 2 if count == 1 else 1
-            images, masks = images.repeat(repeats, 1, 1, 1), masks.repeat(repeats, 1, 1, 1)
-            # Only what lies behind the CAM's layer needs a graph; the trunk's would fill the memory.
-            with (
-                torch.no_grad(),
-                tap(self.encoder, "backbone") as feature_map,
-                tap(self.encoder, self.cam_layer, leaf=True) as activations,
-            ):
-                if hasattr(self.method, "embed"):
-                    z_q = self.method.embed(images)  # type: ignore[operator]
-                else:
-                    z_q = self.method(images, images).embedding
-            with batch_statistics(self.method, count):
-                if self.attention is not None and self.attention.key == "masked_features":
-                    z_km = self.method.masked_target(images, masks)  # type: ignore[operator]
-                else:
-                    z_km = self.method.target(masked(images, masks))  # type: ignore[operator]
-            with torch.enable_grad():
-                cam = grad_cam(_similarity(z_q, z_km), activations, create_graph=False)
-        return Explanation(feature_map.first.detach().mean((2, 3))[:count], cam.detach()[:count])
+        return explain(self.method, self.look, images, masks)
 
     def optimizer_step(
         self,
@@ -223,22 +204,6 @@ class CASTModule(pl.LightningModule):
         for name, value in figures.items():
             self.log(f"train/{name}", value, prog_bar=name != "empty_masks", batch_size=count)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=count)
-
-
-def masked(images: Tensor, mask: Tensor) -> Tensor:
-    """Return the images with everything but the salient objects set to zero, which is the data set's mean colour.
-
-    Args:
-        images: (N, 3, H, W), normalised.
-        mask: (N, 1, H, W); a float mask weighs, any other keeps where it is nonzero.
-    """
-    return images * (mask if mask.is_floating_point() else mask > 0)
-
-
-def _similarity(z_q: Tensor, z_km: Tensor) -> Tensor:
-    """Return the scores z_q · z_km, (N,), in float32 or wider also under autocast."""
-    with torch.autocast(z_q.device.type, enabled=False):
-        return (at_least_float32(z_q) * at_least_float32(z_km)).sum(1)
 
 
 def _require_masked_features(method: nn.Module) -> None:

@@ -4,11 +4,14 @@ from castlit.attention.cam import grad_cam, raw_cam
 from castlit.attention.hooks import Activations, find_layer, tap
 from castlit.attention.loss import attention_loss, has_object, pointing_hits, reference_attention_loss
 from castlit.attention.module import AttentionLoss, AttentionOutput
+from castlit.attention.targets import Embeddings, Target
 
 __all__ = [
     "Activations",
     "AttentionLoss",
     "AttentionOutput",
+    "Embeddings",
+    "Target",
     "attention_loss",
     "find_layer",
     "grad_cam",

@@ -1,5 +1,7 @@
 """Grad-CAM, differentiable (Selvaraju et al., ICCV 2017, equations 1 and 2)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -32,24 +34,31 @@ def grad_cam(score: Tensor, activations: Tensor | Activations, create_graph: boo
 
 def raw_cam(score: Tensor, activations: Tensor | Activations, create_graph: bool = True) -> Tensor:
     """Compute the CAM before its ReLU: Σ_c α_c A_c, (N, h, w). Arguments and errors as in :func:`grad_cam`."""
-    maps = activations.first if isinstance(activations, Activations) else activations
-    if maps.dim() != 4 or score.shape != maps.shape[:1]:
-        raise InputError(
-            "grad_cam needs a score (N,) and activations (N, C, h, w), "
-            f"got {tuple(score.shape)} and {tuple(maps.shape)}"
-        )
-    if not (score.requires_grad and maps.requires_grad):
+    return raw_cams(score, [activations], create_graph)[0]
+
+
+def raw_cams(score: Tensor, layers: Sequence[Tensor | Activations], create_graph: bool = True) -> list[Tensor]:
+    """Compute the CAMs of several layers before their ReLUs, in one backward pass; see :func:`grad_cam`."""
+    maps = [each.first if isinstance(each, Activations) else each for each in layers]
+    for each in maps:
+        if each.dim() != 4 or score.shape != each.shape[:1]:
+            raise InputError(
+                "grad_cam needs a score (N,) and activations (N, C, h, w), "
+                f"got {tuple(score.shape)} and {tuple(each.shape)}"
+            )
+    if not (score.requires_grad and all(each.requires_grad for each in maps)):
         raise InputError("grad_cam needs a score and activations with a graph: compute both under torch.enable_grad()")
     # With the statistics held, each score depends on its own image only, and the gradient of the sum holds every
     # image's gradient.
-    with torch.autocast(maps.device.type, enabled=False), held_statistics():
+    with torch.autocast(score.device.type, enabled=False), held_statistics():
         # The graph is kept in any case: the caller's backward pass goes through the same score.
-        (gradient,) = torch.autograd.grad(
+        gradients = torch.autograd.grad(
             score.sum(), maps, create_graph=create_graph, retain_graph=True, allow_unused=True
         )
-        if gradient is None:
-            raise InputError(
-                "the score does not depend on the activations: tap the layer in the pass that made the score"
-            )
-        weights = at_least_float32(gradient).mean((2, 3))
-        return torch.einsum("nc,nchw->nhw", weights, at_least_float32(maps))
+        return [_weighted(each, gradient) for each, gradient in zip(maps, gradients, strict=True)]
+
+
+def _weighted(maps: Tensor, gradient: Tensor | None) -> Tensor:
+    if gradient is None:
+        raise InputError("the score does not depend on the activations: tap the layer in the pass that made the score")
+    return torch.einsum("nc,nchw->nhw", at_least_float32(gradient).mean((2, 3)), at_least_float32(maps))

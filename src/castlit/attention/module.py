@@ -1,15 +1,18 @@
 """The attention loss as a part to plug in: which layer, how heavy, whose numerics."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from castlit.attention.cam import raw_cam
-from castlit.attention.hooks import Activations, tap
+from castlit.attention.cam import raw_cams
+from castlit.attention.hooks import Activations, find_layer, tap
 from castlit.attention.loss import attention_loss, has_object, reference_attention_loss
-from castlit.nn.checks import require_choice, require_number
+from castlit.attention.targets import TARGETS, Embeddings, Target, positive, scores
+from castlit.nn.attention_layer import attention_layer
+from castlit.nn.checks import InputError, require_choice, require_number
 from castlit.nn.distributed import mean_over_ranks, world_size
 from castlit.nn.spec import Described
 
@@ -20,14 +23,15 @@ class AttentionOutput(NamedTuple):
     loss: Tensor
     """Scalar, with graph."""
     cam: Tensor
-    """(N, h, w), not negative, no graph."""
+    """(N, h, w), not negative, no graph; of the layer that was named last."""
 
 
 class AttentionLoss(Described, nn.Module):
     """CAST's Grad-CAM attention loss (CVPR 2021, section 3).
 
     Args:
-        layer: Name of the encoder's layer whose activations are looked at.
+        layer: Name of the encoder's layer whose activations are looked at, or several: then the loss is the mean of
+            theirs. None: the last layer of the encoder that gives a feature map.
         weight: λ. ``mode="paper"``: loss = contrastive + λ · attention. ``mode="reference"``: the two are weighted
             1/(1+λ) and λ/(1+λ), which for λ = 3 gives 0.25 and 0.75. With 0 the loss is measured, but not trained.
         mode: ``"paper"``, or ``"reference"`` for the numbers of the public reference code, see
@@ -35,25 +39,66 @@ class AttentionLoss(Described, nn.Module):
         key: What the query is scored against. ``"masked_image"``: the embedding of the key under its mask, one more
             forward pass (the paper). ``"masked_features"``: the key's own feature map, which the step has computed
             anyway, pooled under the mask; no further pass.
+        target: The score that is explained: ``"positive"`` (the paper), ``"contrastive"``, or a function from
+            :class:`castlit.attention.Embeddings` to (N,); see :mod:`castlit.attention.targets`.
 
     Raises:
-        InputError: A negative weight, or no such mode or key.
+        InputError: A negative weight, no such mode, key or target, or no layer.
     """
 
     def __init__(
-        self, layer: str = "layer4", weight: float = 3.0, mode: str = "paper", key: str = "masked_image"
+        self,
+        layer: str | Sequence[str] | None = None,
+        weight: float = 3.0,
+        mode: str = "paper",
+        key: str = "masked_image",
+        target: str | Target = "positive",
     ) -> None:
         super().__init__()
-        self.layer = layer
+        self.layers = None if layer is None else _layers(layer)
         self.weight = require_number("attention.weight", weight, low=0)
         self.mode = require_choice("attention.mode", mode, ("paper", "reference"))
         self.key = require_choice("attention.key", key, ("masked_image", "masked_features"))
+        named = target if callable(target) else require_choice("attention.target", target, tuple(TARGETS))
+        self.target: Target = TARGETS[named] if isinstance(named, str) else named
 
-    def tap(self, encoder: nn.Module) -> AbstractContextManager[Activations]:
-        """Open a tap on the layer of this encoder, see :func:`castlit.attention.tap`."""
-        return tap(encoder, self.layer)
+    @property
+    def layer(self) -> str | tuple[str, ...] | None:
+        """The layer, or the layers where there are several; None before one was looked for."""
+        return self.layers[0] if self.layers is not None and len(self.layers) == 1 else self.layers
 
-    def forward(self, score: Tensor, activations: Tensor | Activations, mask: Tensor) -> AttentionOutput:
+    @property
+    def wants_negatives(self) -> bool:
+        """Whether the target makes use of them."""
+        return self.target is not positive
+
+    def find_layers(self, encoder: nn.Module) -> tuple[str, ...]:
+        """The names of the layers looked at in this encoder, in the order given.
+
+        Raises:
+            InputError: The encoder has no such layer.
+        """
+        if self.layers is None:
+            backbone = getattr(encoder, "backbone", encoder)
+            # A ResNet is known; others have to be asked, by running them once.
+            self.layers = ("layer4",) if hasattr(backbone, "layer4") else (attention_layer(backbone),)
+        for layer in self.layers:
+            find_layer(encoder, layer)
+        return self.layers
+
+    @contextmanager
+    def tap(self, encoder: nn.Module) -> Iterator[tuple[Activations, ...]]:
+        """Record the layers of this encoder while the context is open, see :func:`castlit.attention.tap`."""
+        with ExitStack() as taps:
+            yield tuple(taps.enter_context(tap(encoder, layer)) for layer in self.find_layers(encoder))
+
+    def score(self, embeddings: Embeddings) -> Tensor:
+        """Compute the scores (N,) that are explained, in float32 or wider also under autocast."""
+        return scores(self.target, embeddings)
+
+    def forward(
+        self, score: Tensor, activations: Tensor | Activations | Sequence[Tensor | Activations], mask: Tensor
+    ) -> AttentionOutput:
         """Compute the CAM of the score and its loss against the mask; the same on every rank at the same time.
 
         The loss is the mean over all ranks' images with an object, as DDP averages gradients over the ranks: a rank
@@ -61,12 +106,17 @@ class AttentionLoss(Described, nn.Module):
 
         Args:
             score: One score per image, (N,), with graph.
-            activations: (N, C, h, w), or what :meth:`tap` recorded.
+            activations: (N, C, h, w), or what :meth:`tap` recorded; of one layer or of several.
             mask: (N, 1, H, W), nonzero on the object.
         """
-        cam = raw_cam(score, activations, create_graph=self.weight > 0)
-        loss = reference_attention_loss(cam, mask) if self.mode == "reference" else _mean_loss(cam.relu(), mask)
-        return AttentionOutput(loss if self.weight > 0 else loss.detach(), cam.detach().relu())
+        layers = [activations] if isinstance(activations, (Tensor, Activations)) else activations
+        cams = raw_cams(score, layers, create_graph=self.weight > 0)
+        losses = [
+            reference_attention_loss(cam, mask) if self.mode == "reference" else _mean_loss(cam.relu(), mask)
+            for cam in cams
+        ]
+        loss = torch.stack(losses).mean()
+        return AttentionOutput(loss if self.weight > 0 else loss.detach(), cams[-1].detach().relu())
 
     def combine(self, contrastive: Tensor, attention: Tensor) -> Tensor:
         """Add the two losses with the mode's weights."""
@@ -77,7 +127,7 @@ class AttentionLoss(Described, nn.Module):
 
     def extra_repr(self) -> str:
         """Show the settings in the module's summary."""
-        return f"layer={self.layer!r}, weight={self.weight}, mode={self.mode!r}, key={self.key!r}"
+        return f"layers={self.layers!r}, weight={self.weight}, mode={self.mode!r}, key={self.key!r}"
 
 
 def _mean_loss(cam: Tensor, mask: Tensor) -> Tensor:
@@ -86,3 +136,10 @@ def _mean_loss(cam: Tensor, mask: Tensor) -> Tensor:
         return loss
     count = has_object(mask).sum().to(loss.dtype)
     return loss * count / mean_over_ranks(count).clamp(min=torch.finfo(loss.dtype).tiny)
+
+
+def _layers(given: str | Sequence[str]) -> tuple[str, ...]:
+    layers = (given,) if isinstance(given, str) else tuple(given)
+    if not layers or not all(isinstance(layer, str) and layer for layer in layers) or len({*layers}) < len(layers):
+        raise InputError(f"attention.layer must be the name of a layer, or a list of different ones; got {given!r}")
+    return layers

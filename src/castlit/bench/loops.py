@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from castlit.attention import AttentionLoss, tap
+from castlit.attention import AttentionLoss
+from castlit.looking import masked
 from castlit.methods import MoCo
-from castlit.module import masked
 from castlit.nn import OptimizerRecipe
 
 Batch = dict[str, Tensor]
@@ -82,7 +82,7 @@ class PublishedCAST(BareMoCo):
         self.method.queue.enqueue(z_k)
 
         self._move()
-        with tap(self.method.encoder, "layer4") as activations:
+        with self.attention.tap(self.method.encoder) as activations:
             z_q = self.method.embed(batch["query"])
         of_masked = self._logits(z_q, self._encode_key(masked(batch["key"], batch["key_mask"])))
         one_hot = torch.zeros_like(of_masked)

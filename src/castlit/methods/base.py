@@ -71,6 +71,10 @@ class Method(Described, nn.Module):
         with torch.no_grad(), untracked_batchnorm(self.encoder):
             return F.normalize(self.encoder(images), dim=1)
 
+    def negatives(self) -> Tensor | None:
+        """Return other images' keys (K, dim), L2-normalised, with no graph; None where the method keeps none."""
+        return None
+
     @property
     def target_encoder(self) -> Encoder:
         """The encoder behind :meth:`target`: the momentum encoder, where there is one."""

@@ -78,6 +78,10 @@ class MoCo(Method):
         with untracked_batchnorm(self.momentum_encoder):
             return self._keys(images, None)[0]
 
+    def negatives(self) -> Tensor:
+        """Return a copy of the queue, (K, dim)."""
+        return self.queue.snapshot()
+
     def after_step(self, progress: float = 0.0) -> None:
         """Update the momentum encoder: call it once after each optimiser step; see :class:`castlit.methods.Method`."""
         momentum = scheduled_momentum(self.momentum, self.momentum_schedule, progress)

@@ -1,0 +1,73 @@
+"""A loss over several layers is the mean of theirs, from one backward pass; a layer that nobody names is found."""
+
+import pytest
+import torch
+
+from castlit.attention import AttentionLoss, attention_loss, grad_cam, tap
+from castlit.methods import MoCo
+from castlit.nn import InputError
+
+
+@pytest.fixture
+def method():
+    torch.manual_seed(0)
+    return MoCo("tiny_resnet", dim=8, queue_size=9).double().train()
+
+
+@pytest.fixture
+def batch():
+    torch.manual_seed(1)
+    mask = (torch.rand(4, 1, 32, 32) > 0.6).byte()
+    return torch.randn(4, 3, 32, 32, dtype=torch.float64), torch.randn(4, 8, dtype=torch.float64), mask
+
+
+def weights(method):
+    return [parameter for parameter in method.encoder.parameters() if parameter.requires_grad]
+
+
+def test_the_loss_is_the_mean_over_the_layers(method, batch):
+    images, z, mask = batch
+    attention = AttentionLoss(layer=["layer3", "layer4"])
+    with attention.tap(method.encoder) as activations:
+        score = (method.embed(images) * z).sum(1)
+    together = attention(score, activations, mask)
+    found = torch.autograd.grad(together.loss, weights(method), allow_unused=True)
+
+    losses, cams = [], []
+    for layer in ("layer3", "layer4"):
+        with tap(method.encoder, layer) as one:
+            score = (method.embed(images) * z).sum(1)
+        cams.append(grad_cam(score, one))
+        losses.append(attention_loss(cams[-1], mask))
+    mean = sum(losses) / 2
+    expected = torch.autograd.grad(mean, weights(method), allow_unused=True)
+
+    assert together.loss.item() == pytest.approx(mean.item(), rel=1e-9)
+    assert losses[0].item() != pytest.approx(losses[1].item(), rel=1e-2)
+    assert torch.allclose(together.cam, cams[1].detach(), rtol=1e-9), "pictures show the one named last"
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours is None) == (theirs is None)
+        assert ours is None or torch.allclose(ours, theirs, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [[], "", ["layer3", "layer3"], ["layer3", 4]])
+def test_no_layers_or_the_same_twice_are_refused(wrong):
+    with pytest.raises(InputError, match=r"attention\.layer"):
+        AttentionLoss(layer=wrong)
+
+
+def test_each_of_several_layers_is_looked_for(method):
+    with pytest.raises(InputError, match="no layer 'layer5'"):
+        AttentionLoss(layer=["layer4", "layer5"]).find_layers(method.encoder)
+
+
+def test_a_layer_that_nobody_names_is_the_last_feature_map(method, batch):
+    images, z, mask = batch
+    found = {}
+    for layer in (None, "layer4"):
+        attention = AttentionLoss(layer)
+        with attention.tap(method.encoder) as activations:
+            score = (method.embed(images) * z).sum(1)
+        found[layer] = attention(score, activations, mask).loss.item()
+    assert found[None] == pytest.approx(found["layer4"], rel=1e-9)
+    assert AttentionLoss().layer is None
