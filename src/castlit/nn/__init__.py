@@ -1,5 +1,6 @@
 """Plain building blocks: backbones, heads, queue, momentum encoder. Torch only, no Lightning."""
 
+from castlit.nn.attention_layer import attention_layer
 from castlit.nn.backbones import build_backbone, feature_channels, tiny_resnet
 from castlit.nn.batchnorm import batch_statistics, lacks_statistics, untracked_batchnorm
 from castlit.nn.checks import InputError
@@ -22,6 +23,7 @@ __all__ = [
     "KeyQueue",
     "OptimizerRecipe",
     "Spec",
+    "attention_layer",
     "batch_statistics",
     "build",
     "build_backbone",

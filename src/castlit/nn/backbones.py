@@ -3,14 +3,12 @@
 from collections import OrderedDict
 from collections.abc import Callable
 
-import torch
-import torchvision
 from torch import Tensor, nn
 
 from castlit.nn.checks import InputError, did_you_mean
-
-# What torchvision's classifiers put behind the last feature map.
-_CLASSIFIER_PARTS = ("avgpool", "flatten", "fc", "classifier", "head")
+from castlit.nn.dry_run import dry_run
+from castlit.nn.timm_backbones import PREFIX, build_timm
+from castlit.nn.torchvision_backbones import build_torchvision, torchvision_names
 
 
 class ResidualBlock(nn.Module):
@@ -64,7 +62,7 @@ def tiny_resnet() -> nn.Sequential:
     )
 
 
-# Our own backbones; every other name is torchvision's.
+# Our own backbones; every other name is timm's, with its prefix, or torchvision's.
 _OWN: dict[str, Callable[[], nn.Module]] = {"tiny_resnet": tiny_resnet}
 
 
@@ -72,8 +70,10 @@ def build_backbone(backbone: str | nn.Module) -> nn.Module:
     """Return a network that maps images (N, 3, H, W) to a feature map (N, C, h, w).
 
     Args:
-        backbone: ``"tiny_resnet"``, the name of a torchvision classifier (``"resnet50"``, ``"convnext_tiny"``), whose
-            classifier is then left off and whose parameter names stay; or a network of your own, used as it is.
+        backbone: ``"tiny_resnet"``; the name of a torchvision classifier (``"resnet50"``, ``"vit_b_16"``), see
+            :func:`castlit.nn.torchvision_backbones.build_torchvision`; ``"timm/"`` and the name of a model of timm
+            (``"timm/convnext_tiny"``), see :func:`castlit.nn.timm_backbones.build_timm`; or a network of your own,
+            used as it is. Classifiers are left off, the parameters' names stay, and no weights are fetched.
 
     Raises:
         InputError: No such backbone, or its output cannot be a feature map.
@@ -82,39 +82,24 @@ def build_backbone(backbone: str | nn.Module) -> nn.Module:
         return backbone
     if backbone in _OWN:
         return _OWN[backbone]()
-    names = [*_OWN, *torchvision.models.list_models(module=torchvision.models)]
+    if backbone.startswith(PREFIX):
+        return build_timm(backbone)
+    names = [*_OWN, *torchvision_names()]
     if backbone not in names:
         raise InputError(
-            f"backbone {backbone!r} is not known{did_you_mean(backbone, names)}: "
-            "give 'tiny_resnet' or the name of a torchvision model such as resnet50"
+            f"backbone {backbone!r} is not known{did_you_mean(backbone, names)}: give 'tiny_resnet', the name of a "
+            "torchvision model such as resnet50, or timm/ and the name of a timm model"
         )
-    network = torchvision.models.get_model(backbone, weights=None)
-    # These models are a plain chain of children up to the classifier: a Sequential of the rest computes the same.
-    trunk = OrderedDict((name, part) for name, part in network.named_children() if name not in _CLASSIFIER_PARTS)
-    if isinstance(network, torchvision.models.DenseNet):
-        trunk["relu"] = nn.ReLU()  # The one that lives in its forward().
-    return nn.Sequential(trunk)
+    return build_torchvision(backbone)
 
 
 def feature_channels(backbone: nn.Module) -> int:
     """Return the number of channels C of a backbone's feature map, by asking it.
 
     Raises:
-        InputError: The output for a (1, 3, 64, 64) image is not (1, C, h, w).
+        InputError: The output for an image (1, 3, size, size) is not (1, C, h, w).
     """
-    training = [part for part in backbone.modules() if part.training]
-    parameter = next(backbone.parameters(), torch.zeros(1))
-    backbone.eval()
-    try:
-        with torch.no_grad():
-            output = backbone(torch.zeros(1, 3, 64, 64, device=parameter.device, dtype=parameter.dtype))
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"the backbone cannot take a (1, 3, 64, 64) image: {reason}") from error
-    finally:
-        # One by one: parts that their owner keeps frozen stay so.
-        for part in training:
-            part.training = True
+    output = dry_run(backbone)
     if not isinstance(output, Tensor) or output.dim() != 4:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise InputError(

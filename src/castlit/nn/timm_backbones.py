@@ -1,0 +1,55 @@
+"""The models of timm (Wightman, PyTorch Image Models) as backbones, under timm's parameter names."""
+
+from typing import Any
+
+from torch import nn
+
+from castlit.nn.checks import InputError, did_you_mean
+from castlit.nn.features_only import FeaturesOnly, end_at_features
+
+PREFIX = "timm/"
+
+
+def build_timm(backbone: str) -> nn.Module:
+    """Build a model of timm that maps images (N, 3, H, W) to a feature map (N, C, h, w); no weights are fetched.
+
+    It is what timm's ``forward_features`` gives: of a ViT, the patches' tokens folded to their grid, without class,
+    distillation and register tokens; of a Swin, channels first. ViTs and Swins take all image sizes that their patches
+    divide: position embeddings keep their own size, which the names of the weights stand for, and are interpolated in
+    each pass. What follows the features only, the classifier and a norm behind the pooling say, is left off.
+
+    Args:
+        backbone: ``"timm/"`` and a name from ``timm.list_models()``.
+
+    Raises:
+        InputError: timm is not installed, has no such model, or the model gives no feature map.
+    """
+    timm = _timm(backbone)
+    name = backbone.removeprefix(PREFIX)
+    # Not "hf-hub:..." and the like, which would go to the network.
+    if not timm.is_model(name):
+        raise InputError(f"backbone {backbone!r}: timm has no model {name!r}{did_you_mean(name, timm.list_models())}")
+    model = _created(timm, name)
+    tokens = [token for token in ("cls_token", "dist_token") if getattr(model, token, None) is not None]
+    height, width = model.pretrained_cfg.get("input_size", (3, 224, 224))[1:]
+    return end_at_features(
+        FeaturesOnly(model, backbone, (height, width)),
+        prefix=getattr(model, "num_prefix_tokens", len(tokens)),
+        channels_last=getattr(model, "output_fmt", "NCHW") == "NHWC",
+    )
+
+
+def _created(timm: Any, name: str) -> Any:  # noqa: ANN401 - timm may not be there
+    try:
+        return timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
+    except TypeError:
+        pass  # Convolutions take any size, and have no such argument; other models take one size only.
+    return timm.create_model(name, pretrained=False, num_classes=0)
+
+
+def _timm(backbone: str) -> Any:  # noqa: ANN401
+    try:
+        import timm
+    except ImportError as error:
+        raise InputError(f'backbone {backbone!r} needs timm: pip install "castlit[timm]"') from error
+    return timm
