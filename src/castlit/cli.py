@@ -18,6 +18,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from castlit.config_dir import composable
 from castlit.nn.checks import InputError, did_you_mean
 from castlit.overrides import quote_braces, refuse_expanded
 
@@ -116,9 +117,8 @@ def suggest_override(config_name: str, arguments: list[str]) -> str | None:
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         try:
             # With the groups that the user chose: they bring keys of their own.
-            known = set(
-                _keys(compose(config_name, [a for a in arguments if "." not in a.partition("=")[0] and "=" in a]))
-            )
+            groups = [word for word in composable(arguments) if _chooses(*word.partition("=")[:2])]
+            known = set(_keys(compose(config_name, groups)))
         except HydraException:
             known = set(_keys(compose(config_name)))
     for argument in arguments:
@@ -128,6 +128,11 @@ def suggest_override(config_name: str, arguments: list[str]) -> str | None:
             if hint:
                 return f"{key} is no key of the config{hint}; all keys: add --cfg job"
     return None
+
+
+def _chooses(key: str, equals: str) -> bool:
+    """Whether an override chooses a group's option, or says where groups are."""
+    return bool(equals) and ("." not in key or key == "hydra.searchpath")
 
 
 def output_dir() -> Path:

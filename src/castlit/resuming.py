@@ -15,6 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from castlit.cli import CONFIG_MODULE, shown
+from castlit.config_dir import composable, split_config_dir
 from castlit.nn.checks import InputError
 
 LAST = "last"
@@ -52,7 +53,7 @@ def go_on_in_its_folder(arguments: list[str]) -> list[str]:
     given = dict(argument.lstrip("+").partition("=")[::2] for argument in arguments if "=" in argument)
     resume = given.get("resume", "null").strip("'\"")
     last = wanted(None if resume in ("null", "") else resume) == LAST
-    special = any(argument.startswith("-") for argument in arguments) or "hydra.mode" in given
+    special = any(word.startswith("-") for word in split_config_dir(arguments)[1]) or "hydra.mode" in given
     if not last or special or "hydra.run.dir" in given:
         return arguments
     config, root = _composed(arguments)
@@ -69,7 +70,7 @@ def _composed(arguments: list[str]) -> tuple[DictConfig | None, Path]:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-            config = compose("train", arguments, return_hydra_config=True)
+            config = compose("train", composable(arguments), return_hydra_config=True)
         pattern: Any = OmegaConf.to_container(config.hydra.run, resolve=False)
         config.output_dir = None  # it has none yet
         return config, Path(str(pattern["dir"]).partition("${")[0])

@@ -5,6 +5,7 @@ Every part is chosen and set from the command line; ``--help`` lists the groups,
 
 import logging
 import shlex
+import sys
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,6 +23,7 @@ from rich.table import Table
 
 from castlit.callbacks import RunRecord
 from castlit.cli import output_dir, program, shown, this_python
+from castlit.config_dir import split_config_dir
 from castlit.holding import holding
 from castlit.launching import end_children, end_with_parent, in_one_folder
 from castlit.nn.checks import InputError, require_int
@@ -150,7 +152,10 @@ def _report(config: DictConfig, record: RunRecord, trainer: pl.Trainer) -> None:
     if Path(checkpoint).is_file() and config.data.get("masks", "") is not None:
         # The data as the user chose it, with the user's own words; the rest of the data's settings are its defaults.
         chosen = [word for word in HydraConfig.get().overrides.task if word.startswith(("data=", "data."))]
-        arguments = [f"+protocol={config.evaluate_with}", *chosen, f"checkpoint={shown(Path(checkpoint))}"]
+        # The chosen data may be among the user's own configs.
+        config_dir, _ = split_config_dir(sys.argv[1:])
+        own = ["--config-dir", config_dir] if config_dir is not None and chosen else []
+        arguments = [*own, f"+protocol={config.evaluate_with}", *chosen, f"checkpoint={shown(Path(checkpoint))}"]
         console.print("Evaluate it next:")
         command = shlex.join([this_python(), "-m", "castlit.evaluate", *arguments])
         console.print(f"  {command}", style="bold", markup=False, highlight=False)

@@ -1,0 +1,105 @@
+"""docs/your_own_method.md does what it says, file by file and command by command, in a folder outside of castlit."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.slow
+
+SMALL = ["trainer.max_epochs=1", "data.train_count=128", "data.val_count=32", "data.batch_size=32"]
+
+
+def run(words, folder, *more):
+    done = subprocess.run(
+        [sys.executable, *words, *more],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def page(repository):
+    """The page's blocks of code, by language."""
+    text = (repository / "docs" / "your_own_method.md").read_text()
+    blocks = {}
+    for language, block in re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL):
+        blocks.setdefault(language, []).append(block)
+    assert {name: len(found) for name, found in blocks.items()} == {"python": 2, "yaml": 1, "bash": 1}
+    return blocks
+
+
+@pytest.fixture(scope="module")
+def commands(page):
+    """The page's two commands without ``python``."""
+    lines = [shlex.split(line) for line in page["bash"][0].splitlines()]
+    assert [words[:3] for words in lines] == [["python", "-m", "castlit.train"], ["python", "-m", "castlit.evaluate"]]
+    return [words[1:] for words in lines]
+
+
+@pytest.fixture(scope="module")
+def project(page, commands, tmp_path_factory):
+    """A folder with the page's two files, in which its first command has run."""
+    folder = tmp_path_factory.mktemp("my_project")
+    (folder / "conf" / "experiment").mkdir(parents=True)
+    (folder / "my_method.py").write_text(page["python"][0])
+    (folder / "conf" / "experiment" / "mine.yaml").write_text(page["yaml"][0])
+    run(commands[0], folder, *SMALL)
+    return folder
+
+
+def test_it_trains(project):
+    summary = json.loads((project / "first" / "summary.json").read_text())
+    assert summary["steps"] == 4
+    assert {"train/contrastive", "train/attention", "val/pointing"} <= set(summary["metrics"])
+    spec = torch.load(project / "first" / "checkpoints" / "last.ckpt", weights_only=True)["hyper_parameters"]["method"]
+    assert spec["_target_"] == "my_method.BarlowTwins"
+    assert (spec["backbone"], spec["dim"]) == ("tiny_resnet", 256)
+
+
+def test_it_is_evaluated(project, commands):
+    small = ["protocol.train_count=200", "protocol.test_count=100", "hydra.run.dir=evaluation"]
+    run(commands[1], project, *small)
+    results = json.loads((project / "evaluation" / "results.json").read_text())["results"]
+    assert {"linear/mixed_rand", "pointing/original"} <= set(results)
+
+
+def test_its_checkpoint_is_loaded_without_a_config(project, page):
+    check = "assert type(module.method).__name__ == 'BarlowTwins' and 'layer4.0.conv1.weight' in backbone.state_dict()"
+    run(["-c", f"{page['python'][1]}\n{check}"], project)
+
+
+def test_elsewhere_one_line_says_what_is_missing(project, tmp_path):
+    checkpoint = project / "first" / "checkpoints" / "last.ckpt"
+    code = f"import castlit; castlit.CASTModule.load_from_checkpoint({str(checkpoint)!r})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert "cannot find the class 'my_method.BarlowTwins': is the package that defines it installed?" in done.stderr
+
+
+def test_its_run_is_resumed_in_its_own_folder(project, commands):
+    """Without a folder of its own in the command line, the newest run of the same kind is found."""
+    words = [word for word in commands[0] if not word.startswith("hydra.run.dir=")]
+    run(words, project, *SMALL)
+    said = run(words, project, *SMALL, "trainer.max_epochs=2", "resume=last")
+    assert "resume=last: going on from outputs/" in said
+    assert "at epoch 1, step 4" in said
+    (summary,) = project.glob("outputs/*/*/summary.json")
+    assert json.loads(summary.read_text())["steps"] == 8
+
+
+def test_a_key_of_its_own_that_is_misspelt_is_recognised(project, commands):
+    done = subprocess.run(
+        [sys.executable, *commands[0], "method.redundncy=1"], cwd=project, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert "did you mean 'method.redundancy'?" in done.stderr
