@@ -9,17 +9,22 @@ from castlit.callbacks.panel import GradCAMPanel
 from castlit.callbacks.probes import KNNProbe, PointingProbe
 from castlit.callbacks.record import Change, RunRecord
 from castlit.callbacks.resume import ExactResume
+from castlit.callbacks.scores import LabelLogit, MaskedKey
+from castlit.callbacks.supervision import AttentionSupervision
 from castlit.callbacks.wandb import wandb_logger
 
 __all__ = [
     "AtomicCheckpointIO",
+    "AttentionSupervision",
     "Change",
     "ExactResume",
     "FiniteLoss",
     "GradCAMPanel",
     "KNNProbe",
+    "LabelLogit",
     "LastCheckpoint",
     "LogShortEpochs",
+    "MaskedKey",
     "MetricsCSV",
     "PointingProbe",
     "RunRecord",
