@@ -24,7 +24,9 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     protocol = instantiate(config.protocol, _convert_="all")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     read_checkpoint(config.checkpoint)
-    module = CASTModule.load_from_checkpoint(config.checkpoint, map_location="cpu", weights_only=True)
+    # As in training, unless the user says otherwise; a function of the user's own cannot be in a checkpoint.
+    look = {"attention": instantiate(config.attention, _convert_="all")} if "attention" in config else {}
+    module = CASTModule.load_from_checkpoint(config.checkpoint, map_location="cpu", weights_only=True, **look)
     module.eval().to(device, memory_format=torch.channels_last)
     console = Console(soft_wrap=True)
     with console.status("Evaluating; this takes a minute on a CPU"):

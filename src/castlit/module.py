@@ -226,6 +226,6 @@ def _part(name: str, value: object, kind: type[PartT]) -> PartT:
     if value == _NO_SPEC:
         raise InputError(
             f"the checkpoint does not say how its {name} was built: give it, "
-            f"CASTModule.load_from_checkpoint(path, {name}=...)"
+            f"CASTModule.load_from_checkpoint(path, {name}=...), or +{name}=... on the command line"
         )
     raise InputError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")

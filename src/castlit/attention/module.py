@@ -40,7 +40,9 @@ class AttentionLoss(Described, nn.Module):
             forward pass (the paper). ``"masked_features"``: the key's own feature map, which the step has computed
             anyway, pooled under the mask; no further pass.
         target: The score that is explained: ``"positive"`` (the paper), ``"contrastive"``, or a function from
-            :class:`castlit.attention.Embeddings` to (N,); see :mod:`castlit.attention.targets`.
+            :class:`castlit.attention.Embeddings` to (N,); see :mod:`castlit.attention.targets`. Checkpoints remember
+            the first two, and objects of a class that inherits :class:`castlit.nn.Described`; a function has to be
+            given again.
 
     Raises:
         InputError: A negative weight, no such mode, key or target, or no layer.
