@@ -32,18 +32,18 @@ class Compiled(StandIn):
         self._others = [] if first is None else parts[first:]
         self._compiled: Any = None
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
+    def __call__(self, *inputs: Any, **named: Any) -> Tensor:  # noqa: ANN401 - whatever the module takes
         """Run the module.
 
         Raises:
             InputError: Compilation does not work on this machine.
         """
         if not self.module.training:
-            return super().__call__(*inputs)
+            return super().__call__(*inputs, **named)
         try:
             if self._compiled is None:
                 self._compiled = torch.compile(self._program())
-            output: Tensor = self._compiled(*inputs)
+            output: Tensor = self._compiled(*inputs, **named)
         except torch._dynamo.exc.TorchDynamoException as error:
             raise InputError(
                 f"compile=true does not work on this machine ({_first_line(error)}): it takes a C++ compiler such as "
@@ -60,9 +60,9 @@ class Compiled(StandIn):
     def _program(self) -> Callable[..., Tensor]:
         plain, first = self.plain, self._first
 
-        def run(*inputs: Tensor) -> Tensor:
+        def run(*inputs: Any, **named: Any) -> Tensor:  # noqa: ANN401
             if first is None:
-                whole: Tensor = plain(*inputs)
+                whole: Tensor = plain(*inputs, **named)
                 return whole
             (x,) = inputs
             for part in first:

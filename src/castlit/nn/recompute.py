@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +21,11 @@ class Recomputed(StandIn):
     Its output may be differentiated once. What is differentiated twice, for a CAM, must not be recomputed.
     """
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
+    def __call__(self, *inputs: Any, **named: Any) -> Tensor:  # noqa: ANN401 - whatever the module takes
         """Run the module, and run it again when its gradient is asked for."""
         if not torch.is_grad_enabled():
-            return super().__call__(*inputs)
-        output: Tensor = checkpoint(self.plain, *inputs, use_reentrant=False, context_fn=self._contexts)
+            return super().__call__(*inputs, **named)
+        output: Tensor = checkpoint(self.plain, *inputs, use_reentrant=False, context_fn=self._contexts, **named)
         return output
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

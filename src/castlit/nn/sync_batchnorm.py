@@ -91,9 +91,19 @@ def separate_batchnorm(network: nn.Module) -> None:
 def _standing_for(part: _BatchNorm, kind: type[_BatchNorm]) -> _BatchNorm:
     made = kind(part.num_features, part.eps, part.momentum, part.affine, part.track_running_stats)
     _hand_on(part, made)
+    # timm's batch norms hold what follows them, a drop and an activation; plain ones hold nothing.
+    for name, child in part.named_children():
+        made.add_module(name, child)
+    made.register_forward_hook(_then_children)
     # In a tuple, so that it is no part of the network.
     made._stands_for = (part,)  # type: ignore[assignment]
     return made
+
+
+def _then_children(norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    for child in norm.children():
+        output = child(output)
+    return output
 
 
 def _hand_on(source: _BatchNorm, target: _BatchNorm) -> None:
