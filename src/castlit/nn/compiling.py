@@ -64,7 +64,7 @@ class Compiled(StandIn):
             if first is None:
                 whole: Tensor = plain(*inputs, **named)
                 return whole
-            (x,) = inputs
+            x: Tensor = inputs[0]
             for part in first:
                 x = part(x)
             return x
