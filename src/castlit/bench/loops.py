@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from castlit.attention import AttentionLoss
-from castlit.looking import masked
 from castlit.methods import MoCo
+from castlit.module.looking import masked
 from castlit.nn import OptimizerRecipe
 
 Batch = dict[str, Tensor]

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from castlit.attention import has_object
-from castlit.looking import masked
+from castlit.module.looking import masked
 from castlit.nn import untracked_batchnorm
 from castlit.nn.checks import InputError
 from castlit.nn.precision import at_least_float32

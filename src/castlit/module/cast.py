@@ -1,4 +1,4 @@
-"""CASTModule: the one place where method, attention and optimiser meet."""
+"""CASTModule: a contrastive method whose encoder learns where to look."""
 
 import inspect
 import math
@@ -12,13 +12,13 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from castlit import ranks
 from castlit.attention import AttentionLoss, find_layer, has_object
-from castlit.figures import step_figures
-from castlit.following import progress, step_taken, takes_progress
-from castlit.looking import Explanation, explain, known_negatives, masked, score_of
+from castlit.module import ranks
+from castlit.module.figures import step_figures
+from castlit.module.following import progress, step_taken, takes_progress
+from castlit.module.looking import Explanation, explain, known_negatives, masked, score_of
+from castlit.module.trunks import Trunks
 from castlit.nn import InputError, OptimizerRecipe, Spec, batch_statistics, build, describe, lacks_statistics
-from castlit.trunks import Trunks
 
 PartT = TypeVar("PartT")
 
