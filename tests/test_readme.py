@@ -3,8 +3,16 @@
 import re
 import subprocess
 import sys
+import warnings
 
+import numpy as np
 import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import castlit
 
 
 def blocks(repository, language):
@@ -13,7 +21,7 @@ def blocks(repository, language):
 
 @pytest.mark.slow
 def test_the_ten_lines_of_python(repository, tmp_path):
-    (example,) = blocks(repository, "python")
+    example = blocks(repository, "python")[0]
     assert len([line for line in example.splitlines() if line.strip()]) <= 10
     assert "hydra" not in example
     check = "\nassert 'layer4.0.conv1.weight' in backbone.state_dict()\nassert trainer.global_step == 4\n"
@@ -22,6 +30,69 @@ def test_the_ten_lines_of_python(repository, tmp_path):
         [sys.executable, "-c", example + check], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_the_callback_for_modules_of_others(repository):
+    """The block as it is, with a module and data that do what it says of them."""
+
+    class Theirs(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.backbone, self.projection_head = castlit.nn.tiny_resnet(), nn.Linear(128, 8)
+
+        def forward_momentum(self, images):
+            return self.projection_head(self.backbone(images).mean((2, 3))).detach()
+
+        def training_step(self, batch, batch_idx):
+            query = self.projection_head(self.backbone(batch["query"]).mean((2, 3)))
+            return -F.cosine_similarity(query, self.forward_momentum(batch["key"])).mean()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.01)
+
+    example = blocks(repository, "python")[1]
+    wanted = "trainer = pl.Trainer(max_epochs=100, callbacks=[supervision])\ntrainer.fit(your_module, your_data)\n"
+    assert example.endswith(wanted)
+    names = {}
+    exec(example.removesuffix(wanted), names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            max_epochs=1,
+            limit_val_batches=0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[names["supervision"]],
+        )
+        trainer.fit(Theirs(), castlit.data.ScenesDataModule(train_count=32, val_count=8, batch_size=16, workers=0))
+    assert {"train/attention", "train/pointing"} <= set(trainer.callback_metrics)
+    assert 0 < trainer.callback_metrics["train/attention"] < 1
+
+
+def test_the_five_lines_are_those_of_the_example(repository):
+    lines = blocks(repository, "python")[2].rstrip("\n").split("\n")
+    assert len(lines) == 5
+    step = (repository / "examples" / "guided_classifier.py").read_text()
+    assert "\n".join(f"        {line}" for line in lines) in step
+
+
+@pytest.mark.slow
+def test_the_guided_classifier_looks_at_the_objects(repository, tmp_path):
+    script = repository / "examples" / "guided_classifier.py"
+    small = ["--epochs", "4", "--train-count", "640", "--test-count", "200"]
+    done = subprocess.run(
+        [sys.executable, script, *small], cwd=tmp_path, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    rows = {
+        line.split()[1]: [float(x) for x in line.split()[2:]] for line in done.stdout.splitlines() if "weight " in line
+    }
+    plain, guided = rows["0"], rows["3"]
+    pointing = slice(1, 6, 2)
+    assert np.mean(guided[pointing]) > np.mean(plain[pointing]) + 20
 
 
 def test_every_command_names_what_exists(repository):
@@ -39,5 +110,6 @@ def test_every_command_names_what_exists(repository):
 def test_the_order_of_the_readme(repository):
     text = (repository / "README.md").read_text()
     parts = ["# castlit", "![", "## Install", "## Two commands", "## Ten lines of Python", "## How it works"]
-    places = [text.index(part) for part in [*parts, "## COCO run", "## Citation"]]
+    more = ["## In your own training code", "## COCO run", "## Citation"]
+    places = [text.index(part) for part in [*parts, *more]]
     assert places == sorted(places)
