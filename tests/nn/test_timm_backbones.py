@@ -149,3 +149,30 @@ def test_without_timm(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(InputError, match=r"backbone 'timm/resnet18' needs timm: pip install \"castlit\[timm\]\""):
         build_backbone("timm/resnet18")
+
+
+# Other families, the odd ones above all: on torch's meta device only shapes are computed.
+OTHERS = """
+beit_base_patch16_224 cait_s24_224 caformer_s18 convmixer_768_32 davit_tiny dla34 edgenext_xx_small efficientformer_l1
+efficientvit_b0 eva02_tiny_patch14_224 fastvit_s12 gcvit_xxtiny hgnetv2_b0 hiera_tiny_224 levit_128 maxvit_nano_rw_256
+mixer_s16_224 mobilevit_xxs mvitv2_tiny nest_tiny resnetv2_18 sequencer2d_s swinv2_tiny_window8_256 swinv2_cr_tiny_224
+tnt_s_legacy_patch16_224 tresnet_m vgg11 vit_small_r26_s32_224 vit_srelpos_small_patch16_224 vit_small_patch16_dinov3
+vitamin_small_224 volo_d1_224
+"""
+
+
+@pytest.mark.slow
+def test_other_families_give_a_map_and_a_layer_for_the_cam():
+    for name in OTHERS.split():
+        with torch.device("meta"):
+            trunk = build_backbone(f"timm/{name}")
+            forward = vars(trunk)["forward"]
+            feature_map = trunk.train()(torch.zeros(2, 3, *forward.size))
+            feature_map.mean((2, 3)).sum().backward()
+            layer = attention_layer(trunk)
+        assert feature_map.dim() == 4, name
+        assert feature_map.shape[1] == trunk.num_features, name
+        assert 3 < feature_map.shape[2] == feature_map.shape[3] < 50, name
+        idle = [key for key, one in trunk.named_parameters() if one.requires_grad and one.grad is None]
+        assert idle == [], name
+        assert layer == "backbone" or trunk.get_submodule(layer), name
