@@ -1,7 +1,7 @@
 """A classifier that learns to look: CAST's attention loss on the label's logit, on the built-in scenes.
 
-The scenes' backgrounds give nine objects in ten away, and a classifier learns them instead of the objects. Told by masks
-where to look, it learns the objects: it is right on backgrounds that do not go with them, too.
+The scenes' backgrounds give nine objects in ten away, and a classifier learns them instead of the objects. Told by
+masks where to look, it learns the objects: it is right on backgrounds that do not go with them, too.
 
     python examples/guided_classifier.py                        # without and with guidance, some minutes each on a CPU
     python examples/guided_classifier.py --epochs 2 --weights 1

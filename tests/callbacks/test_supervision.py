@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -354,6 +355,18 @@ def test_in_half_precision_the_step_points_the_same_way(precision):
         for batch, settings in ((made, {"batch_size": 12}), (half, {"batch_size": 12, "precision": precision}))
     )
     assert F.cosine_similarity(whole, found, dim=0) > 0.97
+
+
+def test_a_gradient_scaler_scales_both_losses():
+    """As for float16 on a GPU: the scale must not shift the weight between the module's loss and the attention's."""
+    start, made = Theirs(method()), renamed(samples(12))
+    scaling = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
+    whole, found = (
+        fit(copy.deepcopy(start), made, supervision(), batch_size=12, **settings)[1].gradients
+        for settings in ({}, {"plugins": [scaling]})
+    )
+    for name, gradient in whole.items():
+        assert float((found[name] - gradient).norm() / gradient.norm()) < 0.1, name
 
 
 def test_a_run_is_resumed_as_if_it_had_never_stopped(tmp_path):
