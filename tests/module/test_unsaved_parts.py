@@ -48,3 +48,14 @@ def test_one_image_alone_can_be_explained():
         found = module.explain(torch.randn(1, 3, size, size), torch.ones(1, 1, size, size, dtype=torch.uint8))
         assert found.features.shape[0] == found.cam.shape[0] == 1
         assert torch.isfinite(found.cam).all()
+
+
+def test_what_is_no_method_is_refused():
+    class Headless(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder = torch.nn.Conv2d(3, 4, 3)
+
+    for thing in (torch.nn.Linear(2, 2), Headless()):
+        with pytest.raises(InputError, match=r"is no method: it needs an encoder, forward\(query, key\) and target"):
+            castlit.CASTModule(thing)

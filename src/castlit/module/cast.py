@@ -65,6 +65,7 @@ class CASTModule(pl.LightningModule):
         super().__init__()
         # Specs come from a checkpoint, see load_from_checkpoint.
         self.method: nn.Module = _part("method", method, nn.Module)
+        _require_protocol(self.method)
         # Hydra has no null group: `attention=none` arrives as an empty mapping.
         self.attention = _part("attention", attention, AttentionLoss) if attention else None
         self.optimizer = OptimizerRecipe() if optimizer is None else _part("optimizer", optimizer, OptimizerRecipe)
@@ -204,6 +205,14 @@ class CASTModule(pl.LightningModule):
         for name, value in figures.items():
             self.log(f"train/{name}", value, prog_bar=name != "empty_masks", batch_size=count)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=count)
+
+
+def _require_protocol(method: nn.Module) -> None:
+    if not isinstance(getattr(method, "encoder", None), nn.Module) or not callable(getattr(method, "target", None)):
+        raise InputError(
+            f"{type(method).__name__} is no method: it needs an encoder, forward(query, key) and target(images), as "
+            "castlit.methods.Method says"
+        )
 
 
 def _require_masked_features(method: nn.Module) -> None:
