@@ -10,7 +10,7 @@ from castlit.train import train
 
 TRAIN_MISTAKES = {
     "misspelt key": (["attention.wieght=1"], ["attention.wieght", "attention.weight"]),
-    "misspelt group": (["+experiment=cast_mocov3"], ["cast_mocov3", "cast_mocov2"]),
+    "misspelt group": (["+experiment=cast_mocov22"], ["cast_mocov22", "cast_mocov2"]),
     "misspelt choice": (["attention.mode=papre"], ["attention.mode", "did you mean 'paper'"]),
     "misspelt backbone": (["method.backbone=resnet5O"], ["resnet5O", "did you mean 'resnet50'"]),
     "misspelt layer": (["attention.layer=layer5"], ["no layer 'layer5'", "did you mean 'layer4'"]),
