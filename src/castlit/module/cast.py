@@ -122,12 +122,16 @@ class CASTModule(pl.LightningModule):
         self._trunks.take_out()
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Compute contrastive and attention loss from one query forward pass."""
+        """Compute contrastive and attention loss from one query forward pass.
+
+        Returns:
+            The loss of this rank's images under ``loss``, with its graph; all other figures over all ranks, without.
+        """
         if self.attention is None:
             contrastive = self.method(batch["query"], batch["key"]).loss
-            losses = {"loss": contrastive, "contrastive": contrastive.detach()}
-            self._log_train(step_figures(losses), len(batch["query"]))
-            return losses
+            figures = step_figures({"loss": contrastive, "contrastive": contrastive})
+            self._log_train(figures, len(batch["query"]))
+            return {**figures, "loss": contrastive}
         key_mask = batch["key_mask"]
         # An image whose key shows nothing of its objects has no score to explain: it takes no part, like one whose
         # query does not.
@@ -143,13 +147,11 @@ class CASTModule(pl.LightningModule):
                 z_km = self.method.target(masked(batch["key"], key_mask))  # type: ignore[operator]
         score = score_of(self.method, self.attention, output.embedding, z_km, negatives)
         attention = self.attention(score, activations, query_mask)
-        losses = {
-            "loss": self.attention.combine(output.loss, attention.loss),
-            "contrastive": output.loss.detach(),
-            "attention": attention.loss.detach(),
-        }
-        self._log_train(step_figures(losses, attention.cam, query_mask), len(query_mask))
-        return losses
+        loss = self.attention.combine(output.loss, attention.loss)
+        losses = {"loss": loss, "contrastive": output.loss, "attention": attention.loss}
+        figures = step_figures(losses, attention.cam, query_mask)
+        self._log_train(figures, len(query_mask))
+        return {**figures, "loss": loss}
 
     def on_validation_epoch_start(self) -> None:
         """Look at the batch norms once, not at every batch: on a GPU each look waits for the device."""
