@@ -1,0 +1,38 @@
+"""The methods that need no training, by name."""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from castlit.saliency.dsr import dsr
+from castlit.saliency.floors import all_ones, centre_gaussian, spectral_residual
+from castlit.saliency.fused import fused
+from castlit.saliency.hs import hs
+from castlit.saliency.mc import mc
+from castlit.saliency.rbd import rbd
+from castlit.saliency.superpixels import Image, Map
+
+HANDCRAFTED: dict[str, Callable[[Image], Map]] = {"rbd": rbd, "dsr": dsr, "mc": mc, "hs": hs}
+"""The four that DeepUSPS learns from."""
+
+METHODS: dict[str, Callable[[Image], Map]] = {**HANDCRAFTED, "fused": fused}
+
+FLOORS: dict[str, Callable[[Image], Map]] = {
+    "all_ones": all_ones,
+    "centre_gaussian": centre_gaussian,
+    "spectral_residual": spectral_residual,
+}
+"""What each of them must beat."""
+
+SIDE = 320
+"""The longer side at which maps are made: superpixels of larger images say no more, and cost more."""
+
+
+def shrink(image: Image, side: int = SIDE) -> Image:
+    """Reduce an image whose longer side is above ``side`` to it."""
+    scale = side / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,0 +1,120 @@
+"""An image as a few hundred superpixels: their colours, places and neighbours."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+from skimage.segmentation import slic
+
+Image = NDArray[np.uint8]
+Map = NDArray[np.float32]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Superpixels:
+    """The n superpixels of an image, numbered from 0."""
+
+    labels: NDArray[np.int32]
+    """(H, W): the superpixel of each pixel."""
+    lab: Floats
+    """(n, 3): mean colours in CIE Lab, L in [0, 100]."""
+    rgb: Floats
+    """(n, 3): mean colours, in [0, 1]."""
+    centres: Floats
+    """(n, 2): mean x and y of their pixels, both divided by the image's longer side."""
+    sizes: Floats
+    """(n,): numbers of pixels."""
+    neighbours: NDArray[np.bool_]
+    """(n, n): whether two of them touch, also at a corner; none touches itself."""
+    sides: NDArray[np.bool_]
+    """(4, n): whether they touch the image's top, bottom, left and right."""
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @property
+    def border(self) -> NDArray[np.bool_]:
+        """(n,): whether they touch any side of the image."""
+        return np.asarray(self.sides.any(0))
+
+    @cached_property
+    def colour_distances(self) -> Floats:
+        """(n, n): Euclidean distances of the colours in Lab."""
+        return np.asarray(cdist(self.lab, self.lab))
+
+    def to_pixels(self, values: Floats) -> Map:
+        """Give each pixel its superpixel's value: (n,) to (H, W)."""
+        return np.asarray(values[self.labels], np.float32)
+
+
+def segment(image: Image, count: int = 200, compactness: float = 10.0) -> Superpixels:
+    """Cut an image into about ``count`` superpixels by SLIC (Achanta et al., TPAMI 2012).
+
+    Args:
+        image: (H, W, 3) RGB.
+        count: How many to aim for; small images get fewer.
+        compactness: What a superpixel's extent weighs against differences of colour, in units of Lab.
+    """
+    lab = to_lab(image)
+    if min(image.shape[:2]) < 2:
+        labels = np.arange(image.shape[0] * image.shape[1], dtype=np.int32).reshape(image.shape[:2])
+    else:
+        labels = slic(lab, count, compactness, convert2lab=False, start_label=0, channel_axis=-1).astype(np.int32)
+    return describe(image, lab, labels)
+
+
+def to_lab(image: Image) -> NDArray[np.float32]:
+    """The colours (H, W, 3) of an image in CIE Lab, L in [0, 100]."""
+    return np.asarray(cv2.cvtColor(np.asarray(image, np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)
+
+
+def describe(image: Image, lab: NDArray[np.floating], labels: NDArray[np.int32]) -> Superpixels:
+    """Measure regions.
+
+    Args:
+        image: (H, W, 3) RGB.
+        lab: The same in CIE Lab.
+        labels: (H, W), each number from 0 on in use.
+    """
+    height, width = labels.shape
+    flat = labels.ravel()
+    sizes = np.bincount(flat).astype(np.float64)
+    count = len(sizes)
+
+    def means(levels: NDArray[np.floating]) -> Floats:
+        channels = levels.reshape(height * width, -1).T
+        return np.stack([np.bincount(flat, channel, count) / sizes for channel in channels], 1)
+
+    rows, columns = np.mgrid[:height, :width]
+    places = np.stack([columns + 0.5, rows + 0.5], -1) / max(height, width)
+    sides = np.zeros((4, count), bool)
+    for side, edge in zip(sides, (labels[0], labels[-1], labels[:, 0], labels[:, -1]), strict=True):
+        side[edge] = True
+    return Superpixels(labels, means(lab), means(image / 255.0), means(places), sizes, touching(labels, count), sides)
+
+
+def touching(labels: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
+    """(n, n): which regions touch, at an edge or a corner."""
+    touch = np.zeros((count, count), bool)
+    for one, other in (
+        (labels[:, :-1], labels[:, 1:]),
+        (labels[:-1], labels[1:]),
+        (labels[:-1, :-1], labels[1:, 1:]),
+        (labels[:-1, 1:], labels[1:, :-1]),
+    ):
+        touch[one, other] = True
+    touch |= touch.T
+    np.fill_diagonal(touch, False)
+    return touch
+
+
+def stretch(values: NDArray[np.floating]) -> Floats:
+    """Bring values to [0, 1], lowest and highest to its ends; values that are all alike say nothing, and become 0."""
+    low, high = float(values.min()), float(values.max())
+    if high - low <= 1e-6 * max(1.0, abs(high)):
+        return np.zeros(values.shape)
+    return np.asarray((values - low) / (high - low), np.float64)
