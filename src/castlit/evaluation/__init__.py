@@ -3,6 +3,17 @@
 from castlit.evaluation.grounding import Grounding, evaluate_grounding, grounding
 from castlit.evaluation.knn import knn_accuracy
 from castlit.evaluation.linear import linear_probe
+from castlit.evaluation.saliency import evaluate_saliency
+from castlit.evaluation.saliency_scores import SaliencyScores
 from castlit.evaluation.scenes import evaluate_scenes
 
-__all__ = ["Grounding", "evaluate_grounding", "evaluate_scenes", "grounding", "knn_accuracy", "linear_probe"]
+__all__ = [
+    "Grounding",
+    "SaliencyScores",
+    "evaluate_grounding",
+    "evaluate_saliency",
+    "evaluate_scenes",
+    "grounding",
+    "knn_accuracy",
+    "linear_probe",
+]

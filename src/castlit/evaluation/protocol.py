@@ -12,6 +12,9 @@ Explain = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Results = dict[str, float]
 """Figures by name; shares are in [0, 1]."""
 
+Table = dict[str, Results]
+"""The figures of each of several things."""
+
 
 class Explained(NamedTuple):
     """A data set as the network sees it, on the CPU."""

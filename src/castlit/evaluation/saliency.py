@@ -1,52 +1,123 @@
-"""How well saliency maps agree with ground-truth masks: no network, no training, only maps and masks."""
+"""How well saliency maps agree with ground-truth masks: each method, each folder of maps, and what any must beat."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 import cv2
+import joblib
 import numpy as np
-import py_sod_metrics
+import pytorch_lightning as pl
 from numpy.typing import NDArray
 
-from castlit.data.masks import THRESHOLD
+from castlit.data.datasets import Source
+from castlit.data.errors import SampleError
+from castlit.data.files import FileSource
+from castlit.data.progress import progress
+from castlit.data.reading import EncodedImage, decode, read_bytes
+from castlit.evaluation.protocol import Table
+from castlit.evaluation.saliency_scores import SaliencyScores
+from castlit.nn.checks import InputError, require_choice, require_int
+from castlit.nn.cores import available_cores
+from castlit.saliency.maps import FLOORS, METHODS, shrink
 
-Map = NDArray[np.float32]
+SPLITS = ("all", "train", "val")
 
 
-class SaliencyScores:
-    """Collects maps and masks, image by image, and scores them as the field does (py-sod-metrics).
+def evaluate_saliency(
+    data: pl.LightningDataModule,
+    methods: Sequence[str] = tuple(METHODS),
+    maps: Mapping[str, str | Path] | str | Path | None = None,
+    floors: bool = True,
+    split: str = "all",
+    count: int | None = 1000,
+    workers: int | None = None,
+) -> Table:
+    """Score saliency methods, and maps that are there already, on images with ground-truth masks.
 
-    Figures, all in [0, 1]:
+    Args:
+        data: A data module of castlit's; its masks are the ground truth. Images without one are left out.
+        methods: Names of methods (rbd, dsr, mc, hs, fused), whose maps are made here.
+        maps: A folder of maps as ``castlit.make_masks`` writes them, or several by name.
+        floors: Whether to score what any method must beat, too: all ones, a Gaussian in the centre, spectral residual.
+        split: ``"train"``, ``"val"`` or ``"all"`` images of the data.
+        count: Score a fixed sample of so many images of each split at most; None means all.
+        workers: Processes; None means one for each core.
 
-    - ``max_f``, ``mean_f``: F-measure with β² = 0.3 at 256 thresholds, averaged over the images; the largest and the
-      mean over the thresholds (Achanta et al., CVPR 2009).
-    - ``mae``: mean absolute error; the smaller the better.
-    - ``s_measure``: structural similarity of objects and regions (Fan et al., ICCV 2017).
-    - ``iou``: intersection over union at 0.5, as castlit's data modules cut masks; it alone sees the map as it is. For
-      the others, as is the custom, each map is first brought to [0, 1].
+    Returns:
+        Figures of each, see :class:`castlit.evaluation.saliency_scores.SaliencyScores`, floors first.
+
+    Raises:
+        InputError: A name is unknown, a map is missing, or no image has a mask.
     """
+    require_choice("split", split, SPLITS)
+    for name in methods:
+        require_choice("methods", name, tuple(METHODS))
+    folders = {Path(maps).name: Path(maps)} if isinstance(maps, (str, Path)) else dict(maps or {})
+    folders = {name: Path(folder).expanduser() for name, folder in folders.items()}
+    for name, folder in folders.items():
+        if not folder.is_dir():
+            raise InputError(f"maps.{name}={folder} is no folder: give one of maps, as castlit.make_masks writes it")
+    names = [*(FLOORS if floors else ()), *methods]
+    jobs = list(_jobs(data, split, None if count is None else require_int("count", count, 1)))
+    workers = available_cores() if workers is None else require_int("workers", workers, 1)
+    scores: dict[str, SaliencyScores] = {name: SaliencyScores() for name in (*names, *folders)}
+    run = joblib.Parallel(workers, return_as="generator_unordered", batch_size=4)
+    with progress("Scoring maps") as bar:
+        task = bar.add_task("", total=len(jobs), rate="")
+        for found in run(joblib.delayed(_score)(source, i, names, folders) for source, i in jobs):
+            for name, score in found.items():
+                scores[name].merge(score)
+            bar.advance(task)
+    if not all(score.images for score in scores.values()):
+        raise InputError("none of the images has a mask to score against: give data.masks=, the ground truth")
+    return {name: {**score.results(), "images": score.images} for name, score in scores.items()}
 
-    def __init__(self) -> None:
-        self._f = py_sod_metrics.Fmeasure(beta=0.3)
-        self._mae = py_sod_metrics.MAE()
-        self._s = py_sod_metrics.Smeasure()
-        self._iou: list[float] = []
 
-    def add(self, values: Map, mask: NDArray[np.uint8]) -> None:
-        """Score an image's map (h, w) in [0, 1] against its mask (H, W), nonzero on the object."""
-        size = mask.shape[::-1]
-        scaled = cv2.resize(np.asarray(values, np.float32), size, interpolation=cv2.INTER_LINEAR).clip(0, 1)
-        levels = np.asarray((scaled * 255).round(), np.uint8)
-        inside = mask > 0
-        for metric in (self._f, self._mae, self._s):
-            metric.step(levels, inside.astype(np.uint8) * 255)
-        cut = scaled > THRESHOLD
-        self._iou.append(float((cut & inside).sum() / (cut | inside).sum()))
+def _jobs(data: pl.LightningDataModule, split: str, count: int | None) -> Iterator[tuple[Source, int]]:
+    """The images, each once."""
+    if not hasattr(data, "sources"):
+        raise InputError(f"{type(data).__name__} cannot be read image by image: use data=folder, coco or scenes")
+    train, val, chosen = data.sources
+    validation = np.arange(len(val)) if chosen is None else chosen
+    sources = {"train": (train, np.arange(len(train))), "val": (val, validation)}
+    if split != "all":
+        sources = {split: sources[split]}
+    elif val is train:
+        del sources["val"]
+    for source, numbers in sources.values():
+        if count is not None and count < len(numbers):
+            numbers = np.sort(np.random.default_rng(0).choice(numbers, count, replace=False))
+        yield from ((source, int(number)) for number in numbers)
 
-    def results(self) -> dict[str, float]:
-        """The means over all images."""
-        curve = self._f.get_results()["fm"]["curve"]
-        return {
-            "max_f": float(curve.max()),
-            "mean_f": float(curve.mean()),
-            "mae": float(self._mae.get_results()["mae"]),
-            "s_measure": float(self._s.get_results()["sm"]),
-            "iou": float(np.mean(self._iou)),
-        }
+
+def _score(source: Source, index: int, names: list[str], folders: dict[str, Path]) -> dict[str, SaliencyScores]:
+    """The scores of one image; empty where it has no mask, or cannot be read."""
+    cv2.setNumThreads(1)
+    try:
+        item = source.read(index)
+        if item.mask is None:
+            return {}
+        image = item.image.decode() if isinstance(item.image, EncodedImage) else item.image
+    except SampleError as error:
+        source.give_up(index, error)
+        return {}
+    small = shrink(image)
+    made = {name: {**FLOORS, **METHODS}[name](small) for name in names}
+    made |= {name: _stored(name, folder, source, index) for name, folder in folders.items()}
+    scores = {name: SaliencyScores() for name in made}
+    for name, values in made.items():
+        scores[name].add(values, item.mask)
+    return scores
+
+
+def _stored(name: str, folder: Path, source: Source, index: int) -> NDArray[np.float32]:
+    """The map of an image that ``castlit.make_masks`` wrote, run on the image's folder or on the one above."""
+    if not isinstance(source, FileSource):
+        raise InputError("maps= needs images in folders: use data=folder or data=coco")
+    relative = PurePosixPath(source.entry(index).image).with_suffix(".png")
+    places = [folder / relative, folder / source.images.name / relative]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise InputError(f"maps.{name}: neither {places[0]} nor {places[1]} exists: make the maps of these images")
+    levels = decode(read_bytes(path), str(path), cv2.IMREAD_GRAYSCALE)
+    return np.asarray(levels / 255, np.float32)

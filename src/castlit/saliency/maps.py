@@ -5,12 +5,12 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from castlit.saliency.dsr import dsr
 from castlit.saliency.floors import all_ones, centre_gaussian, spectral_residual
-from castlit.saliency.fused import fused
-from castlit.saliency.hs import hs
-from castlit.saliency.mc import mc
-from castlit.saliency.rbd import rbd
+from castlit.saliency.fusion import fused
+from castlit.saliency.hierarchy import hs
+from castlit.saliency.markov_chain import mc
+from castlit.saliency.reconstruction import dsr
+from castlit.saliency.robust_background import rbd
 from castlit.saliency.superpixels import Image, Map
 
 HANDCRAFTED: dict[str, Callable[[Image], Map]] = {"rbd": rbd, "dsr": dsr, "mc": mc, "hs": hs}
@@ -25,7 +25,7 @@ FLOORS: dict[str, Callable[[Image], Map]] = {
 }
 """What each of them must beat."""
 
-SIDE = 320
+SIDE = 256
 """The longer side at which maps are made: superpixels of larger images say no more, and cost more."""
 
 

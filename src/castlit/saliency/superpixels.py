@@ -46,24 +46,32 @@ class Superpixels:
         """(n, n): Euclidean distances of the colours in Lab."""
         return np.asarray(cdist(self.lab, self.lab))
 
+    @property
+    def uniform(self) -> bool:
+        """Whether their colours are all but the same: within one unit of Lab, which no eye tells apart."""
+        return float(self.colour_distances.max()) < 1
+
     def to_pixels(self, values: Floats) -> Map:
         """Give each pixel its superpixel's value: (n,) to (H, W)."""
         return np.asarray(values[self.labels], np.float32)
 
 
-def segment(image: Image, count: int = 200, compactness: float = 10.0) -> Superpixels:
+def segment(image: Image, count: int = 200, compactness: float = 10.0, steps: int = 5) -> Superpixels:
     """Cut an image into about ``count`` superpixels by SLIC (Achanta et al., TPAMI 2012).
 
     Args:
         image: (H, W, 3) RGB.
         count: How many to aim for; small images get fewer.
         compactness: What a superpixel's extent weighs against differences of colour, in units of Lab.
+        steps: Of its k-means; after five, little moves.
     """
     lab = to_lab(image)
     if min(image.shape[:2]) < 2:
         labels = np.arange(image.shape[0] * image.shape[1], dtype=np.int32).reshape(image.shape[:2])
     else:
-        labels = slic(lab, count, compactness, convert2lab=False, start_label=0, channel_axis=-1).astype(np.int32)
+        labels = slic(lab, count, compactness, steps, convert2lab=False, start_label=0, channel_axis=-1).astype(
+            np.int32
+        )
     return describe(image, lab, labels)
 
 

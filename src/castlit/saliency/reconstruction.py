@@ -37,6 +37,8 @@ def dsr(image: Image, scales: Sequence[int] = SCALES) -> Map:
     pixels = pixel_features(image)
     for count in scales:
         regions = segment(image, count)
+        if regions.uniform:
+            return np.zeros(image.shape[:2], np.float32)
         features = region_features(regions)
         border = features[regions.border]
         clusters = kmeans2(features, min(CLUSTERS, len(regions)), minit="++", rng=0)[1]

@@ -34,6 +34,8 @@ def hs(image: Image, count: int = 600) -> Map:
         (H, W) in [0, 1]; all 0 where nothing stands out.
     """
     layers = [segment(image, count)]
+    if layers[0].uniform:
+        return np.zeros(image.shape[:2], np.float32)
     for scale in SCALES:
         layers.append(merge_small(image, layers[-1], scale))
     return layers[0].to_pixels(stretch(agree(layers, [cue(layer) for layer in layers])))

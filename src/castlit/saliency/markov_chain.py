@@ -29,9 +29,9 @@ def mc(image: Image, count: int = 250) -> Map:
 
 def mc_values(regions: Superpixels) -> Floats:
     """The saliency (n,) of superpixels, in [0, 1]."""
+    if regions.uniform or regions.border.all():  # a walk from the border ends where it starts
+        return np.zeros(len(regions))
     weights, to_border = walk_weights(regions)
-    if not (~regions.border).any():
-        return np.zeros(len(regions))  # the walk ends where it starts
     values = stretch(absorbed_time(weights, to_border, np.ones(len(regions))))
     if middling_share(values) < MIDDLING:
         return values

@@ -32,6 +32,8 @@ def rbd(image: Image, count: int = 200) -> Map:
 
 def rbd_values(regions: Superpixels) -> Floats:
     """The saliency (n,) of superpixels, in [0, 1]."""
+    if regions.uniform:
+        return np.zeros(len(regions))
     background = 1 - np.exp(-(boundary_connectivity(regions) ** 2) / (2 * CONNECTIVITY_SIGMA**2))
     return stretch(optimise(regions, background, background_weighted_contrast(regions, background)))
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from castlit.saliency.dsr import dsr
-from castlit.saliency.hs import hs
-from castlit.saliency.mc import mc
-from castlit.saliency.rbd import rbd
+from castlit.saliency.hierarchy import hs
+from castlit.saliency.markov_chain import mc
+from castlit.saliency.reconstruction import dsr
 from castlit.saliency.refine import crf
+from castlit.saliency.robust_background import rbd
 from castlit.saliency.superpixels import Image, Map, stretch
 
 
@@ -25,4 +25,6 @@ def fused(image: Image) -> Map:
 def fuse(image: Image, maps: list[Map]) -> Map:
     """Combine maps (H, W) of an image."""
     mean = stretch(np.mean(maps, 0)).astype(np.float32)
+    if not mean.any():
+        return mean
     return np.asarray(stretch(crf(image, mean)), np.float32)
