@@ -161,6 +161,8 @@ class RunRecord(pl.Callback):
             "seconds": round(seconds, 2),
             # Crops that could not keep to scale or ratio, which no box of their image could.
             "relaxed_crops": self._relaxed(),
+            # Of masks that castlit made.
+            "masks": getattr(trainer.datamodule, "masks_made", None),  # type: ignore[attr-defined]
             "images_per_second": round(self._seen_images / seconds, 1),
             "validation_seconds": round(self._validation_seconds, 2),
             "validation_share": round(self._validation_seconds / seconds, 4),

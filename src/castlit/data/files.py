@@ -16,6 +16,7 @@ from castlit.data.errors import EmptyMaskError, SampleError
 from castlit.data.folders import IMAGE_SUFFIXES, require_folder, require_masks
 from castlit.data.index import Entry, ImageIndex, Problem
 from castlit.data.indexing import build_index, is_current
+from castlit.data.made_masks import describe_masks, read_masks_file
 from castlit.data.masks import THRESHOLD, Mask, decode_mask, fit_mask, unpack_mask
 from castlit.data.reading import Encoded, EncodedImage, decode_image, file_state, read_bytes, stored_size
 from castlit.data.report import DataReport
@@ -52,7 +53,8 @@ class FileSource:
 
     Raises:
         FileNotFoundError: A folder does not exist.
-        InputError: There are no images; no mask is found at all; or ``on_bad`` is ``"error"`` and something is wrong.
+        InputError: There are no images; no mask is found at all; ``on_bad`` is ``"error"`` and something is wrong; or
+            the masks' ``masks.json`` cannot be read.
     """
 
     def __init__(
@@ -70,6 +72,10 @@ class FileSource:
         prefix = "val_" if split == "val" else ""
         self.images = require_folder(f"{prefix}images", images, "the photographs")
         self.masks = None if masks is None else require_masks(f"{prefix}masks", masks)
+        self.made = None if self.masks is None or self.masks.is_file() else read_masks_file(self.masks)
+        """What castlit noted about masks that it made, see :mod:`castlit.data.made_masks`."""
+        if self.made is not None:
+            logger.info("%smasks=%s: %s", prefix, self.masks, describe_masks(self.made))
         self.threshold = require_number("threshold", threshold, 0, 1)
         self.index = open_index(self.images, self.masks, self.threshold, cache)
         if len(self.index) == 0:

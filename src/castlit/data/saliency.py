@@ -1,6 +1,7 @@
 """Data modules for photographs with saliency masks in folders."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +97,13 @@ class SaliencyDataModule(ViewsDataModule):
             return train, train, _fixed_sample(len(train), self.val_count or VAL_SAMPLE)
         val = self._source("val", self.val_images, self.val_masks, report)
         return train, val, _fixed_sample(len(val), self.val_count or len(val))
+
+    @property
+    def masks_made(self) -> dict[str, Any] | None:
+        """How castlit made the training masks, as far as ``masks.json`` tells; None where it has not made them."""
+        source = self.sources[0]
+        made = source.made if isinstance(source, FileSource) else None
+        return made and {key: made.get(key) for key in ("quality", "method", "settings", "castlit", "complete")}
 
     def _source(
         self, split: str, images: str | Path, masks: str | Path | None, report: DataReport | None

@@ -1,0 +1,251 @@
+"""Masks for all images of a folder."""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from castlit.data.folders import IMAGE_SUFFIXES, require_folder
+from castlit.data.strings import BytesArray, decode, encode
+from castlit.nn.checks import InputError, require_choice, require_int
+from castlit.nn.cores import available_cores
+from castlit.saliency.choosing import Choice
+from castlit.saliency.maps import SIDE
+from castlit.saliency.one_mask import NOTHING, Outcome, Recipe, make_mask, mask_name
+from castlit.saliency.pace import Pace
+from castlit.saliency.pool import in_processes
+from castlit.saliency.preview import write_preview
+from castlit.saliency.records import Failures, Records
+from castlit.saliency.survey import Share, State, refuse_nested, remove_mask, survey
+
+QUALITIES = {"fast": "rbd", "fused": "fused"}
+"""The method behind each quality."""
+
+MASK_SIDE = 1024
+PREVIEW = 48
+
+
+@dataclass
+class Made:
+    """What a run did. Every image is in exactly one of ``made``, ``skipped`` and ``failed``."""
+
+    images: int = 0
+    made: int = 0
+    """Masks that were not there before."""
+    skipped: int = 0
+    """Masks that were there already, made with the same settings."""
+    failed: int = 0
+    """Images without a mask to train with."""
+    rate: float | None = None
+    """Images per second, all processes together, without their start; None where fewer than two were looked at."""
+    workers: int = 0
+    failures: str = ""
+    """The first few that failed, and why."""
+    failed_list: Path | None = None
+    """The list of all of them."""
+    preview: Path | None = None
+    missing: int = 0
+    """Shards that have not been run, or not to their end."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """For ``masks.json``."""
+        return {"images": self.images, "made": self.made, "skipped": self.skipped, "failed": self.failed}
+
+
+def make_masks(
+    images: str | Path,
+    output: str | Path,
+    quality: str = "fast",
+    *,
+    side: int | None = None,
+    mask_side: int = MASK_SIDE,
+    workers: int | None = None,
+    shard: str | None = None,
+    preview: int = PREVIEW,
+    overwrite: bool = False,
+) -> Made:
+    """Make a saliency mask for every image below a folder, without labels.
+
+    An image ``a/b/name.jpg`` gets the soft map ``a/b/name.png``: 8-bit grey, upright, at the image's size. Beside the
+    masks are written ``masks.json`` (how they were made), ``preview.html`` and, if need be, ``failed.csv``.
+
+    Whatever ends a run, every mask is whole or not there, and the next run goes on: each mask holds the settings that
+    made it and is not made again by the same ones. An image that is replaced by another of the same name keeps its
+    mask; remove that, or give ``overwrite``. An image in which nothing stands out, as it is all of one colour, gets a
+    black mask, and is listed as failed, because there is nothing to train with in it.
+
+    Processes are started, which import the main script anew: in a script, call this below
+    ``if __name__ == "__main__":``.
+
+    Args:
+        images: Searched at any depth for .jpg, .jpeg, .png, .webp, .bmp, .tif and .tiff.
+        output: Folder of its own for the masks.
+        quality: ``"fast"`` is RBD, ``"fused"`` RBD, DSR, MC and HS together.
+        side: Longer side in pixels at which maps are made; None means 320.
+        mask_side: Masks are as large as their images, up to this many pixels on the longer side.
+        workers: Processes, of one thread each. None means all cores; 0 works in this process.
+        shard: ``"3/16"`` makes the third of sixteen parts; None all.
+        preview: Samples in ``preview.html``; 0 writes none.
+        overwrite: Make all masks again, those made with other settings or by others too.
+
+    Returns:
+        What was done. Failures of single images raise nothing.
+
+    Raises:
+        FileNotFoundError: ``images`` is no folder.
+        InputError: An argument is wrong; there are no images; the output holds other masks; or the disk is full.
+        OSError: The output cannot be written.
+    """
+    require_choice("quality", quality, QUALITIES)
+    side = SIDE if side is None else require_int("side", side, 16)
+    require_int("mask_side", mask_side, 16)
+    workers = available_cores() if workers is None else require_int("workers", workers, 0)
+    require_int("preview", preview, 0)
+    share = Share.parse(shard)
+    images = require_folder("images", images, "the photographs")
+    output = Path(output).expanduser()
+    refuse_nested(images, output)
+
+    settings: dict[str, Any] = {"side": side, "mask_side": mask_side}
+    facts = {"quality": quality, "method": QUALITIES[quality], "settings": settings}
+    recipe = Recipe(
+        images, output, " ".join([f"quality={quality}", *(f"{k}={v}" for k, v in settings.items())]), side, mask_side
+    )
+    records = Records(output, share, {**facts, "images": str(images.resolve())})
+    if not overwrite:
+        records.refuse_others()
+    run = Run(recipe, share, records, Choice(preview), overwrite)
+    with closing(run.failures):
+        todo = run.look()
+        run.begin()
+        try:
+            work = functools.partial(make_mask, recipe, QUALITIES[quality])
+            run.go_through(todo, lambda names: in_processes(work, names, min(workers, len(todo)), _died))
+        except BaseException:
+            run.end(complete=False)
+            raise
+        run.made.workers = workers
+        if preview:
+            run.made.preview = output / f"preview{share.suffix}.html"
+            write_preview(run.made.preview, recipe, run.choice, run.made.counts)
+        run.end(complete=True)
+    return run.made
+
+
+class Run:
+    """The state of a run over a folder.
+
+    Args:
+        recipe: What is done to each image.
+        share: Which of them.
+        records: Where it is noted.
+        choice: Of masks to look at.
+        overwrite: Whether masks that are there are made again.
+    """
+
+    def __init__(self, recipe: Recipe, share: Share, records: Records, choice: Choice, overwrite: bool) -> None:
+        self.recipe, self.share, self.records, self.choice, self.overwrite = recipe, share, records, choice, overwrite
+        self.made = Made()
+        self.failures = Failures(recipe.output / f"failed{share.suffix}.csv")
+
+    def look(self) -> BytesArray:
+        """Find out what is there. Writes nothing, but removes masks that are to be made again.
+
+        Returns:
+            The names of the images whose masks are to be made, packed.
+
+        Raises:
+            InputError: There are no images; or there are masks that this run must not write over.
+        """
+        foreign = 0
+        first = ""
+
+        def to_make() -> Iterator[bytes]:
+            nonlocal foreign, first
+            for seen in survey(self.recipe.images, self.recipe.output, self.recipe.made, self.share):
+                self.made.images += 1
+                if seen.state == State.CLASHES:
+                    self._fail(seen.name, f"would share its mask with {seen.detail}: rename one of them")
+                elif seen.state == State.TO_MAKE or self.overwrite:
+                    if seen.state != State.TO_MAKE:
+                        remove_mask(self.recipe.output, seen.name)
+                    yield encode(seen.name)
+                elif seen.state == State.FOREIGN:
+                    foreign += 1
+                    first = first or f"{self.recipe.output / mask_name(seen.name)}, {seen.detail}"
+                elif seen.signature is not None and seen.signature.figures.area == 0:
+                    self._fail(seen.name, NOTHING)
+                elif seen.signature is not None:
+                    self.made.skipped += 1
+                    self.choice.offer(seen.name, seen.signature.figures)
+
+        todo = BytesArray.collect(to_make())
+        if self.made.images == 0:
+            part = f"shard={self.share.words} of " if self.share.of > 1 else ""
+            suffixes = ", ".join(IMAGE_SUFFIXES)
+            raise InputError(f"{part}images={self.recipe.images} holds no images ({suffixes}), at any depth")
+        if foreign:
+            raise InputError(
+                f"{foreign} masks are there that this run would not make the same (first: {first}; this run has "
+                f"{self.recipe.made}): give another output, or overwrite=true"
+            )
+        return todo
+
+    def begin(self) -> None:
+        """Note that this run has begun: where nothing can be written, it ends here."""
+        try:
+            self.recipe.output.mkdir(parents=True, exist_ok=True)
+            self.records.forget_others()
+            self.records.write(self.made.counts, complete=False)
+        except OSError as error:
+            raise InputError(f"output={self.recipe.output} cannot be written to ({error.strerror})") from None
+
+    def go_through(self, todo: BytesArray, work: Callable[[Iterator[str]], Iterator[Outcome]]) -> None:
+        """Do the work, and count what becomes of it.
+
+        Raises:
+            InputError: Nothing can be written any more.
+        """
+        names = (decode(todo[i]) for i in range(len(todo)))
+        with Pace("Making masks", len(todo)) as pace:
+            for outcome in work(names):
+                if outcome.stop:
+                    raise InputError(
+                        f"{outcome.failure}; {self.made.made} masks were made: make room, and the same command goes on"
+                    )
+                if outcome.failure:
+                    self._fail(outcome.name, outcome.failure)
+                elif outcome.figures is not None:
+                    self.made.made += 1
+                    self.choice.offer(outcome.name, outcome.figures)
+                pace.advance()
+        self.made.rate = pace.rate
+
+    def end(self, *, complete: bool) -> None:
+        """Write down what was done.
+
+        Raises:
+            OSError: It cannot be written, though all masks were.
+        """
+        rate = self.made.rate and round(self.made.rate, 2)
+        if not complete:
+            with suppress(OSError):
+                self.failures.write()
+                self.records.write(self.made.counts, complete=False, images_per_second=rate)
+            return
+        self.failures.write()
+        self.records.write(self.made.counts, complete=True, images_per_second=rate)
+        self.made.failures = self.failures.words
+        self.made.failed_list = self.failures.path if self.failures.count else None
+        self.made.missing = self.records.missing()
+
+    def _fail(self, name: str, reason: str) -> None:
+        self.made.failed += 1
+        self.failures.add(name, reason)
+
+
+def _died(name: str) -> Outcome:
+    return Outcome(name, failure="the process that worked on it was killed; it may need more memory than there is")

@@ -1,0 +1,289 @@
+"""The parts of work on a folder: figures, signatures, choices, the preview, records, pace."""
+
+import base64
+import html
+import io
+import json
+import re
+import threading
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from castlit.nn.checks import InputError
+from castlit.saliency.choosing import Choice
+from castlit.saliency.folder import make_masks
+from castlit.saliency.judging import Figures, judge
+from castlit.saliency.pace import EVERY_S, FIRST_LINE_S, Pace
+from castlit.saliency.preview import strip
+from castlit.saliency.records import Failures, Records
+from castlit.saliency.signature import Signature, read_signature, sign
+from castlit.saliency.survey import Share
+from castlit.saliency.writing import part_of, write_whole
+
+
+class TestFigures:
+    def test_against_a_loop(self):
+        levels = np.random.default_rng(0).integers(0, 256, (17, 23)).astype(np.uint8)
+        pixels = [(y, x, float(levels[y, x])) for y in range(17) for x in range(23)]
+        mean = sum(v for *_, v in pixels) / len(pixels)
+        edge = [v for y in range(17) for v in (levels[y, 0], levels[y, -1])]
+        edge += [v for x in range(23) for v in (levels[0, x], levels[-1, x])]
+        found = judge(levels)
+        assert found.area == sum(v > 128 for *_, v in pixels) / len(pixels)
+        assert found.spread == pytest.approx((sum((v - mean) ** 2 for *_, v in pixels) / len(pixels)) ** 0.5 / 255)
+        assert found.border == pytest.approx(sum(v > 128 for v in edge) / len(edge))
+
+    @given(st.floats(0, 1), st.floats(0, 1))
+    def test_the_spread_of_a_mask_is_what_the_docstring_says(self, area, contrast):
+        levels = np.zeros(2000, np.float64)
+        covered = round(2000 * area)
+        levels[:covered] = 255 * contrast
+        found = judge(np.rint(levels).astype(np.uint8).reshape(40, 50))
+        share = covered / 2000
+        assert found.spread == pytest.approx((share * (1 - share)) ** 0.5 * contrast, abs=0.002)
+        assert 0 <= found.doubt <= 1
+
+    def test_doubts(self):
+        block = np.zeros((60, 60), np.uint8)
+        block[15:45, 10:50] = 255
+        good = judge(block)
+        assert good.words == ""
+        frame = np.full((60, 60), 255, np.uint8)
+        frame[2:-2, 2:-2] = 0
+        dot = np.zeros((60, 60), np.uint8)
+        dot[30:33, 30:33] = 255
+        grey = block // 5 + 100
+        oddities = {"tiny": dot, "nearly everything": 255 - dot, "all around": frame, "undecided": grey}
+        for words, levels in oddities.items():
+            assert judge(levels).words == words
+            assert judge(levels).doubt > good.doubt + 0.3
+        assert judge(block * 0).words == "nothing"
+
+
+class TestSignature:
+    FIGURES = Figures(0.25, 0.125, 1 / 3)
+
+    def png(self, levels):
+        return bytes(cv2.imencode(".png", levels)[1])
+
+    @given(st.text(max_size=60))
+    def test_it_comes_back_and_the_picture_stays(self, tmp_path_factory, made):
+        path = tmp_path_factory.mktemp("s") / "x.png"
+        levels = np.arange(60, dtype=np.uint8).reshape(6, 10)
+        path.write_bytes(sign(self.png(levels), Signature(made, self.FIGURES)))
+        assert read_signature(path) == Signature(made, self.FIGURES)
+        assert np.array_equal(cv2.imread(path, cv2.IMREAD_UNCHANGED), levels)
+        with Image.open(path) as image:
+            image.load()  # with the checksums
+            assert json.loads(image.text["castlit"])["made"] == made
+
+    def test_pngs_without_one(self, tmp_path):
+        path = tmp_path / "x.png"
+        plain = self.png(np.zeros((4, 4), np.uint8))
+        signed = sign(plain, Signature("m", self.FIGURES))
+        for data in (
+            plain,
+            signed.replace(b"castlit", b"Comment"),
+            signed.replace(b"area", b"era "),
+            b"text",
+            signed[:50],
+        ):
+            path.write_bytes(data)
+            assert read_signature(path) is None
+        for nothing in (b"", bytes(5000)):
+            path.write_bytes(nothing)
+            with pytest.raises(FileNotFoundError):
+                read_signature(path)
+
+
+class TestChoice:
+    def offered(self, count, names):
+        choice = Choice(count)
+        for i in names:
+            choice.offer(f"{i:04d}", Figures(0.1, 0.5 * i / 1000, 0))
+        return choice
+
+    def test_half_the_worst_and_half_by_chance_in_any_order(self):
+        names = list(range(1000))
+        choice = self.offered(48, names)
+        assert [sample.name for sample in choice.worst] == [f"{i:04d}" for i in range(24)]
+        drawn = [sample.name for sample in choice.drawn]
+        assert len(drawn) == 24
+        assert drawn == sorted(drawn), "worst first"
+        assert min(map(int, drawn)) >= 24
+        assert 300 < np.mean([int(name) for name in drawn]) < 700
+        again = self.offered(48, np.random.default_rng(0).permutation(1000).tolist())
+        assert (again.worst, again.drawn) == (choice.worst, choice.drawn)
+
+    @pytest.mark.parametrize("count", [0, 1, 2, 5])
+    def test_few(self, count):
+        for there in (0, 1, 3, 50):
+            choice = self.offered(count, range(there))
+            names = [sample.name for sample in choice.worst + choice.drawn]
+            assert len(set(names)) == len(names) == min(count, there)
+
+
+class TestPreview:
+    @pytest.fixture
+    def page(self, tmp_path, blot):
+        for i in range(9):
+            image, _ = blot((90, 120), (10 + 3 * i, 20, 90, 70 - 4 * i), (60, 140, 70), (200, 60, 50), seed=i)
+            path = tmp_path / "photos" / f"<{i}> & co.jpg"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(image).save(path)
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "photos" / "black.png")
+        make_masks(tmp_path / "photos", tmp_path / "masks", workers=0, preview=6)
+        return tmp_path / "masks" / "preview.html"
+
+    def test_it_needs_nothing_beside_it_and_is_whole(self, page):
+        text = page.read_text()
+        pictures = re.findall(r'src="([^"]*)"', text)
+        assert len(pictures) == 6
+        for picture in pictures:
+            kind, _, data = picture.partition(",")
+            assert kind == "data:image/jpeg;base64"
+            with Image.open(io.BytesIO(base64.b64decode(data))) as strip:
+                assert strip.size == (3 * 120 + 8, 90)
+        assert "http" not in text
+        assert "width=device-width" in text
+        assert "10 images, 9 made, 1 failed" in text
+        names = [html.unescape(name) for name in re.findall(r"<figcaption>(.*?)<br>", text)]
+        assert len(names) == 6
+        assert all(re.fullmatch(r"<\d> & co\.jpg", name) for name in names), "none that failed"
+        spreads = [float(value) for value in re.findall(r"spread (\d\.\d+)", text)]
+        assert spreads[:3] == sorted(spreads[:3])
+        assert spreads[3:] == sorted(spreads[3:])
+        assert max(spreads[:3]) <= min(spreads[3:]), "the worst come first"
+        assert "1 &minus; 2 &times; the spread" in text
+        assert page.stat().st_size < 100_000
+
+    def test_a_restarted_run_shows_the_same(self, page):
+        before = page.read_text()
+        for path in sorted(page.parent.glob("*.png"))[::2]:
+            path.unlink()
+        make_masks(page.parents[1] / "photos", page.parent, workers=0, preview=6)
+        assert page.read_text().partition("<h2>")[2] == before.partition("<h2>")[2]
+
+    def test_an_image_that_is_gone(self, tmp_path, page):
+        first = html.unescape(re.search(r"<figcaption>(.*?)<br>", page.read_text())[1])
+        make_masks(tmp_path / "photos", tmp_path / "masks", workers=0, preview=0)
+        (tmp_path / "photos" / first).write_bytes(b"")
+        make_masks(tmp_path / "photos", tmp_path / "masks", workers=0, preview=6)
+        assert len(re.findall("<img", page.read_text())) == 5
+
+    def test_heat_and_cut(self):
+        image = np.full((4, 6, 3), 100, np.uint8)
+        levels = np.repeat([[0, 128, 129, 255, 255, 255]], 4, 0).astype(np.uint8)
+        found = strip(image, levels)
+        assert found.shape == (4, 26, 3)
+        assert np.array_equal(found[:, :6], image)
+        assert (found[:, 20:] == np.where(levels > 128, 255, 0)[..., None]).all()
+        cold, hot = found[0, 10].astype(int), found[0, 15].astype(int)
+        assert hot[0] > cold[0], "red is high"
+        assert (found[:, 6:10] == 255).all()
+
+
+FACTS = {"quality": "fast", "method": "rbd", "settings": {"side": 64}}
+COUNTS = {"images": 3, "made": 2, "skipped": 1, "failed": 0}
+
+
+class TestRecords:
+    def test_shares_that_write_at_once_lose_nothing(self, tmp_path):
+        shares = [Records(tmp_path, Share(i + 1, 8), FACTS) for i in range(8)]
+
+        def write(records):
+            for done in range(6):
+                records.write({**COUNTS, "made": done}, complete=done == 5)
+
+        threads = [threading.Thread(target=write, args=(records,)) for records in shares]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        found = json.loads((tmp_path / "masks.json").read_text())
+        assert found["complete"] is True
+        assert found["counts"] == {"images": 24, "made": 40, "skipped": 8, "failed": 0}
+        assert len(found["shards"]) == 8
+        assert not list(tmp_path.rglob("*.part"))
+
+    def test_a_record_that_cannot_be_read(self, tmp_path):
+        records = Records(tmp_path, Share(), FACTS)
+        records.write(COUNTS, complete=False)
+        (records.folder / "record.json").write_text("{")
+        with pytest.raises(InputError, match=r"record\.json: cannot be read .*overwrite=true"):
+            records.refuse_others()
+        records.forget_others()
+        records.refuse_others()
+
+    def test_failures_are_a_list_only_where_there_are_any(self, tmp_path):
+        path = tmp_path / "failed.csv"
+        failures = Failures(path)
+        failures.write()
+        assert not path.exists()
+        for i in range(7):
+            failures.add(f"{i}.jpg", 'bad, "so" bad')
+        failures.write()
+        assert len(path.read_text().splitlines()) == 8
+        assert path.read_text().splitlines()[1] == '0.jpg,"bad, ""so"" bad"'
+        assert failures.words.startswith('0.jpg (bad, "so" bad), 1.jpg')
+        assert failures.words.endswith(" and 2 more")
+        failures.close()
+        none = Failures(path)
+        none.write()
+        none.close()
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestWriting:
+    def test_what_was_there_stays_where_writing_fails(self, tmp_path):
+        path = tmp_path / "a" / "x.png"
+        write_whole(path, b"old")
+        with pytest.raises(TypeError):
+            write_whole(path, "text")
+        assert path.read_bytes() == b"old"
+        assert list(path.parent.iterdir()) == [path]
+        part_of(path).mkdir()  # so that it cannot be written
+        with pytest.raises(OSError, match=r"x\.png"):
+            write_whole(path, b"new")
+        assert path.read_bytes() == b"old"
+
+    def test_names_as_long_as_they_can_be(self, tmp_path):
+        path = tmp_path / ("x" * 251 + ".png")
+        write_whole(path, b"data", lasting=True)
+        assert path.read_bytes() == b"data"
+
+
+class TestPace:
+    def test_lines_where_there_is_no_terminal(self, caplog):
+        now = 0.0
+        with caplog.at_level("INFO"), Pace("Making masks", 1000, clock=lambda: now) as pace:
+            for _ in range(1000):
+                now += 0.5
+                pace.advance()
+        assert pace.rate == pytest.approx(2)
+        lines = [record.getMessage() for record in caplog.records]
+        assert lines[0] == "Making masks: 21 of 1,000 (2.1%), 2.0 images/s, 0:08:10 left"
+        assert len(lines) == 1 + int((500 - FIRST_LINE_S - 0.5) // EVERY_S)
+
+    def test_no_rate_before_the_second(self):
+        with Pace("", 3) as pace:
+            assert pace.rate is None
+            pace.advance()
+            assert pace.rate is None
+
+
+def test_the_chunk_is_whole():
+    """The checksum is over type and content, as the PNG specification has it."""
+    png = bytes(cv2.imencode(".png", np.zeros((2, 2), np.uint8))[1])
+    signed = sign(png, Signature("x", Figures(0, 0, 0)))
+    length = int.from_bytes(signed[33:37], "big")
+    body = signed[37 : 41 + length]
+    assert body.startswith(b"tEXtcastlit\0")
+    assert int.from_bytes(signed[41 + length : 45 + length], "big") == zlib.crc32(body)
+    assert signed[45 + length :] == png[33:]
