@@ -36,6 +36,20 @@ def test_pooling_and_linear_head_in_closed_form(grid):
 
 
 @pytest.mark.parametrize("grid", GRIDS)
+def test_positive_weights_leave_out_what_lowers_the_score(grid):
+    maps = torch.randn(3, 4, *grid, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, 4, dtype=torch.float64)
+    score = (maps.mean((2, 3)) * weight).sum(1)
+    alpha = weight.numpy() / (grid[0] * grid[1])
+    expected = cam_by_loops(np.maximum(alpha, 0), maps.detach().numpy())
+    np.testing.assert_allclose(raw_cam(score, maps, positive_weights=True).detach(), expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        grad_cam(score, maps, positive_weights=True).detach(), np.maximum(expected, 0), rtol=1e-12
+    )
+    assert not np.allclose(expected, cam_by_loops(alpha, maps.detach().numpy()))
+
+
+@pytest.mark.parametrize("grid", GRIDS)
 def test_normalised_embedding_in_closed_form(grid):
     # With z = u / ‖u‖, u = W mean(A): ∂(z · t)/∂u = (t - (z · t) z) / ‖u‖.
     maps = torch.randn(3, 4, *grid, dtype=torch.float64, requires_grad=True)

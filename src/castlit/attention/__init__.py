@@ -1,6 +1,7 @@
 """Where a model looks: activation tap, Grad-CAM, attention loss."""
 
 from castlit.attention.cam import grad_cam, raw_cam
+from castlit.attention.contrast import contrast
 from castlit.attention.hooks import Activations, find_layer, tap
 from castlit.attention.loss import attention_loss, has_object, pointing_hits, reference_attention_loss
 from castlit.attention.module import AttentionLoss, AttentionOutput
@@ -13,6 +14,7 @@ __all__ = [
     "Embeddings",
     "Target",
     "attention_loss",
+    "contrast",
     "find_layer",
     "grad_cam",
     "has_object",

@@ -11,7 +11,9 @@ from castlit.nn.head_norm import held_statistics
 from castlit.nn.precision import at_least_float32
 
 
-def grad_cam(score: Tensor, activations: Tensor | Activations, create_graph: bool = True) -> Tensor:
+def grad_cam(
+    score: Tensor, activations: Tensor | Activations, create_graph: bool = True, positive_weights: bool = False
+) -> Tensor:
     """Compute where a score comes from: G = ReLU(Σ_c α_c A_c), with α_c the spatial mean of ∂score/∂A_c.
 
     It runs in float32 also under autocast, and for one image at a time: no image's CAM is scaled by another's, nor does
@@ -22,6 +24,8 @@ def grad_cam(score: Tensor, activations: Tensor | Activations, create_graph: boo
         score: One score per image, (N,), computed from the activations.
         activations: Output (N, C, h, w) of a layer, or what :func:`castlit.attention.tap` recorded (its first output).
         create_graph: Keep the graph, so that a loss on the CAM trains the network (second order).
+        positive_weights: Leave out the channels that lower the score: ReLU(α_c) in the place of α_c (ContraCAM: Mo et
+            al., NeurIPS 2021).
 
     Returns:
         The CAM (N, h, w), not negative, not scaled.
@@ -29,15 +33,19 @@ def grad_cam(score: Tensor, activations: Tensor | Activations, create_graph: boo
     Raises:
         InputError: The shapes disagree, or the score does not depend on the activations.
     """
-    return raw_cam(score, activations, create_graph).relu()
+    return raw_cam(score, activations, create_graph, positive_weights).relu()
 
 
-def raw_cam(score: Tensor, activations: Tensor | Activations, create_graph: bool = True) -> Tensor:
+def raw_cam(
+    score: Tensor, activations: Tensor | Activations, create_graph: bool = True, positive_weights: bool = False
+) -> Tensor:
     """Compute the CAM before its ReLU: Σ_c α_c A_c, (N, h, w). Arguments and errors as in :func:`grad_cam`."""
-    return raw_cams(score, [activations], create_graph)[0]
+    return raw_cams(score, [activations], create_graph, positive_weights)[0]
 
 
-def raw_cams(score: Tensor, layers: Sequence[Tensor | Activations], create_graph: bool = True) -> list[Tensor]:
+def raw_cams(
+    score: Tensor, layers: Sequence[Tensor | Activations], create_graph: bool = True, positive_weights: bool = False
+) -> list[Tensor]:
     """Compute the CAMs of several layers before their ReLUs, in one backward pass; see :func:`grad_cam`."""
     maps = [each.first if isinstance(each, Activations) else each for each in layers]
     for each in maps:
@@ -55,10 +63,11 @@ def raw_cams(score: Tensor, layers: Sequence[Tensor | Activations], create_graph
         gradients = torch.autograd.grad(
             score.sum(), maps, create_graph=create_graph, retain_graph=True, allow_unused=True
         )
-        return [_weighted(each, gradient) for each, gradient in zip(maps, gradients, strict=True)]
+        return [_weighted(each, gradient, positive_weights) for each, gradient in zip(maps, gradients, strict=True)]
 
 
-def _weighted(maps: Tensor, gradient: Tensor | None) -> Tensor:
+def _weighted(maps: Tensor, gradient: Tensor | None, positive_weights: bool) -> Tensor:
     if gradient is None:
         raise InputError("the score does not depend on the activations: tap the layer in the pass that made the score")
-    return torch.einsum("nc,nchw->nhw", at_least_float32(gradient).mean((2, 3)), at_least_float32(maps))
+    weights = at_least_float32(gradient).mean((2, 3))
+    return torch.einsum("nc,nchw->nhw", weights.relu() if positive_weights else weights, at_least_float32(maps))

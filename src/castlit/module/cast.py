@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from castlit.attention import AttentionLoss, find_layer, has_object
 from castlit.module import ranks
 from castlit.module.figures import step_figures
+from castlit.module.finding import find_objects
 from castlit.module.following import progress, step_taken, takes_progress
 from castlit.module.looking import Explanation, explain, known_negatives, masked, score_of
 from castlit.module.trunks import Trunks
@@ -175,6 +176,22 @@ class CASTModule(pl.LightningModule):
             masks: (N, 1, H, W), nonzero on the salient objects.
         """
         return explain(self.method, self.look, images, masks)
+
+    def find_objects(self, images: Tensor, iterations: int = 1) -> Tensor:
+        """Find what tells each image from the others of its batch, with no mask: ContraCAM (Mo et al., NeurIPS 2021).
+
+        The CAM is that of the image's similarity to its own key, less what it has in common with the other images;
+        channels that speak against the score are left out. Each further iteration paints over what was found, and
+        adds what is found then (the maximum of the maps). Call ``eval()`` first.
+
+        Args:
+            images: (N, 3, H, W), normalised; N > 1, as an image alone has nothing to be told from.
+            iterations: How often to look, at least 1; each costs two forward passes.
+
+        Returns:
+            (N, H, W): each map's minimum is 0 and its maximum 1; all 0 where nothing was found. No graph.
+        """
+        return find_objects(self.method, self.look, images, iterations)
 
     def optimizer_step(
         self,

@@ -34,6 +34,13 @@ def score_of(method: nn.Module, look: AttentionLoss, z_q: Tensor, z_km: Tensor, 
     return look.score(Embeddings(z_q, z_km, negatives, temperature))
 
 
+def embed(method: nn.Module, images: Tensor) -> Tensor:
+    """The query-side embeddings (N, dim) of images (N, 3, H, W), also of a method that has no ``embed``."""
+    own = getattr(method, "embed", None)
+    z_q: Tensor = method(images, images).embedding if own is None else own(images)
+    return z_q
+
+
 def explain(method: nn.Module, look: AttentionLoss, images: Tensor, masks: Tensor) -> Explanation:
     """Compute features and Grad-CAM of images, see :meth:`castlit.CASTModule.explain`."""
     encoder: nn.Module = method.encoder  # type: ignore[assignment]
@@ -49,8 +56,7 @@ def explain(method: nn.Module, look: AttentionLoss, images: Tensor, masks: Tenso
             tap(encoder, "backbone") as feature_map,
             tap(encoder, look.find_layers(encoder)[-1], leaf=True) as activations,
         ):
-            embed = getattr(method, "embed", None)
-            z_q: Tensor = method(images, images).embedding if embed is None else embed(images)
+            z_q = embed(method, images)
         with batch_statistics(method, count):
             if look.key == "masked_features":
                 z_km = method.masked_target(images, masks)  # type: ignore[operator]
