@@ -25,7 +25,7 @@ CHECKPOINT = Path("checkpoints") / "last.ckpt"
 # What makes two runs the same one, and what of that may differ: how long it is, and what it runs on, may.
 _TRAINER = ("precision", "accumulate_grad_batches", "gradient_clip_val")
 _KIND = ("name", "seed", "colours", "channels_last", "module", "data", *(f"trainer.{key}" for key in _TRAINER))
-_MAY_DIFFER = ("data.workers", "data.cache")
+_MAY_DIFFER = ("data.workers", "data.cache", "callbacks.self_masks.path")
 
 
 def wanted(resume: object) -> str | None:
@@ -101,7 +101,9 @@ def _newest(config: DictConfig, root: Path) -> Path | None:
 def _kind(config: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever a file holds
     """All that must be equal, by key."""
     found: dict[str, Any] = {}
-    for part in _KIND:
+    # How a run makes its own masks is no matter to one that does not.
+    own_masks = ("callbacks.self_masks",) if OmegaConf.select(config, "data.masks") == "self" else ()
+    for part in (*_KIND, *own_masks):
         value = OmegaConf.select(config, part)
         plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         _flatten(part, plain, found)

@@ -148,8 +148,10 @@ def _report(config: DictConfig, record: RunRecord, trainer: pl.Trainer) -> None:
     if panel.is_file():
         console.print(f"Where it looks: {shown(panel)}", markup=False)
     checkpoint = getattr(trainer.checkpoint_callback, "last_model_path", "")
-    # Without masks there is no ground truth to evaluate against.
-    if Path(checkpoint).is_file() and config.data.get("masks", "") is not None:
+    # Without masks there is no ground truth to evaluate against, nor with those that the run made itself.
+    masks = config.data.get("masks", "")
+    judged = masks is not None and (masks != "self" or config.data.get("val_masks") not in (None, "self"))
+    if Path(checkpoint).is_file() and judged:
         # The data as the user chose it, with the user's own words; the rest of the data's settings are its defaults.
         chosen = [word for word in HydraConfig.get().overrides.task if word.startswith(("data=", "data."))]
         # The chosen data may be among the user's own configs.

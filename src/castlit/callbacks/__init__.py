@@ -10,6 +10,7 @@ from castlit.callbacks.probes import KNNProbe, PointingProbe
 from castlit.callbacks.record import Change, RunRecord
 from castlit.callbacks.resume import ExactResume
 from castlit.callbacks.scores import LabelLogit, MaskedKey
+from castlit.callbacks.self_masks import SelfMasks
 from castlit.callbacks.supervision import AttentionSupervision
 from castlit.callbacks.wandb import wandb_logger
 
@@ -28,5 +29,6 @@ __all__ = [
     "MetricsCSV",
     "PointingProbe",
     "RunRecord",
+    "SelfMasks",
     "wandb_logger",
 ]

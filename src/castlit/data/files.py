@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from castlit.data.bad import BadSamples, OnBad
 from castlit.data.datasets import Item
@@ -17,6 +18,7 @@ from castlit.data.folders import IMAGE_SUFFIXES, require_folder, require_masks
 from castlit.data.index import Entry, ImageIndex, Problem
 from castlit.data.indexing import build_index, is_current
 from castlit.data.made_masks import describe_masks, read_masks_file
+from castlit.data.mask_store import MaskStore
 from castlit.data.masks import THRESHOLD, Mask, decode_mask, fit_mask, unpack_mask
 from castlit.data.reading import Encoded, EncodedImage, decode_image, file_state, read_bytes, stored_size
 from castlit.data.report import DataReport
@@ -50,6 +52,7 @@ class FileSource:
         report: Where bad files are listed.
         split: What report and messages call these images: ``"train"``, or ``"val"``, whose arguments are called
             val_images and val_masks.
+        own_masks: There are no ``masks`` until the run makes them, see :class:`castlit.data.mask_store.MaskStore`.
 
     Raises:
         FileNotFoundError: A folder does not exist.
@@ -67,6 +70,7 @@ class FileSource:
         cache: str | Path | None = None,
         report: DataReport | None = None,
         split: str = "train",
+        own_masks: bool = False,
     ) -> None:
         require_choice("on_bad", on_bad, ("error", "drop", "unconstrained"))
         prefix = "val_" if split == "val" else ""
@@ -90,6 +94,8 @@ class FileSource:
         bad = np.isin(self.index.problems, dropped)
         self._rows = np.flatnonzero(~bad) if bad.any() else None
         self.bad = BadSamples(on_bad, len(self), split, report)
+        self.own = MaskStore(split, (self.entry(i).image for i in range(len(self)))) if own_masks else None
+        """The masks that the run makes for these images, where it does."""
 
     def __len__(self) -> int:
         return len(self.index) if self._rows is None else len(self._rows)
@@ -116,15 +122,13 @@ class FileSource:
         """
         row = index if self._rows is None else int(self._rows[index])
         entry = self.index[row]
-        path = f"{self.images}/{entry.image}"
-        data = read_bytes(path)
-        # The index is trusted only where the header agrees: a file may have been replaced since.
-        known = stored_size(data) in (entry.size, entry.size[::-1])
-        image = EncodedImage(data, path, entry.size) if known else decode_image(data, path)
-        if self.masks is None or entry.problem:
-            return Item(image, None)
+        image, data = self._image(entry)
         height, width = image.shape[:2]
+        if self.own is None and (self.masks is None or entry.problem):
+            return Item(image, None)
         try:
+            if self.own is not None:
+                return Item(image, self.own.read(entry.image, (height, width), self.threshold))
             mask = self._mask(row, entry, data, (height, width))
             if cv2.countNonZero(mask) == 0:
                 raise EmptyMaskError(f"{self._mask_name(entry)}: nothing is salient")
@@ -135,6 +139,14 @@ class FileSource:
             self.bad.handle(index, error, mask=True, image=entry.image)
             return Item(image, None)
 
+    def read_image(self, index: int) -> NDArray[np.uint8] | EncodedImage:
+        """Image ``index`` without its mask.
+
+        Raises:
+            SampleError: It cannot be read. The message names the file.
+        """
+        return self._image(self.entry(index))[0]
+
     def give_up(self, index: int, error: SampleError) -> None:
         """Log that image ``index`` is left out, once.
 
@@ -142,6 +154,13 @@ class FileSource:
             SampleError: ``on_bad`` is ``"error"``.
         """
         self.bad.handle(index, error, mask=False, image=self.entry(index).image)
+
+    def _image(self, entry: Entry) -> tuple[NDArray[np.uint8] | EncodedImage, Encoded]:
+        path = f"{self.images}/{entry.image}"
+        data = read_bytes(path)
+        # The index is trusted only where the header agrees: a file may have been replaced since.
+        known = stored_size(data) in (entry.size, entry.size[::-1])
+        return EncodedImage(data, path, entry.size) if known else decode_image(data, path), data
 
     @property
     def _in_folder(self) -> bool:

@@ -1,20 +1,26 @@
 """Data modules for photographs with saliency masks in folders."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.utils.data import DataLoader
 from typing_extensions import Unpack
 
 from castlit.data.bad import OnBad
 from castlit.data.base import LoaderOptions, ViewsDataModule
-from castlit.data.datasets import Source
+from castlit.data.datasets import Sample, Source
 from castlit.data.files import FileSource, open_index
 from castlit.data.folders import require_folder, require_masks
+from castlit.data.mask_store import SELF, wants_own_masks
 from castlit.data.masks import THRESHOLD
 from castlit.data.report import DataReport
+from castlit.data.whole import require_maker
 from castlit.nn.checks import InputError, require_choice, require_int, require_number
+
+logger = logging.getLogger(__name__)
 
 VAL_SAMPLE = 256
 """Training images that validation uses where no validation images are given."""
@@ -29,10 +35,12 @@ class SaliencyDataModule(ViewsDataModule):
     Args:
         images: Folder of training images, searched recursively.
         masks: Folder of their masks, paired by path but for the suffix; or COCO's instance annotations (.json). None
-            trains with unconstrained crops and empty masks, so without attention.
+            trains with unconstrained crops and empty masks, so without attention. ``"self"``: the run makes them itself
+            from where its encoder looks, by :class:`castlit.callbacks.SelfMasks`; until then as None. (A folder of that
+            name is ``./self``.)
         val_images: Folder of validation images. None validates on a fixed sample of at most 256 *training* images,
             which tells where the network looks, not how well it generalises.
-        val_masks: Their masks.
+        val_masks: Their masks. Where ``masks="self"``, None means ``"self"`` too.
         val_count: Validate on a fixed sample of at most so many images; None means all (256 without ``val_images``).
         on_bad: About masks that are missing, empty, unreadable or of another shape, and unreadable images: ``"error"``,
             ``"drop"`` or ``"unconstrained"``; see ``FileSource``.
@@ -65,6 +73,10 @@ class SaliencyDataModule(ViewsDataModule):
         super().__init__(**options)
         if val_masks is not None and val_images is None:
             raise InputError("val_masks needs val_images: give the folder of the validation images too")
+        if wants_own_masks("masks", masks) and val_images is not None and val_masks is None:
+            val_masks = SELF
+        if wants_own_masks("val_masks", val_masks) and masks != SELF:
+            raise InputError("val_masks=self needs masks=self: a run that makes masks makes them for training, too")
         self.images, self.masks = images, masks
         self.val_images, self.val_masks = val_images, val_masks
         self.val_count = None if val_count is None else require_int("val_count", val_count, 1)
@@ -81,8 +93,18 @@ class SaliencyDataModule(ViewsDataModule):
         for key, images, masks in (("", self.images, self.masks), ("val_", self.val_images, self.val_masks)):
             if images is not None:
                 folder = require_folder(f"{key}images", images, "the photographs")
-                where = None if masks is None else require_masks(f"{key}masks", masks)
+                where = None if masks is None or masks == SELF else require_masks(f"{key}masks", masks)
                 open_index(folder, where, self.threshold, cache)
+
+    def train_dataloader(self) -> DataLoader[Sample | None]:
+        """Shuffled two-view batches."""
+        require_maker(self.sources[0])
+        return super().train_dataloader()
+
+    def val_dataloader(self) -> DataLoader[Sample | None]:
+        """Validation batches in fixed order."""
+        require_maker(self.sources[1])
+        return super().val_dataloader()
 
     def make_sources(self) -> tuple[Source, Source, NDArray[np.int64] | None]:
         """Search the folders.
@@ -108,9 +130,13 @@ class SaliencyDataModule(ViewsDataModule):
     def _source(
         self, split: str, images: str | Path, masks: str | Path | None, report: DataReport | None
     ) -> FileSource:
+        own = masks == SELF
+        if own and Path(SELF).exists():
+            logger.warning("masks=self: the run makes its masks itself; the folder of that name is ./self")
         return FileSource(
             images,
-            masks,
+            None if own else masks,
+            own_masks=own,
             on_bad=self.on_bad,
             threshold=self.threshold,
             cache=self._cache_folder(self.cache),
@@ -125,7 +151,8 @@ class CocoDataModule(SaliencyDataModule):
     Args:
         root: Folder that holds ``train2017`` and ``val2017``.
         masks: Folder that holds the masks in folders of the same names; or ``annotations/instances_train2017.json``
-            (as it is, or below ``root``), beside which ``instances_val2017.json`` lies. None trains without masks.
+            (as it is, or below ``root``), beside which ``instances_val2017.json`` lies. None trains without masks, and
+            ``"self"`` is as in :class:`SaliencyDataModule`.
         val_count: As in :class:`SaliencyDataModule`.
         on_bad: As in :class:`SaliencyDataModule`.
         threshold: As in :class:`SaliencyDataModule`.
@@ -149,7 +176,7 @@ class CocoDataModule(SaliencyDataModule):
         **options: Unpack[LoaderOptions],
     ) -> None:
         images = _split_folders("root", root, "COCO's photographs (cocodataset.org: train2017.zip, val2017.zip)")
-        train_masks, val_masks = (None, None) if masks is None else _split_masks(root, masks)
+        train_masks, val_masks = _split_masks(root, masks)
         super().__init__(
             images[0],
             train_masks,
@@ -163,8 +190,10 @@ class CocoDataModule(SaliencyDataModule):
         )
 
 
-def _split_masks(root: str | Path, masks: str | Path) -> tuple[Path, Path]:
-    """The training and validation masks: folders, or the two files of annotations."""
+def _split_masks(root: str | Path, masks: str | Path | None) -> tuple[str | Path | None, str | Path | None]:
+    """The training and validation masks: folders, the two files of annotations, ``"self"`` or None."""
+    if masks is None or wants_own_masks("masks", masks):
+        return masks, masks
     given = Path(masks).expanduser()
     if given.suffix.lower() != ".json":
         return _split_folders("masks", given, "their masks (PNG)")

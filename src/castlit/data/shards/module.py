@@ -15,6 +15,7 @@ from castlit.data.bad import BadSamples, OnBad
 from castlit.data.base import LoaderOptions, ViewsDataModule
 from castlit.data.datasets import Sample, Source, collate
 from castlit.data.loading import ViewLoader, worker_options
+from castlit.data.mask_store import SELF
 from castlit.data.masks import THRESHOLD
 from castlit.data.report import DataReport
 from castlit.data.shards.counts import shard_counts
@@ -83,6 +84,8 @@ class ShardsDataModule(ViewsDataModule):
         self.val_count = require_int("val_count", val_count, 1)
         if masks is not None and (not isinstance(masks, str) or not masks.strip(".")):
             raise InputError(f"masks must be auto, the suffix of the masks (mask.png), or null; got {masks!r}")
+        if masks == SELF:
+            raise InputError("masks=self makes masks of images in folders: data=folder or data=coco, not data=shards")
         self.masks = None if masks is None else masks.lower().lstrip(".")
         self.shuffle = require_int("shuffle", shuffle, 0)
         self.drop_last = drop_last
