@@ -49,3 +49,12 @@ def test_both_ranks_queues_hold_all_keys(ranks, name):
     for key, buffer in whole.items():
         assert torch.equal(halves[0][key], halves[1][key]), key
         assert torch.allclose(halves[0][key], buffer, rtol=1e-9), "in the order of one process"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_in_evaluation_an_odd_number_of_images_is_as_good_as_any(ranks, name):
+    for found in ranks:
+        loss, target = found[name]["half"]["evaluated"]
+        assert torch.isfinite(loss)
+        assert target.shape[0] == 3
+    assert torch.equal(ranks[0][name]["half"]["evaluated"][1], ranks[1][name]["half"]["evaluated"][1])

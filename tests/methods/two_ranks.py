@@ -49,6 +49,11 @@ def on_half(method, rank):
     query, key = torch.randn(2, 2 * COUNT, 3, 16, 16, dtype=torch.float64)
     together = DistributedDataParallel(method, broadcast_buffers=False)
     mine = state_after(method, together, query[rank::2], key[rank::2])  # dealt out as a sampler does
+    # In evaluation each rank is on its own, whatever its count.
+    evaluated = single.eval()(query[rank : rank + 3], key[rank : rank + 3]), single.target(key[:3])
+    mine["evaluated"] = evaluated[0].loss.detach(), evaluated[1]
+    for part in single.modules():
+        part.training = not isinstance(part, _BatchNorm)
     return mine, single, query, key
 
 

@@ -94,7 +94,8 @@ class DenseCL(MoCo):
         else:
             mine = self._packed(*inputs)
             all_ranks = gather(mine[:, : 2 * dim]) if self.training else mine
-        new = deal(all_ranks[:, : 2 * dim]).reshape(-1, 2, dim)  # the queues forget them in this order
+        new = all_ranks[:, : 2 * dim]
+        new = (deal(new) if self.training else new).reshape(-1, 2, dim)  # the queues forget them in this order
         fixed = 2 * dim if mask is None else 3 * dim
         maps_and_parts = mine[:, fixed:].reshape(len(mine), self._channels + dim, -1)
         keys = DenseFeatures(

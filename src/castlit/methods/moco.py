@@ -97,9 +97,10 @@ class MoCo(Method):
             mine = self._encode(*inputs)
             all_ranks = gather(mine) if self.training else mine
         dim = self.queue.keys.shape[1]
+        new = all_ranks[:, :dim]
         return (
             F.normalize(mine[:, :dim], dim=1),
-            F.normalize(deal(all_ranks[:, :dim]), dim=1),  # the queue forgets them in this order
+            F.normalize(deal(new) if self.training else new, dim=1),  # the queue forgets them in this order
             mine[:, dim:] if mask is not None else None,
         )
 
