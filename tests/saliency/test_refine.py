@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from castlit.saliency.refine import crf, guided_filter
+from castlit.saliency.refine import crf, finish, guided_filter, sharpen
 
 
 def test_the_guided_filter_fits_a_line_in_each_window():
@@ -73,3 +73,28 @@ def test_the_crf_brings_a_vague_map_to_the_objects_edges(red_on_green):
     vague = np.exp(-(((columns - 62) / 25) ** 2 + ((rows - 46) / 25) ** 2) / 2).astype(np.float32)
     found = crf(image, vague)
     assert np.abs(found - inside).mean() < 0.3 * np.abs(vague - inside).mean()
+
+
+def test_sharpening_keeps_the_order_and_decides():
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(0.15, 0.03, 700), rng.normal(0.35, 0.03, 300)]).clip(0, 1)
+    found = sharpen(values.reshape(20, 50).astype(np.float32)).ravel()
+    order = np.argsort(values, kind="stable")
+    assert (np.diff(found[order]) >= 0).all()
+    assert (found.min(), found.max()) == (0, 1)
+    # What a cut at one half would have found nothing of.
+    assert (found[700:] > 0.5).mean() > 0.97
+    assert (found[:700] > 0.5).mean() < 0.03
+
+
+def test_finishing_leaves_nothing_of_nothing(red_on_green):
+    image, _ = red_on_green
+    assert not finish(image, np.zeros((90, 120), np.float32)).any()
+
+
+def test_finishing_follows_the_edges(red_on_green):
+    image, inside = red_on_green
+    rough = np.zeros((90, 120), np.float32)
+    rough[25:66, 40:86] = 0.6  # five pixels too large
+    found = finish(image, rough)
+    assert ((found > 0.5) != inside).sum() < 0.65 * ((rough > 0.5) != inside).sum()

@@ -1,10 +1,11 @@
 """How well saliency maps agree with ground-truth masks: each method, each folder of maps, and what any must beat."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import cv2
-import joblib
 import numpy as np
 import pytorch_lightning as pl
 from numpy.typing import NDArray
@@ -19,8 +20,17 @@ from castlit.evaluation.saliency_scores import SaliencyScores
 from castlit.nn.checks import InputError, require_choice, require_int
 from castlit.nn.cores import available_cores
 from castlit.saliency.maps import FLOORS, METHODS, shrink
+from castlit.saliency.pool import in_processes
 
-SPLITS = ("all", "train", "val")
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "all")
+
+Sources = tuple[Source, Source, NDArray[np.int64] | None]
+"""Training images, validation images, and which of the latter to use (None: all)."""
+
+Job = tuple[int, int]
+"""An image: which of the two sources, and its number there."""
 
 
 def evaluate_saliency(
@@ -36,12 +46,12 @@ def evaluate_saliency(
 
     Args:
         data: A data module of castlit's; its masks are the ground truth. Images without one are left out.
-        methods: Names of methods (rbd, dsr, mc, hs, fused), whose maps are made here.
+        methods: Names of methods (rbd, dsr, mc, hs, fast, fused), whose maps are made here.
         maps: A folder of maps as ``castlit.make_masks`` writes them, or several by name.
         floors: Whether to score what any method must beat, too: all ones, a Gaussian in the centre, spectral residual.
         split: ``"train"``, ``"val"`` or ``"all"`` images of the data.
         count: Score a fixed sample of so many images of each split at most; None means all.
-        workers: Processes; None means one for each core.
+        workers: Processes; 0 works in this one; None means one for each core.
 
     Returns:
         Figures of each, see :class:`castlit.evaluation.saliency_scores.SaliencyScores`, floors first.
@@ -58,13 +68,16 @@ def evaluate_saliency(
         if not folder.is_dir():
             raise InputError(f"maps.{name}={folder} is no folder: give one of maps, as castlit.make_masks writes it")
     names = [*(FLOORS if floors else ()), *methods]
-    jobs = list(_jobs(data, split, None if count is None else require_int("count", count, 1)))
-    workers = available_cores() if workers is None else require_int("workers", workers, 1)
+    sources: Sources | None = getattr(data, "sources", None)
+    if sources is None:
+        raise InputError(f"{type(data).__name__} cannot be read image by image: use data=folder, coco or scenes")
+    jobs = list(_jobs(sources, split, None if count is None else require_int("count", count, 1)))
+    workers = available_cores() if workers is None else require_int("workers", workers, 0)
     scores: dict[str, SaliencyScores] = {name: SaliencyScores() for name in (*names, *folders)}
-    run = joblib.Parallel(workers, return_as="generator_unordered", batch_size=4)
+    work = partial(_score, sources[:2], names, folders)
     with progress("Scoring maps") as bar:
         task = bar.add_task("", total=len(jobs), rate="")
-        for found in run(joblib.delayed(_score)(source, i, names, folders) for source, i in jobs):
+        for found in in_processes(work, jobs, workers, died=_lost):
             for name, score in found.items():
                 scores[name].merge(score)
             bar.advance(task)
@@ -73,26 +86,23 @@ def evaluate_saliency(
     return {name: {**score.results(), "images": score.images} for name, score in scores.items()}
 
 
-def _jobs(data: pl.LightningDataModule, split: str, count: int | None) -> Iterator[tuple[Source, int]]:
+def _jobs(sources: Sources, split: str, count: int | None) -> Iterator[Job]:
     """The images, each once."""
-    if not hasattr(data, "sources"):
-        raise InputError(f"{type(data).__name__} cannot be read image by image: use data=folder, coco or scenes")
-    train, val, chosen = data.sources
-    validation = np.arange(len(val)) if chosen is None else chosen
-    sources = {"train": (train, np.arange(len(train))), "val": (val, validation)}
-    if split != "all":
-        sources = {split: sources[split]}
-    elif val is train:
-        del sources["val"]
-    for source, numbers in sources.values():
+    train, val, some = sources
+    chosen = [np.arange(len(train)), np.arange(len(val)) if some is None else some]
+    splits = [split] if split != "all" else ["train"] if val is train else ["train", "val"]
+    for which in map(SPLITS.index, splits):
+        numbers = chosen[which]
         if count is not None and count < len(numbers):
             numbers = np.sort(np.random.default_rng(0).choice(numbers, count, replace=False))
-        yield from ((source, int(number)) for number in numbers)
+        yield from ((which, int(number)) for number in numbers)
 
 
-def _score(source: Source, index: int, names: list[str], folders: dict[str, Path]) -> dict[str, SaliencyScores]:
+def _score(
+    sources: tuple[Source, Source], names: list[str], folders: dict[str, Path], job: Job
+) -> dict[str, SaliencyScores]:
     """The scores of one image; empty where it has no mask, or cannot be read."""
-    cv2.setNumThreads(1)
+    source, index = sources[job[0]], job[1]
     try:
         item = source.read(index)
         if item.mask is None:
@@ -108,6 +118,11 @@ def _score(source: Source, index: int, names: list[str], folders: dict[str, Path
     for name, values in made.items():
         scores[name].add(values, item.mask)
     return scores
+
+
+def _lost(job: Job) -> dict[str, SaliencyScores]:
+    logger.warning("image %d of the %s images is left out: its process died", job[1], SPLITS[job[0]])
+    return {}
 
 
 def _stored(name: str, folder: Path, source: Source, index: int) -> NDArray[np.float32]:

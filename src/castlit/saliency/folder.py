@@ -18,10 +18,10 @@ from castlit.saliency.pace import Pace
 from castlit.saliency.pool import in_processes
 from castlit.saliency.preview import write_preview
 from castlit.saliency.records import Failures, Records
-from castlit.saliency.survey import Share, State, refuse_nested, remove_mask, survey
+from castlit.saliency.survey import Share, State, refuse_nested, survey
 
-QUALITIES = {"fast": "rbd", "fused": "fused"}
-"""The method behind each quality."""
+QUALITIES = {"fast": "RBD", "fused": "RBD, DSR, MC and HS"}
+"""What each quality is made of, in words; :data:`castlit.saliency.maps.METHODS` has the methods by the same names."""
 
 MASK_SIDE = 1024
 PREVIEW = 48
@@ -83,8 +83,8 @@ def make_masks(
     Args:
         images: Searched at any depth for .jpg, .jpeg, .png, .webp, .bmp, .tif and .tiff.
         output: Folder of its own for the masks.
-        quality: ``"fast"`` is RBD, ``"fused"`` RBD, DSR, MC and HS together.
-        side: Longer side in pixels at which maps are made; None means 320.
+        quality: One of :data:`QUALITIES`.
+        side: Longer side in pixels at which maps are made; None means :data:`castlit.saliency.maps.SIDE`.
         mask_side: Masks are as large as their images, up to this many pixels on the longer side.
         workers: Processes, of one thread each. None means all cores; 0 works in this process.
         shard: ``"3/16"`` makes the third of sixteen parts; None all.
@@ -120,9 +120,9 @@ def make_masks(
     run = Run(recipe, share, records, Choice(preview), overwrite)
     with closing(run.failures):
         todo = run.look()
-        run.begin()
+        run.begin(todo)
         try:
-            work = functools.partial(make_mask, recipe, QUALITIES[quality])
+            work = functools.partial(make_mask, recipe, quality)
             run.go_through(todo, lambda names: in_processes(work, names, min(workers, len(todo)), _died))
         except BaseException:
             run.end(complete=False)
@@ -152,7 +152,7 @@ class Run:
         self.failures = Failures(recipe.output / f"failed{share.suffix}.csv")
 
     def look(self) -> BytesArray:
-        """Find out what is there. Writes nothing, but removes masks that are to be made again.
+        """Find out what is there. Writes nothing.
 
         Returns:
             The names of the images whose masks are to be made, packed.
@@ -170,8 +170,6 @@ class Run:
                 if seen.state == State.CLASHES:
                     self._fail(seen.name, f"would share its mask with {seen.detail}: rename one of them")
                 elif seen.state == State.TO_MAKE or self.overwrite:
-                    if seen.state != State.TO_MAKE:
-                        remove_mask(self.recipe.output, seen.name)
                     yield encode(seen.name)
                 elif seen.state == State.FOREIGN:
                     foreign += 1
@@ -194,12 +192,18 @@ class Run:
             )
         return todo
 
-    def begin(self) -> None:
-        """Note that this run has begun: where nothing can be written, it ends here."""
+    def begin(self, todo: BytesArray) -> None:
+        """Note that this run has begun, and remove the masks that it makes again: so all that are there are its own.
+
+        Raises:
+            InputError: Nothing can be written.
+        """
         try:
             self.recipe.output.mkdir(parents=True, exist_ok=True)
             self.records.forget_others()
             self.records.write(self.made.counts, complete=False)
+            for name in _texts(todo) if self.overwrite else ():
+                (self.recipe.output / mask_name(name)).unlink(missing_ok=True)
         except OSError as error:
             raise InputError(f"output={self.recipe.output} cannot be written to ({error.strerror})") from None
 
@@ -209,9 +213,8 @@ class Run:
         Raises:
             InputError: Nothing can be written any more.
         """
-        names = (decode(todo[i]) for i in range(len(todo)))
         with Pace("Making masks", len(todo)) as pace:
-            for outcome in work(names):
+            for outcome in work(_texts(todo)):
                 if outcome.stop:
                     raise InputError(
                         f"{outcome.failure}; {self.made.made} masks were made: make room, and the same command goes on"
@@ -245,6 +248,10 @@ class Run:
     def _fail(self, name: str, reason: str) -> None:
         self.made.failed += 1
         self.failures.add(name, reason)
+
+
+def _texts(names: BytesArray) -> Iterator[str]:
+    return (decode(names[i]) for i in range(len(names)))
 
 
 def _died(name: str) -> Outcome:

@@ -10,13 +10,21 @@ from castlit.saliency.fusion import fused
 from castlit.saliency.hierarchy import hs
 from castlit.saliency.markov_chain import mc
 from castlit.saliency.reconstruction import dsr
+from castlit.saliency.refine import finish
 from castlit.saliency.robust_background import rbd
 from castlit.saliency.superpixels import Image, Map
 
 HANDCRAFTED: dict[str, Callable[[Image], Map]] = {"rbd": rbd, "dsr": dsr, "mc": mc, "hs": hs}
 """The four that DeepUSPS learns from."""
 
-METHODS: dict[str, Callable[[Image], Map]] = {**HANDCRAFTED, "fused": fused}
+
+def fast(image: Image) -> Map:
+    """RBD, at the image's edges: (H, W) in [0, 1], of (H, W, 3) RGB."""
+    return finish(image, rbd(image))
+
+
+METHODS: dict[str, Callable[[Image], Map]] = {**HANDCRAFTED, "fast": fast, "fused": fused}
+"""Those and what ``castlit.make_masks`` makes of them without training, by its name for the quality."""
 
 FLOORS: dict[str, Callable[[Image], Map]] = {
     "all_ones": all_ones,

@@ -24,11 +24,12 @@ from castlit.nn.checks import InputError
 AHEAD = 4
 """Items for each process that are under way or done and not yet asked for."""
 
+ItemT = TypeVar("ItemT")
 T = TypeVar("T")
 
 
 def in_processes(
-    work: Callable[[str], T], items: Iterable[str], processes: int, died: Callable[[str], T]
+    work: Callable[[ItemT], T], items: Iterable[ItemT], processes: int, died: Callable[[ItemT], T]
 ) -> Iterator[T]:
     """``map(work, items)`` on all of these processes, in order.
 
@@ -57,15 +58,17 @@ def in_processes(
         results = [_alone(work, item) for item in suspects]
         if len(suspects) > 1 and not any(results):
             raise InputError(
-                "every process that makes masks dies (out of memory?): give fewer workers, or workers=0 to see why"
+                "every process that makes maps dies (out of memory?): give fewer workers, or workers=0 to see why"
             )
         for item, result in zip(suspects, results, strict=True):
             yield result[0] if result else died(item)
 
 
-def _until_one_dies(work: Callable[[str], T], rest: Iterator[str], processes: int) -> Generator[T, None, list[str]]:
+def _until_one_dies(
+    work: Callable[[ItemT], T], rest: Iterator[ItemT], processes: int
+) -> Generator[T, None, list[ItemT]]:
     """Yield results; return the items that were lost with the pool."""
-    waiting: deque[str] = deque()
+    waiting: deque[ItemT] = deque()
     futures: deque[Future[T]] = deque()
     with _pool(processes) as pool:
         try:
@@ -82,7 +85,7 @@ def _until_one_dies(work: Callable[[str], T], rest: Iterator[str], processes: in
             return list(waiting)
 
 
-def _alone(work: Callable[[str], T], item: str) -> tuple[T] | None:
+def _alone(work: Callable[[ItemT], T], item: ItemT) -> tuple[T] | None:
     """The result of an item in a process of its own; None where that dies."""
     with _pool(1) as pool:
         try:

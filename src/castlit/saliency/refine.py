@@ -1,4 +1,4 @@
-"""Bring soft maps to the edges of their images."""
+"""Bring soft maps to the edges of their images, and to a clear answer."""
 
 from typing import Any
 
@@ -6,10 +6,44 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from castlit.saliency.superpixels import Image, Map
+from castlit.saliency.superpixels import Image, Map, stretch
 
 GRID = 64
 """Cells along the longer side on which the CRF is solved."""
+
+
+GAIN = 10.0
+
+
+def finish(image: Image, values: Map) -> Map:
+    """Bring a method's map to the image's edges, and make it decide: a mask that is cut at one half needs that.
+
+    On photographs it leaves the order of the pixels, and so the F-measure, about as it was, and adds a fifth and more
+    to the intersection over union (benchmarks/README.md).
+
+    Args:
+        image: (H, W, 3) RGB.
+        values: (H, W) in [0, 1].
+
+    Returns:
+        (H, W) in [0, 1]; all 0 where ``values`` is.
+    """
+    return sharpen(guided_filter(image, values)) if values.any() else values
+
+
+def sharpen(values: Map, gain: float = GAIN) -> Map:
+    """Spread a map around the level that best tells its two sides apart (Otsu, 1979), which comes near one half.
+
+    Args:
+        values: (H, W) in [0, 1].
+        gain: Of the logistic curve; the larger, the nearer to a mask.
+
+    Returns:
+        (H, W) in [0, 1], in the same order.
+    """
+    levels = np.asarray(values * 255, np.uint8)
+    level, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    return np.asarray(stretch(1 / (1 + np.exp(-gain * (values.astype(np.float64) - level / 255)))), np.float32)
 
 
 def guided_filter(guide: Image, values: Map, radius: int = 8, epsilon: float = 1e-3) -> Map:

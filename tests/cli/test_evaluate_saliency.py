@@ -1,0 +1,27 @@
+"""``castlit.evaluate +protocol=saliency`` from the command line: no checkpoint, a table of methods."""
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+SCENES = ["+protocol=saliency", "data.train_count=4", "data.val_count=4", "hydra.run.dir=run"]
+
+
+def test_a_table_and_a_file_of_figures(run_program, tmp_path):
+    result = run_program("evaluate", *SCENES, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    table = json.loads((tmp_path / "run" / "results.json").read_text())["results"]
+    assert list(table)[3:] == ["rbd", "dsr", "mc", "hs", "fast", "fused"]
+    for name, figures in table.items():
+        assert set(figures) == {"max_f", "mean_f", "mae", "s_measure", "iou", "images"}
+        assert f"{figures['max_f']:.3f}" in result.stdout
+        assert name in result.stdout
+
+
+def test_a_name_that_is_none_is_told_in_one_line(run_program, tmp_path):
+    result = run_program("evaluate", *SCENES, "protocol.methods=[rdb]", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "methods must be one of" in result.stderr
+    assert "Traceback" not in result.stderr
