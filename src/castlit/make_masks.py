@@ -4,7 +4,7 @@ import re
 import shlex
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -102,6 +102,7 @@ def _alone_in(folder: Path, output: Path) -> Iterator[None]:
     Raises:
         InputError: Another process does; or the output cannot be written.
     """
+    new = not output.exists()
     with ExitStack() as stack:
         try:
             stack.enter_context(holding(folder))
@@ -109,7 +110,15 @@ def _alone_in(folder: Path, output: Path) -> Iterator[None]:
             raise InputError(f"output={output}: another process is making these masks") from None
         except OSError as error:
             raise InputError(f"output={output} cannot be written to ({error.strerror})") from None
-        yield
+        try:
+            yield
+        finally:
+            if not any(folder.glob("*.json")):
+                # A mistake of the user's: nothing was done, and nothing is left there.
+                with suppress(OSError):
+                    (folder / ".running").unlink()
+                    for empty in (folder, folder.parent, *([output] if new else [])):
+                        empty.rmdir()
 
 
 @contextmanager

@@ -71,7 +71,7 @@ class TestWhatIsMade:
             "preview.html",
         ]
         image = np.asarray(Image.open(photos / "photos" / "a" / "4.png"))
-        expected = np.rint(METHODS["rbd"](image) * 255)
+        expected = np.rint(METHODS["fast"](image) * 255)
         with Image.open(photos / "masks" / "a" / "4.png") as mask:
             assert (mask.mode, mask.size) == ("L", (WIDTH, HEIGHT))
             assert np.array_equal(np.asarray(mask), expected)
@@ -81,9 +81,9 @@ class TestWhatIsMade:
         save(photos / "photos" / "large.png", large)
         for path in (photos / "photos").rglob("[0-9]*.*"):
             path.unlink()
-        for quality, method in {"fast": "rbd", "fused": "fused"}.items():
+        for quality in ("fast", "fused"):
             make_masks(photos / "photos", photos / quality, quality, side=100, workers=0, preview=0)
-            values = np.rint(METHODS[method](shrink(large, 100)) * 255).astype(np.uint8)
+            values = np.rint(METHODS[quality](shrink(large, 100)) * 255).astype(np.uint8)
             expected = cv2.resize(values, (400, 300), interpolation=cv2.INTER_LINEAR)
             assert np.array_equal(cv2.imread(photos / quality / "large.png", cv2.IMREAD_UNCHANGED), expected)
 
@@ -147,7 +147,7 @@ class TestNotes:
     def test_masks_json(self, photos):
         made(photos, side=64)
         found = notes(photos)
-        assert (found["quality"], found["method"], found["complete"]) == ("fast", "rbd", True)
+        assert (found["quality"], found["method"], found["complete"]) == ("fast", "RBD", True)
         assert found["settings"] == {"side": 64, "mask_side": 1024}
         assert found["counts"] == {"images": 6, "made": 6, "skipped": 0, "failed": 0}
         assert set(found["versions"]) == {"numpy", "scipy", "scikit-image", "opencv-python-headless"}
@@ -167,7 +167,7 @@ class TestNotes:
         with caplog.at_level("INFO"):
             (batch,) = data.train_dataloader()
         assert batch["query_mask"].flatten(1).any(1).all()
-        assert "quality=fast (rbd), made by castlit" in caplog.text
+        assert "quality=fast (RBD), made by castlit" in caplog.text
         assert len(data.sources[0].index.orphans) == 0
         assert data.masks_made["quality"] == "fast"
         assert data.masks_made["complete"] is True
@@ -175,7 +175,7 @@ class TestNotes:
     def test_masks_of_one_of_several_folders(self, photos):
         made(photos)
         data = SaliencyDataModule(photos / "photos" / "a", photos / "masks" / "a", size=32, workers=0)
-        assert data.masks_made["method"] == "rbd"
+        assert data.masks_made["method"] == "RBD"
 
     def test_a_masks_json_that_is_none(self, photos):
         made(photos)
@@ -343,12 +343,12 @@ class TestWhatFails:
                 raise ZeroDivisionError("too far left")
             return METHODS["mc"](image)
 
-        monkeypatch.setitem(METHODS, "rbd", picky)
+        monkeypatch.setitem(METHODS, "fast", picky)
         assert made(photos).counts == {"images": 6, "made": 5, "skipped": 0, "failed": 1}
         assert failed(photos) == {"a/0.jpg": "no map can be made of it (ZeroDivisionError: too far left)"}
 
     def test_a_method_that_gives_no_map(self, photos, monkeypatch):
-        monkeypatch.setitem(METHODS, "rbd", lambda image: np.full(image.shape[:2], np.nan, np.float32))
+        monkeypatch.setitem(METHODS, "fast", lambda image: np.full(image.shape[:2], np.nan, np.float32))
         assert made(photos).failed == 6
         assert "outside [0, 1]" in next(iter(failed(photos).values()))
         assert masks(photos) == []

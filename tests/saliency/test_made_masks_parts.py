@@ -189,7 +189,7 @@ class TestPreview:
         assert (found[:, 6:10] == 255).all()
 
 
-FACTS = {"quality": "fast", "method": "rbd", "settings": {"side": 64}}
+FACTS = {"quality": "fast", "method": "RBD", "settings": {"side": 64}}
 COUNTS = {"images": 3, "made": 2, "skipped": 1, "failed": 0}
 
 

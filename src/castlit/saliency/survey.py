@@ -119,15 +119,6 @@ def survey(images: Path, output: Path, made: str, share: Share) -> Iterator[Seen
             yield from pool.map(look, names)
 
 
-def remove_mask(output: Path, name: str) -> None:
-    """Remove the mask of an image.
-
-    Raises:
-        OSError: It cannot be removed.
-    """
-    (output / mask_name(name)).unlink(missing_ok=True)
-
-
 def _look(output: Path, made: str, name: str, others: list[str], there: frozenset[str]) -> Seen:
     if others:
         return Seen(name, State.CLASHES, ", ".join(others))

@@ -1,0 +1,110 @@
+"""How many masks castlit.make_masks makes in a second on one core, and what that means for COCO.
+
+    python benchmarks/make_masks_speed.py [--images FOLDER] [--count 32] [--rounds 3] [--output row.json]
+
+From file to file, as one of the program's processes works, with one thread. Without a folder: 640 x 480 JPEGs of the
+built-in scenes, with a photograph's grain. The qualities go through the images in turn, several times. Rates are by the
+process's own time on the processor, which other work on the machine disturbs less than the clock; by the clock, they
+stand beside.
+"""
+
+import argparse
+import functools
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from castlit.bench.data import make_photographs
+from castlit.bench.machine import machine
+from castlit.data.folders import IMAGE_SUFFIXES
+from castlit.saliency.folder import MASK_SIDE, QUALITIES
+from castlit.saliency.judging import judge
+from castlit.saliency.maps import METHODS, SIDE
+from castlit.saliency.one_mask import Recipe, encode, make_mask, open_image, to_levels
+
+COCO_TRAIN = 118_287
+
+
+def timed(work, items):
+    """Seconds of the processor and of the clock that an item takes."""
+    cpu, clock = time.process_time(), time.perf_counter()
+    for item in items:
+        work(item)
+    return (time.process_time() - cpu) / len(items), (time.perf_counter() - clock) / len(items)
+
+
+def stages(path, method):
+    """Milliseconds of the processor for each part of the work on an image."""
+    marks = [time.process_time()]
+    opened = open_image(path, SIDE, MASK_SIDE)
+    marks.append(time.process_time())
+    values = METHODS[method](opened.image)
+    marks.append(time.process_time())
+    levels = to_levels(values, opened.size)
+    judge(levels)
+    encode(levels)
+    marks.append(time.process_time())
+    return np.diff(marks) * 1000
+
+
+def measure(images, names, rounds, scratch):
+    """One row of the table for each quality."""
+    seconds = {quality: [] for quality in QUALITIES}
+    for number in range(rounds + 1):
+        for quality in QUALITIES:
+            recipe = Recipe(images, scratch / quality, "benchmark", SIDE, MASK_SIDE)
+            taken = timed(functools.partial(make_mask, recipe, quality), names[:1] if number == 0 else names)
+            if number > 0:  # the first warms up
+                seconds[quality].append(taken)
+    rows = {}
+    for quality, taken in seconds.items():
+        cpu, clock = (statistics.median(each) for each in zip(*taken, strict=True))
+        parts = np.mean([stages(images / name, quality) for name in names], 0)
+        rows[quality] = {
+            "images_per_s_and_core": round(1 / cpu, 2),
+            "by_the_clock": round(1 / clock, 2),
+            "coco_train_core_hours": round(COCO_TRAIN * cpu / 3600, 2),
+            "ms": dict(zip(("read", "map", "write"), parts.round(1).tolist(), strict=True)),
+        }
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=Path)
+    parser.add_argument("--count", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--output", type=Path)
+    given = parser.parse_args()
+    cv2.setNumThreads(1)
+    with threadpool_limits(1), tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        images = given.images or Path(make_photographs(scratch, given.count)[0])
+        found = sorted(path for path in images.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        chosen = np.linspace(0, len(found) - 1, min(given.count, len(found))).round().astype(int)
+        names = [found[i].relative_to(images).as_posix() for i in chosen]
+        pixels = [np.prod(cv2.imread(str(images / name)).shape[:2]) for name in names]
+        row = {
+            "benchmark": "make_masks",
+            "images": len(names),
+            "made_of": "scenes, 640 x 480" if given.images is None else "photographs",
+            "mean_megapixels": round(float(np.mean(pixels)) / 1e6, 3),
+            "side": SIDE,
+            "rounds": given.rounds,
+            "qualities": measure(images, names, given.rounds, scratch),
+            "machine": machine(),
+        }
+    print(json.dumps(row))
+    if given.output:
+        given.output.parent.mkdir(parents=True, exist_ok=True)
+        given.output.write_text(json.dumps(row, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
