@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# A file's tests stay together: they share what they train.
+PARALLEL := -n auto --dist loadscope
 export NO_ALBUMENTATIONS_UPDATE = 1
 
 .PHONY: help train test test-fast coverage check clean
@@ -12,11 +14,11 @@ help: ## Show this list
 train: $(VENV)/.installed ## Train CAST on the built-in scenes; more options in ARGS="key=value ..."
 	$(BIN)/python -m castlit.train +experiment=cast_mocov2 $(ARGS)
 
-test: $(VENV)/.installed-dev ## Run all tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.installed-dev ## Run all tests, on all cores
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 test-fast: $(VENV)/.installed-dev ## Run the tests that take less than ten seconds each
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
 
 coverage: $(VENV)/.installed-dev ## Run the tests that take less than ten seconds, and show which lines they miss
 	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term-missing $(ARGS)
