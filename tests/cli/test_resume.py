@@ -3,9 +3,6 @@
 import fcntl
 import json
 import os
-import subprocess
-import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -30,29 +27,11 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def train(repository):
-    """Run castlit.train in a process of its own, see fork_server.py."""
-    support = repository / "tests" / "support"
-    server = subprocess.Popen(
-        [sys.executable, support / "fork_server.py"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(support), "COLUMNS": "200"},
-    )
-
+def train(run_train_often):
     def run(cwd, *arguments, **environment):
-        cwd.mkdir(exist_ok=True)
-        words = sorted([*SMALL, *map(str, arguments)], key=lambda word: not word.startswith("-"))
-        order = {"cwd": str(cwd), "arguments": words, "environment": environment}
-        server.stdin.write(json.dumps(order) + "\n")
-        server.stdin.flush()
-        return SimpleNamespace(**json.loads(server.stdout.readline()))
+        return run_train_often(cwd, [*SMALL, *arguments], **environment)
 
-    yield run
-    server.stdin.close()
-    server.stdout.close()
-    server.wait(timeout=30)
+    return run
 
 
 def cut(kind, **options):

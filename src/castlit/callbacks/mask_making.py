@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from castlit.callbacks.randomness import random_state, set_random_state
 from castlit.data.files import FileSource
+from castlit.data.mask_store import encode_map
+from castlit.data.masks import decode_mask
+from castlit.nn.distributed import world_size
 from castlit.saliency.refine import crf, guided_filter
 
 Pixels = NDArray[np.uint8]
@@ -88,10 +92,11 @@ class MaskMaker:
         # Where nothing was found, a refinement might still make something of it.
         refined = self.refine(pixels, values) if values.any() else values
         levels = np.asarray((refined * 255).round(), np.uint8)
-        area = float((levels > int(source.threshold * 255)).mean())
-        if area == 0 or area > self.most:
-            levels = np.zeros_like(levels)
-        source.own.write(folder, source.entry(index).image, levels)
+        name = source.entry(index).image
+        # As the data will read it.
+        area = float(decode_mask(encode_map(levels), name, source.threshold).mean())
+        useless = area == 0 or area > self.most
+        source.own.write(folder, name, np.zeros_like(levels) if useless else levels)
         return area
 
 
@@ -117,13 +122,22 @@ def note_counts(folder: Path, edition: int, counts: Counts, settings: dict[str, 
 
 @contextmanager
 def no_trace(module: nn.Module) -> Iterator[None]:
-    """Within the context, a module evaluates; behind it, all is as before, the global random sources included."""
+    """Within the context, a module evaluates, on all ranks alike; behind it, all is as before.
+
+    Each rank's batch norms have statistics of their own; within, the first rank's hold, which checkpoints keep. What is
+    drawn within from the global random sources is not drawn for those behind.
+    """
     modes = [(part, part.training) for part in module.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()] if world_size() > 1 else []
     random = random_state()
     module.eval()
+    for buffer, _ in buffers:
+        dist.broadcast(buffer, src=0)
     try:
         yield
     finally:
+        for buffer, own in buffers:
+            buffer.copy_(own)
         for part, training in modes:
             part.training = training
         set_random_state(random)

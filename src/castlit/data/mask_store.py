@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from castlit.data.editions import folder_of
 from castlit.data.masks import Mask, decode_mask, fit_mask
-from castlit.data.reading import read_bytes
+from castlit.data.reading import Encoded, read_bytes
 from castlit.nn.checks import InputError
 
 SELF = "self"
@@ -78,9 +78,14 @@ class MaskStore:
         path = folder / self.mask_name(image)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(cv2.imencode(".png", levels)[1].tobytes())
+            path.write_bytes(encode_map(levels).tobytes())
         except OSError as error:
             raise InputError(f"{path}: the mask cannot be written ({error.strerror or error})") from None
+
+
+def encode_map(levels: NDArray[np.uint8]) -> Encoded:
+    """A map (h, w) as a PNG."""
+    return np.asarray(cv2.imencode(".png", levels)[1], np.uint8)
 
 
 def wants_own_masks(key: str, masks: str | Path | None) -> bool:

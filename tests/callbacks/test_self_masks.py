@@ -1,0 +1,355 @@
+"""masks=self in a real Trainer: when masks are made, and of what; nothing else changes, and runs go on exactly."""
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from pytorch_lightning.demos.boring_classes import BoringModel
+
+from castlit import CASTModule
+from castlit.attention import AttentionLoss
+from castlit.callbacks import ExactResume, GradCAMPanel, LastCheckpoint, MetricsCSV, SelfMasks
+from castlit.callbacks.mask_making import blocks, no_trace
+from castlit.data import SaliencyDataModule
+from castlit.data.datasets import normalise
+from castlit.data.scenes import Scenes
+from castlit.data.whole import WholeImages
+from castlit.methods import MoCo
+from castlit.nn import InputError, OptimizerRecipe
+
+COUNT, EPOCHS, WARMUP, EVERY = 14, 6, 2, 2
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photographs")
+    for name, count, seed in (("images", COUNT, 0), ("val", 5, 1)):
+        (folder / name).mkdir()
+        for number, image in enumerate(Scenes(count, size=40, seed=seed).images):
+            Image.fromarray(image[: 30 + number]).save(folder / name / f"{number:02d}.png")
+    return folder
+
+
+class Broken(Exception):
+    """The power cut."""
+
+
+class Break(pl.Callback):
+    """Cuts the power in a hook, the ``count``-th time it is called."""
+
+    def __init__(self, hook, count):
+        self.left = count
+        setattr(self, hook, self._cut)
+
+    def _cut(self, *_, **__):
+        self.left -= 1
+        if self.left == 0:
+            raise Broken
+
+
+class Noted(pl.Callback):
+    """Which masks there were, and all a run is in the end."""
+
+    def __init__(self):
+        self.found, self.editions, self.empty = {}, [], []
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        """Behind SelfMasks: what it should have made, by hand."""
+        source = trainer.datamodule.sources[0]
+        epoch = trainer.current_epoch
+        if source.own is None or source.own.edition != epoch:
+            return
+        whole = WholeImages(source, 24)
+        maps = {}
+        with no_trace(pl_module):
+            for block in blocks(np.arange(COUNT), 5):
+                pixels = torch.from_numpy(np.stack([whole[i]["image"] for i in block.tolist()]))
+                found = pl_module.find_objects(normalise(pixels.permute(0, 3, 1, 2)))
+                maps.update(zip(block.tolist(), (found * 255).round().byte().numpy(), strict=True))
+        self.found[epoch] = [maps[i] for i in range(COUNT)]
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.empty.append((trainer.current_epoch, outputs["empty_masks"].item()))
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        source = trainer.datamodule.sources[0]
+        self.editions.append(None if source.own is None else source.own.edition)
+
+    def on_fit_end(self, trainer, pl_module):
+        self.weights = {name: tensor.clone() for name, tensor in pl_module.state_dict().items()}
+        self.draws = torch.rand(3).tolist(), np.random.rand(3).tolist()  # noqa: NPY002
+
+
+def run(
+    folder,
+    photographs,
+    extra=(),
+    resume=None,
+    workers=0,
+    masks="self",
+    precision="32-true",
+    data=None,
+    backbone="tiny_resnet",
+    ranks=1,
+    **options,
+):
+    pl.seed_everything(3, verbose=False)
+    data = SaliencyDataModule(
+        photographs / "images",
+        masks,
+        **(data or {}),
+        size=24,
+        batch_size=4,
+        workers=workers,
+        scale=(0.4, 1.0),
+    )
+    method = MoCo(backbone, dim=4, queue_size=17, momentum=0.9)
+    recompute = options.pop("activation_checkpointing", False)
+    module = CASTModule(method, AttentionLoss(), OptimizerRecipe(lr=0.1), activation_checkpointing=recompute)
+    settings = {"warmup_epochs": WARMUP, "every_n_epochs": EVERY, "batch_size": 5, "refine": "none", **options}
+    logger, noted = MetricsCSV(folder, name="", version=""), Noted()
+    if resume is not None:
+        logger.keep(torch.load(resume, weights_only=True)["castlit"]["rows"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            precision=precision,
+            devices=ranks,
+            strategy="ddp" if ranks > 1 else "auto",
+            max_epochs=EPOCHS,
+            check_val_every_n_epoch=2,
+            logger=logger,
+            callbacks=[
+                SelfMasks(folder / "self_masks", **settings),
+                *extra,
+                noted,
+                GradCAMPanel(folder / "gradcam.png", count=3),
+                ExactResume(),
+                LastCheckpoint(folder / "checkpoints", every_n_train_steps=2),
+            ],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            default_root_dir=folder,
+        )
+        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    return noted
+
+
+@pytest.fixture(scope="module")
+def whole(photographs, tmp_path_factory):
+    """A run that nobody touched, and its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    return run(folder, photographs), folder
+
+
+def pngs(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
+
+
+def assert_same(found, folder, wanted, other):
+    for name, tensor in wanted.weights.items():
+        assert torch.equal(found.weights[name], tensor), name
+    assert found.draws == wanted.draws
+    for name in ("metrics.csv", "gradcam.png"):
+        assert (folder / name).read_bytes() == (other / name).read_bytes(), name
+    assert pngs(folder / "self_masks") == pngs(other / "self_masks")
+    assert {path.name for path in (folder / "self_masks").iterdir()} == {"epoch_2", "epoch_4"}
+
+
+def test_masks_come_after_the_warmup_and_come_anew(whole):
+    noted, folder = whole
+    assert noted.editions == [None, None, 2, 2, 4, 4]
+    shares = {epoch: [share for e, share in noted.empty if e == epoch] for epoch in range(EPOCHS)}
+    assert all(share == 1 for epoch in (0, 1) for share in shares[epoch]), "no masks yet"
+    assert all(share < 1 for epoch in range(2, EPOCHS) for share in shares[epoch])
+    assert {path.name for path in (folder / "self_masks").iterdir()} == {"epoch_2", "epoch_4"}
+    assert (folder / "gradcam.png").is_file()
+
+
+def test_they_are_where_the_encoder_looks(whole):
+    noted, folder = whole
+    assert set(noted.found) == {2, 4}
+    for epoch, maps in noted.found.items():
+        written = folder / "self_masks" / f"epoch_{epoch}" / "train"
+        counts = json.loads((written / "masks.json").read_text())["counts"]
+        empty = 0
+        for number, expected in enumerate(maps):
+            found = cv2.imread(str(written / f"{number:02d}.png"), cv2.IMREAD_UNCHANGED)
+            share = (expected > 128).mean()
+            if share == 0 or share > 0.95:
+                assert not found.any()
+                empty += 1
+            else:
+                np.testing.assert_array_equal(found, expected)
+        assert counts["images"] == COUNT
+        assert counts["empty"] + counts["everything"] == empty
+    assert not np.array_equal(noted.found[2], noted.found[4]), "the encoder has trained in between"
+
+
+def test_nothing_else_changes(photographs, tmp_path):
+    """With masks that are all emptied, the run is one without masks."""
+    masked = run(tmp_path / "masked", photographs, most=1e-9)
+    plain = run(tmp_path / "plain", photographs, masks=None)
+    assert masked.editions[-1] == 4
+    assert not any(
+        cv2.imread(str(path), 0).any() for path in (tmp_path / "masked" / "self_masks" / "epoch_4").rglob("*.png")
+    )
+    for name, tensor in plain.weights.items():
+        assert torch.equal(masked.weights[name], tensor), name
+    assert masked.draws == plain.draws
+    metrics = [(tmp_path / name / "metrics.csv").read_text() for name in ("masked", "plain")]
+    assert metrics[0] == metrics[1]
+    assert not (tmp_path / "plain" / "self_masks").exists()
+    states = [
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True) for name in ("masked", "plain")
+    ]
+    assert [any("SelfMasks" in key for key in state["callbacks"]) for state in states] == [True, False]
+
+
+def test_loader_processes_see_them(whole, photographs, tmp_path):
+    assert_same(run(tmp_path, photographs, workers=2), tmp_path, *whole)
+
+
+@pytest.mark.parametrize(
+    ("hook", "count"),
+    [
+        ("on_train_epoch_start", 3),  # they are there, and no checkpoint tells of them
+        ("on_train_batch_end", 8),  # in the epoch that has them first
+        ("on_validation_batch_end", 3),
+        ("on_train_epoch_end", 4),
+    ],
+)
+def test_broken_off_anywhere(whole, photographs, tmp_path, hook, count):
+    with pytest.raises(Broken):
+        run(tmp_path, photographs, extra=[Break(hook, count)])
+    found = run(tmp_path, photographs, resume=tmp_path / "checkpoints" / "last.ckpt")
+    assert_same(found, tmp_path, *whole)
+
+
+def test_broken_off_while_they_are_made(whole, photographs, tmp_path, monkeypatch):
+    written = []
+
+    def write(self, source, folder, index, *rest, _write=SelfMasks.__init__.__globals__["MaskMaker"]._write):
+        written.append(index)
+        if len(written) == 20:  # of the second edition
+            raise Broken
+        return _write(self, source, folder, index, *rest)
+
+    monkeypatch.setattr("castlit.callbacks.mask_making.MaskMaker._write", write)
+    with pytest.raises(Broken):
+        run(tmp_path, photographs)
+    assert {path.name for path in (tmp_path / "self_masks").iterdir()} == {"epoch_2", "epoch_4.part"}
+    found = run(tmp_path, photographs, resume=tmp_path / "checkpoints" / "last.ckpt")
+    assert_same(found, tmp_path, *whole)
+
+
+def test_a_new_run_from_another_runs_checkpoint_brings_its_masks(whole, photographs, tmp_path):
+    with pytest.raises(Broken):
+        run(tmp_path / "old", photographs, extra=[Break("on_train_batch_end", 12)])
+    stale = tmp_path / "new" / "self_masks" / "epoch_2" / "train"
+    stale.mkdir(parents=True)
+    found = run(tmp_path / "new", photographs, resume=tmp_path / "old" / "checkpoints" / "last.ckpt")
+    wanted, folder = whole
+    assert all(torch.equal(found.weights[name], tensor) for name, tensor in wanted.weights.items())
+    assert pngs(tmp_path / "new" / "self_masks") == pngs(folder / "self_masks")
+
+
+def test_masks_that_are_gone_are_made_anew(photographs, tmp_path, caplog):
+    with pytest.raises(Broken):
+        run(tmp_path, photographs, extra=[Break("on_train_batch_end", 12)])
+    shutil.rmtree(tmp_path / "self_masks")
+    found = run(tmp_path, photographs, resume=tmp_path / "checkpoints" / "last.ckpt")
+    assert "epoch_2: this run's masks are gone, and made anew" in caplog.text
+    assert found.editions == [2, 4, 4]
+    assert len(pngs(tmp_path / "self_masks" / "epoch_2")) == COUNT
+
+
+@pytest.mark.slow
+def test_two_processes_make_what_one_does(photographs, tmp_path, run_two_ranks):
+    with pytest.raises(Broken):
+        run(tmp_path / "one", photographs, extra=[Break("on_train_epoch_start", 3)])
+    shutil.copytree(photographs, tmp_path / "photographs")
+    first, second = run_two_ranks(Path(__file__).with_name("two_ranks_self_masks.py"), tmp_path)
+    one, two = (pngs(tmp_path / name / "self_masks" / "epoch_2") for name in ("one", "kept"))
+    assert len(two) == COUNT
+    assert two == one, "from the same weights"
+    about = json.loads((tmp_path / "kept" / "self_masks" / "epoch_2" / "train" / "masks.json").read_text())
+    assert about["counts"]["images"] == COUNT
+    for name, tensor in first["weights"].items():
+        assert torch.equal(second["weights"][name], tensor), name
+    assert first["editions"] == second["editions"] == [2, 2, 4, 4]
+    assert not torch.equal(first["own"], second["own"]), "each rank's batch norm has its own statistics again"
+
+
+def test_validation_images_get_masks_too_and_only_those_that_are_used(photographs, tmp_path):
+    data = {"val_images": photographs / "val", "val_count": 3}
+    run(tmp_path, photographs, data=data, iterations=2, refine="guided", size=32)
+    made = tmp_path / "self_masks" / "epoch_4"
+    assert len(list((made / "train").glob("*.png"))) == COUNT
+    assert len(list((made / "val").glob("*.png"))) == 3
+    about = json.loads((made / "val" / "masks.json").read_text())
+    assert about["counts"]["images"] == 3
+    assert about["settings"] == {"size": 32, "batch_size": 5, "iterations": 2, "refine": "guided", "most": 0.95}
+    assert (tmp_path / "gradcam.png").is_file()
+    assert "val/pointing" not in (tmp_path / "metrics.csv").read_text(), "that is another callback's"
+
+
+@pytest.mark.parametrize("options", [{"precision": "bf16-mixed"}, {"activation_checkpointing": True, "refine": "crf"}])
+def test_however_the_steps_run(photographs, tmp_path, options):
+    noted = run(tmp_path, photographs, **options)
+    assert noted.editions[-1] == 4
+    assert any(image.any() for image in (cv2.imread(str(path), 0) for path in (tmp_path / "self_masks").rglob("*.png")))
+
+
+def test_no_trace_holds_after_an_error():
+    module = torch.nn.Sequential(torch.nn.BatchNorm1d(3), torch.nn.Dropout())
+    module[0].eval()
+    state = torch.get_rng_state()
+    seen = []
+
+    def fail():
+        with no_trace(module):
+            seen.extend([part.training for part in module.modules()])
+            torch.rand(3)
+            raise Broken
+
+    with pytest.raises(Broken):
+        fail()
+    assert seen == [False, False, False]
+    assert [part.training for part in module.modules()] == [True, False, True]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_blocks_are_about_equal_and_hold_every_image_once():
+    for count in (1, 2, 5, 6, 64, 65, 129):
+        dealt = blocks(np.arange(count) + 7, 64)
+        assert sorted(np.concatenate(dealt)) == list(range(7, count + 7))
+        assert max(map(len, dealt)) <= 64
+        assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
+    assert blocks(np.arange(0), 64) == []
+
+
+def test_what_is_refused(photographs, tmp_path):
+    for options in ({"warmup_epochs": 0}, {"every_n_epochs": 0}, {"batch_size": 1}, {"iterations": 0}, {"most": 0}):
+        (name,) = options
+        with pytest.raises(InputError, match=f"callbacks.self_masks.{name} must be"):
+            SelfMasks(**options)
+    with pytest.raises(InputError, match="refine must be one of crf, guided, none"):
+        SelfMasks(refine="guide")
+    with pytest.raises(InputError, match=r"would come after 6 epochs, and the run has 6: .*warmup_epochs"):
+        run(tmp_path, photographs, warmup_epochs=EPOCHS)
+    with pytest.raises(InputError, match=r"callbacks\.self_masks\.size=40: the encoder refuses it \(.*16.*\)"):
+        run(tmp_path, photographs, size=40, backbone="timm/test_vit")
+    trainer = pl.Trainer(accelerator="cpu", max_epochs=30, logger=False, callbacks=[SelfMasks(tmp_path)])
+    with pytest.raises(InputError, match="masks=self needs a CASTModule: BoringModel has no find_objects"):
+        trainer.fit(BoringModel(), SaliencyDataModule(photographs / "images", "self", size=24, workers=0))
