@@ -26,7 +26,7 @@ from castlit.data.folders import IMAGE_SUFFIXES
 from castlit.saliency.folder import MASK_SIDE, QUALITIES
 from castlit.saliency.judging import judge
 from castlit.saliency.maps import METHODS, SIDE
-from castlit.saliency.one_mask import Recipe, encode, make_mask, open_image, to_levels
+from castlit.saliency.one_mask import Recipe, encode, make_mask, open_image, resize, to_levels
 
 COCO_TRAIN = 118_287
 
@@ -46,8 +46,9 @@ def stages(path, method):
     marks.append(time.process_time())
     values = METHODS[method](opened.image)
     marks.append(time.process_time())
-    levels = to_levels(values, opened.size)
-    judge(levels)
+    small = to_levels(values)
+    levels = resize(small, opened.size)
+    judge(opened.image, small)
     encode(levels)
     marks.append(time.process_time())
     return np.diff(marks) * 1000

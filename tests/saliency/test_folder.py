@@ -159,7 +159,6 @@ class TestNotes:
         assert signature.made == "quality=fast side=64 mask_side=1024"
         levels = cv2.imread(photos / "masks" / "a" / "0.png", cv2.IMREAD_UNCHANGED)
         assert signature.figures.area == (levels > 128).mean()
-        assert signature.figures.spread == pytest.approx(levels.std() / 255)
 
     def test_the_data_module_takes_them_as_they_are_and_says_which(self, photos, caplog):
         made(photos)

@@ -7,6 +7,7 @@ import json
 import re
 import threading
 import zlib
+from collections import Counter
 
 import cv2
 import numpy as np
@@ -29,45 +30,59 @@ from castlit.saliency.writing import part_of, write_whole
 
 class TestFigures:
     def test_against_a_loop(self):
-        levels = np.random.default_rng(0).integers(0, 256, (17, 23)).astype(np.uint8)
-        pixels = [(y, x, float(levels[y, x])) for y in range(17) for x in range(23)]
-        mean = sum(v for *_, v in pixels) / len(pixels)
-        edge = [v for y in range(17) for v in (levels[y, 0], levels[y, -1])]
-        edge += [v for x in range(23) for v in (levels[0, x], levels[-1, x])]
-        found = judge(levels)
-        assert found.area == sum(v > 128 for *_, v in pixels) / len(pixels)
-        assert found.spread == pytest.approx((sum((v - mean) ** 2 for *_, v in pixels) / len(pixels)) ** 0.5 / 255)
-        assert found.border == pytest.approx(sum(v > 128 for v in edge) / len(edge))
+        rng = np.random.default_rng(0)
+        image = rng.integers(0, 256, (17, 23, 3)).astype(np.uint8)
+        image[:9] //= 2
+        levels = rng.integers(0, 256, (17, 23)).astype(np.uint8)
+        levels[:9] //= 2
+        levels[9:] |= 128
+        places = [(y, x) for y in range(17) for x in range(23)]
+        inside = [at for at in places if levels[at] > 128]
+        outside = [at for at in places if levels[at] <= 128]
+        counts = [Counter(tuple(image[at] // 32) for at in where) for where in (inside, outside)]
+        shared = sum(min(counts[0][c] / len(inside), counts[1][c] / len(outside)) for c in counts[0])
+        edge = [(y, x) for y in range(17) for x in (0, 22)] + [(y, x) for x in range(23) for y in (0, 16)]
+        found = judge(image, levels)
+        assert found.area == len(inside) / len(places)
+        values = [levels[at] / 255 for at in places]
+        assert found.grey == pytest.approx(sum(4 * m * (1 - m) for m in values) / len(values), abs=1e-6)
+        assert 0 < shared < 1
+        assert found.overlap == pytest.approx(shared)
+        assert found.border == pytest.approx(sum(levels[at] > 128 for at in edge) / len(edge))
+        assert found.doubt == max((found.grey + found.overlap) / 2, found.border)
 
-    @given(st.floats(0, 1), st.floats(0, 1))
-    def test_the_spread_of_a_mask_is_what_the_docstring_says(self, area, contrast):
-        levels = np.zeros(2000, np.float64)
-        covered = round(2000 * area)
-        levels[:covered] = 255 * contrast
-        found = judge(np.rint(levels).astype(np.uint8).reshape(40, 50))
-        share = covered / 2000
-        assert found.spread == pytest.approx((share * (1 - share)) ** 0.5 * contrast, abs=0.002)
-        assert 0 <= found.doubt <= 1
+    @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+    def test_doubt_is_a_share(self, area, grey, overlap, border):
+        assert 0 <= Figures(area, grey, overlap, border).doubt <= 1
 
     def test_doubts(self):
         block = np.zeros((60, 60), np.uint8)
         block[15:45, 10:50] = 255
-        good = judge(block)
-        assert good.words == ""
+        image = np.repeat(block[..., None], 3, 2)
+        good = judge(image, block)
+        assert (good.words, good.doubt) == ("", 0)
         frame = np.full((60, 60), 255, np.uint8)
-        frame[2:-2, 2:-2] = 0
+        frame[10:-10, 10:-10] = 0
         dot = np.zeros((60, 60), np.uint8)
         dot[30:33, 30:33] = 255
-        grey = block // 5 + 100
-        oddities = {"tiny": dot, "nearly everything": 255 - dot, "all around": frame, "undecided": grey}
-        for words, levels in oddities.items():
-            assert judge(levels).words == words
-            assert judge(levels).doubt > good.doubt + 0.3
-        assert judge(block * 0).words == "nothing"
+        oddities = {
+            "tiny": (dot, 0.9),
+            "nearly everything": (255 - dot, 0.9),
+            "all around": (frame, 1),
+            "undecided": (block // 5 + 100, 0.45),
+        }
+        for words, (levels, doubt) in oddities.items():
+            found = judge(np.repeat(levels[..., None], 3, 2), levels)
+            assert found.words == words
+            assert doubt <= found.doubt <= 1
+        plain = judge(np.full((60, 60, 3), 90, np.uint8), block)
+        assert (plain.words, plain.overlap, plain.doubt) == ("of the same colours as the rest", 1, 0.5)
+        assert judge(image, block * 0).words == "nothing"
+        assert judge(image, block * 0).doubt == 1
 
 
 class TestSignature:
-    FIGURES = Figures(0.25, 0.125, 1 / 3)
+    FIGURES = Figures(0.25, 0.125, 1 / 3, 1.0)
 
     def png(self, levels):
         return bytes(cv2.imencode(".png", levels)[1])
@@ -106,7 +121,7 @@ class TestChoice:
     def offered(self, count, names):
         choice = Choice(count)
         for i in names:
-            choice.offer(f"{i:04d}", Figures(0.1, 0.5 * i / 1000, 0))
+            choice.offer(f"{i:04d}", Figures(0.1, 1 - i / 1000, 0.5, 0))
         return choice
 
     def test_half_the_worst_and_half_by_chance_in_any_order(self):
@@ -156,11 +171,11 @@ class TestPreview:
         names = [html.unescape(name) for name in re.findall(r"<figcaption>(.*?)<br>", text)]
         assert len(names) == 6
         assert all(re.fullmatch(r"<\d> & co\.jpg", name) for name in names), "none that failed"
-        spreads = [float(value) for value in re.findall(r"spread (\d\.\d+)", text)]
-        assert spreads[:3] == sorted(spreads[:3])
-        assert spreads[3:] == sorted(spreads[3:])
-        assert max(spreads[:3]) <= min(spreads[3:]), "the worst come first"
-        assert "1 &minus; 2 &times; the spread" in text
+        doubts = [read_signature(page.parent / f"{name[:-4]}.png").figures.doubt for name in names]
+        assert doubts[:3] == sorted(doubts[:3], reverse=True)
+        assert doubts[3:] == sorted(doubts[3:], reverse=True)
+        assert min(doubts[:3]) >= max(doubts[3:]), "the worst come first"
+        assert "without labels" in text
         assert page.stat().st_size < 100_000
 
     def test_a_restarted_run_shows_the_same(self, page):
@@ -281,7 +296,7 @@ class TestPace:
 def test_the_chunk_is_whole():
     """The checksum is over type and content, as the PNG specification has it."""
     png = bytes(cv2.imencode(".png", np.zeros((2, 2), np.uint8))[1])
-    signed = sign(png, Signature("x", Figures(0, 0, 0)))
+    signed = sign(png, Signature("x", Figures(0, 0, 0, 0)))
     length = int.from_bytes(signed[33:37], "big")
     body = signed[37 : 41 + length]
     assert body.startswith(b"tEXtcastlit\0")

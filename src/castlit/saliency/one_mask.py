@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from castlit.data.errors import SampleError
 from castlit.data.folders import join
 from castlit.data.reading import decode_image, image_size, is_jpeg, read_bytes, refuse_cut_jpeg
-from castlit.saliency.judging import Figures, judge
+from castlit.saliency.judging import Figures, covered, judge
 from castlit.saliency.maps import METHODS, shrink
 from castlit.saliency.signature import Signature, sign
 from castlit.saliency.superpixels import Image, Map
@@ -90,11 +90,12 @@ def finish(recipe: Recipe, method: str | Callable[[Image], Map], name: str, open
     """Make the map of an image and write it, or say why that cannot be done."""
     try:
         predict = METHODS[method] if isinstance(method, str) else method
-        levels = to_levels(predict(opened.image), opened.size)
+        small = to_levels(predict(opened.image))
+        levels = resize(small, opened.size)
     except Exception as error:
         # One image that a method cannot take must not end the work on all others.
         return Outcome(name, failure=f"no map can be made of it ({type(error).__name__}: {error})")
-    figures = judge(levels)
+    figures = judge(opened.image, small)._replace(area=covered(levels))
     target = recipe.output / mask_name(name)
     try:
         write_whole(target, sign(encode(levels), Signature(recipe.made, figures)))
@@ -131,15 +132,19 @@ def mask_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def to_levels(values: Map, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A map (h, w) in [0, 1] as (H, W) uint8.
+def to_levels(values: Map) -> NDArray[np.uint8]:
+    """A map (h, w) in [0, 1] as uint8.
 
     Raises:
         ValueError: It holds other numbers.
     """
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
         raise ValueError("the map holds numbers outside [0, 1]")
-    levels: NDArray[np.uint8] = np.rint(values * np.float32(255)).astype(np.uint8)
+    return np.asarray(np.rint(values * np.float32(255)), np.uint8)
+
+
+def resize(levels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A map (h, w) as (H, W)."""
     if levels.shape == size:
         return levels
     grows = size[0] * size[1] > levels.size

@@ -43,9 +43,9 @@ b {{ color: #a33; font-weight: 600 }}
 <p>{how}. {counts}</p>
 <p>Each sample shows the image, its map as heat (blue 0, red 1), and the mask: the map above 128 of 255. Half of the
 samples are the worst, the others are drawn by chance from the rest; both are shown worst first. <em>Worst</em> is a
-guess made without labels: 1 &minus; 2 &times; the spread (standard deviation) of the map, or the share of the image's
-border that the mask covers, whichever is larger. The spread is small where the mask is tiny or nearly everything, and
-where the map is grey.</p>
+guess made without labels: the mean of how grey the map is (0&nbsp;%: only 0 and 1) and of what the colours inside and
+outside the mask have in common; or, where that is more, the share of the image's border that the mask covers, or how
+far it is below 5&nbsp;% or above 50&nbsp;% of the image.</p>
 {sections}
 </html>
 """
@@ -110,7 +110,8 @@ def _figure(sample: Sample, recipe: Recipe) -> str:
     data = cv2.imencode(".jpg", strip(image, levels)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
     picture = base64.b64encode(data.tobytes()).decode()
     words = f" <b>{figures.words}</b>" if figures.words else ""
-    numbers = f"{figures.area:.1%} of the image, spread {figures.spread:.2f}, border {figures.border:.0%}"
+    numbers = f"{figures.area:.1%} of the image, grey {figures.grey:.0%}, colours {figures.overlap:.0%}"
+    numbers += f", border {figures.border:.0%}" if figures.border else ""
     return (
         f'<figure><img src="data:image/jpeg;base64,{picture}" alt="image, map and mask">'
         f"<figcaption>{html.escape(name)}<br>{numbers}{words}</figcaption></figure>"
