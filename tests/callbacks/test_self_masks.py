@@ -11,11 +11,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from PIL import Image
+from pytorch_lightning.callbacks import RichProgressBar, TQDMProgressBar
 from pytorch_lightning.demos.boring_classes import BoringModel
 
 from castlit import CASTModule
 from castlit.attention import AttentionLoss
 from castlit.callbacks import ExactResume, GradCAMPanel, LastCheckpoint, MetricsCSV, SelfMasks
+from castlit.callbacks.bar import counted
 from castlit.callbacks.mask_making import blocks, no_trace
 from castlit.data import SaliencyDataModule
 from castlit.data.datasets import normalise
@@ -337,6 +339,24 @@ def test_blocks_are_about_equal_and_hold_every_image_once():
         assert max(map(len, dealt)) <= 64
         assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
     assert blocks(np.arange(0), 64) == []
+
+
+@pytest.mark.parametrize("bar", [None, RichProgressBar, TQDMProgressBar])
+def test_progress_joins_the_trainers_bar(bar, capsys):
+    callbacks = [bar()] if bar else []
+    trainer = pl.Trainer(accelerator="cpu", logger=False, callbacks=callbacks, enable_progress_bar=bar is not None)
+    if bar is RichProgressBar:
+        trainer.progress_bar_callback._init_progress(trainer)
+        theirs = trainer.progress_bar_callback.progress
+    with counted(trainer, "Masks of epoch 2", 5) as done:
+        done(2)
+        if bar is RichProgressBar:
+            assert [(task.description, task.completed, task.total) for task in theirs.tasks] == [
+                ("Masks of epoch 2", 2, 5)
+            ]
+    if bar is RichProgressBar:
+        assert theirs.tasks == []
+        theirs.stop()
 
 
 def test_what_is_refused(photographs, tmp_path):

@@ -23,7 +23,6 @@ SMALL = [
     "trainer.max_epochs=5",
     "trainer.check_val_every_n_epoch=2",
     "trainer.log_every_n_steps=1",
-    "trainer.enable_progress_bar=false",
     "callbacks.self_masks.warmup_epochs=1",
     "callbacks.self_masks.every_n_epochs=2",
     "hydra.run.dir=run",

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from castlit.callbacks.bar import counted
 from castlit.callbacks.mask_making import REFINEMENTS, Counts, MaskMaker, blocks, no_trace, note_counts
 from castlit.data import editions
 from castlit.data.datasets import normalise
 from castlit.data.files import FileSource
-from castlit.data.progress import progress
 from castlit.data.whole import self_masked, whole_loader
 from castlit.nn.checks import InputError, require_choice, require_int, require_number
 from castlit.nn.cores import available_cores
@@ -188,12 +188,9 @@ class SelfMasks(pl.Callback):
         )
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         size = data.size if self.size is None else self.size
-        bar = progress(f"Masks of epoch {edition} ({source.own.split})")
-        bar.disable |= not trainer.is_global_zero or trainer.progress_bar_callback is None
-        with bar:
-            task = bar.add_task("", total=sum(map(len, mine)), rate="")
-            batches = whole_loader(data, source, mine, size)
-            counts = maker.make(source, batches, folder, lambda count: bar.advance(task, count))
+        title = f"Masks of epoch {edition} ({source.own.split})"
+        with counted(trainer, title, sum(map(len, mine))) as done:
+            counts = maker.make(source, whole_loader(data, source, mine, size), folder, done)
         total = trainer.strategy.reduce(torch.tensor(counts, device=pl_module.device), reduce_op="sum")
         if trainer.is_global_zero:
             settings = {name: getattr(self, name) for name in ("batch_size", "iterations", "refine", "most")}
