@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
@@ -18,7 +19,8 @@ from castlit.data.folders import require_folder
 from castlit.holding import holding
 from castlit.nn.checks import InputError
 from castlit.nn.stopping import Stopped
-from castlit.saliency.folder import Made, make_masks
+from castlit.saliency.folder import make_masks
+from castlit.saliency.folder_run import Made
 from castlit.saliency.records import share_folder
 from castlit.saliency.survey import Share, refuse_nested
 
@@ -32,7 +34,8 @@ def run(config: DictConfig) -> Made:
     images = require_folder("images", config.images, "the photographs")
     output = Path(config.output).expanduser()
     refuse_nested(images, output)
-    options = {str(key): value for key, value in config.items() if key not in ("images", "output")}
+    given: Any = OmegaConf.to_container(config, resolve=True)
+    options = {key: value for key, value in given.items() if key not in ("images", "output")}
     with _alone_in(share_folder(output, Share.parse(config.shard)), output), _stoppable():
         try:
             made = make_masks(images, output, **options)
@@ -60,7 +63,7 @@ def _tell(made: Made, images: Path, output: Path) -> None:
     for what, meaning in _MEANINGS.items():
         table.add_row(what, f"{made.counts[what]:,}", meaning)
     if made.rate is not None:
-        table.add_row("images/s", f"{made.rate:.1f}", f"by {made.workers or 1} processes")
+        table.add_row("images/s", f"{made.rate:.1f}", f"by {made.workers} process{'es' if made.workers > 1 else ''}")
     console.print(table)
     console.print(f"Masks: {shown(output)}", markup=False)
     if made.preview is not None:

@@ -58,7 +58,7 @@ def write_preview(path: Path, recipe: Recipe, choice: Choice, counts: dict[str, 
         path: The file.
         recipe: Where images and masks are.
         choice: The samples.
-        counts: See :attr:`castlit.saliency.folder.Made.counts`.
+        counts: See :attr:`castlit.saliency.folder_run.Made.counts`.
 
     Raises:
         OSError: It cannot be written.
