@@ -135,7 +135,7 @@ def run(
                 noted,
                 GradCAMPanel(folder / "gradcam.png", count=3),
                 ExactResume(),
-                LastCheckpoint(folder / "checkpoints", every_n_train_steps=2),
+                LastCheckpoint(folder / "checkpoints", every_n_train_steps=1),
             ],
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -370,6 +370,8 @@ def test_what_is_refused(photographs, tmp_path):
         run(tmp_path, photographs, warmup_epochs=EPOCHS)
     with pytest.raises(InputError, match=r"callbacks\.self_masks\.size=40: the encoder refuses it \(.*16.*\)"):
         run(tmp_path, photographs, size=40, backbone="timm/test_vit")
-    trainer = pl.Trainer(accelerator="cpu", max_epochs=30, logger=False, callbacks=[SelfMasks(tmp_path)])
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=30, logger=False, callbacks=[SelfMasks(tmp_path)], default_root_dir=tmp_path
+    )
     with pytest.raises(InputError, match="masks=self needs a CASTModule: BoringModel has no find_objects"):
         trainer.fit(BoringModel(), SaliencyDataModule(photographs / "images", "self", size=24, workers=0))

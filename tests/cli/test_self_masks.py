@@ -102,7 +102,7 @@ def test_a_run_makes_its_masks(whole):
     ],
 )
 def test_a_killed_run_goes_on_as_if_nothing_had_been(train, whole, photographs, cut):
-    often = "callbacks.checkpoint.every_n_train_steps=2"
+    often = "callbacks.checkpoint.every_n_train_steps=1"
     kind, *options = cut
     killed = train(photographs, often, f"+callbacks.cut._target_=cuts.{kind}", *options)
     assert killed.code == -9, killed.err
