@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from PIL import Image
 
 from castlit.cli import CONFIG_MODULE, program
 from castlit.make_masks import _typed, run
+from castlit.saliency.pool import AHEAD
 from castlit.saliency.records import share_folder
 from castlit.saliency.survey import Share
 
@@ -170,7 +172,8 @@ def test_a_full_disk(many, tmp_path, small_disk):
     assert group_ends(process.pid)
     left = whole_masks(tmp_path / "after" / "masks")
     assert 0 < len(left) < 40
-    assert f"; {len(left)} masks were made" in line or f"; {len(left) - 1} masks were made" in line
+    counted = int(re.search(r"; (\d+) masks were made", line)[1])
+    assert len(left) - 2 * AHEAD <= counted <= len(left), "what was under way may be there, but not counted"
     assert not list((tmp_path / "after").rglob("*.part"))
 
 
@@ -310,12 +313,12 @@ def test_from_photographs_to_training(tmp_path):
 def test_real_photographs(run_program, mini, tmp_path):
     result = run_program("make_masks", f"images={mini}/val2017", "output=masks", "preview=8", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    overlaps, chance = [], []
+    precision, chance = [], []
     for path in (tmp_path / "masks").glob("*.png"):
         truth = cv2.imread(str(mini / "masks" / "val2017" / path.name), 0) > 127
         found = cv2.imread(str(path), 0)
         assert found.shape == truth.shape
-        overlaps.append((truth & (found > 128)).sum() / (truth | (found > 128)).sum())
+        precision.append(truth[found > 128].mean())
         chance.append(truth.mean())
-    assert len(overlaps) == 47
-    assert np.mean(overlaps) > 0.2
+    assert len(precision) == 47
+    assert np.mean(precision) > np.mean(chance) + 0.1
