@@ -25,6 +25,7 @@ AHEAD = 4
 """Items for each process that are under way or done and not yet asked for."""
 
 ItemT = TypeVar("ItemT")
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -40,7 +41,7 @@ def in_processes(
 
     Args:
         work: Can be pickled. Its exceptions are raised here.
-        items: What to work on; read as the work goes on.
+        items: What to work on, can be pickled; read as the work goes on.
         processes: At least 1; each computes with one thread. 0 works here, in this process.
         died: The result for an item that kills the process that works on it.
 
