@@ -55,7 +55,7 @@ def test_an_item_that_kills_its_process_is_given_up_and_nothing_else():
 
 
 def test_where_all_die_that_is_said():
-    with pytest.raises(InputError, match=r"every process that makes masks dies .* workers=0"):
+    with pytest.raises(InputError, match=r"every process that makes maps dies .* workers=0"):
         run([DIE] * 5)
 
 

@@ -25,7 +25,6 @@ AHEAD = 4
 """Items for each process that are under way or done and not yet asked for."""
 
 ItemT = TypeVar("ItemT")
-S = TypeVar("S")
 T = TypeVar("T")
 
 
