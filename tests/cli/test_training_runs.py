@@ -23,10 +23,11 @@ def columns(folder):
     return {name: [float(row[name]) for row in rows if row[name]] for name in rows[0]}
 
 
+@pytest.mark.timeout(1800)  # four minutes on two cores of its own; beside other tests it may take thrice as long
 def test_the_main_job_as_typed(run_program, tmp_path):
     """The claim of the first page: nothing but the experiment's name, and the encoder looks at the objects."""
     result = run_program(
-        "train", "+experiment=cast_mocov2", "hydra.run.dir=main", cwd=tmp_path, timeout=550, OMP_NUM_THREADS="2"
+        "train", "+experiment=cast_mocov2", "hydra.run.dir=main", cwd=tmp_path, timeout=1700, OMP_NUM_THREADS="2"
     )
     assert result.returncode == 0, result.stderr
     summary = json.loads((tmp_path / "main" / "summary.json").read_text())
