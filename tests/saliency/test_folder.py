@@ -1,8 +1,8 @@
 """Masks for folders: what is made, skipped, refused and listed."""
 
 import csv
+import functools
 import json
-import threading
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ from castlit.nn.checks import InputError
 from castlit.saliency.folder import make_masks
 from castlit.saliency.in_threads import AHEAD, in_threads
 from castlit.saliency.maps import METHODS, SIDE, shrink
-from castlit.saliency.one_mask import NOTHING, Recipe, mask_size
+from castlit.saliency.one_mask import NOTHING, Recipe, make_mask, mask_size
 from castlit.saliency.signature import read_signature
 from castlit.saliency.writing import part_of
 
@@ -393,16 +393,12 @@ class TestRefused:
         assert not (photos / "masks").exists()
 
 
-def test_in_threads_by_something_that_stays_here(photos):
-    """As for a network: the same masks as otherwise, made in this thread, read ahead no further than said."""
+def test_in_threads(photos):
+    """As for a network on an accelerator: the same masks as otherwise, read ahead no further than said."""
     made(photos)
     recipe = Recipe(photos / "photos", photos / "threads", f"quality=fast side={SIDE} mask_side=1024", SIDE, 1024)
     (photos / "photos" / "a" / "bad.jpg").write_bytes(b"")
-    threads, taken = set(), []
-
-    def predict(image):
-        threads.add(threading.get_ident())
-        return METHODS["fast"](image)
+    taken = []
 
     def names():
         for name in [*masks(photos), "a/bad.jpg"]:
@@ -410,10 +406,9 @@ def test_in_threads_by_something_that_stays_here(photos):
             yield f"{name[:-4]}.{'png' if name == 'a/4.png' else 'jpg'}"
 
     outcomes = []
-    for outcome in in_threads(recipe, predict, names(), 1):
+    for outcome in in_threads(functools.partial(make_mask, recipe, METHODS["fast"]), names(), 1):
         outcomes.append(outcome)
         assert len(taken) <= len(outcomes) + AHEAD
-    assert threads == {threading.get_ident()}
     assert [outcome.failure for outcome in outcomes] == [""] * 6 + ["the file is empty"]
     for name in masks(photos):
         assert (photos / "threads" / name).read_bytes() == (photos / "masks" / name).read_bytes()

@@ -13,15 +13,14 @@ from typing import Any
 from castlit.data.folders import require_folder
 from castlit.nn.checks import InputError, require_choice, require_int
 from castlit.nn.cores import available_cores
+from castlit.saliency.applying import apply_network
 from castlit.saliency.choosing import Choice
 from castlit.saliency.folder_run import Made, Run
-from castlit.saliency.in_threads import in_threads
 from castlit.saliency.maps import SIDE
 from castlit.saliency.one_mask import Outcome, Recipe, make_mask
 from castlit.saliency.pool import in_processes
 from castlit.saliency.preview import write_preview
 from castlit.saliency.records import PACKAGES, Records
-from castlit.saliency.superpixels import Image, Map
 from castlit.saliency.survey import Share, State, refuse_nested, survey
 
 QUALITIES = {"fast": "RBD", "fused": "RBD, DSR, MC and HS"}
@@ -30,8 +29,13 @@ QUALITIES = {"fast": "RBD", "fused": "RBD, DSR, MC and HS"}
 TRAINED = "deepusps"
 """The quality that trains a network on the images first."""
 
-if importlib.util.find_spec("castlit.saliency.phases"):
+_TRAINING = "castlit.saliency.phases"
+
+if importlib.util.find_spec(_TRAINING):
     QUALITIES[TRAINED] = "DeepUSPS"
+
+_ANY_MACHINE = ("workers", "accelerator", "precision")
+"""Settings of the training that do not tell one map from another."""
 
 MASK_SIDE = 1024
 PREVIEW = 48
@@ -84,7 +88,10 @@ def make_masks(
         OSError: The output cannot be written.
     """
     require_choice("quality", quality, QUALITIES)
-    side = SIDE if side is None else require_int("side", side, 16)
+    if side is None:
+        # No smaller than the network looks at it.
+        side = max(SIDE, (deepusps or {}).get("size", 0)) if quality == TRAINED else SIDE
+    require_int("side", side, 16)
     require_int("mask_side", mask_side, 16)
     workers = available_cores() if workers is None else require_int("workers", workers, 0)
     require_int("preview", preview, 0)
@@ -98,7 +105,7 @@ def make_masks(
     if quality == TRAINED:
         if share.of > 1:
             raise InputError("quality=deepusps trains one network on all images and applies it here: leave shard out")
-        settings[TRAINED] = dict(deepusps or {})
+        settings[TRAINED] = {key: value for key, value in (deepusps or {}).items() if key not in _ANY_MACHINE}
         made += f" settings={hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]}"
     facts = {"quality": quality, "method": QUALITIES[quality], "settings": settings, "images": str(images.resolve())}
     recipe = Recipe(images, output, made, side, mask_side)
@@ -111,7 +118,7 @@ def make_masks(
         run.begin(todo)
         try:
             if len(todo):
-                run.go_through(todo, _worker(recipe, quality, min(workers, len(todo)), settings.get(TRAINED, {})))
+                run.go_through(todo, _worker(recipe, quality, workers, len(todo), deepusps or {}))
         except BaseException:
             run.end(complete=False)
             raise
@@ -124,18 +131,25 @@ def make_masks(
 
 
 def _worker(
-    recipe: Recipe, quality: str, workers: int, settings: Mapping[str, Any]
+    recipe: Recipe, quality: str, workers: int, count: int, training: Mapping[str, Any]
 ) -> Callable[[Iterator[str]], Iterator[Outcome]]:
-    """What makes masks of names, after whatever must come first."""
-    if quality != TRAINED:
-        work = functools.partial(make_mask, recipe, quality)
-        return lambda names: in_processes(work, names, workers, _died)
+    """What makes masks of ``count`` names, after whatever must come first."""
+    if quality == TRAINED:
+        return _trained(recipe, workers, count, training)
+    work = functools.partial(make_mask, recipe, quality)
+    return lambda names: in_processes(work, names, min(workers, count), Outcome.died)
+
+
+def _trained(
+    recipe: Recipe, workers: int, count: int, training: Mapping[str, Any]
+) -> Callable[[Iterator[str]], Iterator[Outcome]]:
+    # Only here, as the other qualities need no networks.
+    train_deepusps = importlib.import_module(_TRAINING).train_deepusps
     found = survey(recipe.images, recipe.output, recipe.made, Share())
     paths = [recipe.images / seen.name for seen in found if seen.state != State.CLASHES]
-    train = importlib.import_module("castlit.saliency.phases").train_deepusps
-    predict: Callable[[Image], Map] = train(paths, recipe.output / f".{TRAINED}", **settings)
-    return lambda names: in_threads(recipe, predict, names, max(1, workers))
-
-
-def _died(name: str) -> Outcome:
-    return Outcome(name, failure="the process that worked on it was killed; it may need more memory than there is")
+    folder = recipe.output / f".{TRAINED}"
+    options = dict(training)
+    if options.get("workers") is None:
+        options["workers"] = workers
+    predictor = train_deepusps(paths, folder, **options)
+    return lambda names: apply_network(recipe, predictor, names, min(workers, count), folder / "predictor.pickle")

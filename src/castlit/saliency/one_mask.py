@@ -54,6 +54,11 @@ class Outcome(NamedTuple):
     stop: bool = False
     """Whether nothing can be written any more."""
 
+    @classmethod
+    def died(cls, name: str) -> "Outcome":
+        """Of an image that killed the process that worked on it."""
+        return cls(name, failure="the process that worked on it was killed; it may need more memory than there is")
+
 
 class Opened(NamedTuple):
     """An image as far as it is needed."""
