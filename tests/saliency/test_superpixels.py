@@ -53,3 +53,20 @@ def test_stretching_brings_to_the_ends_and_leaves_nothing_of_what_is_alike():
     assert stretch(np.array([2.0, 4.0, 3.0])).tolist() == [0, 1, 0.5]
     assert not stretch(np.full(5, 7.0)).any()
     assert not stretch(np.array([1e6, 1e6 + 1e-3])).any()
+
+
+def test_superpixels_follow_edges(red_on_green):
+    """A grid of squares would not: of each superpixel nearly all pixels are on one side."""
+    image, inside = red_on_green
+    regions = segment(image, 60)
+    shares = np.array([inside[regions.labels == number].mean() for number in range(len(regions))])
+    mixed = np.minimum(shares, 1 - shares) * regions.sizes
+    assert mixed.sum() < 0.01 * inside.size
+
+
+def test_more_steps_move_little(red_on_green):
+    image, inside = red_on_green
+    five, twenty = (segment(image, 60, steps=steps) for steps in (5, 20))
+    assert abs(len(five) - len(twenty)) <= 3
+    for regions in (five, twenty):
+        assert regions.to_pixels(np.array([inside[regions.labels == n].mean() for n in range(len(regions))])).max() == 1

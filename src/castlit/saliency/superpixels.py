@@ -56,7 +56,7 @@ class Superpixels:
         return np.asarray(values[self.labels], np.float32)
 
 
-def segment(image: Image, count: int = 200, compactness: float = 10.0, steps: int = 5) -> Superpixels:
+def segment(image: Image, count: int = 200, compactness: float = 20.0, steps: int = 5) -> Superpixels:
     """Cut an image into about ``count`` superpixels by SLIC (Achanta et al., TPAMI 2012).
 
     Args:
@@ -66,12 +66,15 @@ def segment(image: Image, count: int = 200, compactness: float = 10.0, steps: in
         steps: Of its k-means; after five, little moves.
     """
     lab = to_lab(image)
-    if min(image.shape[:2]) < 2:
-        labels = np.arange(image.shape[0] * image.shape[1], dtype=np.int32).reshape(image.shape[:2])
+    spread = float(np.ptp(lab))
+    if spread == 0:
+        labels = np.zeros(image.shape[:2], np.int32)
+    elif min(image.shape[:2]) < 2:
+        labels = np.arange(lab[..., 0].size, dtype=np.int32).reshape(image.shape[:2])
     else:
-        labels = slic(lab, count, compactness, steps, convert2lab=False, start_label=0, channel_axis=-1).astype(
-            np.int32
-        )
+        # scikit-image brings what it gets to [0, 1], whatever it is: the compactness has to come along.
+        found = slic(lab, count, compactness / spread, steps, convert2lab=False, start_label=0, channel_axis=-1)
+        labels = np.asarray(found, np.int32)
     return describe(image, lab, labels)
 
 
