@@ -23,10 +23,10 @@ from threadpoolctl import threadpool_limits
 from castlit.bench.data import make_photographs
 from castlit.bench.machine import machine
 from castlit.data.folders import IMAGE_SUFFIXES
-from castlit.saliency.folder import MASK_SIDE, QUALITIES
-from castlit.saliency.judging import judge
+from castlit.saliency.making.folder import MASK_SIDE
+from castlit.saliency.making.judging import judge
+from castlit.saliency.making.one_mask import Recipe, encode, make_mask, open_image, resize, to_levels
 from castlit.saliency.maps import METHODS, SIDE
-from castlit.saliency.one_mask import Recipe, encode, make_mask, open_image, resize, to_levels
 
 COCO_TRAIN = 118_287
 
@@ -56,9 +56,9 @@ def stages(path, method):
 
 def measure(images, names, rounds, scratch):
     """One row of the table for each quality."""
-    seconds = {quality: [] for quality in QUALITIES}
+    seconds = {quality: [] for quality in ("fast", "fused")}
     for number in range(rounds + 1):
-        for quality in QUALITIES:
+        for quality in ("fast", "fused"):
             recipe = Recipe(images, scratch / quality, "benchmark", SIDE, MASK_SIDE)
             taken = timed(functools.partial(make_mask, recipe, quality), names[:1] if number == 0 else names)
             if number > 0:  # the first warms up

@@ -19,10 +19,10 @@ from castlit.data.folders import require_folder
 from castlit.holding import holding
 from castlit.nn.checks import InputError
 from castlit.nn.stopping import Stopped
-from castlit.saliency.folder import make_masks
-from castlit.saliency.folder_run import Made
-from castlit.saliency.records import share_folder
-from castlit.saliency.survey import Share, refuse_nested
+from castlit.saliency.making.folder import make_masks
+from castlit.saliency.making.records import share_folder
+from castlit.saliency.making.run import Made
+from castlit.saliency.making.survey import Share, refuse_nested
 
 
 def run(config: DictConfig) -> Made:
@@ -35,7 +35,7 @@ def run(config: DictConfig) -> Made:
     output = Path(config.output).expanduser()
     refuse_nested(images, output)
     given: Any = OmegaConf.to_container(config, resolve=True)
-    options = {key: value for key, value in given.items() if key not in ("images", "output")}
+    options = {key: value for key, value in given.items() if key not in ("images", "output", "backbone")}
     with _alone_in(share_folder(output, Share.parse(config.shard)), output), _stoppable():
         try:
             made = make_masks(images, output, **options)

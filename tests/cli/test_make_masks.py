@@ -19,9 +19,9 @@ from PIL import Image
 
 from castlit.cli import CONFIG_MODULE, program
 from castlit.make_masks import _typed, run
+from castlit.saliency.making.records import share_folder
+from castlit.saliency.making.survey import Share
 from castlit.saliency.pool import AHEAD
-from castlit.saliency.records import share_folder
-from castlit.saliency.survey import Share
 
 TINY = [
     "method.backbone=tiny_resnet",

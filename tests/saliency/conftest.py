@@ -15,7 +15,7 @@ def make_blot(shape, box, ground, colour, noise=6.0, seed=0):
     return np.clip(image + rng.normal(0, noise, image.shape), 0, 255).astype(np.uint8), inside
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def blot():
     return make_blot
 

@@ -101,7 +101,7 @@ def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context("forkserver" if safe else "spawn")
     if safe:
         # Imports once what all processes need. Not fork: this process has threads, whose locks would be copied.
-        forkserver.set_forkserver_preload(["castlit.saliency.one_mask"])
+        forkserver.set_forkserver_preload(["castlit.saliency.making.one_mask"])
         with _ctrl_c_is_ours():
             forkserver.ensure_running()
     leash, held = context.Pipe(duplex=False)

@@ -3,9 +3,9 @@
 import pytest
 from PIL import Image
 
-from castlit.saliency.applying import apply_network
+from castlit.saliency.making.applying import apply_network
+from castlit.saliency.making.one_mask import Recipe, mask_name
 from castlit.saliency.maps import METHODS
-from castlit.saliency.one_mask import Recipe, mask_name
 
 
 @pytest.fixture

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from castlit.nn.checks import InputError
-from castlit.saliency.choosing import Choice
-from castlit.saliency.folder import make_masks
-from castlit.saliency.judging import Figures, judge
+from castlit.saliency.making.choosing import Choice
+from castlit.saliency.making.folder import make_masks
+from castlit.saliency.making.judging import Figures, judge
+from castlit.saliency.making.preview import strip
+from castlit.saliency.making.records import Failures, Records
+from castlit.saliency.making.signature import Signature, read_signature, sign
+from castlit.saliency.making.survey import Share
 from castlit.saliency.pace import EVERY_S, FIRST_LINE_S, Pace
-from castlit.saliency.preview import strip
-from castlit.saliency.records import Failures, Records
-from castlit.saliency.signature import Signature, read_signature, sign
-from castlit.saliency.survey import Share
 from castlit.saliency.writing import part_of, write_whole
 
 

@@ -4,7 +4,7 @@ import hashlib
 import heapq
 from typing import NamedTuple
 
-from castlit.saliency.judging import Figures
+from castlit.saliency.making.judging import Figures
 
 
 class Sample(NamedTuple):

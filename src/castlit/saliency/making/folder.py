@@ -1,10 +1,6 @@
 """Masks for all images of a folder."""
 
 import functools
-import hashlib
-import importlib
-import importlib.util
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -13,29 +9,18 @@ from typing import Any
 from castlit.data.folders import require_folder
 from castlit.nn.checks import InputError, require_choice, require_int
 from castlit.nn.cores import available_cores
-from castlit.saliency.applying import apply_network
-from castlit.saliency.choosing import Choice
-from castlit.saliency.folder_run import Made, Run
+from castlit.saliency.making.choosing import Choice
+from castlit.saliency.making.one_mask import Outcome, Recipe, make_mask
+from castlit.saliency.making.preview import write_preview
+from castlit.saliency.making.records import PACKAGES, Records
+from castlit.saliency.making.run import Made, Run
+from castlit.saliency.making.survey import Share, refuse_nested
+from castlit.saliency.making.trained import TRAINED, Training
 from castlit.saliency.maps import SIDE
-from castlit.saliency.one_mask import Outcome, Recipe, make_mask
 from castlit.saliency.pool import in_processes
-from castlit.saliency.preview import write_preview
-from castlit.saliency.records import PACKAGES, Records
-from castlit.saliency.survey import Share, State, refuse_nested, survey
 
-QUALITIES = {"fast": "RBD", "fused": "RBD, DSR, MC and HS"}
-"""What each quality is made of, in words; :data:`castlit.saliency.maps.METHODS` has the methods by the same names."""
-
-TRAINED = "deepusps"
-"""The quality that trains a network on the images first."""
-
-_TRAINING = "castlit.saliency.phases"
-
-if importlib.util.find_spec(_TRAINING):
-    QUALITIES[TRAINED] = "DeepUSPS"
-
-_ANY_MACHINE = ("workers", "accelerator", "precision")
-"""Settings of the training that do not tell one map from another."""
+QUALITIES = {"fast": "RBD", "fused": "RBD, DSR, MC and HS", TRAINED: "DeepUSPS"}
+"""What each quality is made of, in words; :data:`castlit.saliency.maps.METHODS` has the untrained by the same names."""
 
 MASK_SIDE = 1024
 PREVIEW = 48
@@ -77,7 +62,8 @@ def make_masks(
         shard: ``"3/16"`` makes the third of sixteen parts; None all.
         preview: Samples in ``preview.html``; 0 writes none.
         overwrite: Make all masks again, those made with other settings or by others too.
-        deepusps: Of the training where ``quality`` is ``"deepusps"``.
+        deepusps: Settings of the training where ``quality`` is ``"deepusps"``, see
+            :class:`castlit.saliency.making.trained.Training`.
 
     Returns:
         What was done. Failures of single images raise nothing.
@@ -88,9 +74,9 @@ def make_masks(
         OSError: The output cannot be written.
     """
     require_choice("quality", quality, QUALITIES)
+    training = Training(deepusps or {}) if quality == TRAINED else None
     if side is None:
-        # No smaller than the network looks at it.
-        side = max(SIDE, (deepusps or {}).get("size", 0)) if quality == TRAINED else SIDE
+        side = training.side if training else SIDE
     require_int("side", side, 16)
     require_int("mask_side", mask_side, 16)
     workers = available_cores() if workers is None else require_int("workers", workers, 0)
@@ -102,27 +88,32 @@ def make_masks(
 
     settings: dict[str, Any] = {"side": side, "mask_side": mask_side}
     made = f"quality={quality} side={side} mask_side={mask_side}"
-    if quality == TRAINED:
-        if share.of > 1:
-            raise InputError("quality=deepusps trains one network on all images and applies it here: leave shard out")
-        settings[TRAINED] = {key: value for key, value in (deepusps or {}).items() if key not in _ANY_MACHINE}
-        made += f" settings={hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]}"
+    if training:
+        if share.of > 1 and training.network is None:
+            raise InputError(
+                "quality=deepusps trains one network on all images: leave shard out; or train on some images, and give "
+                "deepusps.network=OUTPUT/.deepusps/training for the shards"
+            )
+        settings[TRAINED] = training.facts
+        made += f" training={training.mark}"
     facts = {"quality": quality, "method": QUALITIES[quality], "settings": settings, "images": str(images.resolve())}
     recipe = Recipe(images, output, made, side, mask_side)
-    records = Records(output, share, facts, (*PACKAGES, "torch") if quality == TRAINED else PACKAGES)
+    records = Records(output, share, facts, (*PACKAGES, "torch") if training else PACKAGES)
     if not overwrite:
         records.refuse_others()
     run = Run(recipe, share, records, Choice(preview), overwrite)
     with closing(run.failures):
         todo = run.look()
+        if training:
+            training.check()
         run.begin(todo)
         try:
             if len(todo):
-                run.go_through(todo, _worker(recipe, quality, workers, len(todo), deepusps or {}))
+                run.go_through(todo, _worker(run, quality, workers, len(todo), training))
         except BaseException:
             run.end(complete=False)
             raise
-        run.made.workers = 1 if quality == TRAINED else max(1, workers)
+        run.made.workers = max(1, workers)
         if preview:
             run.made.preview = output / f"preview{share.suffix}.html"
             write_preview(run.made.preview, recipe, run.choice, run.made.counts)
@@ -131,25 +122,10 @@ def make_masks(
 
 
 def _worker(
-    recipe: Recipe, quality: str, workers: int, count: int, training: Mapping[str, Any]
+    run: Run, quality: str, workers: int, count: int, training: Training | None
 ) -> Callable[[Iterator[str]], Iterator[Outcome]]:
     """What makes masks of ``count`` names, after whatever must come first."""
-    if quality == TRAINED:
-        return _trained(recipe, workers, count, training)
-    work = functools.partial(make_mask, recipe, quality)
+    if training:
+        return training.worker(run.recipe, run.share, workers, count, run.overwrite)
+    work = functools.partial(make_mask, run.recipe, quality)
     return lambda names: in_processes(work, names, min(workers, count), Outcome.died)
-
-
-def _trained(
-    recipe: Recipe, workers: int, count: int, training: Mapping[str, Any]
-) -> Callable[[Iterator[str]], Iterator[Outcome]]:
-    # Only here, as the other qualities need no networks.
-    train_deepusps = importlib.import_module(_TRAINING).train_deepusps
-    found = survey(recipe.images, recipe.output, recipe.made, Share())
-    paths = [recipe.images / seen.name for seen in found if seen.state != State.CLASHES]
-    folder = recipe.output / f".{TRAINED}"
-    options = dict(training)
-    if options.get("workers") is None:
-        options["workers"] = workers
-    predictor = train_deepusps(paths, folder, **options)
-    return lambda names: apply_network(recipe, predictor, names, min(workers, count), folder / "predictor.pickle")

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from castlit.data.errors import SampleError
 from castlit.data.reading import decode, read_bytes
-from castlit.saliency.choosing import Choice, Sample
-from castlit.saliency.judging import CUT
-from castlit.saliency.one_mask import Recipe, mask_name, open_image
+from castlit.saliency.making.choosing import Choice, Sample
+from castlit.saliency.making.judging import CUT
+from castlit.saliency.making.one_mask import Recipe, mask_name, open_image
 from castlit.saliency.superpixels import Image
 from castlit.saliency.writing import write_whole
 
@@ -58,7 +58,7 @@ def write_preview(path: Path, recipe: Recipe, choice: Choice, counts: dict[str, 
         path: The file.
         recipe: Where images and masks are.
         choice: The samples.
-        counts: See :attr:`castlit.saliency.folder_run.Made.counts`.
+        counts: See :attr:`castlit.saliency.making.run.Made.counts`.
 
     Raises:
         OSError: It cannot be written.

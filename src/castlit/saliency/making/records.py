@@ -13,7 +13,7 @@ from typing import Any
 
 from castlit.data.made_masks import MASKS_FILE, PROGRAM
 from castlit.nn.checks import InputError
-from castlit.saliency.survey import Share
+from castlit.saliency.making.survey import Share
 from castlit.saliency.writing import part_of, write_whole
 
 FOLDER = ".make_masks"

@@ -8,11 +8,11 @@ from pathlib import Path
 from castlit.data.folders import IMAGE_SUFFIXES
 from castlit.data.strings import BytesArray, decode, encode
 from castlit.nn.checks import InputError
-from castlit.saliency.choosing import Choice
-from castlit.saliency.one_mask import NOTHING, Outcome, Recipe, mask_name
+from castlit.saliency.making.choosing import Choice
+from castlit.saliency.making.one_mask import NOTHING, Outcome, Recipe, mask_name
+from castlit.saliency.making.records import Failures, Records
+from castlit.saliency.making.survey import Share, State, survey
 from castlit.saliency.pace import Pace
-from castlit.saliency.records import Failures, Records
-from castlit.saliency.survey import Share, State, survey
 
 
 @dataclass

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
-from castlit.saliency.judging import Figures
+from castlit.saliency.making.judging import Figures
 
 KEYWORD = b"castlit"
 PNG = b"\x89PNG\r\n\x1a\n"

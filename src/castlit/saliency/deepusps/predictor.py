@@ -1,0 +1,55 @@
+"""Apply a trained saliency network to an image of any size."""
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from castlit.data.datasets import normalise
+from castlit.saliency.refine import crf
+from castlit.saliency.superpixels import Image, Map
+
+
+class Predictor:
+    """From an image to its saliency map. Can be pickled, to be applied in many processes.
+
+    Args:
+        network: Maps normalised images (N, 3, S, S) to logits (N, 1, s, s).
+        size: S: images are resized to it for the network.
+        refine: Bring the map to the image's edges by a CRF (which takes more time than the network).
+    """
+
+    def __init__(self, network: nn.Module, size: int, refine: bool = True) -> None:
+        self.network, self.size, self.refine = network.eval().requires_grad_(False), size, refine
+
+    def __call__(self, image: Image) -> Map:
+        """Compute the map (H, W), in [0, 1], of an upright image (H, W, 3) RGB.
+
+        An image of one colour throughout gives 0: nothing stands out in it.
+        """
+        height, width = image.shape[:2]
+        if (image == image[0, 0]).all():
+            return np.zeros((height, width), np.float32)
+        how = cv2.INTER_AREA if max(height, width) > self.size else cv2.INTER_LINEAR
+        square = np.ascontiguousarray(cv2.resize(image, (self.size, self.size), interpolation=how))
+        device = next(self.network.parameters()).device
+        levels = torch.from_numpy(square).to(device).permute(2, 0, 1)[None]
+        values = cv2.resize(predict(self.network, levels)[0], (width, height), interpolation=cv2.INTER_LINEAR)
+        values = np.asarray(values.clip(0, 1), np.float32)
+        return crf(image, values) if self.refine else values
+
+
+@torch.no_grad()
+def predict(network: nn.Module, images: torch.Tensor) -> Map:
+    """The probability of salient, as the mean over an image and its mirror image.
+
+    Args:
+        network: As above, in evaluation mode.
+        images: (N, 3, S, S) uint8.
+
+    Returns:
+        (N, s, s) in [0, 1].
+    """
+    views = normalise(images)
+    mean = (network(views).sigmoid() + network(views.flip(3)).sigmoid().flip(3)) / 2
+    return np.asarray(mean[:, 0].float().cpu().numpy(), np.float32)

@@ -1,0 +1,151 @@
+"""quality=deepusps as typed: trained, applied, gone on with after a stop, and started from castlit's own checkpoint."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+TINY = [
+    "quality=deepusps",
+    "backbone.name=tiny_resnet",
+    "deepusps.methods=[rbd,hs]",
+    "deepusps.width=8",
+    "deepusps.size=48",
+    "deepusps.batch_size=4",
+    "deepusps.epochs=2",
+    "deepusps.final_epochs=3",
+    "deepusps.accelerator=cpu",
+    "workers=1",
+]
+
+
+def photo(path, seed):
+    """A noisy ground with a block of another colour."""
+    rng = np.random.default_rng(seed)
+    image = np.full((60, 80, 3), rng.integers(40, 120, 3), np.float64)
+    y, x = rng.integers(5, 30, 2)
+    image[y : y + 25, x : x + 30] = rng.integers(150, 256, 3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.clip(image + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8)).save(path)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for i in range(10):
+        photo(tmp_path / "photos" / f"{i}.jpg", i)
+    return tmp_path
+
+
+def notes(folder):
+    return json.loads((folder / "masks" / "masks.json").read_text())
+
+
+@pytest.mark.slow
+def test_trained_and_applied(run_program, photos):
+    command = ["images=photos", "output=masks", *TINY]
+    made = run_program("make_masks", *command, cwd=photos)
+    assert made.returncode == 0, made.stderr
+    for i in range(10):
+        with Image.open(photos / "masks" / f"{i}.png") as mask:
+            assert (mask.mode, mask.size) == ("L", (80, 60))
+    found = notes(photos)
+    assert (found["quality"], found["method"]) == ("deepusps", "DeepUSPS")
+    assert found["settings"]["deepusps"]["epochs"] == 2
+    assert "torch" in found["versions"]
+    assert found["counts"] == {"images": 10, "made": 10, "skipped": 0, "failed": 0}
+    assert (photos / "masks" / "preview.html").exists()
+
+    # Another photograph gets its mask from the same network, and the user is told so.
+    photo(photos / "photos" / "new.jpg", 77)
+    times = {path: path.stat().st_mtime_ns for path in (photos / "masks").glob("*.png")}
+    network = (photos / "masks" / ".deepusps" / "training" / "network.pt").stat().st_mtime_ns
+    more = run_program("make_masks", *command, cwd=photos)
+    assert more.returncode == 0, more.stderr
+    assert "was trained on other images (10)" in more.stdout
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items())
+    assert (photos / "masks" / ".deepusps" / "training" / "network.pt").stat().st_mtime_ns == network
+    assert notes(photos)["counts"] == {"images": 11, "made": 1, "skipped": 10, "failed": 0}
+
+    # Training on the masks finds them, and nothing else.
+    words = [
+        "+experiment=cast_mocov2",
+        "data=folder",
+        "data.images=photos",
+        "data.masks=masks",
+        "trainer.fast_dev_run=true",
+    ]
+    small = [
+        "method.backbone=tiny_resnet",
+        "method.queue_size=64",
+        "data.size=32",
+        "data.batch_size=4",
+        "data.workers=0",
+    ]
+    trained = run_program("train", *words, *small, "data.on_bad=unconstrained", "hydra.run.dir=run", cwd=photos)
+    assert trained.returncode == 0, trained.stderr
+
+    # Other settings are another output's.
+    other = run_program("make_masks", *command, "deepusps.epochs=3", cwd=photos)
+    assert other.returncode == 1
+    (line,) = other.stderr.strip().splitlines()
+    assert "give another output" in line
+    wrong = run_program("make_masks", *command, "deepusps.momentum=2", cwd=photos)
+    assert wrong.stderr.strip().splitlines() == ["error: deepusps.momentum must be at most 1, got 2"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
+def test_stopped_while_it_trains(run_program, photos, name):
+    command = ["images=photos", "output=masks", *TINY, "deepusps.final_epochs=60"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "castlit.make_masks", *command],
+        cwd=photos,
+        env={**os.environ, "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (photos / "masks" / ".deepusps" / "training" / "rbd_1.pt").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(getattr(signal, name))
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == {"SIGKILL": -9, "SIGTERM": 143}[name]
+    if name == "SIGTERM":
+        assert errors.strip() == "SIGTERM: stopped. The same command goes on from here"
+    assert not list((photos / "masks").glob("*.png"))
+    kept = (photos / "masks" / ".deepusps" / "training" / "rbd_1.pt").stat().st_mtime_ns
+    again = run_program("make_masks", *command, cwd=photos)
+    assert again.returncode == 0, again.stderr
+    assert len(list((photos / "masks").glob("*.png"))) == 10
+    assert (photos / "masks" / ".deepusps" / "training" / "rbd_1.pt").stat().st_mtime_ns == kept
+
+
+@pytest.mark.slow
+def test_started_from_a_self_supervised_checkpoint(run_program, photos):
+    small = [
+        "method.backbone=tiny_resnet",
+        "method.queue_size=64",
+        "data.size=32",
+        "data.batch_size=4",
+        "data.workers=0",
+    ]
+    words = ["+experiment=mocov2", "data=folder", "data.images=photos", "data.masks=null", "trainer.max_epochs=1"]
+    trained = run_program("train", *words, *small, "hydra.run.dir=run", cwd=photos)
+    assert trained.returncode == 0, trained.stderr
+    command = ["images=photos", "output=masks", *TINY]
+    start = ["backbone.weights=run/checkpoints/last.ckpt"]
+    wrong = run_program("make_masks", *command, *start, "backbone.name=resnet18", cwd=photos)
+    assert wrong.returncode == 1
+    (line,) = wrong.stderr.strip().splitlines()
+    assert line.startswith("error: backbone.weights=run/checkpoints/last.ckpt does not fit the backbone")
+    assert not list((photos / "masks").glob("*.png"))
+    made = run_program("make_masks", *command, *start, cwd=photos)
+    assert made.returncode == 0, made.stderr
+    assert notes(photos)["settings"]["deepusps"]["backbone"]["weights"], "which weights it were is noted"
