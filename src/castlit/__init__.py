@@ -1,15 +1,29 @@
 """castlit: contrastive pretraining that learns to look at the objects (CAST, CVPR 2021)."""
 
 import importlib
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from castlit import attention, callbacks, crops, data, evaluation, methods, nn
+    from castlit import attention, callbacks, crops, data, evaluation, interop, methods, nn
     from castlit.module import CASTModule
 
-__version__ = version("castlit")
-__all__ = ["CASTModule", "__version__", "attention", "callbacks", "crops", "data", "evaluation", "methods", "nn"]
+try:
+    __version__ = version("castlit")
+except PackageNotFoundError:  # torch.hub takes a clone as it is.
+    __version__ = "0+not.installed"
+__all__ = [
+    "CASTModule",
+    "__version__",
+    "attention",
+    "callbacks",
+    "crops",
+    "data",
+    "evaluation",
+    "interop",
+    "methods",
+    "nn",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -1,0 +1,55 @@
+"""detectron2's names for the weights of a ResNet, and torchvision's for the same.
+
+detectron2 calls the stem's parts ``stem.*``, the stages ``res2`` to ``res5``, the batch norm behind ``conv1``
+``conv1.norm``, and a block's projection ``shortcut``.
+"""
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+COUNTER = "num_batches_tracked"
+"""Of batch norm; old files and detectron2's have none, and nothing depends on it."""
+
+_STAGE = re.compile(r"res(\d)\.(\d+)\.(.+)")
+_LAYER = re.compile(r"layer(\d)\.(\d+)\.(.+)")
+
+
+def is_detectron2(names: Mapping[str, object]) -> bool:
+    """Whether a ResNet's weights are called as in detectron2."""
+    return "stem.conv1.weight" in names
+
+
+def to_torchvision(name: str) -> str:
+    """``res2.0.conv1.norm.weight`` to ``layer1.0.bn1.weight``; a name of another kind comes back as it is."""
+    stage = _STAGE.fullmatch(name)
+    if stage is None:
+        return _norm_to_bn(name.removeprefix("stem."))
+    number, block, rest = stage.groups()
+    if rest.startswith("shortcut."):
+        rest = rest.replace("shortcut.norm.", "downsample.1.").replace("shortcut.", "downsample.0.")
+    return f"layer{int(number) - 1}.{block}.{_norm_to_bn(rest)}"
+
+
+def to_detectron2(name: str) -> str:
+    """``layer1.0.bn1.weight`` to ``res2.0.conv1.norm.weight``."""
+    layer = _LAYER.fullmatch(name)
+    if layer is None:
+        return f"stem.{_bn_to_norm(name)}"
+    number, block, rest = layer.groups()
+    rest = rest.replace("downsample.0.", "shortcut.").replace("downsample.1.", "shortcut.norm.")
+    return f"res{int(number) + 1}.{block}.{_bn_to_norm(rest)}"
+
+
+def from_detectron2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A ResNet's weights under torchvision's names."""
+    return {to_torchvision(name): value for name, value in state.items()}
+
+
+def _norm_to_bn(name: str) -> str:
+    return re.sub(r"^conv(\d)\.norm\.", r"bn\1.", name)
+
+
+def _bn_to_norm(name: str) -> str:
+    return re.sub(r"^bn(\d)\.", r"conv\1.norm.", name)
