@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Explain = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """From normalised images (N, 3, H, W) and masks (N, 1, H, W) to features (N, C) and CAMs (N, h, w)."""
@@ -14,6 +14,17 @@ Results = dict[str, float]
 
 Table = dict[str, Results]
 """The figures of each of several things."""
+
+
+class Network(NamedTuple):
+    """A checkpoint, opened."""
+
+    name: str
+    """As it was typed."""
+    backbone: nn.Module
+    """In evaluation mode, on its device: normalised images (N, 3, H, W) to a feature map (N, C, h, w)."""
+    explain: Explain | None
+    """None where it is no checkpoint of castlit's training."""
 
 
 class Explained(NamedTuple):

@@ -1,0 +1,115 @@
+"""What ``castlit.evaluate`` hands to a protocol, and how it shows what comes back."""
+
+import io
+import sys
+from functools import partial
+
+import pytest
+import torch
+import torchvision
+from omegaconf import OmegaConf
+from rich.console import Console
+
+import castlit
+from castlit.evaluate import protocols
+from castlit.evaluation.published import PublishedRow
+from castlit.figures_table import figures_table, published_rows
+from castlit.nn import InputError
+from castlit.subject import Subject, asked_for, hand_over
+
+
+def config(**given):
+    return OmegaConf.create({"checkpoint": "random", "backbone": None, "compare": None, "seed": 3, **given})
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A checkpoint of training, as Lightning writes it."""
+    module = castlit.CASTModule(castlit.methods.MoCo("tiny_resnet", queue_size=8, dim=4))
+    content = {
+        "state_dict": module.state_dict(),
+        "hyper_parameters": dict(module.hparams),
+        "loops": {},
+        "pytorch-lightning_version": "2.6.6",
+        "epoch": 0,
+        "global_step": 0,
+    }
+    torch.save(content, tmp_path / "last.ckpt")
+    return str(tmp_path / "last.ckpt")
+
+
+def test_a_protocol_gets_what_it_asks_for_and_no_more():
+    def protocol(backbone, device, name, seed, root, count=3): ...
+
+    bound = partial(protocol, root="/data", count=5)
+    assert asked_for(bound) == {"backbone", "device", "name", "seed"}
+    handed = hand_over(bound, config(backbone="resnet18"))
+    assert set(handed) == {"backbone", "device", "name", "seed"}
+    assert (handed["name"], handed["seed"], handed["device"].type) == ("random", 3, Subject(config()).device.type)
+    assert not handed["backbone"].training
+    assert handed["backbone"](torch.zeros(1, 3, 64, 64, device=handed["device"])).shape == (1, 512, 2, 2)
+    # What is not asked for is not opened.
+    assert hand_over(lambda: {}, config(checkpoint="/no/such")) == {}
+
+
+def test_explaining_takes_a_checkpoint_of_ours(checkpoint, tmp_path):
+    def must(explain): ...
+
+    def may(explain=None): ...
+
+    images, masks = torch.randn(2, 3, 64, 64), torch.ones(2, 1, 64, 64)
+    for protocol in (must, may):
+        features, cam = hand_over(protocol, config(checkpoint=checkpoint))["explain"](images, masks)
+        assert (features.shape, cam.shape) == ((2, 128), (2, 8, 8))
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "other.pth")
+    for other in ("random", str(tmp_path / "other.pth")):
+        assert hand_over(may, config(checkpoint=other)) == {}
+        with pytest.raises(InputError, match=r"checkpoint="):
+            hand_over(must, config(checkpoint=other))
+
+
+def test_comparing(checkpoint):
+    def protocol(compare=None): ...
+
+    assert hand_over(protocol, config()) == {"compare": None}
+    compared = hand_over(protocol, config(compare=checkpoint))["compare"]
+    assert compared.name == checkpoint
+    assert compared.explain is not None
+    with pytest.raises(InputError, match=r"compare=.*one checkpoint at a time"):
+        hand_over(lambda backbone: {}, config(compare=checkpoint))
+    with pytest.raises(InputError, match=r"compare=/no/such.ckpt: no such file"):
+        hand_over(protocol, config(compare="/no/such.ckpt"))
+
+
+ROWS = [PublishedRow("CAST", {"map": 73.1, "ap": 54.2}, "a paper, unverified")]
+
+
+def shown(table):
+    console = Console(width=140, record=True, file=io.StringIO())
+    console.print(table)
+    return console.export_text()
+
+
+def test_published_figures_stand_beside_ours_and_are_marked():
+    flat = shown(figures_table("x.ckpt", {"map": 12.5, "own": 0.25}, ROWS))
+    map_line = next(line for line in flat.splitlines() if " map " in line)
+    assert "12.5" in map_line
+    assert "73.1" in map_line
+    assert "CAST [published *]" in flat
+    assert "published, not run here: a paper, unverified" in flat
+    rows = shown(figures_table("x.ckpt", {"mine": {"map": 12.5}, "other": {"map": 1.5, "ap": 2.5}}, ROWS))
+    line = next(line for line in rows.splitlines() if "CAST [published *]" in line)
+    assert "73.1" in line
+    assert "54.2" in line
+
+
+def test_a_protocols_module_lists_them(monkeypatch):
+    def protocol(): ...
+
+    assert published_rows(protocol) == []
+    monkeypatch.setattr(sys.modules[__name__], "PUBLISHED", ROWS, raising=False)
+    assert published_rows(partial(protocol)) == ROWS
+
+
+def test_all_protocols_are_named():
+    assert {"scenes", "grounding", "saliency"} <= set(protocols())
