@@ -108,7 +108,7 @@ class _Keep(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if time.monotonic() - self._saved >= SAVE_EVERY_S:
             part = self.path.with_name(f".{self.path.name}.part")
-            trainer.save_checkpoint(part)
+            trainer.save_checkpoint(part, weights_only=False)
             os.replace(part, self.path)  # noqa: PTH105
             self._saved = time.monotonic()
 
