@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from castlit.interop import load_into
 from castlit.nn import OptimizerRecipe
 from castlit.nn.checks import InputError, require_int
 from castlit.nn.cores import available_cores
@@ -26,7 +27,6 @@ from castlit.saliency.deepusps.rows import Rows
 from castlit.saliency.deepusps.settings import Settings, digest_of
 from castlit.saliency.deepusps.state import NETWORK, claim, settings_of
 from castlit.saliency.deepusps.training import SaliencyTraining
-from castlit.saliency.deepusps.weights import load_backbone
 from castlit.saliency.superpixels import Map
 from castlit.saliency.writing import write_whole
 
@@ -110,7 +110,7 @@ def new_network(settings: Settings) -> SaliencyNetwork:
         torch.manual_seed(settings.seed)
         network = SaliencyNetwork(settings.backbone_name, settings.width)
     if settings.weights is not None:
-        load_backbone(network.backbone, settings.weights)
+        load_into(network.backbone, settings.weights)
     return network
 
 

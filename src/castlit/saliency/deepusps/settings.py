@@ -18,7 +18,7 @@ class Settings:
     Args:
         methods: The handcrafted methods to learn from, of :data:`castlit.saliency.maps.HANDCRAFTED`.
         backbone: ``name``, see :func:`castlit.nn.build_backbone`, and ``weights``, see
-            :func:`castlit.saliency.deepusps.weights.load_backbone`; without, it starts from scratch.
+            :func:`castlit.interop.load_into`; without, it starts from scratch.
         width: Channels of the network's decoder, a multiple of 8.
         size: Side in pixels of the squares that images are resized to. Networks are trained on views of three quarters
             of it.
