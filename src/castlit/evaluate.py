@@ -1,6 +1,8 @@
 """Evaluate a checkpoint: ``python -m castlit.evaluate +protocol=scenes checkpoint=last.ckpt``."""
 
 import json
+import os
+import sys
 from importlib.resources import files
 from typing import Any
 
@@ -22,7 +24,9 @@ def evaluate(config: DictConfig) -> Results | Table:
         raise InputError(f"which protocol? Add one of {', '.join(f'+protocol={name}' for name in protocols())}")
     pl.seed_everything(require_int("seed", config.seed, 0, 2**32 - 1), verbose=False)
     protocol = instantiate(config.protocol, _convert_="all")
-    console = Console(soft_wrap=True)
+    # In a file, lines may be as long as they like.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
+    console = Console(soft_wrap=True, width=width)
     if asked_for(protocol) & {"backbone", "explain"}:
         title, told = str(config.checkpoint), {"checkpoint": str(config.checkpoint)}
     else:

@@ -9,7 +9,8 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from castlit.evaluation.protocol import Results, Table
+from castlit.evaluation.html import shown
+from castlit.evaluation.protocol import Results, Table, rows_of
 from castlit.evaluation.published import PublishedRow
 from castlit.subject import Protocol
 
@@ -30,26 +31,20 @@ def figures_table(title: str, results: Results | Table, published: Sequence[Publ
     notes = [Text(f"{'*' * (i + 1)} published, not run here: {row.source}", "dim") for i, row in enumerate(published)]
     marks = [f"{row.name} [published {'*' * (i + 1)}]" for i, row in enumerate(published)]
     if any(isinstance(value, dict) for value in results.values()):
-        rows = {name: value if isinstance(value, dict) else {"value": value} for name, value in results.items()}
+        rows = rows_of(results, title)
         columns = list(dict.fromkeys(figure for figures in rows.values() for figure in figures))
-        table.add_column("")
+        table.add_column("", no_wrap=True)
         for column in columns:
             table.add_column(escape(column), justify="right")
         for name, figures in rows.items():
-            table.add_row(escape(name), *(_shown(figures.get(column)) for column in columns))
+            table.add_row(escape(name), *(shown(figures.get(column)) for column in columns))
         table.add_section()
         for mark, row in zip(marks, published, strict=True):
-            table.add_row(escape(mark), *(_shown(row.figures.get(column)) for column in columns), style="dim")
+            table.add_row(escape(mark), *(shown(row.figures.get(column)) for column in columns), style="dim")
         return Group(table, *notes)
     table.add_column("figure")
     for heading in ("value", *marks):
         table.add_column(escape(heading), justify="right", style="dim" if heading in marks else "")
     for name, value in results.items():
-        table.add_row(escape(name), _shown(value), *(_shown(row.figures.get(name)) for row in published))  # type: ignore[arg-type]
+        table.add_row(escape(name), shown(value), *(shown(row.figures.get(name)) for row in published))  # type: ignore[arg-type]
     return Group(table, *notes)
-
-
-def _shown(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.3f}" if abs(value) <= 1 else f"{value:.6g}"

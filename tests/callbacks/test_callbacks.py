@@ -11,8 +11,8 @@ from PIL import Image
 import castlit
 from castlit.attention import pointing_hits
 from castlit.callbacks import GradCAMPanel, KNNProbe, PointingProbe, RunRecord
-from castlit.callbacks.picture import overlay_cam, overlay_mask
 from castlit.evaluation import knn_accuracy
+from castlit.evaluation.pictures import overlay_cam, overlay_mask
 
 
 def parts(**options):

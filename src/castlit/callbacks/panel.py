@@ -15,8 +15,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from castlit.attention import has_object
-from castlit.callbacks.picture import Picture, grid, overlay_cam, overlay_mask
-from castlit.data import MEAN, STD
+from castlit.evaluation.pictures import Picture, grid, overlay_cam, overlay_mask, to_picture
 from castlit.nn import lacks_statistics
 from castlit.nn.checks import require_int
 
@@ -111,10 +110,3 @@ class GradCAMPanel(pl.Callback):
         height, width = picture.shape[:2]
         enlarged: Any = cv2.resize(picture, (self.pixels * width // height, self.pixels), interpolation=interpolation)
         return np.asarray(enlarged, np.uint8)
-
-
-def to_picture(image: Tensor) -> Picture:
-    """Turn a normalised image (3, H, W) back into (H, W, 3) uint8 RGB."""
-    mean, std = (torch.tensor(x, dtype=torch.float32)[:, None, None] for x in (MEAN, STD))
-    pixels = (image.detach().float().cpu() * std + mean).mul(255).round().clamp(0, 255)
-    return pixels.to(torch.uint8).permute(1, 2, 0).numpy()

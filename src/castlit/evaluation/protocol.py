@@ -16,6 +16,18 @@ Table = dict[str, Results]
 """The figures of each of several things."""
 
 
+def rows_of(results: Results | Table, alone: str) -> Table:
+    """Results as a table; figures that stand alone become one row, or a row of its own each where others have several.
+
+    Args:
+        results: What a protocol gave.
+        alone: The row's name, where all figures stand alone.
+    """
+    if not any(isinstance(value, dict) for value in results.values()):
+        return {alone: {name: value for name, value in results.items() if not isinstance(value, dict)}}
+    return {name: value if isinstance(value, dict) else {"value": value} for name, value in results.items()}
+
+
 class Network(NamedTuple):
     """A checkpoint, opened."""
 

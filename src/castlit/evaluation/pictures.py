@@ -1,11 +1,15 @@
-"""Draw images, masks and CAMs as one picture. Arrays in, array out."""
+"""Draw images, masks and CAMs as one picture."""
 
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from castlit.data import MEAN, STD
 
 Picture = NDArray[np.uint8]
 
@@ -73,4 +77,37 @@ def grid(rows: Sequence[tuple[str, Sequence[Picture]]], title: str, caption: str
             canvas.paste(Image.fromarray(picture), (_LABEL_WIDTH + c * (width + _GAP), y))
     if caption:
         draw.text((12, canvas.height - 27), caption, _FAINT, ImageFont.load_default(13))
+    return np.asarray(canvas)
+
+
+def to_picture(image: Tensor) -> Picture:
+    """Turn a normalised image (3, H, W) back into (H, W, 3) uint8 RGB."""
+    mean, std = (torch.tensor(x, dtype=torch.float32)[:, None, None] for x in (MEAN, STD))
+    pixels = (image.detach().float().cpu() * std + mean).mul(255).round().clamp(0, 255)
+    return pixels.to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def enlarge(picture: NDArray[np.uint8], height: int, interpolation: int = cv2.INTER_CUBIC) -> NDArray[np.uint8]:
+    """Scale a picture or mask to a height, its proportions kept."""
+    width = max(1, round(height * picture.shape[1] / picture.shape[0]))
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=interpolation), np.uint8)
+
+
+def strip(columns: Sequence[tuple[str, Picture]]) -> Picture:
+    """Set equally high pictures side by side, each under its own line of text.
+
+    Args:
+        columns: The line, and the picture (H, W, 3).
+    """
+    top, height = 24, columns[0][1].shape[0]
+    font = ImageFont.load_default(13)
+    # Wide enough for its line.
+    widths = [max(picture.shape[1], round(font.getlength(line)) + 4) for line, picture in columns]
+    canvas = Image.new("RGB", (sum(widths) + _GAP * (len(columns) - 1), top + height), _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    x = 0
+    for (line, picture), width in zip(columns, widths, strict=True):
+        draw.text((x, 4), line, _INK, font)
+        canvas.paste(Image.fromarray(picture), (x, top))
+        x += width + _GAP
     return np.asarray(canvas)

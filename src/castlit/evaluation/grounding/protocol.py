@@ -1,0 +1,160 @@
+"""The protocol: two checkpoints or one, asked where they look on a data module's validation images."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from castlit.attention import has_object
+from castlit.evaluation.grounding.classifier import pooled, train_classifier
+from castlit.evaluation.grounding.page import write_pictures
+from castlit.evaluation.grounding.questions import QUESTIONS, Batch, Question, questions
+from castlit.evaluation.grounding.scores import NO_MASK, ImageScores, image_scores
+from castlit.evaluation.grounding.seen import Seen
+from castlit.evaluation.protocol import Explain, Network, Table
+from castlit.nn.checks import InputError, require_int
+from castlit.saliency.floors import centre_gaussian
+from castlit.saliency.pace import Pace
+
+logger = logging.getLogger(__name__)
+
+COMPARED = " (compare)"
+"""Behind the names of the second checkpoint's rows."""
+
+CENTRE = "a Gaussian in the centre"
+
+
+def evaluate_grounding(
+    backbone: nn.Module,
+    device: torch.device,
+    output: Path,
+    name: str,
+    data: pl.LightningDataModule,
+    explain: Explain | None = None,
+    compare: Network | None = None,
+    layer: str | None = None,
+    pictures: int = 24,
+    classifier_images: int = 2048,
+) -> Table:
+    """Compare Grad-CAMs with the masks of a data module's validation images, in figures and in pictures.
+
+    What the CAMs explain is told by :func:`castlit.evaluation.grounding.questions.questions`; a linear classifier is
+    trained on the frozen backbone where the data have labels. ``grounding.html`` (with all pictures in it),
+    ``grounding.png`` and ``grounding/*.png`` show query, mask and CAMs; which images, is told by
+    :meth:`castlit.evaluation.grounding.seen.Seen.choose`.
+
+    Args:
+        backbone: Maps normalised images (N, 3, H, W) to (N, C, h, w); in evaluation mode, on ``device``.
+        device: Where the networks are.
+        output: Folder for the pictures.
+        name: What the user calls the network.
+        data: Its validation batches hold ``image`` and ``mask``, and may hold ``label``.
+        explain: What the network answers, where it is a checkpoint of castlit's training.
+        compare: Another network, to be set beside the first picture by picture.
+        layer: See :func:`castlit.evaluation.grounding.questions.questions`.
+        pictures: Number of images shown.
+        classifier_images: At most so many training images for the classifier.
+
+    Returns:
+        For each question, and for what any CAM must beat, the figures of
+        :class:`castlit.evaluation.grounding.scores.Grounding`, in [0, 1]; and where two are compared,
+        ``more_energy``: the share of images in which the first has more energy in the mask than the second. With a
+        classifier, ``accuracy``: that on the validation images.
+
+    Raises:
+        InputError: No image has a mask; or an argument is out of range.
+    """
+    require_int("protocol.pictures", pictures, 0)
+    require_int("protocol.classifier_images", classifier_images, 2)
+    data.setup("validate")
+    asked: dict[str, Question] = {}
+    classifiers: dict[str, tuple[nn.Module, nn.Linear]] = {}
+    networks = {"": Network(name, backbone, explain), **({COMPARED: compare} if compare is not None else {})}
+    for suffix, network in networks.items():
+        classifier = train_classifier(network.backbone, device, data, classifier_images)
+        if classifier is not None:
+            classifiers[f"classifier{suffix}"] = (network.backbone, classifier)
+        asked.update({f"{key}{suffix}": ask for key, ask in questions(network, layer, classifier).items()})
+    # What is compared stands side by side.
+    asked = dict(sorted(asked.items(), key=lambda item: QUESTIONS.index(item[0].removesuffix(COMPARED))))
+    if not classifiers:
+        logger.info("No classifier: the training images have no labels")
+    seen, accuracy = _look(asked, classifiers, data, device)
+    results: Table = {}
+    for key, scores in seen.scores.items():
+        results[key] = {figure: float(value) for figure, value in scores.mean()._asdict().items()}
+        if key in accuracy:
+            results[key]["accuracy"] = accuracy[key]
+        other = seen.scores.get(f"{key}{COMPARED}")
+        if other is not None:
+            results[key]["more_energy"] = (scores.energy > other.energy).float().mean().item()
+    if pictures:
+        write_pictures(output, {key: network.name for key, network in networks.items()}, seen, data, results, pictures)
+    return results
+
+
+def _look(
+    asked: dict[str, Question],
+    classifiers: dict[str, tuple[nn.Module, nn.Linear]],
+    data: pl.LightningDataModule,
+    device: torch.device,
+) -> tuple[Seen, dict[str, float]]:
+    """Ask everything of all validation images; and how often the classifiers are right."""
+    cams: dict[str, list[Tensor]] = {key: [] for key in asked}
+    scores: dict[str, list[ImageScores]] = {key: [] for key in (*asked, CENTRE)}
+    right: dict[str, list[Tensor]] = {key: [] for key in classifiers}
+    places: list[Tensor] = []
+    with Pace("Explaining", _length(data)) as pace:
+        for start, batch in _batches(data):
+            masked = has_object(batch["mask"])
+            masks = batch["mask"][masked]
+            places.append(start + masked.nonzero()[:, 0])
+            on_device = {name: x.to(device) for name, x in batch.items()}
+            for key, ask in asked.items():
+                found = ask(on_device).float().cpu()[masked]
+                cams[key].append(found)
+                scores[key].append(image_scores(found, masks))
+            scores[CENTRE].append(image_scores(_centre(masks), masks))
+            for key, (backbone, classifier) in classifiers.items():
+                right[key].append(_right(backbone, classifier, batch, device))
+            for _ in masked:
+                pace.advance()
+    chosen = torch.cat(places)
+    if not len(chosen):
+        raise InputError(NO_MASK)
+    together = {key: ImageScores(*map(torch.cat, zip(*parts, strict=True))) for key, parts in scores.items()}
+    seen = Seen({key: torch.cat(parts) for key, parts in cams.items()}, together, chosen)
+    return seen, {key: torch.cat(parts).double().mean().item() for key, parts in right.items()}
+
+
+def _right(backbone: nn.Module, classifier: nn.Linear, batch: Batch, device: torch.device) -> Tensor:
+    if int(batch["label"].max()) >= classifier.out_features:
+        raise InputError(
+            f"grounding: class {int(batch['label'].max())} of the validation images is none of the training images"
+        )
+    with torch.inference_mode():
+        logits: Tensor = classifier(pooled(backbone, batch, device).to(device))
+    return logits.argmax(1).cpu() == batch["label"]
+
+
+def _centre(masks: Tensor) -> Tensor:
+    height, width = masks.shape[-2:]
+    blank = torch.zeros(height, width, 3, dtype=torch.uint8).numpy()
+    return torch.from_numpy(centre_gaussian(blank)).expand(len(masks), -1, -1)
+
+
+def _batches(data: pl.LightningDataModule) -> Iterator[tuple[int, Batch]]:
+    start = 0
+    for batch in data.val_dataloader():
+        yield start, batch
+        start += len(batch["image"])
+
+
+def _length(data: pl.LightningDataModule) -> int:
+    try:
+        return len(data.val_dataloader().dataset)
+    except (AttributeError, TypeError):
+        return 0

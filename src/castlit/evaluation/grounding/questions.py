@@ -1,0 +1,70 @@
+"""What a CAM can explain of a network: its pretext score, its features, a classifier on top of them."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from castlit.attention import grad_cam, tap
+from castlit.evaluation.protocol import Network
+from castlit.nn import Encoder, attention_layer
+
+Batch = Mapping[str, Tensor]
+"""``image`` (N, 3, H, W), normalised; ``mask`` (N, 1, H, W); where there are labels, ``label`` (N,). On the device."""
+
+Question = Callable[[Batch], Tensor]
+"""From a batch to its CAMs (N, h, w)."""
+
+QUESTIONS = ("pretext", "features", "classifier")
+"""Their names, as :func:`questions` tells what they are."""
+
+Score = Callable[[Tensor, Batch], Tensor]
+
+
+def questions(network: Network, layer: str | None = None, classifier: nn.Linear | None = None) -> dict[str, Question]:
+    """What can be asked of a network.
+
+    - ``pretext``: of checkpoints of castlit's training, what the method was trained to answer: which part of the image
+      makes it match its masked self. The score is computed with the image's own mask.
+    - ``features``: of every network, what its pooled features f are made of. The score is ⟨f, f/‖f‖⟩ with the second
+      held constant, so that at the last feature map each place counts by its inner product with the mean of all. No
+      mask, no label takes part.
+    - ``classifier``: the logit of the image's label.
+
+    Args:
+        network: The network.
+        layer: Where the last two look: a layer's name in the backbone; None: where the last feature map is.
+        classifier: From pooled features (N, C) to logits, on the network's device.
+    """
+    found: dict[str, Question] = {}
+    if network.explain is not None:
+        explain = network.explain
+        found["pretext"] = lambda batch: explain(batch["image"], batch["mask"])[1]
+    name = layer or attention_layer(network.backbone)
+    found["features"] = _cam_of(Encoder(network.backbone, nn.Identity()), name, _own_direction)
+    if classifier is not None:
+        found["classifier"] = _cam_of(Encoder(network.backbone, classifier), name, _logit_of_label)
+    return found
+
+
+def _own_direction(features: Tensor, batch: Batch) -> Tensor:
+    return (features * F.normalize(features.detach(), dim=1)).sum(1)
+
+
+def _logit_of_label(logits: Tensor, batch: Batch) -> Tensor:
+    return logits.gather(1, batch["label"][:, None])[:, 0]
+
+
+def _cam_of(encoder: Encoder, layer: str, score_of: Score) -> Question:
+    encoder.eval()
+
+    def ask(batch: Batch) -> Tensor:
+        with torch.inference_mode(False):
+            # Only what lies behind the layer needs a graph.
+            with torch.no_grad(), tap(encoder, layer, leaf=True) as activations:
+                output = encoder(batch["image"])
+            with torch.enable_grad():
+                return grad_cam(score_of(output, batch), activations, create_graph=False).detach()
+
+    return ask

@@ -1,0 +1,72 @@
+"""How well CAMs and ground-truth masks agree."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from castlit.attention import has_object, pointing_hits
+from castlit.nn.checks import InputError
+
+NO_MASK = "grounding needs at least one image with a mask that is not empty"
+
+
+class Grounding(NamedTuple):
+    """Means over the images that have a mask, each in [0, 1]."""
+
+    pointing: float
+    """Share of CAMs whose maximum lies on the mask."""
+    energy: float
+    """Share of the CAM's mass that lies inside the mask."""
+    iou: float
+    """Intersection over union of mask and CAM, averaged over the thresholds 0.05, 0.10, … 0.95 of the CAM's maximum."""
+    chance: float
+    """What ``pointing`` and ``energy`` would be for a CAM that knows nothing: the mean share of mask pixels."""
+    images: int
+    """Number of images with a mask."""
+
+
+class ImageScores(NamedTuple):
+    """The same of each image that has a mask, (N,) float32 each."""
+
+    pointing: Tensor
+    energy: Tensor
+    iou: Tensor
+    chance: Tensor
+
+    def mean(self) -> Grounding:
+        """Average over the images."""
+        pointing, energy, iou, chance = (figure.double().mean().item() for figure in self)
+        return Grounding(pointing, energy, iou, chance, images=len(self.pointing))
+
+
+def image_scores(cams: Tensor, masks: Tensor) -> ImageScores:
+    """Compare CAMs (N, h, w) with masks (N, 1, H, W), none of them empty, the CAMs scaled up bilinearly to the masks.
+
+    A dead CAM counts 0 everywhere.
+    """
+    cams = cams.float()
+    inside = (masks[:, 0] > 0).flatten(1)
+    scaled = F.interpolate(cams[:, None], masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0].flatten(1)
+    mass = scaled.sum(1)
+    energy = (scaled * inside).sum(1) / torch.where(mass > 0, mass, torch.ones_like(mass))
+    top = scaled.amax(1, keepdim=True)
+    overlaps = []
+    for step in range(1, 20):
+        region = (scaled >= top * step / 20) & (top > 0)
+        overlaps.append((region & inside).sum(1) / (region | inside).sum(1))
+    pointing = pointing_hits(cams, masks).float()
+    return ImageScores(pointing, energy, torch.stack(overlaps).mean(0), inside.float().mean(1))
+
+
+def grounding(cams: Tensor, masks: Tensor) -> Grounding:
+    """Compare CAMs (N, h, w) with masks (N, 1, H, W), as :func:`image_scores` does; images without a mask are left out.
+
+    Raises:
+        InputError: No image has a mask.
+    """
+    has_mask = has_object(masks)
+    if not has_mask.any():
+        raise InputError(NO_MASK)
+    return image_scores(cams[has_mask], masks[has_mask]).mean()

@@ -1,0 +1,49 @@
+"""``castlit.evaluate +protocol=grounding`` from the command line, with any weights."""
+
+import json
+
+import pytest
+import torch
+import torchvision
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_file_of_torchvision_beside_a_random_network(run_program, tmp_path):
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "r18.pth")
+    words = ["+protocol=grounding", "checkpoint=r18.pth", "compare=random", "backbone=resnet18", "hydra.run.dir=run"]
+    small = ["data.train_count=64", "data.val_count=8", "data.workers=0", "protocol.pictures=4"]
+    result = run_program("evaluate", *words, *small, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    written = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert written["checkpoint"] == "r18.pth"
+    assert f"{written['results']['features']['energy']:.3f}" in result.stdout
+    assert (tmp_path / "run" / "grounding.html").stat().st_size < 1e6
+
+
+def test_photographs_with_masks(run_program, tmp_path, mini):
+    data = [
+        "data=folder",
+        f"data.images={mini / 'val2017'}",
+        f"data.masks={mini / 'masks' / 'val2017'}",
+        "data.size=96",
+    ]
+    words = ["checkpoint=random", "backbone=tiny_resnet", "data.batch_size=16", "hydra.run.dir=run"]
+    result = run_program("evaluate", "+protocol=grounding", *data, *words, "data.workers=0", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    results = json.loads((tmp_path / "run" / "results.json").read_text())["results"]
+    assert set(results) == {"features", "a Gaussian in the centre"}
+
+
+def test_mistakes_are_told_in_one_line(run_program, tmp_path):
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "r18.pth")
+    for words, told in (
+        (["checkpoint=r18.pth", "backbone=resnet50"], "its weights are not those of resnet50"),
+        (["checkpoint=random", "compare=none.ckpt", "backbone=tiny_resnet"], "compare=none.ckpt: no such file"),
+        (["checkpoint=random", "backbone=tiny_resnet", "protocol.layer=layr4"], "did you mean 'layer4'"),
+    ):
+        small = ["data.train_count=16", "data.val_count=8", "data.workers=0", "hydra.run.dir=run"]
+        result = run_program("evaluate", "+protocol=grounding", *words, *small, cwd=tmp_path)
+        assert result.returncode == 1
+        assert told in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1, result.stderr
