@@ -1,0 +1,80 @@
+"""What runs came to, and what several seeds of them say together."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from castlit.nn.checks import InputError
+from castlit.studies.plan import Run
+from castlit.studies.running import RESULTS
+
+CONFIDENCE = 0.95
+
+
+class Estimate(NamedTuple):
+    """A mean and how sure it is."""
+
+    mean: float
+    half_width: float | None
+    """Of the interval that holds the true mean with a confidence of 95 %; None for a single value."""
+    seeds: int
+    """How many."""
+
+    def __str__(self) -> str:
+        """In per cent, as all figures of studies are shares."""
+        if self.half_width is None:
+            return f"{100 * self.mean:.1f}"
+        return f"{100 * self.mean:.1f} ± {100 * self.half_width:.1f}"
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """The mean with Student's interval: exact where values are normal, and wide as it must be for few seeds."""
+    count = len(values)
+    mean = float(np.mean(values))
+    if count < 2:
+        return Estimate(mean, None, count)
+    spread = float(np.std(values, ddof=1)) / math.sqrt(count)
+    return Estimate(mean, float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * spread, count)
+
+
+def figures_of(run: Run) -> dict[str, float]:
+    """All figures of a run that is done: of its evaluation, and ``seconds`` and ``val/...`` of its training.
+
+    Raises:
+        InputError: They cannot be read.
+    """
+    try:
+        results = json.loads((run.folder / RESULTS).read_text())["results"]
+        summary = json.loads((run.folder / "summary.json").read_text())
+        trained = {name: figures["end"] for name, figures in summary["metrics"].items() if name.startswith("val/")}
+        return {**results, **trained, "seconds": float(summary["seconds"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{run.folder}: its figures cannot be read ({error!r}); remove it to run it again") from None
+
+
+def by_arm(runs: Sequence[Run]) -> dict[str, dict[int, dict[str, float]]]:
+    """Arm → seed → figures, of those runs that are done."""
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for run in runs:
+        arm = found.setdefault(run.arm, {})
+        if (run.folder / RESULTS).exists():
+            arm[run.seed] = figures_of(run)
+    return found
+
+
+def estimates(seeds: Mapping[int, Mapping[str, float]], figure: str) -> Estimate | None:
+    """An arm's mean over its seeds; None where none of them has the figure."""
+    values = [figures[figure] for figures in seeds.values() if figure in figures]
+    return estimate(values) if values else None
+
+
+def difference(
+    seeds: Mapping[int, Mapping[str, float]], control: Mapping[int, Mapping[str, float]], figure: str
+) -> Estimate | None:
+    """By how much an arm is above its control, seed by seed: what both share of a seed's luck falls out."""
+    both = [seed for seed in seeds if seed in control and figure in seeds[seed] and figure in control[seed]]
+    return estimate([seeds[seed][figure] - control[seed][figure] for seed in both]) if both else None

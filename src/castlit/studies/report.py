@@ -1,0 +1,138 @@
+"""What a study came to: ``table.csv``, ``figures.json``, ``plot.png`` and ``report.html``."""
+
+import csv
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from castlit.evaluation.html import figure, heading, page, paragraph, sheet
+from castlit.saliency.writing import write_whole
+from castlit.studies.figures import Estimate, difference, estimates
+from castlit.studies.plan import Run
+from castlit.studies.plot import draw
+
+Figures = Mapping[str, Mapping[int, Mapping[str, float]]]
+"""Arm → seed → figures."""
+
+_PICTURE = "gradcam.png"
+
+
+class Study(NamedTuple):
+    """What a report tells of."""
+
+    title: str
+    about: str
+    """What was asked, in words."""
+    columns: Sequence[str]
+    """The figures that matter."""
+    control: str | None
+    """The arm that the others are compared with, seed by seed."""
+
+
+def table(study: Study, figures: Figures) -> tuple[list[str], list[list[str]]]:
+    """Header and rows for people: means with intervals, in per cent; time in seconds."""
+    header = ["", "seeds", *study.columns, "seconds of training"]
+    rows = []
+    for arm, seeds in figures.items():
+        cells = [_text(estimates(seeds, column)) for column in study.columns]
+        seconds = estimates(seeds, "seconds")
+        rows.append([arm, str(len(seeds)), *cells, "" if seconds is None else f"{seconds.mean:.0f}"])
+    return header, rows
+
+
+def differences(study: Study, figures: Figures) -> tuple[list[str], list[list[str]]] | None:
+    """Header and rows: by how many points each arm is above the control."""
+    if study.control is None or study.control not in figures:
+        return None
+    control = figures[study.control]
+    rows = [
+        [arm, *(_text(difference(seeds, control, column), signed=True) for column in study.columns)]
+        for arm, seeds in figures.items()
+        if arm != study.control
+    ]
+    return ["", *study.columns], rows
+
+
+def write_report(output: Path, study: Study, runs: Sequence[Run], figures: Figures, failed: Mapping[Run, str]) -> Path:
+    """Write all files, from whatever is done by now; returns the page's path."""
+    header, rows = table(study, figures)
+    write_whole(output / "table.csv", _csv(study, figures).encode())
+    write_whole(output / "figures.json", (json.dumps(_plain(study, figures, failed), indent=1) + "\n").encode())
+    picture = draw(study.columns, figures)
+    write_whole(output / "plot.png", picture)
+    done = sum(len(seeds) for seeds in figures.values())
+    parts = [
+        paragraph(study.about),
+        paragraph(
+            f"{done} of {len(runs)} runs. Means over seeds with intervals that hold the true mean with a confidence of "
+            "95 % (Student's t); shares in per cent. Every run counts."
+        ),
+        html_table(header, rows),
+    ]
+    compared = differences(study, figures)
+    if compared:
+        parts += [heading(f"Against {study.control}, seed by seed, in points"), html_table(*compared)]
+    parts += [heading("All seeds"), figure(_decoded(picture), "Each dot is a run; bars are the means' intervals.")]
+    pictures = [
+        figure(_decoded((run.folder / _PICTURE).read_bytes()), run.title)
+        for run in runs
+        if run.seed == runs[0].seed and (run.folder / _PICTURE).exists()
+    ]
+    if pictures:
+        parts += [heading("Where they look: before training and after it"), sheet(pictures)]
+    if failed:
+        parts += [heading("Runs that failed"), html_table(["", ""], [[run.title, why] for run, why in failed.items()])]
+    write_whole(output / "report.html", page(study.title, parts))
+    return output / "report.html"
+
+
+def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of texts."""
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    return f"<div class=wide><table>{line(header, 'th')}{''.join(line(row, 'td') for row in rows)}</table></div>"
+
+
+def _text(found: Estimate | None, signed: bool = False) -> str:
+    if found is None:
+        return ""
+    return f"+{found}" if signed and found.mean > 0 else str(found)
+
+
+def _csv(study: Study, figures: Figures) -> str:
+    """One line for each arm and figure, in full precision."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["arm", "figure", "mean", "half_width_95", "seeds", "minus_control", "its_half_width_95"])
+    control = figures.get(study.control, {}) if study.control else {}
+    for arm, seeds in figures.items():
+        for name in dict.fromkeys(name for values in seeds.values() for name in values):
+            found = estimates(seeds, name)
+            above = None if arm == study.control else difference(seeds, control, name)
+            if found is not None:
+                more = (above.mean, above.half_width) if above else ("", "")
+                writer.writerow([arm, name, found.mean, found.half_width, found.seeds, *more])
+    return text.getvalue()
+
+
+def _plain(study: Study, figures: Figures, failed: Mapping[Run, str]) -> dict[str, Any]:
+    return {
+        "title": study.title,
+        "control": study.control,
+        "figures": {arm: {str(seed): dict(values) for seed, values in seeds.items()} for arm, seeds in figures.items()},
+        "failed": {run.title: why for run, why in failed.items()},
+    }
+
+
+def _decoded(data: bytes) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(data)) as picture:
+        return np.asarray(picture.convert("RGB"))

@@ -1,0 +1,73 @@
+"""Run a study: ``python -m castlit.study study=cast``."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from castlit.cli import program, shown
+from castlit.data.progress import progress
+from castlit.nn.checks import InputError, require_int
+from castlit.studies.figures import by_arm
+from castlit.studies.plan import Run, plan
+from castlit.studies.report import Study, differences, table, write_report
+from castlit.studies.running import Runner
+
+
+def study(config: DictConfig) -> Path:
+    """Run what is not done yet, print a table and write the report.
+
+    Raises:
+        InputError: The config is wrong, or some runs failed; the report tells of all others.
+    """
+    given: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    output = Path(given["output"]).expanduser().resolve()
+    runs = plan(given["arms"], given["seeds"], given["overrides"], output)
+    what = Study(given["title"], given["about"], given["columns"], given["control"])
+    if what.control is not None and what.control not in given["arms"]:
+        raise InputError(f"control={what.control}: is none of the arms ({', '.join(given['arms'])})")
+    threads = given["threads"]
+    runner = Runner(given["evaluate"], None if threads is None else require_int("threads", threads, 1))
+    console = Console(soft_wrap=True, highlight=False)
+    failed: dict[Run, str] = {}
+    with progress("Runs") as bar:
+        task = bar.add_task("", total=len(runs), rate="")
+
+        def told(run: Run, why: str) -> None:
+            bar.update(task, advance=1, rate=run.title)
+            if why:
+                console.print(f"{run.title}: {why}", style="red", markup=False)
+            # After every run: whoever looks in before the end sees how far it has come.
+            write_report(output, what, runs, by_arm(runs), {})
+
+        failed = runner.carry_out(runs, require_int("at_once", given["at_once"], 1), told)
+    figures = by_arm(runs)
+    report = write_report(output, what, runs, figures, failed)
+    console.print(_rich(what.title, *table(what, figures)))
+    compared = differences(what, figures)
+    if compared:
+        console.print(_rich(f"Against {what.control}, in points", *compared))
+    console.print(f"Written to {shown(report)}", markup=False)
+    if failed:
+        raise InputError(f"{len(failed)} of {len(runs)} runs failed; the same command tries them again")
+    return report
+
+
+def _rich(title: str, header: list[str], rows: list[list[str]]) -> Table:
+    printed = Table(title=title)
+    for i, name in enumerate(header):
+        printed.add_column(name, justify="right" if i else "left")
+    for row in rows:
+        printed.add_row(*row)
+    return printed
+
+
+def main() -> None:
+    """Run the program."""
+    program("study", study)
+
+
+if __name__ == "__main__":
+    main()

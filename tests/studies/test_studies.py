@@ -1,0 +1,148 @@
+"""Studies: the plan, what several seeds say together, and the whole path from a config to a page."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from castlit.nn.checks import InputError
+from castlit.studies.figures import difference, estimate, estimates
+from castlit.studies.plan import plan
+
+
+class TestPlan:
+    def test_seed_by_seed(self, tmp_path):
+        runs = plan({"a": ["x=1"], "b": []}, 2, ["y=2"], tmp_path)
+        assert [(run.arm, run.seed) for run in runs] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+        assert runs[0].overrides == ("x=1", "y=2")
+        assert len({run.folder for run in runs}) == 4
+        assert [run.seed for run in plan({"a": []}, [7, 3], [], tmp_path)] == [7, 3]
+
+    @pytest.mark.parametrize(
+        ("arms", "seeds", "common", "words"),
+        [
+            ({}, 1, [], "at least one"),
+            ({"a/b": []}, 1, [], "arms.a/b"),
+            ({"a": ["seed=3"]}, 1, [], "'seed=3' is no override"),
+            ({"a": ["resume"]}, 1, [], "'resume' is no override"),
+            ({"a": []}, 1, ["+hydra.run.dir=x"], "is no override"),
+            ({"a": []}, 0, [], "seeds"),
+            ({"a": []}, [1, 1], [], "seeds"),
+        ],
+    )
+    def test_what_cannot_be(self, tmp_path, arms, seeds, common, words):
+        with pytest.raises(InputError) as error:
+            plan(arms, seeds, common, tmp_path)
+        assert words in str(error.value)
+
+
+class TestFigures:
+    @settings(max_examples=30, deadline=None)
+    @given(st.lists(st.floats(0, 1), min_size=2, max_size=12).filter(lambda values: np.std(values) > 1e-6))
+    def test_the_interval_is_students(self, values):
+        found = estimate(values)
+        low, high = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
+        assert found.mean - found.half_width == pytest.approx(low, abs=1e-9)
+        assert found.mean + found.half_width == pytest.approx(high, abs=1e-9)
+
+    def test_it_holds_the_truth_as_often_as_it_says(self):
+        rng = np.random.default_rng(0)
+        hits = 0
+        for _ in range(2000):
+            found = estimate(list(rng.normal(0.3, 0.1, 5)))
+            hits += abs(found.mean - 0.3) <= found.half_width
+        assert 0.935 < hits / 2000 < 0.965
+
+    def test_one_seed_has_no_interval(self):
+        assert estimate([0.25]) == (0.25, None, 1)
+        assert str(estimate([0.25])) == "25.0"
+
+    def test_differences_are_taken_seed_by_seed(self):
+        control = {0: {"x": 0.1}, 1: {"x": 0.5}, 2: {"x": 0.3}}
+        arm = {0: {"x": 0.2}, 1: {"x": 0.6}, 3: {"x": 0.9}}
+        found = difference(arm, control, "x")
+        assert found.mean == pytest.approx(0.1)
+        assert found.half_width == pytest.approx(0, abs=1e-9)
+        assert found.seeds == 2
+        assert difference(arm, control, "y") is None
+        assert estimates({}, "x") is None
+
+
+def listed(key, words):
+    return f"{key}=[{','.join(chr(34) + word + chr(34) for word in words)}]"
+
+
+SMALL = ["data.size=32", "data.scene_size=36"]
+TINY = [
+    listed(
+        "overrides",
+        [
+            *SMALL,
+            *("trainer.max_epochs=1", "data.train_count=64", "data.val_count=32", "data.batch_size=16"),
+            *("data.workers=0", "method.queue_size=64"),
+        ],
+    ),
+    listed("evaluate", ["+protocol=scenes", *SMALL, "protocol.train_count=64", "protocol.test_count=32"]),
+    "output=out",
+    "threads=1",
+]
+
+
+@pytest.mark.slow
+def test_from_a_config_to_a_page(run_program, tmp_path):
+    (tmp_path / "mine" / "study").mkdir(parents=True)
+    (tmp_path / "mine" / "study" / "small.yaml").write_text(
+        "# @package _global_\n"
+        "title: Small <study>\nabout: Whether it runs.\ncontrol: mocov2\ncolumns: [linear/mixed_rand, knn]\n"
+        "arms:\n  mocov2: [+experiment=mocov2]\n  cast: [+experiment=cast_mocov2]\nevaluate: []\n"
+    )
+    command = ["--config-dir", "mine", "study=small", *TINY]
+    first = run_program("study", *command, "seeds=1", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr + first.stdout
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("results.json")}
+    assert len(times) == 2
+    more = run_program("study", *command, "seeds=2", "at_once=2", cwd=tmp_path)
+    assert more.returncode == 0, more.stderr + more.stdout
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items()), "what was done is not done again"
+    figures = json.loads((tmp_path / "out" / "figures.json").read_text())["figures"]
+    assert {arm: sorted(seeds) for arm, seeds in figures.items()} == {"mocov2": ["0", "1"], "cast": ["0", "1"]}
+    results = json.loads(next(iter(times)).read_text())["results"]
+    assert any(results.items() <= values.items() for seeds in figures.values() for values in seeds.values())
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Small &lt;study&gt;" in page
+    assert "4 of 4 runs" in page
+    assert page.count("data:image/jpeg") == 3, "the plot, and a panel for each arm"
+    assert (tmp_path / "out" / "table.csv").read_text().startswith("arm,figure,mean")
+    assert (tmp_path / "out" / "plot.png").stat().st_size > 1000
+
+    other = run_program("study", *command, "seeds=2", listed("overrides", ["trainer.max_epochs=2"]), cwd=tmp_path)
+    assert other.returncode == 1
+    assert "holds a run with other overrides" in other.stderr
+
+    wrong = run_program(
+        "study", *command, "seeds=1", listed("arms.cast", ["+experiment=cast_mocov3x"]), "output=wrong", cwd=tmp_path
+    )
+    assert wrong.returncode == 1
+    assert "cast, seed 0: castlit.train: " in wrong.stdout
+    assert wrong.stderr.strip().splitlines()[-1].startswith("error: 1 of 2 runs failed")
+    assert "Runs that failed" in (tmp_path / "wrong" / "report.html").read_text()
+
+
+def test_every_override_of_the_built_in_studies_exists(repository):
+    from hydra import compose, initialize_config_module
+    from omegaconf import OmegaConf
+
+    from castlit.cli import CONFIG_MODULE
+
+    names = sorted(path.stem for path in (repository / "conf" / "study").glob("*.yaml"))
+    assert names
+    for name in names:
+        with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+            config = compose("study", [f"study={name}", "output=x"])
+            assert config.control in config.arms
+            for overrides in config.arms.values():
+                compose("train", list(overrides))
+            OmegaConf.to_container(config, resolve=True)
