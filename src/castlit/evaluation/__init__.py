@@ -6,6 +6,7 @@ from castlit.evaluation.linear import linear_probe
 from castlit.evaluation.saliency import evaluate_saliency
 from castlit.evaluation.saliency_scores import SaliencyScores
 from castlit.evaluation.scenes import evaluate_scenes
+from castlit.evaluation.voc07 import evaluate_voc07
 
 __all__ = [
     "Grounding",
@@ -13,6 +14,7 @@ __all__ = [
     "evaluate_grounding",
     "evaluate_saliency",
     "evaluate_scenes",
+    "evaluate_voc07",
     "grounding",
     "knn_accuracy",
     "linear_probe",

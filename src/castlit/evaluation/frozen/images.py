@@ -1,0 +1,67 @@
+"""Images by their paths, with labels, as a source for castlit's datasets."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from castlit.data.datasets import Item, Source
+from castlit.data.errors import SampleError
+from castlit.data.reading import EncodedImage, file_state, image_size, read_bytes
+from castlit.data.strings import BytesArray, decode, encode
+
+
+class Images(Source, Protocol):
+    """A source that can tell whether it is still the same."""
+
+    def state(self) -> bytes:
+        """Changes when an image does."""
+        ...
+
+
+class ImageList:
+    """Image files, each of which must be readable: an image that is left out makes figures incomparable.
+
+    Args:
+        paths: The files.
+        labels: (N,) whole numbers; None where images have none.
+    """
+
+    def __init__(self, paths: Sequence[str], labels: NDArray[np.int64] | None = None) -> None:
+        self._paths = BytesArray.of([encode(path) for path in paths])
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def path(self, index: int) -> str:
+        """Where image ``index`` is."""
+        return decode(self._paths[index])
+
+    def read(self, index: int) -> Item:
+        """Image ``index``, to be decoded.
+
+        Raises:
+            SampleError: It cannot be read.
+        """
+        path = self.path(index)
+        data = read_bytes(path)
+        label = None if self.labels is None else int(self.labels[index])
+        return Item(EncodedImage(data, path, image_size(data, path)), None, label)
+
+    def give_up(self, index: int, error: SampleError) -> None:
+        """Raise.
+
+        Raises:
+            SampleError: Always; it names the file.
+        """
+        raise SampleError(f"{error}: mend or remove this file, as no image may be left out of an evaluation")
+
+    def subset(self, indices: NDArray[np.int64]) -> "ImageList":
+        """Some of the images, in this order."""
+        return ImageList([self.path(int(i)) for i in indices], None if self.labels is None else self.labels[indices])
+
+    def state(self) -> bytes:
+        """Paths, sizes and times of change."""
+        return encode("\n".join(f"{path} {file_state(path)}" for path in map(self.path, range(len(self)))))

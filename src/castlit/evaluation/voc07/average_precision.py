@@ -1,0 +1,48 @@
+"""Average precision of a ranking, in the two ways that VOC07 is reported."""
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, precision_recall_curve
+
+from castlit.nn.checks import InputError
+
+Scores = NDArray[np.float64]
+Truth = NDArray[np.bool_]
+
+
+def average_precision(truth: Truth, scores: Scores) -> float:
+    """The sum over thresholds of precision × gain in recall, as scikit-learn defines it; in [0, 100].
+
+    Args:
+        truth: (N,) whether the class is there.
+        scores: (N,) the higher the surer; equal scores share a threshold.
+
+    Raises:
+        InputError: No positives.
+    """
+    _require_positives(truth)
+    return 100 * float(average_precision_score(truth, scores))
+
+
+def eleven_point_precision(truth: Truth, scores: Scores) -> float:
+    """The mean of the best precision at recall ≥ 0, 0.1, …, 1 (PASCAL VOC 2007's own rule); in [0, 100].
+
+    Args:
+        truth: (N,) whether the class is there.
+        scores: (N,) the higher the surer.
+
+    Raises:
+        InputError: No positives.
+    """
+    _require_positives(truth)
+    precision, recall, _ = precision_recall_curve(truth, scores)
+    # The curve's last point, recall 0 at precision 1, stands for no threshold.
+    precision, recall = precision[:-1], recall[:-1]
+    # Recall is a ratio of whole numbers: 3/10 is at recall 0.3, whatever the rounding.
+    best = [precision[recall >= step / 10 - 1e-9].max() for step in range(11)]
+    return 100 * float(np.mean(best))
+
+
+def _require_positives(truth: Truth) -> None:
+    if not truth.any():
+        raise InputError("average precision needs at least one positive")
