@@ -4,7 +4,8 @@ import json
 import os
 import sys
 from importlib.resources import files
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 from hydra.utils import instantiate
@@ -13,33 +14,53 @@ from rich.console import Console
 
 from castlit.cli import CONFIG_MODULE, output_dir, program
 from castlit.evaluation.protocol import Results, Table
+from castlit.evaluation.published import PublishedRow
 from castlit.figures_table import figures_table, published_rows
 from castlit.nn.checks import InputError, require_int
 from castlit.subject import asked_for, hand_over
 
 
+class Evaluated(NamedTuple):
+    """What came of a protocol."""
+
+    results: Results | Table
+    published: list[PublishedRow]
+
+
 def evaluate(config: DictConfig) -> Results | Table:
     """Evaluate as the config says; write ``results.json`` and print a table."""
+    return run_protocol(config, output_dir()).results
+
+
+def run_protocol(config: DictConfig, output: Path) -> Evaluated:
+    """Run the config's protocol.
+
+    Args:
+        config: That of this program.
+        output: Folder for ``results.json`` and for whatever else the protocol writes.
+
+    Raises:
+        InputError: No protocol is given, or what the protocol raises.
+    """
     if OmegaConf.is_missing(config, "protocol"):
         raise InputError(f"which protocol? Add one of {', '.join(f'+protocol={name}' for name in protocols())}")
     pl.seed_everything(require_int("seed", config.seed, 0, 2**32 - 1), verbose=False)
     protocol = instantiate(config.protocol, _convert_="all")
-    # In a file, lines may be as long as they like.
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
-    console = Console(soft_wrap=True, width=width)
-    if asked_for(protocol) & {"backbone", "explain"}:
-        title, told = str(config.checkpoint), {"checkpoint": str(config.checkpoint)}
-    else:
-        title, told = "maps against masks", {}
-    handed = hand_over(protocol, config)
-    results: Results | Table = protocol(**handed)
-    file = output_dir() / "results.json"
+    with_network = bool(asked_for(protocol) & {"backbone", "explain", "config"})
+    told: dict[str, Any] = {"checkpoint": str(config.checkpoint)} if with_network else {}
+    results: Results | Table = protocol(**hand_over(protocol, config, output))
     published = published_rows(protocol)
-    rows: dict[str, Any] = {"published": [row._asdict() for row in published]} if published else {}
-    file.write_text(json.dumps({**told, "results": results, **rows}, indent=2) + "\n")
-    console.print(figures_table(title, results, published))
-    console.print(f"Written to {file}", markup=False)
-    return results
+    output.mkdir(parents=True, exist_ok=True)
+    rows = {"published": [row._asdict() for row in published]} if published else {}
+    (output / "results.json").write_text(json.dumps({**told, "results": results, **rows}, indent=2) + "\n")
+    if "config" not in asked_for(protocol):  # Else the protocols that it ran have told theirs.
+        # In a file, lines may be as long as they like.
+        console = Console(
+            soft_wrap=True, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160, highlight=False
+        )
+        console.print(figures_table(told.get("checkpoint", "maps against masks"), results, published))
+        console.print(f"Written to {output / 'results.json'}", markup=False)
+    return Evaluated(results, published)
 
 
 def protocols() -> list[str]:

@@ -4,6 +4,7 @@ import inspect
 import pickle
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,9 +13,8 @@ from omegaconf import DictConfig
 from torch import nn
 
 from castlit.checkpoints import read_checkpoint
-from castlit.cli import output_dir
 from castlit.evaluation.protocol import Explain, Network, Results, Table
-from castlit.interop import open_backbone
+from castlit.interop import RANDOM, open_backbone
 from castlit.module import CASTModule
 from castlit.nn.checks import InputError, require_int
 
@@ -56,6 +56,11 @@ class Subject:
         Raises:
             InputError: It is no checkpoint of castlit's training.
         """
+        if not self.trained_here and (self.name == RANDOM or Path(self.name).is_file()):
+            raise InputError(
+                f"{self.key}={self.name}: this protocol explains what a method was trained on: give the .ckpt file of "
+                "a run of castlit.train"
+            )
         read_checkpoint(self.name, self.key)
         # As in training, unless the user says otherwise; a function of the user's own cannot be in a checkpoint.
         look = {"attention": instantiate(self.config.attention, _convert_="all")} if "attention" in self.config else {}
@@ -85,18 +90,24 @@ def asked_for(protocol: Protocol) -> set[str]:
     return set(inspect.signature(protocol).parameters) - set(given)
 
 
-def hand_over(protocol: Protocol, config: DictConfig) -> dict[str, Any]:
+def hand_over(protocol: Protocol, config: DictConfig, output: Path) -> dict[str, Any]:
     """What a protocol asks for by name.
 
     ``backbone`` (in evaluation mode, on its device), ``device``, ``output`` (the run's folder), ``name`` (the
     checkpoint as typed), ``seed``, ``explain`` (of a checkpoint of castlit's training; a protocol that has a default
-    for it gets that with other checkpoints), and ``compare`` (a :class:`castlit.evaluation.protocol.Network`, or None).
+    for it gets that with other checkpoints), ``compare`` (a :class:`castlit.evaluation.protocol.Network`, or None),
+    and ``config`` (all of it, for what evaluates by other protocols).
+
+    Args:
+        protocol: Of which the config has bound what it says.
+        config: That of ``castlit.evaluate``.
+        output: The run's folder.
 
     Raises:
         InputError: The checkpoint does not open; or ``compare`` is given to a protocol that compares nothing.
     """
     wanted, subject = asked_for(protocol), Subject(config)
-    if config.compare is not None and "compare" not in wanted:
+    if config.compare is not None and not {"compare", "config"} & wanted:
         raise InputError(f"compare={config.compare}: this protocol looks at one checkpoint at a time")
     handed: dict[str, Any] = {}
     if "explain" in wanted:
@@ -108,11 +119,13 @@ def hand_over(protocol: Protocol, config: DictConfig) -> dict[str, Any]:
     if "device" in wanted:
         handed["device"] = subject.device
     if "output" in wanted:
-        handed["output"] = output_dir()
+        handed["output"] = output
     if "name" in wanted:
         handed["name"] = subject.name
     if "seed" in wanted:
         handed["seed"] = require_int("seed", config.seed, 0, 2**32 - 1)
+    if "config" in wanted:
+        handed["config"] = config
     if "compare" in wanted:
         handed["compare"] = None if config.compare is None else Subject(config, "compare").network
     return handed

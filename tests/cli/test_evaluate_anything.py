@@ -3,6 +3,7 @@
 import io
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from castlit.evaluation.published import PublishedRow
 from castlit.figures_table import figures_table, published_rows
 from castlit.nn import InputError
 from castlit.subject import Subject, asked_for, hand_over
+
+HERE = Path("run")
 
 
 def config(**given):
@@ -43,13 +46,13 @@ def test_a_protocol_gets_what_it_asks_for_and_no_more():
 
     bound = partial(protocol, root="/data", count=5)
     assert asked_for(bound) == {"backbone", "device", "name", "seed"}
-    handed = hand_over(bound, config(backbone="resnet18"))
+    handed = hand_over(bound, config(backbone="resnet18"), HERE)
     assert set(handed) == {"backbone", "device", "name", "seed"}
     assert (handed["name"], handed["seed"], handed["device"].type) == ("random", 3, Subject(config()).device.type)
     assert not handed["backbone"].training
     assert handed["backbone"](torch.zeros(1, 3, 64, 64, device=handed["device"])).shape == (1, 512, 2, 2)
     # What is not asked for is not opened.
-    assert hand_over(lambda: {}, config(checkpoint="/no/such")) == {}
+    assert hand_over(lambda: {}, config(checkpoint="/no/such"), HERE) == {}
 
 
 def test_explaining_takes_a_checkpoint_of_ours(checkpoint, tmp_path):
@@ -59,26 +62,26 @@ def test_explaining_takes_a_checkpoint_of_ours(checkpoint, tmp_path):
 
     images, masks = torch.randn(2, 3, 64, 64), torch.ones(2, 1, 64, 64)
     for protocol in (must, may):
-        features, cam = hand_over(protocol, config(checkpoint=checkpoint))["explain"](images, masks)
+        features, cam = hand_over(protocol, config(checkpoint=checkpoint), HERE)["explain"](images, masks)
         assert (features.shape, cam.shape) == ((2, 128), (2, 8, 8))
     torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "other.pth")
     for other in ("random", str(tmp_path / "other.pth")):
-        assert hand_over(may, config(checkpoint=other)) == {}
+        assert hand_over(may, config(checkpoint=other), HERE) == {}
         with pytest.raises(InputError, match=r"checkpoint="):
-            hand_over(must, config(checkpoint=other))
+            hand_over(must, config(checkpoint=other), HERE)
 
 
 def test_comparing(checkpoint):
     def protocol(compare=None): ...
 
-    assert hand_over(protocol, config()) == {"compare": None}
-    compared = hand_over(protocol, config(compare=checkpoint))["compare"]
+    assert hand_over(protocol, config(), HERE) == {"compare": None}
+    compared = hand_over(protocol, config(compare=checkpoint), HERE)["compare"]
     assert compared.name == checkpoint
     assert compared.explain is not None
     with pytest.raises(InputError, match=r"compare=.*one checkpoint at a time"):
-        hand_over(lambda backbone: {}, config(compare=checkpoint))
+        hand_over(lambda backbone: {}, config(compare=checkpoint), HERE)
     with pytest.raises(InputError, match=r"compare=/no/such.ckpt: no such file"):
-        hand_over(protocol, config(compare="/no/such.ckpt"))
+        hand_over(protocol, config(compare="/no/such.ckpt"), HERE)
 
 
 ROWS = [PublishedRow("CAST", {"map": 73.1, "ap": 54.2}, "a paper, unverified")]

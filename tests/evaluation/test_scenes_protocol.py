@@ -5,6 +5,8 @@ import torch
 from torch.nn import functional
 
 from castlit.evaluation import evaluate_scenes
+from castlit.interop import open_backbone
+from castlit.nn import InputError
 
 SETTINGS = {"train_count": 300, "test_count": 100}
 
@@ -19,6 +21,21 @@ def colours_under(mask_of):
         return torch.cat(features, 1), functional.adaptive_avg_pool2d(weight, 8)[:, 0]
 
     return explain
+
+
+def test_any_backbone_and_its_features_are_those_that_are_explained():
+    backbone = open_backbone("random", "tiny_resnet")
+
+    def explain(images, masks):
+        return backbone(images).detach().mean((2, 3)), masks[:, 0].float()
+
+    alone = evaluate_scenes(backbone=backbone, **SETTINGS)
+    explained = evaluate_scenes(explain, **SETTINGS)
+    assert {name for name in explained if name not in alone} == {name for name in explained if "pointing" in name}
+    assert alone == {name: explained[name] for name in alone}
+    assert len(alone) == 7
+    with pytest.raises(InputError, match="needs what the network explains, or a backbone"):
+        evaluate_scenes()
 
 
 def test_seeing_the_object_or_the_background():

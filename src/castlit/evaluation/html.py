@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import cv2
 
+from castlit.evaluation.layout import lay_out
 from castlit.evaluation.pictures import Picture
-from castlit.evaluation.protocol import Results, Table, rows_of
+from castlit.evaluation.protocol import Results, Table
 from castlit.evaluation.published import PublishedRow
 
 _QUALITY = 82  # of JPEG
@@ -56,16 +57,12 @@ def paragraph(text: str) -> str:
 
 
 def table(results: Results | Table, published: Sequence[PublishedRow] = ()) -> str:
-    """A protocol's figures: a row for each thing; published rows below, marked, with their source."""
-    rows = rows_of(results, "this checkpoint")
-    columns = list(dict.fromkeys(figure for figures in rows.values() for figure in figures))
-    lines = [_row("", columns, tag="th")]
-    lines += [_row(name, [shown(figures.get(column)) for column in columns]) for name, figures in rows.items()]
-    for i, row in enumerate(published):
-        figures = [shown(row.figures.get(column)) for column in columns]
-        lines.append(_row(f"{row.name} [published {'*' * (i + 1)}]", figures, kind="published"))
-    notes = [f"{'*' * (i + 1)} published, not run here: {row.source}" for i, row in enumerate(published)]
-    small = "".join(f"<br><small>{html.escape(note)}</small>" for note in notes)
+    """A protocol's figures; published ones stand beside them, marked, with their source below."""
+    layout = lay_out(results, published)
+    lines = [_row(layout.header, tag="th")]
+    ours = len(layout.rows) - layout.published_rows
+    lines += [_row(row, kind="published" if i >= ours else "") for i, row in enumerate(layout.rows)]
+    small = "".join(f"<small>{html.escape(note)}</small><br>" for note in layout.notes)
     return f"<div class=wide><table>{''.join(lines)}</table></div>{small}"
 
 
@@ -85,13 +82,6 @@ def sheet(figures: Sequence[str]) -> str:
     return f"<div class=sheet>{''.join(figures)}</div>"
 
 
-def shown(value: float | None) -> str:
-    """A figure as tables show it."""
-    if value is None:
-        return ""
-    return f"{value:.3f}" if abs(value) <= 1 else f"{value:.6g}"
-
-
-def _row(name: str, cells: Sequence[str], tag: str = "td", kind: str = "") -> str:
-    inside = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in (name, *cells))
+def _row(cells: Sequence[str], tag: str = "td", kind: str = "") -> str:
+    inside = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
     return f"<tr{f' class={kind}' if kind else ''}>{inside}</tr>"

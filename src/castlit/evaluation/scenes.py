@@ -1,6 +1,7 @@
 """The built-in scenes' protocol: does the encoder see the object, or the background that goes with it?"""
 
 import torch
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from castlit.attention import pointing_hits
@@ -9,13 +10,17 @@ from castlit.data.scenes import Scenes
 from castlit.evaluation.knn import knn_accuracy
 from castlit.evaluation.linear import linear_probe
 from castlit.evaluation.protocol import Explain, Explained, Results, explain_all
+from castlit.nn.checks import InputError
+
+CPU = torch.device("cpu")
 
 TEST_SPLITS = ("original", "mixed_same", "mixed_rand", "only_fg")
 
 
 def evaluate_scenes(
-    explain: Explain,
-    device: torch.device,
+    explain: Explain | None = None,
+    device: torch.device = CPU,
+    backbone: nn.Module | None = None,
     train_count: int = 4096,
     test_count: int = 1000,
     scene_size: int = 72,
@@ -30,8 +35,10 @@ def evaluate_scenes(
     features at all.
 
     Args:
-        explain: What the network answers, see :data:`castlit.evaluation.protocol.Explain`.
+        explain: What the network answers, see :data:`castlit.evaluation.protocol.Explain`; None where it is no
+            checkpoint of castlit's training: then there is no pointing.
         device: Where the network is.
+        backbone: The network where ``explain`` is None: normalised images to a feature map (N, C, h, w).
         train_count: Scenes to train each probe on.
         test_count: Scenes in each test split.
         scene_size: Side of a scene in pixels.
@@ -41,11 +48,17 @@ def evaluate_scenes(
     Returns:
         ``linear/<split>``, ``linear/background_gap``, ``object_information``, ``knn``, ``pointing/<split>``; all are
         shares in [0, 1].
+
+    Raises:
+        InputError: Neither ``explain`` nor ``backbone`` is given.
     """
+    if explain is None and backbone is None:
+        raise InputError("evaluate_scenes needs what the network explains, or a backbone")
+    ask = explain or _features_alone(backbone)  # type: ignore[arg-type]
 
     def see(scenes: Scenes) -> Explained:
         dataset = EvalDataset(ArraySource(scenes.images, scenes.masks, scenes.objects), size, size, None)
-        return explain_all(explain, DataLoader(dataset, 256, collate_fn=collate), device)
+        return explain_all(ask, DataLoader(dataset, 256, collate_fn=collate), device)
 
     # Another seed than pretraining's: the probe sees new scenes of the same kind.
     like_training = Scenes(train_count, size=scene_size, background_correlation=background_correlation, seed=1)
@@ -55,7 +68,8 @@ def evaluate_scenes(
         scenes = Scenes(test_count, split=split, size=scene_size, background_correlation=background_correlation)
         seen = see(scenes)
         results[f"linear/{split}"] = float(probe.score(seen.features.numpy(), scenes.objects))
-        results[f"pointing/{split}"] = pointing_hits(seen.cams, seen.masks).float().mean().item()
+        if explain is not None:
+            results[f"pointing/{split}"] = pointing_hits(seen.cams, seen.masks).float().mean().item()
         if split == "mixed_rand":
             random_test, random_scenes = seen, scenes
     random_train = Scenes(train_count, split="mixed_rand", size=scene_size, seed=1)
@@ -64,3 +78,12 @@ def evaluate_scenes(
     results["object_information"] = float(on_random.score(random_test.features.numpy(), random_scenes.objects))
     results["knn"] = knn_accuracy(random_test.features, torch.from_numpy(random_scenes.objects))
     return results
+
+
+def _features_alone(backbone: nn.Module) -> Explain:
+    @torch.inference_mode()
+    def explain(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        features = backbone(images).float().mean((2, 3))
+        return features, features.new_zeros(len(images), 1, 1)
+
+    return explain

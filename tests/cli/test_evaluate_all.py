@@ -1,0 +1,77 @@
+"""``castlit.evaluate +protocol=all``: what the data allow, and one report."""
+
+import json
+import re
+
+import pytest
+
+from castlit.evaluate import protocols
+from castlit.evaluation.published import PublishedRow
+from castlit.report import Part, write_report
+
+SMALL = ["checkpoint=random", "backbone=tiny_resnet", "data.train_count=48", "data.val_count=12", "data.workers=0"]
+
+
+def test_the_report_has_everything_and_is_light(tmp_path):
+    parts = [
+        Part("voc07", {"mAP": 12.3}, [PublishedRow("CAST", {"mAP": 73.1}, "a paper")], 61.4, tmp_path),
+        Part("grounding", {"features": {"iou": 0.25}, "<centre>": {"iou": 0.125}}, [], 2.0, tmp_path / "g"),
+        Part("linear", not_run="needs a folder"),
+        Part("knn", failed="no such <folder>"),
+    ]
+    size = write_report(tmp_path / "report.html", "last.ckpt", parts)
+    page = (tmp_path / "report.html").read_text()
+    assert size == len(page.encode())
+    for text in ("12.3", "73.1", "CAST [published *]", "published, not run here: a paper", "0.125", "Took 61 s."):
+        assert text in page
+    assert "&lt;centre&gt;" in page
+    assert page.index("<h2>Failed") < page.index("knn: no such &lt;folder&gt;") < page.index("linear: needs a folder")
+    # Nothing is fetched from elsewhere.
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+
+
+@pytest.mark.slow
+def test_what_the_data_allow(run_program, tmp_path):
+    words = ["+protocol=all", *SMALL, "protocol.skip=[scenes]", "protocol.settings={saliency: {methods: [rbd]}}"]
+    result = run_program("evaluate", *words, "compare=random", "hydra.run.dir=run", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    page = (tmp_path / "run" / "report.html").read_text()
+    results = json.loads((tmp_path / "run" / "results.json").read_text())["results"]
+    assert {"grounding", "saliency"} <= set(results)
+    assert list(results["saliency"])[-1] == "rbd"
+    assert "features (compare)" in results["grounding"]
+    for name in protocols():
+        assert f"<h2>{name}</h2>" in page or f"<p>{name}: " in page or name == "all", name
+    assert "scenes: left out by protocol.skip" in page
+    assert page.count("<img") == 1
+    assert len(page) < 1e6
+    assert f"({len(page) / 1e6:.1f} MB)" in result.stdout
+    for name, figures in results.items():
+        assert json.loads((tmp_path / "run" / name / "results.json").read_text())["results"] == figures
+
+
+@pytest.mark.slow
+def test_what_fails_is_told_and_the_others_run(run_program, tmp_path):
+    settings = "protocol.settings={scenes: {train_count: 0}, grounding: {pictures: 0}}"
+    words = ["+protocol=all", *SMALL, "protocol.skip=[saliency]", "protocol.roots.voc=/no/such/VOC devkit", settings]
+    result = run_program("evaluate", *words, "hydra.run.dir=run", cwd=tmp_path)
+    assert result.returncode == 1
+    (told,) = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    for word in ("scenes (", "voc07 (", "voc_detection (", "/no/such/VOC devkit"):
+        assert word in told
+    assert "grounding (" not in told
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "<h2>grounding</h2>" in page
+    assert "<p>scenes: " in page
+
+
+@pytest.mark.slow
+def test_mistakes_are_told_in_one_line(run_program, tmp_path):
+    for words, told in (
+        ([SMALL[0], "protocol.skip=[ground]"], "did you mean 'grounding'"),
+        ([], "checkpoint must be given"),
+    ):
+        result = run_program("evaluate", "+protocol=all", *words, "hydra.run.dir=run", cwd=tmp_path)
+        assert result.returncode == 1
+        assert told in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1, result.stderr
