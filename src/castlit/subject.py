@@ -14,7 +14,7 @@ from torch import nn
 
 from castlit.checkpoints import read_checkpoint
 from castlit.evaluation.protocol import Explain, Network, Results, Table
-from castlit.interop import RANDOM, open_backbone
+from castlit.interop import RANDOM, backbone_name, open_backbone
 from castlit.module import CASTModule
 from castlit.nn.checks import InputError, require_int
 
@@ -70,7 +70,11 @@ class Subject:
     @cached_property
     def backbone(self) -> nn.Module:
         """Its backbone, in evaluation mode, ready on its device; see :func:`castlit.interop.open_backbone`."""
-        backbone: nn.Module = open_backbone(self.name, self.config.backbone, self.config.seed, self.key)
+        name = self.config.backbone
+        if self.key != "checkpoint":
+            # backbone= is about the first; of two, the second is of the same kind where it does not tell its own.
+            name = backbone_name(self.name, self.key) or name or backbone_name(str(self.config.checkpoint))
+        backbone: nn.Module = open_backbone(self.name, name, self.config.seed, self.key)
         return backbone.to(self.device).to(memory_format=torch.channels_last)
 
     @property

@@ -84,6 +84,19 @@ def test_comparing(checkpoint):
         hand_over(protocol, config(compare="/no/such.ckpt"), HERE)
 
 
+def test_the_second_network_is_of_the_firsts_kind_or_its_own(checkpoint, tmp_path):
+    def channels(**given):
+        network = hand_over(lambda compare: {}, config(**given), HERE)["compare"]
+        return network.backbone(torch.zeros(1, 3, 64, 64, device=Subject(config()).device)).shape[1]
+
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "r18.pth")
+    assert channels(checkpoint=checkpoint, compare="random") == 128
+    assert channels(checkpoint=str(tmp_path / "r18.pth"), compare="random") == 512
+    assert channels(checkpoint=checkpoint, compare=str(tmp_path / "r18.pth"), backbone="tiny_resnet") == 512
+    assert channels(backbone="resnet18", compare="random") == 512
+    assert channels(backbone="resnet18", compare=checkpoint) == 128
+
+
 ROWS = [PublishedRow("CAST", {"map": 73.1, "ap": 54.2}, "a paper, unverified")]
 
 

@@ -1,7 +1,17 @@
 """Weights in and out: castlit's and MoCo's checkpoints, torchvision, timm, detectron2."""
 
 from castlit.interop.exporting import FORMATS, export
-from castlit.interop.loading import RANDOM, load_backbone, load_into, open_backbone
+from castlit.interop.loading import RANDOM, backbone_name, load_backbone, load_into, open_backbone
 from castlit.interop.weights import Weights, read_weights
 
-__all__ = ["FORMATS", "RANDOM", "Weights", "export", "load_backbone", "load_into", "open_backbone", "read_weights"]
+__all__ = [
+    "FORMATS",
+    "RANDOM",
+    "Weights",
+    "backbone_name",
+    "export",
+    "load_backbone",
+    "load_into",
+    "open_backbone",
+    "read_weights",
+]

@@ -81,7 +81,7 @@ def open_backbone(
             return build_backbone(backbone or DEFAULT_BACKBONE).eval()
     weights = read_weights(checkpoint, key)
     told = f"{key}={checkpoint}"
-    name = backbone or weights.backbone or which_resnet({n: x for n, x in weights.state.items() if not _is_head(n)})
+    name = backbone or _name(weights)
     if name is None:
         raise InputError(f"{told}: does not tell of which backbone its weights are ({listed(list(weights.state))}): "
                          "add backbone=NAME, such as convnext_tiny or timm/vit_small_patch16_224")  # fmt: skip
@@ -89,6 +89,23 @@ def open_backbone(
         network = build_backbone(name)
     _fit(network, weights, told, name)
     return network.eval()
+
+
+def backbone_name(checkpoint: str | Path, key: str = "checkpoint") -> str | None:
+    """The backbone that a file tells its weights are of; None where it does not tell, and for ``"random"``.
+
+    Args:
+        checkpoint: As in :func:`open_backbone`.
+        key: By which the user gave it, for messages.
+
+    Raises:
+        InputError: As in :func:`load_backbone`.
+    """
+    return None if str(checkpoint) == RANDOM else _name(read_weights(checkpoint, key))
+
+
+def _name(weights: Weights) -> str | None:
+    return weights.backbone or which_resnet({n: x for n, x in weights.state.items() if not _is_head(n)})
 
 
 def _fit(network: nn.Module, weights: Weights, told: str, name: str = "") -> None:
