@@ -1,0 +1,100 @@
+"""COCO's instances: ``annotations/instances_train2017.json`` and the folders of images beside it."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from faster_coco_eval.core import mask as coco_mask
+from numpy.typing import NDArray
+
+from castlit.data.annotations import _load as load_annotations
+from castlit.data.annotations import _runs as run_lengths
+from castlit.evaluation.detection.records import Annotated, Annotations
+from castlit.nn.checks import InputError
+
+
+def read_coco(root: str | Path, train: str = "train2017", test: str = "val2017") -> Annotations:
+    """Read boxes and segmentations of two splits.
+
+    Crowds are not learnt, and ignored in the test, as COCO does; objects whose box is empty are not learnt either.
+
+    Args:
+        root: Holds ``annotations/instances_<split>.json`` and a folder of images for each split.
+        train: The split to train on.
+        test: The split to test on.
+
+    Raises:
+        InputError: A file or folder is missing, or a file is not COCO's.
+    """
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"data.root={root}: no such folder; give COCO's, with annotations, {train} and {test}")
+    contents = {}
+    for split in (train, test):
+        file = folder / "annotations" / f"instances_{split}.json"
+        if not file.is_file():
+            raise InputError(f"{file} is missing: give data.root=, COCO's folder, or choose other splits")
+        if not (folder / split).is_dir():
+            raise InputError(f"{folder / split} is missing: the images of {file.name} belong there")
+        contents[split] = (file, load_annotations(file))
+    categories = _categories(*contents[train])
+    numbers = {number: place + 1 for place, number in enumerate(categories)}
+    records = [_records(*contents[split], folder / split, numbers) for split in (train, test)]
+    return Annotations(records[0], records[1], list(categories.values()))
+
+
+def object_mask(segment: Any, height: int, width: int) -> NDArray[np.uint8]:  # noqa: ANN401
+    """The mask (height, width) of {0, 1} of one segmentation: polygons, or run lengths, compressed or not."""
+    runs = run_lengths(segment, height, width)
+    return np.asarray(coco_mask.decode(coco_mask.merge(runs))) if runs else np.zeros((height, width), np.uint8)
+
+
+def _categories(file: Path, content: dict[str, Any]) -> dict[int, str]:
+    """Names by their numbers in the file, in the order of these."""
+    try:
+        found = {int(category["id"]): str(category["name"]) for category in content["categories"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{file}: its categories need id and name ({type(error).__name__}: {error})") from None
+    if not found:
+        raise InputError(f"{file}: lists no categories")
+    return dict(sorted(found.items()))
+
+
+def _records(file: Path, content: dict[str, Any], images: Path, numbers: dict[int, int]) -> list[Annotated]:
+    objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    try:
+        for annotation in content["annotations"]:
+            objects[annotation["image_id"]].append(annotation)
+        records = [_record(image, objects.pop(image["id"], []), images, numbers) for image in content["images"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{file}: is not COCO's instance annotations: every image needs file_name, height, width and id, every "
+            f"annotation image_id, category_id, bbox and segmentation ({type(error).__name__}: {error})"
+        ) from None
+    if objects:
+        raise InputError(f"{file}: has annotations of an image that it does not list: image_id {next(iter(objects))}")
+    if not records:
+        raise InputError(f"{file}: lists no images")
+    return records
+
+
+def _record(image: dict[str, Any], objects: list[dict[str, Any]], folder: Path, numbers: dict[int, int]) -> Annotated:
+    height, width = int(image["height"]), int(image["width"])
+    boxes = np.array([thing["bbox"] for thing in objects], np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    clipped = boxes.clip(0, [width, height, width, height]).astype(np.float32)
+    crowd = np.array([bool(thing.get("iscrowd", 0)) for thing in objects], bool)
+    extent = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    return Annotated(
+        folder / image["file_name"],
+        int(image["id"]),
+        height,
+        width,
+        clipped,
+        np.array([numbers[thing["category_id"]] for thing in objects], np.int64),
+        ~crowd & (clipped[:, 2:] > clipped[:, :2]).all(1),
+        crowd,
+        np.array([thing.get("area", size) for thing, size in zip(objects, extent, strict=True)], np.float64),
+        [thing["segmentation"] for thing in objects],
+    )

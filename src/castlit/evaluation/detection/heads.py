@@ -1,0 +1,108 @@
+"""The detectors' heads; what becomes a coordinate or a probability is computed in float32 under mixed precision."""
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+
+class TrunkC4(nn.Module):
+    """Everything up to ``layer3``: one feature map.
+
+    Args:
+        body: Images to that map.
+        channels: It has so many.
+    """
+
+    def __init__(self, body: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.body, self.out_channels = body, channels
+
+    def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
+        """Map images (N, 3, H, W) to ``{"0": (N, channels, h, w)}``."""
+        return OrderedDict({"0": self.body(images)})
+
+
+class PyramidTrunk(nn.Module):
+    """A ResNet with a feature pyramid (Lin et al., 2017), with batch norm in the pyramid too.
+
+    Args:
+        body: The ResNet; has the children ``layers``.
+        layers: Whose outputs the pyramid is built on.
+        channels: Of those outputs.
+        out_channels: Channels of all levels of the pyramid.
+    """
+
+    def __init__(
+        self, body: nn.Sequential, layers: tuple[str, ...], channels: tuple[int, ...], out_channels: int = 256
+    ) -> None:
+        super().__init__()
+        self.body, self.layers, self.out_channels = body, layers, out_channels
+        self.fpn = FeaturePyramidNetwork(
+            list(channels), out_channels, extra_blocks=LastLevelMaxPool(), norm_layer=nn.BatchNorm2d
+        )
+
+    def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
+        """Map images (N, 3, H, W) to the levels ``"0"`` (the finest) … ``"3"``, and ``"pool"`` for the RPN alone."""
+        features, taken = images, OrderedDict[str, Tensor]()
+        for name, part in self.body.named_children():
+            features = part(features)
+            if name in self.layers:
+                taken[str(len(taken))] = features
+        levels: OrderedDict[str, Tensor] = self.fpn(taken)
+        return levels
+
+
+class Res5Head(nn.Module):
+    """``layer4`` on what was pooled for each box, an extra norm, and the mean (He et al., CVPR 2020, appendix).
+
+    The norm is what lets a network that was trained without labels be fine-tuned with the schedule of a supervised one.
+
+    Args:
+        layer4: The ResNet's last stage.
+        channels: Of its output.
+    """
+
+    def __init__(self, layer4: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.layer4, self.norm = layer4, nn.BatchNorm2d(channels)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Map (M, C, side, side) to (M, channels)."""
+        features: Tensor = self.norm(self.layer4(pooled))
+        return features.mean((2, 3))
+
+
+class ExactRPNHead(RPNHead):  # type: ignore[misc]
+    """torchvision's, with its outputs in float32."""
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Map feature maps to logits and box deltas for each."""
+        hidden = [self.conv(features) for features in x]
+        with torch.autocast(x[0].device.type, enabled=False):
+            return [self.cls_logits(h.float()) for h in hidden], [self.bbox_pred(h.float()) for h in hidden]
+
+
+class ExactPredictor(FastRCNNPredictor):  # type: ignore[misc]
+    """torchvision's, with its outputs in float32 and the papers' small initial weights.
+
+    Args:
+        channels: Of its input.
+        classes: Without the background.
+    """
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__(channels, classes + 1)
+        for layer, spread in ((self.cls_score, 0.01), (self.bbox_pred, 0.001)):
+            nn.init.normal_(layer.weight, std=spread)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (M, channels) to logits (M, classes + 1) and box deltas (M, 4 · (classes + 1))."""
+        with torch.autocast(x.device.type, enabled=False):
+            logits, deltas = super().forward(x.float())
+            return logits, deltas

@@ -1,0 +1,154 @@
+"""What is read from VOC's and COCO's folders, and what is said about broken ones."""
+
+import json
+
+import numpy as np
+import pytest
+
+from castlit.evaluation.detection import read_coco, read_voc
+from castlit.evaluation.detection.coco_layout import object_mask
+from castlit.evaluation.detection.records import choose_classes
+from castlit.nn import InputError
+
+TRAIN, TEST = ("VOC2007/trainval", "VOC2012/trainval"), ("VOC2007/test",)
+
+
+def test_voc_boxes_count_from_zero_and_difficult_objects_are_learnt_but_ignored(voc):
+    found = read_voc(voc, TRAIN, TEST)
+    assert [len(found.train), len(found.test), len(found.classes)] == [3, 2, 20]
+    hard = found.train[1]
+    assert hard.path == voc / "VOC2007" / "JPEGImages" / "000003.jpg"
+    assert hard.boxes.tolist() == [[0, 0, 40, 40], [40, 10, 90, 60]]
+    assert [found.classes[label - 1] for label in hard.labels] == ["dog", "cat"]
+    assert (hard.learnt.tolist(), hard.ignored.tolist()) == ([True, True], [True, False])
+    assert (hard.width, hard.height, hard.areas.tolist()) == (96, 72, [1600, 2500])
+    assert found.train[2].path.parts[-3] == "VOC2012"
+    # The folder above will do, too.
+    assert read_voc(voc.parent, TRAIN, TEST).test[0].path == found.test[0].path
+
+
+def test_classes_are_chosen_and_numbered_anew(voc):
+    found = read_voc(voc, TRAIN, TEST)
+    present = choose_classes(found, "present", "a", "b")
+    assert present.classes == ["cat", "dog"]
+    assert present.train[1].labels.tolist() == [2, 1]
+    dogs = choose_classes(found, ["dog"], "a", "b")
+    assert [record.labels.tolist() for record in dogs.train] == [[1], [1]]  # the image without dogs is gone
+    assert [record.labels.tolist() for record in dogs.test] == [[1, 1], []]  # but is tested on
+    with pytest.raises(InputError, match=r"^a has no object of aeroplane, bicycle, bird, ... \(18 in all\): .*present"):
+        choose_classes(found, "all", "a", "b")
+    with pytest.raises(InputError, match=r"'dgo' is not among those of a \(did you mean 'dog'\?\)"):
+        choose_classes(found, ["dgo"], "a", "b")
+    with pytest.raises(InputError, match=r"all, present, or a list"):
+        choose_classes(found, "some", "a", "b")
+
+
+def test_a_class_with_nothing_but_difficult_objects_cannot_be_tested(voc):
+    file = voc / "VOC2007" / "Annotations" / "000002.xml"
+    file.write_text(file.read_text().replace("<difficult>0", "<difficult>1"))
+    with pytest.raises(InputError, match=r"^b has no object of dog"):
+        choose_classes(read_voc(voc, TRAIN, TEST), ["cat", "dog"], "a", "b")
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda xml: xml[:60], r"000001.xml: is not one of VOC's annotations"),
+        (
+            lambda xml: xml.replace("<name>cat</name>", ""),
+            r"000001.xml: is not one of VOC's annotations \(without name",
+        ),
+        (lambda xml: xml.replace("<xmin>11", "<xmin>left"), r"000001.xml: is not one of VOC's annotations"),
+        (lambda xml: xml.replace("<xmin>11", "<xmin>51"), r"000001.xml: has a box that is empty or outside"),
+        (lambda xml: xml.replace("<xmax>50", "<xmax>500"), r"000001.xml: has a box that is empty or outside"),
+        (lambda xml: xml.replace("cat", "kat"), r"000001.xml: 'kat' is none of VOC's 20 classes"),
+        (lambda xml: None, r"000001.xml: cannot be read"),
+    ],
+)
+def test_a_broken_annotation_of_voc_is_named(voc, change, line):
+    file = voc / "VOC2007" / "Annotations" / "000001.xml"
+    changed = change(file.read_text())
+    file.unlink()
+    if changed is not None:
+        file.write_text(changed)
+    with pytest.raises(InputError, match=line):
+        read_voc(voc, TRAIN, TEST)
+
+
+def test_missing_parts_of_voc_are_named(voc, tmp_path):
+    with pytest.raises(InputError, match=r"data.root=.*nowhere: no such folder; give VOCdevkit"):
+        read_voc(tmp_path / "nowhere", TRAIN, TEST)
+    with pytest.raises(InputError, match=r"has no folder VOC2009"):
+        read_voc(voc, ("VOC2009/trainval",), TEST)
+    with pytest.raises(InputError, match=r"Main.val.txt is missing: it lists the images of VOC2007/val"):
+        read_voc(voc, ("VOC2007/val",), TEST)
+    with pytest.raises(InputError, match=r"'test' must be a folder of data.root and a list"):
+        read_voc(voc, TRAIN, ("test",))
+    (voc / "VOC2007" / "JPEGImages" / "000004.jpg").unlink()
+    with pytest.raises(InputError, match=r"000004.jpg is missing: .*000004.xml is its annotation"):
+        read_voc(voc, TRAIN, TEST)
+    (voc / "VOC2007" / "ImageSets" / "Main" / "test.txt").write_text("\n")
+    with pytest.raises(InputError, match=r"test.txt lists no images"):
+        read_voc(voc, TRAIN, TEST)
+
+
+def test_coco_instances(coco):
+    found = read_coco(coco)
+    assert found.classes == ["car", "dog"]  # by their numbers in the file
+    first, second = found.train
+    assert first.boxes.tolist() == [[8, 8, 48, 40], [50, 20, 90, 70], [0, 62, 6, 72]]
+    assert first.labels.tolist() == [1, 2, 1]
+    assert (first.learnt.tolist(), first.ignored.tolist()) == ([True, True, False], [False, False, True])
+    assert second.labels.tolist() == [1, 2]
+    crowd = object_mask(first.segments[2], 72, 96)
+    assert crowd[62:, :6].all()
+    assert crowd.sum() == 60
+    assert object_mask(first.segments[0], 72, 96).sum() == 40 * 32
+
+
+def test_an_object_with_an_empty_box_is_not_learnt(coco):
+    file = coco / "annotations" / "instances_train2017.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["bbox"][2] = 0
+    content["annotations"][1]["bbox"] = [90, 60, 50, 50]  # beyond the image
+    file.write_text(json.dumps(content))
+    record = read_coco(coco).train[0]
+    assert record.learnt.tolist() == [False, True, False]
+    assert np.array_equal(record.boxes[1], [90, 60, 96, 72])
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda c: c["annotations"][0].pop("bbox"), r"is not COCO's instance annotations: .*bbox"),
+        (lambda c: c["annotations"][0].update(category_id=99), r"is not COCO's instance annotations: .*99"),
+        (lambda c: c["annotations"][0].update(image_id=99), r"annotations of an image that it does not list.* 99"),
+        (lambda c: c["images"][0].pop("height"), r"is not COCO's instance annotations: .*height"),
+        (lambda c: c.pop("categories"), r"its categories need id and name"),
+        (lambda c: c["images"].clear() or c["annotations"].clear(), r"lists no images"),
+        (lambda c: c.pop("images"), r"it needs the keys images and annotations"),
+    ],
+)
+def test_broken_annotations_of_coco_are_named(coco, change, line):
+    file = coco / "annotations" / "instances_train2017.json"
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"instances_train2017.json.*{line}"):
+        read_coco(coco)
+
+
+def test_missing_parts_of_coco_are_named(coco, tmp_path):
+    with pytest.raises(InputError, match=r"data.root=.*nowhere: no such folder; give COCO's"):
+        read_coco(tmp_path / "nowhere")
+    with pytest.raises(
+        InputError, match=r"instances_test2017.json is missing: give data.root=.*or choose other splits"
+    ):
+        read_coco(coco, test="test2017")
+    file = coco / "annotations" / "instances_val2017.json"
+    file.write_text(file.read_text()[:100])
+    with pytest.raises(InputError, match=r"instances_val2017.json: is no JSON"):
+        read_coco(coco)
+    (coco / "val2017").rename(coco / "elsewhere")
+    with pytest.raises(InputError, match=r"val2017 is missing: the images of instances_val2017.json"):
+        read_coco(coco)

@@ -1,0 +1,184 @@
+"""The recipe, what a step does, and going on with a run that was broken off."""
+
+import math
+from functools import partial
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from castlit.callbacks import ExactResume, FiniteLoss, LastCheckpoint
+from castlit.evaluation.detection import evaluate_coco_segmentation, evaluate_voc_detection, faster_rcnn_c4
+from castlit.evaluation.detection.coco_segmentation import SCHEDULES
+from castlit.evaluation.detection.settings import recipe_of
+from castlit.evaluation.detection.training import DetectorTraining, Recipe
+from castlit.nn import InputError, build_backbone
+
+TINY = {
+    "batch_size": 2,
+    "min_size": [64],
+    "max_size": 96,
+    "anchors": (8, 16, 32, 48, 64),
+    "boxes": 4,
+    "proposals": 5,
+    "workers": 0,
+    "classes": "present",
+    "warmup": 2,
+}
+TRAINER = partial(
+    pl.Trainer, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=1
+)
+
+
+def test_the_papers_schedules():
+    voc = recipe_of(24000, None, (3 / 4, 11 / 12), 100, 0.02, 1e-4)
+    assert voc.drops == (18000, 22000)
+    assert [recipe_of(steps, None, (2 / 3, 8 / 9), 1000, 0.02, 1e-4).drops for steps in SCHEDULES.values()] == [
+        (60000, 80000),
+        (120000, 160000),
+    ]
+    rates = [voc.factor(step) for step in (0, 50, 100, 17999, 18000, 21999, 22000)]
+    assert rates == pytest.approx([0.001, 0.5005, 1, 1, 0.1, 0.1, 0.01])
+    assert recipe_of(10, [9, 4], (), 0, 0.02, 0).factor(5) == pytest.approx(0.1)
+
+
+def test_norms_have_no_weight_decay():
+    detector = faster_rcnn_c4(build_backbone("tiny_resnet"), 2, [64], 96)
+    training = DetectorTraining(detector, Recipe(10, ()), masks=False, identity={})
+    optimizer = training.configure_optimizers()["optimizer"]
+    decayed, free = optimizer.param_groups
+    assert (decayed["weight_decay"], free["weight_decay"]) == (1e-4, 0)
+    norms = [part for part in training.modules() if isinstance(part, nn.BatchNorm2d)]
+    assert len(free["params"]) == 2 * len(norms)
+    assert len(decayed["params"]) + len(free["params"]) == len(list(training.parameters()))
+
+
+def run(voc, output, seed=0, iterations=4, **given):
+    pl.seed_everything(seed, verbose=False)
+    backbone = build_backbone("tiny_resnet")
+    settings = {**TINY, "trainer": TRAINER, "iterations": iterations, **given}
+    return evaluate_voc_detection(backbone, output, "random", seed, voc, **settings)
+
+
+class Keep(pl.Callback):
+    """Keeps the weights that a run ends with, and its losses; or breaks it off."""
+
+    def __init__(self, stop=None):
+        self.stop, self.losses = stop, []
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.losses.append(outputs["loss"].item())
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if trainer.global_step == self.stop:
+            raise KeyboardInterrupt("killed")
+
+    def on_validation_end(self, trainer, module):
+        self.weights = {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def kept(*more, every=1):
+    checkpoint = partial(LastCheckpoint, dirpath="checkpoints", every_n_minutes=None, every_n_train_steps=every)
+    return {"checkpoint": checkpoint, "resume": ExactResume(), **{str(n): callback for n, callback in enumerate(more)}}
+
+
+def test_a_run_that_was_broken_off_goes_on_exactly(voc, tmp_path):
+    whole = Keep()
+    scores = run(voc, tmp_path / "whole", callbacks=kept(whole))
+    assert set(scores) == {"AP", "AP50", "AP75"}
+    first, rest = Keep(stop=2), Keep()
+    with pytest.raises((SystemExit, KeyboardInterrupt)):
+        run(voc, tmp_path / "broken", callbacks=kept(first))
+    again = run(voc, tmp_path / "broken", callbacks=kept(rest), resume="last")
+    assert len(rest.losses) == 2
+    assert first.losses + rest.losses == whole.losses
+    assert all(torch.equal(value, whole.weights[name]) for name, value in rest.weights.items())
+    assert again == scores
+    # Once more has nothing left to train, and tests again.
+    done = Keep()
+    assert run(voc, tmp_path / "broken", callbacks=kept(done), resume="last") == scores
+    assert done.losses == []
+    last = tmp_path / "broken" / "checkpoints" / "last.ckpt"
+    with pytest.raises(InputError, match=r"is of another run: recipe was \[4, .*not \[5, "):
+        run(voc, tmp_path / "broken", iterations=5, resume=str(last))
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"resume=last: not a checkpoint, or damaged"):
+        run(voc, tmp_path / "broken", resume="last")
+
+
+def test_nothing_to_go_on_from(voc, tmp_path, capsys):
+    run(voc, tmp_path, iterations=1, resume="last")
+    assert "not there yet, starting anew" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"resume=/no/such.ckpt: no such file"):
+        run(voc, tmp_path, resume="/no/such.ckpt")
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(InputError, match=r"not a checkpoint of a detector's training"):
+        run(voc, tmp_path, resume=str(tmp_path / "other.ckpt"))
+
+
+def test_gradients_that_are_not_finite_end_the_run(voc, tmp_path):
+    class Spoil(pl.Callback):
+        def on_after_backward(self, trainer, module):
+            if trainer.global_step == 1:
+                next(module.parameters()).grad.fill_(math.nan)
+
+    with pytest.raises(InputError, match=r"gradients are not finite at step 1 \(1 parameters, .*conv1.weight\): lower"):
+        run(voc, tmp_path, callbacks={"spoil": Spoil()})
+
+
+def test_a_loss_that_is_not_finite_names_its_images(voc, tmp_path, monkeypatch):
+    class Spoil(pl.Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            nn.init.constant_(module.detector.roi_heads.box_predictor.cls_score.bias, math.nan)
+
+    with pytest.raises(InputError, match=r"loss is nan at step 0, of .*JPEGImages.*: lower protocol.lr=0.02"):
+        run(voc, tmp_path, callbacks={"spoil": Spoil()})
+    # Under a gradient scaler, which skips such steps, the callback sees it.
+    loss = partial(FiniteLoss, path="bad_batch.json")
+    monkeypatch.setattr(DetectorTraining, "on_before_optimizer_step", lambda self, optimizer: None)
+    with pytest.raises(InputError, match=r"loss is nan at step 0.*bad_batch.json names its images"):
+        run(voc, tmp_path, callbacks={"spoil": Spoil(), "loss": loss})
+    assert "JPEGImages" in (tmp_path / "bad_batch.json").read_text()
+
+
+def test_mixed_precision(voc, tmp_path):
+    keep = Keep()
+    run(voc, tmp_path, iterations=2, callbacks={"keep": keep}, trainer=partial(TRAINER, precision="bf16-mixed"))
+    assert all(math.isfinite(loss) for loss in keep.losses)
+    assert all(value.dtype != torch.bfloat16 for value in keep.weights.values())
+
+
+def test_segmentation_trains_and_scores_boxes_and_masks(coco, tmp_path):
+    keep = Keep()
+    scores = evaluate_coco_segmentation(
+        build_backbone("tiny_resnet"),
+        tmp_path,
+        "random",
+        0,
+        coco,
+        iterations=2,
+        callbacks={"k": keep},
+        trainer=TRAINER,
+        **TINY,
+    )
+    assert list(scores) == [f"{kind}_{figure}" for kind in ("box", "mask") for figure in ("AP", "AP50", "AP75")]
+    assert len(keep.losses) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"architecture": "yolo"}, "protocol.architecture must be one of c4, fpn"),
+        ({"architecture": "fpn", "anchors": (32, 64)}, "a feature pyramid takes 5 sides"),
+        ({"iterations": 0}, "protocol.iterations must be at least 1"),
+        ({"min_size": []}, "protocol.min_size needs at least one short side"),
+        ({"min_size": [200]}, "protocol.max_size must be at least 200"),
+        ({"boxes": 0}, "protocol.boxes must be at least 1"),
+        ({"lr": 0}, "protocol.lr must be greater than 0"),
+        ({"trainer": partial(TRAINER, accelerator="cpu"), "classes": "all"}, "has no object of aeroplane"),
+    ],
+)
+def test_settings_that_make_no_sense(voc, tmp_path, given, line):
+    with pytest.raises(InputError, match=line):
+        run(voc, tmp_path, **given)
