@@ -1,5 +1,6 @@
 """How good an encoder is: one file per protocol."""
 
+from castlit.evaluation.backgrounds import evaluate_backgrounds
 from castlit.evaluation.grounding import Grounding, evaluate_grounding, grounding
 from castlit.evaluation.knn import knn_accuracy
 from castlit.evaluation.linear import linear_probe
@@ -11,6 +12,7 @@ from castlit.evaluation.voc07 import evaluate_voc07
 __all__ = [
     "Grounding",
     "SaliencyScores",
+    "evaluate_backgrounds",
     "evaluate_grounding",
     "evaluate_saliency",
     "evaluate_scenes",

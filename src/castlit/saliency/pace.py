@@ -20,6 +20,7 @@ class Pace:
         title: What is being done.
         total: How many there are to do.
         clock: Seconds that only grow.
+        what: What is counted.
 
     Example:
         >>> with Pace("Making masks", 2) as pace:
@@ -29,9 +30,11 @@ class Pace:
         2
     """
 
-    def __init__(self, title: str, total: int, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, title: str, total: int, clock: Callable[[], float] = time.perf_counter, what: str = "images"
+    ) -> None:
         self.title, self.total, self.done = title, total, 0
-        self._clock = clock
+        self._clock, self._what = clock, what
         self._bar = progress(title)
         self._task = self._bar.add_task("", total=total, rate="")
         self._first = self._last = self._next_line = clock()
@@ -58,9 +61,9 @@ class Pace:
             self._first, self._next_line = self._last, self._last + FIRST_LINE_S
         self.done += 1
         rate = self.rate
-        self._bar.update(self._task, advance=1, rate="" if rate is None else f"{rate:.1f} images/s")
+        self._bar.update(self._task, advance=1, rate="" if rate is None else f"{rate:.1f} {self._what}/s")
         if self._bar.disable and self._last >= self._next_line and rate is not None:
             self._next_line = self._last + EVERY_S
             left = timedelta(seconds=round((self.total - self.done) / rate))
             share = f"{self.done:,} of {self.total:,} ({self.done / self.total:.1%})"
-            logger.info("%s: %s, %.1f images/s, %s left", self.title, share, rate, left)
+            logger.info("%s: %s, %.1f %s/s, %s left", self.title, share, rate, self._what, left)

@@ -65,11 +65,11 @@ def classify(
         _require_both(train[1][:, column], name, "train", FOLDS)
         _require_both(test[1][:, column], name, "test", 1)
     jobs = [(column, float(cost)) for column in range(len(classes)) for cost in costs]
-    with Pace("Cross-validating", len(jobs)) as pace:
+    with Pace("Cross-validating", len(jobs), what="fits") as pace:
         found = _on_cores((delayed(_validate)(*train, column, cost) for column, cost in jobs), processes, pace)
     scores = np.reshape(found, (len(classes), len(costs)))
     chosen = scores.argmax(1)
-    with Pace("Fitting", len(classes)) as pace:
+    with Pace("Fitting", len(classes), what="fits") as pace:
         final = (
             delayed(_test)(train, test, column, float(costs[chosen[column]]), eleven_point)
             for column in range(len(classes))

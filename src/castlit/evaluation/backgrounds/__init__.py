@@ -1,0 +1,19 @@
+"""How much a network relies on backgrounds (Xiao et al., "Noise or Signal", ICLR 2021)."""
+
+from castlit.evaluation.backgrounds.cutting import VARIANTS, Cut, box_area, mixed, variants_of
+from castlit.evaluation.backgrounds.head import LinearHead, read_head, read_mapping
+from castlit.evaluation.backgrounds.making import make_backgrounds
+from castlit.evaluation.backgrounds.protocol import evaluate_backgrounds
+
+__all__ = [
+    "VARIANTS",
+    "Cut",
+    "LinearHead",
+    "box_area",
+    "evaluate_backgrounds",
+    "make_backgrounds",
+    "mixed",
+    "read_head",
+    "read_mapping",
+    "variants_of",
+]
