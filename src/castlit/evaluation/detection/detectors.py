@@ -34,8 +34,8 @@ def faster_rcnn_c4(
     """Faster R-CNN with a C4 trunk: ``layer3`` is what proposals are made on, ``layer4`` is the head for each.
 
     An extra norm follows ``layer4`` (He et al., CVPR 2020), and nothing is frozen, batch norms included. What else is
-    set follows Detectron2's R50-C4: boxes are pooled to 14 × 14; of 12,000 proposals in training and 6,000 in the test,
-    twice ``proposals`` and ``proposals`` are left after suppression.
+    set follows Detectron2's R50-C4: boxes are pooled to 14 × 14; of 1,000 proposals, these are what is left of the best
+    6,000 in the test, and twice as many in training.
 
     Args:
         backbone: A ResNet, see :func:`castlit.evaluation.detection.stages.stages`; it is copied.
@@ -44,7 +44,7 @@ def faster_rcnn_c4(
         max_size: Bound on the long side.
         anchors: Sides of the anchors in pixels.
         boxes: Proposals of each training image that the head learns from.
-        proposals: Proposals of each image of the test that the head sees; twice as many in training to draw from.
+        proposals: Proposals of each image of the test that the head sees.
         name: What messages call the backbone.
 
     Raises:
@@ -57,9 +57,12 @@ def faster_rcnn_c4(
         TrunkC4(trunk, found.channels[2]),
         rpn_anchor_generator=AnchorGenerator((tuple(anchors),), (RATIOS,)),
         rpn_head=ExactRPNHead(found.channels[2], len(anchors) * len(RATIOS)),
-        rpn_pre_nms_top_n_train=12000,
-        rpn_pre_nms_top_n_test=6000,
-        **_counts(boxes, proposals),
+        # Before suppression, and after it.
+        rpn_pre_nms_top_n_train=12 * proposals,
+        rpn_pre_nms_top_n_test=6 * proposals,
+        rpn_post_nms_top_n_train=2 * proposals,
+        rpn_post_nms_top_n_test=proposals,
+        box_batch_size_per_image=boxes,
         box_roi_pool=AlignedRoIAlign(found.strides[2:3], 14),
         box_head=Res5Head(head, found.channels[3]),
         box_predictor=ExactPredictor(found.channels[3], classes),
@@ -80,8 +83,7 @@ def faster_rcnn_fpn(
 ) -> FasterRCNN:
     """Faster R-CNN on a feature pyramid, with batch norm in the pyramid; arguments as :func:`faster_rcnn_c4`."""
     return FasterRCNN(
-        **_pyramid(backbone, anchors, name, classes),
-        **_counts(boxes, proposals),
+        **_pyramid(backbone, anchors, boxes, proposals, name, classes),
         min_size=tuple(min_size),
         max_size=max_size,
     )
@@ -98,10 +100,9 @@ def mask_rcnn_fpn(
     name: str = "the backbone",
 ) -> MaskRCNN:
     """Mask R-CNN (He et al., 2017) on a feature pyramid with batch norm; arguments as :func:`faster_rcnn_c4`."""
-    parts = _pyramid(backbone, anchors, name, classes)
+    parts = _pyramid(backbone, anchors, boxes, proposals, name, classes)
     return MaskRCNN(
         **parts,
-        **_counts(boxes, proposals),
         mask_roi_pool=AlignedRoIAlign(parts["box_roi_pool"].strides, 14),
         mask_predictor=MaskRCNNPredictor(256, 256, classes + 1),
         min_size=tuple(min_size),
@@ -109,15 +110,9 @@ def mask_rcnn_fpn(
     )
 
 
-def _counts(boxes: int, proposals: int) -> dict[str, int]:
-    return {
-        "box_batch_size_per_image": boxes,
-        "rpn_post_nms_top_n_train": 2 * proposals,
-        "rpn_post_nms_top_n_test": proposals,
-    }
-
-
-def _pyramid(backbone: nn.Module, anchors: Sequence[int], name: str, classes: int) -> dict[str, Any]:
+def _pyramid(
+    backbone: nn.Module, anchors: Sequence[int], boxes: int, proposals: int, name: str, classes: int
+) -> dict[str, Any]:
     found = stages(backbone, name)
     trunk = PyramidTrunk(found.upto("layer4"), LAYERS, found.channels)
     sizes = tuple((side,) for side in anchors)
@@ -125,6 +120,12 @@ def _pyramid(backbone: nn.Module, anchors: Sequence[int], name: str, classes: in
         "backbone": trunk,
         "rpn_anchor_generator": AnchorGenerator(sizes, (RATIOS,) * len(sizes)),
         "rpn_head": ExactRPNHead(trunk.out_channels, len(RATIOS)),
+        # Before suppression of each level, and after it of all; Detectron2's numbers for 1,000.
+        "rpn_pre_nms_top_n_train": 2 * proposals,
+        "rpn_pre_nms_top_n_test": proposals,
+        "rpn_post_nms_top_n_train": proposals,
+        "rpn_post_nms_top_n_test": proposals,
+        "box_batch_size_per_image": boxes,
         "box_roi_pool": AlignedRoIAlign(found.strides, 7),
         "box_head": TwoMLPHead(trunk.out_channels * 7**2, _TWO_LAYERS),
         "box_predictor": ExactPredictor(_TWO_LAYERS, classes),
