@@ -74,6 +74,8 @@ class Subject:
         if self.key != "checkpoint":
             # backbone= is about the first; of two, the second is of the same kind where it does not tell its own.
             name = backbone_name(self.name, self.key) or name or backbone_name(str(self.config.checkpoint))
+        if name is None and self.trained_here and backbone_name(self.name, self.key) is None:
+            return self.module.encoder.backbone.eval()  # type: ignore[union-attr]
         backbone: nn.Module = open_backbone(self.name, name, self.config.seed, self.key)
         return backbone.to(self.device).to(memory_format=torch.channels_last)
 

@@ -57,4 +57,4 @@ def test_options_train_and_evaluate(run_program, tmp_path, words, again):
         assert "+attention=" in without.stderr
     found = evaluated(run_program, tmp_path, *again)
     assert found.returncode == 0, found.stderr
-    assert 0 <= json.loads((tmp_path / "found" / "results.json").read_text())["results"]["pointing"] <= 1
+    assert 0 <= json.loads((tmp_path / "found" / "results.json").read_text())["results"]["pretext"]["pointing"] <= 1

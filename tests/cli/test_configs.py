@@ -82,7 +82,7 @@ def test_a_control_differs_from_cast_in_nothing_else(name):
     assert control == cast
 
 
-@pytest.mark.parametrize("protocol", ["scenes", "grounding"])
+@pytest.mark.parametrize("protocol", ["scenes", "grounding", "saliency", "all"])
 def test_protocols_compose(protocol):
     config = composed("evaluate", f"+protocol={protocol}", "checkpoint=x.ckpt")
     assert callable(get_object(config.protocol._target_))

@@ -65,6 +65,9 @@ def test_the_classifiers_cam_is_the_class_activation_map(network):
     maps = network.backbone(IMAGES).detach()
     expected = torch.einsum("nc,nchw->nhw", classifier.weight[labels], maps).relu() / maps[0, 0].numel()
     torch.testing.assert_close(found, expected.detach(), rtol=1e-4, atol=1e-7)
+    unseen = questions(network, classifier=classifier)["classifier"]({"image": IMAGES, "label": labels + 1})
+    assert not unseen[0].any()  # its class is none of the three
+    assert unseen[1:].any()
 
 
 def test_another_layer_gives_another_grid(network):

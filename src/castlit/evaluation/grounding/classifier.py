@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from castlit.data import EvalDataset, collate
+from castlit.data.datasets import Source
+from castlit.data.errors import SampleError
 from castlit.evaluation.linear import linear_probe
 
 
@@ -31,11 +33,11 @@ def train_classifier(
     if sources is None or len(sources[0]) == 0:
         return None
     chosen = np.unique(np.linspace(0, len(sources[0]) - 1, min(count, len(sources[0]))).round().astype(np.int64))
+    if not _labelled(sources[0], int(chosen[0])):
+        return None
     dataset = EvalDataset(sources[0], data.size, data.val_resize, chosen)  # type: ignore[attr-defined]
     features, labels = [], []
     for batch in DataLoader(dataset, batch_size=data.batch_size, collate_fn=collate):  # type: ignore[attr-defined]
-        if "label" not in batch:
-            return None
         features.append(pooled(backbone, batch, device))
         labels.append(batch["label"])
     known = torch.cat(labels).numpy()
@@ -43,6 +45,13 @@ def train_classifier(
         return None
     scaler, probe = linear_probe(torch.cat(features).numpy(), known)
     return _as_layer(scaler, probe, int(known.max()) + 1).to(device)
+
+
+def _labelled(source: Source, index: int) -> bool:
+    try:
+        return source.read(index).label is not None
+    except SampleError:
+        return False
 
 
 def pooled(backbone: nn.Module, batch: Mapping[str, Tensor], device: torch.device) -> Tensor:

@@ -30,7 +30,7 @@ def questions(network: Network, layer: str | None = None, classifier: nn.Linear 
     - ``features``: of every network, what its pooled features f are made of. The score is ⟨f, f/‖f‖⟩ with the second
       held constant, so that at the last feature map each place counts by its inner product with the mean of all. No
       mask, no label takes part.
-    - ``classifier``: the logit of the image's label.
+    - ``classifier``: the logit of the image's label; no CAM where the classifier has not seen the class.
 
     Args:
         network: The network.
@@ -53,7 +53,9 @@ def _own_direction(features: Tensor, batch: Batch) -> Tensor:
 
 
 def _logit_of_label(logits: Tensor, batch: Batch) -> Tensor:
-    return logits.gather(1, batch["label"][:, None])[:, 0]
+    label = batch["label"]
+    known = label < logits.shape[1]  # Of a class that the classifier has never seen, there is nothing to explain.
+    return logits.gather(1, label.clamp(max=logits.shape[1] - 1)[:, None])[:, 0] * known
 
 
 def _cam_of(encoder: Encoder, layer: str, score_of: Score) -> Question:
