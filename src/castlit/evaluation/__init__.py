@@ -4,6 +4,7 @@ from castlit.evaluation.backgrounds import evaluate_backgrounds
 from castlit.evaluation.grounding import Grounding, evaluate_grounding, grounding
 from castlit.evaluation.knn import knn_accuracy
 from castlit.evaluation.linear import linear_probe
+from castlit.evaluation.probing import evaluate_finetune, evaluate_knn, evaluate_linear
 from castlit.evaluation.saliency import evaluate_saliency
 from castlit.evaluation.saliency_scores import SaliencyScores
 from castlit.evaluation.scenes import evaluate_scenes
@@ -13,7 +14,10 @@ __all__ = [
     "Grounding",
     "SaliencyScores",
     "evaluate_backgrounds",
+    "evaluate_finetune",
     "evaluate_grounding",
+    "evaluate_knn",
+    "evaluate_linear",
     "evaluate_saliency",
     "evaluate_scenes",
     "evaluate_voc07",

@@ -1,0 +1,94 @@
+"""Images with labels to train and to test on: folders as ImageNet's, or the built-in scenes."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from castlit.data import ArraySource
+from castlit.data.scenes import OBJECTS, Scenes
+from castlit.evaluation.frozen import ImageList, Images, read_class_folders
+from castlit.nn.checks import InputError, require_number
+
+SIZE, SCENE_SIZE = 224, 64
+"""Sides of a network's input in pixels, for photographs and for scenes."""
+
+
+class SceneImages(ArraySource):
+    """Scenes as images that can tell what they are."""
+
+    def __init__(self, scenes: Scenes) -> None:
+        super().__init__(scenes.images, scenes.masks, scenes.objects)
+        self._state = repr((len(scenes), scenes.split, scenes.size, scenes.background_correlation, scenes.seed))
+
+    def state(self) -> bytes:
+        """Which scenes they are."""
+        return self._state.encode()
+
+
+class Labelled(NamedTuple):
+    """A data set."""
+
+    train: Images
+    train_labels: NDArray[np.int64]
+    val: Images
+    val_labels: NDArray[np.int64]
+    classes: list[str]
+    size: int
+    """Side of the network's input that suits it."""
+    resize: int | None
+    """Length of the short side before the central crop that suits it; None: 8/7 of the input's."""
+
+
+def open_labelled(root: str | Path | None, train_count: int = 4096, test_count: int = 1000) -> Labelled:
+    """Open ``train/<class>/*`` and ``val/<class>/*``.
+
+    Args:
+        root: Their folder; None: the built-in scenes, trained on with backgrounds that go with the objects and tested
+            on with any background (``mixed_rand``).
+        train_count: Scenes to train on.
+        test_count: Scenes to test on.
+
+    Raises:
+        InputError: A split is missing, or the classes of the splits differ.
+        FileNotFoundError: No such folder.
+    """
+    if root is None:
+        # Another seed than pretraining's.
+        train, val = Scenes(train_count, seed=1), Scenes(test_count, split="mixed_rand")
+        images = SceneImages(train), SceneImages(val)
+        return Labelled(images[0], train.objects, images[1], val.objects, list(OBJECTS), SCENE_SIZE, SCENE_SIZE)
+    top = Path(root).expanduser()
+    for split in ("train", "val"):
+        if top.is_dir() and not (top / split).is_dir():
+            raise InputError(f"data.root={top} lacks {split}: there must be train/<class>/ and val/<class>/")
+    train_images, classes = read_class_folders(top / "train", "data.root")
+    val_images, _ = read_class_folders(top / "val", "data.root", classes)
+    return Labelled(train_images, _labels(train_images), val_images, _labels(val_images), classes, SIZE, None)
+
+
+def balanced_subset(labels: NDArray[np.int64], share: float, seed: int = 0) -> NDArray[np.int64]:
+    """Choose a share of the images, as many of each class: always the same ones.
+
+    Args:
+        labels: (N,).
+        share: In (0, 1]; 1 is all of them, balanced or not.
+        seed: Another seed chooses others.
+
+    Returns:
+        Indices, ascending; at least one of each class, and of a class with fewer than its part all.
+    """
+    require_number("protocol.labels", share, 0, 1, above=0)
+    if share == 1:
+        return np.arange(len(labels))
+    classes = np.unique(labels)
+    each = max(1, round(share * len(labels) / len(classes)))
+    rng = np.random.default_rng(seed)
+    chosen = [rng.permutation(np.flatnonzero(labels == label))[:each] for label in classes]
+    return np.sort(np.concatenate(chosen))
+
+
+def _labels(images: ImageList) -> NDArray[np.int64]:
+    assert images.labels is not None
+    return images.labels

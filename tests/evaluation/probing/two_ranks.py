@@ -1,0 +1,38 @@
+"""A frozen linear classifier on one or more processes: its figures and weights, as rank<N>.pt."""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from castlit.evaluation import probing
+from castlit.evaluation.probing import fitting
+from castlit.nn.distributed import rank
+
+folder, root, devices = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+kept = []
+
+
+class Kept(pl.Callback):
+    def on_train_end(self, trainer, pl_module):
+        kept.append({name: x.clone() for name, x in pl_module.head.state_dict().items()})
+
+
+if __name__ == "__main__":
+    trainer = partial(
+        pl.Trainer,
+        accelerator="cpu",
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    results = probing.evaluate_linear(
+        nn.AvgPool2d(4), folder, "random", 0, root, epochs=3, lr=1.0, drops=(2,), batch_size=10, size=32,
+        workers=0, trainer=trainer, callbacks={"kept": Kept()},
+    )  # fmt: skip
+    assert fitting
+    torch.save({"results": results, "head": kept[0]}, folder / f"rank{rank()}.pt")
