@@ -103,6 +103,7 @@ def test_coco_segmentation_scores_boxes_and_masks(run_program, some_coco, tmp_pa
         (["protocol.classes=all"], "VOC2007/trainval has no object of aeroplane"),
         (["protocol.test=[VOC2007/val]"], "val.txt is missing: it lists the images of VOC2007/val"),
         (["protocol.architecture=yolo"], "protocol.architecture must be one of c4, fpn"),
+        (["data.root=null"], "data.root is missing: give VOCdevkit"),
         (["data.root=/no/such"], "data.root=/no/such: no such folder; give VOCdevkit"),
         (["protocol.resume=/no/such.ckpt"], "protocol.resume=/no/such.ckpt: no such file"),
     ],

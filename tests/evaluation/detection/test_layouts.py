@@ -76,6 +76,8 @@ def test_a_broken_annotation_of_voc_is_named(voc, change, line):
 
 
 def test_missing_parts_of_voc_are_named(voc, tmp_path):
+    with pytest.raises(InputError, match=r"data.root is missing: give VOCdevkit"):
+        read_voc(None, TRAIN, TEST)
     with pytest.raises(InputError, match=r"data.root=.*nowhere: no such folder; give VOCdevkit"):
         read_voc(tmp_path / "nowhere", TRAIN, TEST)
     with pytest.raises(InputError, match=r"has no folder VOC2009"):
@@ -139,6 +141,8 @@ def test_broken_annotations_of_coco_are_named(coco, change, line):
 
 
 def test_missing_parts_of_coco_are_named(coco, tmp_path):
+    with pytest.raises(InputError, match=r"data.root is missing: give COCO's folder"):
+        read_coco(None)
     with pytest.raises(InputError, match=r"data.root=.*nowhere: no such folder; give COCO's"):
         read_coco(tmp_path / "nowhere")
     with pytest.raises(

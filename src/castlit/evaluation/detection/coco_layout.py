@@ -14,7 +14,7 @@ from castlit.evaluation.detection.records import Annotated, Annotations
 from castlit.nn.checks import InputError
 
 
-def read_coco(root: str | Path, train: str = "train2017", test: str = "val2017") -> Annotations:
+def read_coco(root: str | Path | None, train: str = "train2017", test: str = "val2017") -> Annotations:
     """Read boxes and segmentations of two splits.
 
     Crowds are not learnt, and ignored in the test, as COCO does; objects whose box is empty are not learnt either.
@@ -27,6 +27,8 @@ def read_coco(root: str | Path, train: str = "train2017", test: str = "val2017")
     Raises:
         InputError: A file or folder is missing, or a file is not COCO's.
     """
+    if root is None:
+        raise InputError(f"data.root is missing: give COCO's folder, with annotations, {train} and {test}")
     folder = Path(root).expanduser()
     if not folder.is_dir():
         raise InputError(f"data.root={root}: no such folder; give COCO's, with annotations, {train} and {test}")

@@ -37,7 +37,7 @@ def evaluate_coco_segmentation(
     output: Path,
     name: str,
     seed: int,
-    root: str | Path,
+    root: str | Path | None,
     schedule: str = "1x",
     train: str = "train2017",
     test: str = "val2017",

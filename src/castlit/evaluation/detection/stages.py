@@ -39,7 +39,8 @@ def stages(backbone: nn.Module, name: str = "the backbone") -> Stages:
     Raises:
         InputError: It has no such stages, or they are not all that it computes.
     """
-    backbone = copy.deepcopy(backbone)
+    # Lightning moves it to the device of each process.
+    backbone = copy.deepcopy(backbone).cpu()
     children = OrderedDict(backbone.named_children())
     names = list(children)
     if any(layer not in children for layer in LAYERS):

@@ -37,7 +37,7 @@ def evaluate_voc_detection(
     output: Path,
     name: str,
     seed: int,
-    root: str | Path,
+    root: str | Path | None,
     architecture: str = "c4",
     train: Sequence[str] = ("VOC2007/trainval", "VOC2012/trainval"),
     test: Sequence[str] = ("VOC2007/test",),

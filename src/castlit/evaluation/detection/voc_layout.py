@@ -13,7 +13,7 @@ from castlit.nn.checks import InputError
 
 
 def read_voc(
-    root: str | Path, train: Sequence[str], test: Sequence[str], classes: Iterable[str] = VOC_CLASSES
+    root: str | Path | None, train: Sequence[str], test: Sequence[str], classes: Iterable[str] = VOC_CLASSES
 ) -> Annotations:
     """Read the boxes of splits.
 
@@ -28,6 +28,8 @@ def read_voc(
     Raises:
         InputError: A folder, list, image or annotation is missing, or an annotation is not VOC's.
     """
+    if root is None:
+        raise InputError("data.root is missing: give VOCdevkit, with the folders VOC2007 and VOC2012")
     folder = Path(root).expanduser()
     if (folder / "VOCdevkit").is_dir():
         folder = folder / "VOCdevkit"
