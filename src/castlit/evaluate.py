@@ -59,7 +59,8 @@ def run_protocol(config: DictConfig, output: Path) -> Evaluated:
             soft_wrap=True, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160, highlight=False
         )
         console.print(figures_table(told.get("checkpoint", "maps against masks"), results, published))
-        console.print(f"Written to {output / 'results.json'}", markup=False)
+        for written in (output / "results.json", *sorted(output.glob("*.html"))):
+            console.print(f"Written to {written}", markup=False)
     return Evaluated(results, published)
 
 

@@ -19,6 +19,7 @@ def test_a_file_of_torchvision_beside_a_random_network(run_program, tmp_path):
     assert written["checkpoint"] == "r18.pth"
     assert f"{written['results']['features']['energy']:.3f}" in result.stdout
     assert (tmp_path / "run" / "grounding.html").stat().st_size < 1e6
+    assert "grounding.html" in result.stdout
 
 
 def test_photographs_with_masks(run_program, tmp_path, mini):

@@ -200,8 +200,8 @@ def test_real_photographs(run_program, mini, tmp_path):
     evaluation = typed(recommended(result), "hydra.run.dir=e", cwd=tmp_path)
     assert evaluation.returncode == 0, evaluation.stderr
     results = json.loads((tmp_path / "e" / "results.json").read_text())["results"]
-    assert results["images"] == 47
-    assert 0 < results["iou"] < 1
+    assert results["pretext"]["images"] == 47
+    assert 0 < results["pretext"]["iou"] < 1
 
 
 def test_two_processes_end_with_the_same_queue_and_weights(run_program, repository, tmp_path):

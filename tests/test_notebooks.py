@@ -1,0 +1,42 @@
+"""The notebooks run from top to bottom, and hold what they need: light pictures, no error, no trace of one machine."""
+
+import json
+
+import pytest
+
+NAMES = [
+    "01_quickstart",
+    "02_crops_and_masks",
+    "03_attention",
+    "04_your_own_data",
+    "05_your_own_method",
+]
+
+
+def test_all_are_tested(repository):
+    assert sorted(path.stem for path in (repository / "notebooks").glob("*.ipynb")) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_kept_is_light_and_says_nothing_of_a_machine(repository, name):
+    path = repository / "notebooks" / f"{name}.ipynb"
+    assert path.stat().st_size < 300_000
+    outputs = [output for cell in json.loads(path.read_text())["cells"] for output in cell.get("outputs", [])]
+    assert any("image/jpeg" in output.get("data", {}) for output in outputs), "it was committed without its pictures"
+    for output in outputs:
+        assert output["output_type"] != "error"
+        text = json.dumps({key: value for key, value in output.items() if key != "data"})
+        assert not any(place in text for place in ("/home/", "/tmp/", "/root/", "/usr/"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.filterwarnings("ignore:.*without encryption.*")
+def test_it_runs(repository, tmp_path, name):
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    notebook = nbformat.read(repository / "notebooks" / f"{name}.ipynb", 4)
+    client = nbclient.NotebookClient(
+        notebook, timeout=500, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    )
+    client.execute()
+    assert all(output.output_type != "error" for cell in notebook.cells for output in cell.get("outputs", []))
