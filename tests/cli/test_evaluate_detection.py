@@ -84,7 +84,7 @@ def test_voc_detection_writes_figures_beside_published_ones_and_goes_on(run_prog
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
     again = run_program("evaluate", *words, "protocol.resume=last", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "at iteration 4" in again.stdout
+    assert "at step 4" in again.stdout
     assert figures_of(tmp_path / "run") == figures
 
 

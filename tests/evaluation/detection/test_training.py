@@ -113,7 +113,7 @@ def test_nothing_to_go_on_from(voc, tmp_path, capsys):
     with pytest.raises(InputError, match=r"resume=/no/such.ckpt: no such file"):
         run(voc, tmp_path, resume="/no/such.ckpt")
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
-    with pytest.raises(InputError, match=r"not a checkpoint of a detector's training"):
+    with pytest.raises(InputError, match=r"not a checkpoint of voc_detection's training"):
         run(voc, tmp_path, resume=str(tmp_path / "other.ckpt"))
 
 

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from castlit.evaluation import probing
-from castlit.evaluation.probing import fitting
 from castlit.nn.distributed import rank
 
 folder, root, devices = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
@@ -34,5 +33,4 @@ if __name__ == "__main__":
         nn.AvgPool2d(4), folder, "random", 0, root, epochs=3, lr=1.0, drops=(2,), batch_size=10, size=32,
         workers=0, trainer=trainer, callbacks={"kept": Kept()},
     )  # fmt: skip
-    assert fitting
     torch.save({"results": results, "head": kept[0]}, folder / f"rank{rank()}.pt")

@@ -11,10 +11,10 @@ from castlit.evaluation.detection.coco_layout import read_coco
 from castlit.evaluation.detection.data import DetectionData
 from castlit.evaluation.detection.detectors import ANCHORS, mask_rcnn_fpn
 from castlit.evaluation.detection.records import choose_classes
-from castlit.evaluation.detection.running import fit_and_test, in_folder
 from castlit.evaluation.detection.scoring import average_precision
 from castlit.evaluation.detection.settings import recipe_of, require_detector, require_sizes
 from castlit.evaluation.detection.training import DetectorTraining
+from castlit.evaluation.fitting import fit_and_test
 from castlit.evaluation.protocol import Results
 from castlit.evaluation.published import PublishedRow
 from castlit.nn.checks import require_choice
@@ -88,7 +88,7 @@ def evaluate_coco_segmentation(
         workers: Loader processes; None: as many as help.
         resume: ``"last"`` goes on from ``checkpoints/last.ckpt`` in ``output``; or the path of a checkpoint.
         trainer: Lightning's ``Trainer``, with the user's settings.
-        callbacks: By name, see :func:`castlit.evaluation.detection.running.in_folder`.
+        callbacks: By name, see :func:`castlit.evaluation.fitting.fit_and_test`.
         logger: By name, likewise.
 
     Returns:
@@ -114,17 +114,11 @@ def evaluate_coco_segmentation(
         "recipe": [recipe.iterations, *recipe.drops, recipe.lr, recipe.warmup, recipe.weight_decay],
         "seed": seed,
     }
-    detected = fit_and_test(
-        DetectorTraining(detector, recipe, masks=True, identity=identity),
-        DetectionData(found.train, found.test, batch_size, seed, workers, masks=True),
-        output,
-        trainer,
-        in_folder(callbacks, output),
-        in_folder(logger, output),
-        resume,
-    )
-    return {
-        f"{kind}_{figure}": value
+    training = DetectorTraining(detector, recipe, masks=True, identity=identity)
+    images = DetectionData(found.train, found.test, batch_size, seed, workers, masks=True)
+    fit_and_test(training, images, output, {"max_steps": recipe.iterations}, trainer, callbacks, logger, resume)
+    scores = {
+        kind: average_precision(found.test, training.detected, len(found.classes), kind == "mask")
         for kind in ("box", "mask")
-        for figure, value in average_precision(found.test, detected, len(found.classes), kind == "mask").items()
     }
+    return {f"{kind}_{figure}": value for kind, of_kind in scores.items() for figure, value in of_kind.items()}

@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from faster_coco_eval.core import mask as coco_mask
@@ -13,6 +12,7 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from castlit.evaluation.detection.data import Batch
 from castlit.evaluation.detection.scoring import Counts, Detected
+from castlit.evaluation.fitting import ProtocolTraining
 from castlit.nn.checks import InputError
 from castlit.nn.distributed import world_size
 
@@ -38,20 +38,20 @@ class Recipe(NamedTuple):
         return rising * fallen
 
 
-class DetectorTraining(pl.LightningModule):
+class DetectorTraining(ProtocolTraining):
     """Trains one of torchvision's detectors; validation collects what it finds.
 
     Args:
         detector: Takes images in [0, 1] (it normalises by itself) and, in training, targets.
         recipe: How it is trained.
         masks: Whether it gives masks.
-        identity: What makes this training the one that a checkpoint is of.
+        identity: See :class:`castlit.evaluation.fitting.ProtocolTraining`.
     """
 
     def __init__(self, detector: GeneralizedRCNN, recipe: Recipe, masks: bool, identity: dict[str, Any]) -> None:
-        super().__init__()
+        super().__init__(identity)
         # Lightning leaves it to the parts' own modes, and batch norms are to be trained too.
-        self.detector, self.recipe, self.masks, self.identity = detector.train(), recipe, masks, identity
+        self.detector, self.recipe, self.masks = detector.train(), recipe, masks
         self.detected: list[Detected] = []
         """What was found by all processes in the last validation, by image."""
         self._last: tuple[Tensor, Tensor] | None = None
@@ -112,10 +112,6 @@ class DetectorTraining(pl.LightningModule):
             dist.all_gather_object(everybodys, self.detected)
         by_image = {found.number: found for ones in everybodys for found in ones}
         self.detected = [by_image[number] for number in sorted(by_image)]
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say what it is a checkpoint of."""
-        checkpoint["detector"] = self.identity
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's union of everything
         """SGD without weight decay of norms, and the rate step by step."""

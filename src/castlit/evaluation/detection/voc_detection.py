@@ -10,11 +10,11 @@ from torch import nn
 from castlit.evaluation.detection.data import DetectionData
 from castlit.evaluation.detection.detectors import ANCHORS, faster_rcnn_c4, faster_rcnn_fpn
 from castlit.evaluation.detection.records import choose_classes
-from castlit.evaluation.detection.running import fit_and_test, in_folder
 from castlit.evaluation.detection.scoring import average_precision
 from castlit.evaluation.detection.settings import recipe_of, require_detector, require_sizes
 from castlit.evaluation.detection.training import DetectorTraining
 from castlit.evaluation.detection.voc_layout import read_voc
+from castlit.evaluation.fitting import fit_and_test
 from castlit.evaluation.protocol import Results
 from castlit.evaluation.published import PublishedRow
 from castlit.evaluation.voc07.lists import VOC_CLASSES
@@ -90,7 +90,7 @@ def evaluate_voc_detection(
         workers: Loader processes; None: as many as help.
         resume: ``"last"`` goes on from ``checkpoints/last.ckpt`` in ``output``; or the path of a checkpoint.
         trainer: Lightning's ``Trainer``, with the user's settings.
-        callbacks: By name, see :func:`castlit.evaluation.detection.running.in_folder`.
+        callbacks: By name, see :func:`castlit.evaluation.fitting.fit_and_test`.
         logger: By name, likewise.
 
     Returns:
@@ -114,13 +114,7 @@ def evaluate_voc_detection(
         "recipe": [recipe.iterations, *recipe.drops, recipe.lr, recipe.warmup, recipe.weight_decay],
         "seed": seed,
     }
-    detected = fit_and_test(
-        DetectorTraining(detector, recipe, masks=False, identity=identity),
-        DetectionData(found.train, found.test, batch_size, seed, workers),
-        output,
-        trainer,
-        in_folder(callbacks, output),
-        in_folder(logger, output),
-        resume,
-    )
-    return average_precision(found.test, detected, len(found.classes))
+    training = DetectorTraining(detector, recipe, masks=False, identity=identity)
+    images = DetectionData(found.train, found.test, batch_size, seed, workers)
+    fit_and_test(training, images, output, {"max_steps": recipe.iterations}, trainer, callbacks, logger, resume)
+    return average_precision(found.test, training.detected, len(found.classes))

@@ -3,16 +3,13 @@
 import copy
 from typing import Any, NamedTuple
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from castlit.evaluation.fitting import ProtocolTraining
 from castlit.nn import feature_channels
 from castlit.nn.distributed import gather
-
-KEY = "classifier"
-"""Under which a checkpoint says what it is of."""
 
 
 class Recipe(NamedTuple):
@@ -30,7 +27,7 @@ class Recipe(NamedTuple):
     weight_decay: float = 0.0
 
 
-class Classifier(pl.LightningModule):
+class Classifier(ProtocolTraining):
     """Trains; a validation gives ``val/top1`` and ``val/top5`` over all processes, in [0, 100].
 
     A frozen backbone stays in evaluation mode, and no checkpoint holds it.
@@ -39,12 +36,12 @@ class Classifier(pl.LightningModule):
         backbone: Maps images (N, 3, H, W) to (N, C, h, w); a copy is taken.
         classes: Number of classes.
         recipe: How it is trained.
-        identity: What makes this training the one that a checkpoint is of.
+        identity: See :class:`castlit.evaluation.fitting.ProtocolTraining`.
     """
 
     def __init__(self, backbone: nn.Module, classes: int, recipe: Recipe, identity: dict[str, Any]) -> None:
-        super().__init__()
-        self.recipe, self.identity = recipe, identity
+        super().__init__(identity)
+        self.recipe = recipe
         self.backbone = copy.deepcopy(backbone).requires_grad_(not self.frozen)
         self.head = nn.Linear(feature_channels(backbone), classes)
         nn.init.normal_(self.head.weight, std=0.01)
@@ -104,7 +101,7 @@ class Classifier(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what it is a checkpoint of; leave a frozen backbone out."""
-        checkpoint[KEY] = self.identity
+        super().on_save_checkpoint(checkpoint)
         if self.frozen:
             state = checkpoint["state_dict"]
             checkpoint["state_dict"] = {name: x for name, x in state.items() if not name.startswith("backbone.")}

@@ -8,11 +8,11 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from castlit.evaluation.fitting import fit_and_test
 from castlit.evaluation.frozen import FrozenFeatures
 from castlit.evaluation.knn import knn_accuracy
 from castlit.evaluation.probing.classifier import Classifier, Recipe
 from castlit.evaluation.probing.data import ProbeData
-from castlit.evaluation.probing.fitting import fit_and_test
 from castlit.evaluation.probing.labelled import balanced_subset, open_labelled
 from castlit.evaluation.protocol import Results
 from castlit.nn.checks import InputError, require_int, require_number
@@ -87,6 +87,7 @@ def evaluate_linear(
     chosen = balanced_subset(data.train_labels, labels)
     recipe = Recipe(epochs, lr, backbone_lr, tuple(drops), drop_factor, weight_decay=weight_decay)
     identity = {
+        "protocol": "linear" if recipe.backbone_lr == 0 else "finetune",
         "checkpoint": name,
         "seed": seed,
         "classes": data.classes,
@@ -98,7 +99,8 @@ def evaluate_linear(
     torch.manual_seed(seed)
     classifier = Classifier(backbone, len(data.classes), recipe, identity)
     batches = ProbeData(data.train, data.val, chosen, size, resize, batch_size, seed, workers)
-    return fit_and_test(classifier, batches, output, trainer, callbacks, logger, resume)
+    fit_and_test(classifier, batches, output, {"max_epochs": recipe.epochs}, trainer, callbacks, logger, resume)
+    return {"top1": classifier.top1, "top5": classifier.top5}
 
 
 def evaluate_finetune(backbone: nn.Module, output: Path, name: str, seed: int, **settings: Any) -> Results:  # noqa: ANN401

@@ -1,8 +1,8 @@
-"""Fine-tune a detector under Lightning, from where an earlier run was if that is wished, and test it."""
+"""Train under Lightning for a protocol, from where an earlier run was if that is wished, and test it."""
 
 import pickle
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,12 +12,12 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
-from castlit.evaluation.detection.data import DetectionData
-from castlit.evaluation.detection.scoring import Detected
-from castlit.evaluation.detection.training import DetectorTraining
 from castlit.nn.checks import InputError
 from castlit.nn.stopping import Stopped
 from castlit.nn.sync_batchnorm import synchronise_batchnorm
+
+IDENTITY = "castlit_protocol"
+"""Under which a checkpoint says what it is of."""
 
 LAST = Path("checkpoints") / "last.ckpt"
 """Where a run's folder holds its checkpoint."""
@@ -32,48 +32,65 @@ _ADVICE = (
     ".*smaller than the logging interval.*",
     ".*GPU available but not used.*",
     ".*`enable_checkpointing=True`.*",
+    ".*in eval mode at the start.*",  # what is frozen is so on purpose
 )
 
 
-def fit_and_test(
-    training: DetectorTraining,
-    data: DetectionData,
-    output: Path,
-    make_trainer: Callable[..., pl.Trainer] = pl.Trainer,
-    callbacks: Sequence[pl.Callback] = (),
-    loggers: Sequence[Any] = (),
-    resume: str | None = None,
-) -> list[Detected]:
-    """Train for the recipe's iterations, and test; batch norms work on all processes' images together.
+class ProtocolTraining(pl.LightningModule):
+    """What a protocol trains; its checkpoints say what they are of.
 
     Args:
-        training: What is trained.
+        identity: What makes this training the one that a checkpoint is of: ``protocol``, its name, and plain values.
+    """
+
+    def __init__(self, identity: dict[str, Any]) -> None:
+        super().__init__()
+        self.identity = identity
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say what it is a checkpoint of."""
+        checkpoint[IDENTITY] = self.identity
+
+
+def fit_and_test(
+    training: ProtocolTraining,
+    data: pl.LightningDataModule,
+    output: Path,
+    length: dict[str, int],
+    make_trainer: Callable[..., pl.Trainer] = pl.Trainer,
+    callbacks: Mapping[str, Any] | None = None,
+    loggers: Mapping[str, Any] | None = None,
+    resume: str | None = None,
+) -> None:
+    """Train, then run the validation once; batch norms work on all processes' images together.
+
+    Args:
+        training: What is trained; what its validation finds, it keeps.
         data: On what.
         output: The run's folder.
+        length: ``max_epochs`` or ``max_steps``.
         make_trainer: Lightning's ``Trainer`` with the user's settings.
-        callbacks: What watches the training, saves it and shows how far it is.
-        loggers: Where figures go.
+        callbacks: What watches the training, saves it and shows how far it is, by name. Those that are a
+            ``functools.partial`` are called, with their paths below ``output``; None is left out.
+        loggers: Where figures go, likewise.
         resume: ``"last"`` goes on from the folder's last checkpoint, if there is one; or the path of one.
-
-    Returns:
-        What was found in the images of the test.
 
     Raises:
         InputError: The checkpoint to go on from is missing, damaged, or of another training.
     """
     # Before anything is started: what cannot be resumed should not take long to say so.
-    start = starting_point(resume, output, training.identity)
+    start = _starting_point(resume, output, training.identity)
+    watching = _made(callbacks, output)
     with _without_advice():
         trainer = make_trainer(
-            max_steps=training.recipe.iterations,
-            max_epochs=-1,
-            callbacks=list(callbacks),
-            logger=list(loggers) or False,
+            **{"max_epochs": -1, **length},
+            callbacks=watching,
+            logger=_made(loggers, output) or False,
             default_root_dir=output,
             num_sanity_val_steps=0,
             limit_val_batches=0,  # one test, at the end
             use_distributed_sampler=False,
-            enable_checkpointing=any(isinstance(callback, pl.callbacks.Checkpoint) for callback in callbacks),
+            enable_checkpointing=any(isinstance(callback, pl.callbacks.Checkpoint) for callback in watching),
         )
         if trainer.world_size > 1:
             synchronise_batchnorm(training, trunks_on_gpu=trainer.strategy.root_device.type == "cuda")
@@ -82,21 +99,12 @@ def fit_and_test(
             trainer.limit_val_batches = 1.0
             trainer.validate(training, data, verbose=False)
         except Stopped:
-            rank_zero_only(print)(
-                f"stopped at iteration {trainer.global_step}: go on with protocol.resume={output / LAST}"
-            )
+            rank_zero_only(print)(f"stopped at step {trainer.global_step}: go on with protocol.resume={output / LAST}")
             raise
-    return training.detected
 
 
-def in_folder(parts: Mapping[str, Any] | None, output: Path) -> list[Any]:
-    """Make callbacks or loggers whose paths are given relative to a run's folder.
-
-    Args:
-        parts: By name. Those that are a ``functools.partial`` are called, with their paths below ``output``; others are
-            taken as they are, and None left out.
-        output: The run's folder.
-    """
+def _made(parts: Mapping[str, Any] | None, output: Path) -> list[Any]:
+    """Callbacks or loggers, made with the paths that are given relative to a run's folder."""
     made = []
     for part in (parts or {}).values():
         if isinstance(part, partial):
@@ -106,7 +114,7 @@ def in_folder(parts: Mapping[str, Any] | None, output: Path) -> list[Any]:
     return made
 
 
-def starting_point(resume: str | None, output: Path, identity: dict[str, Any]) -> Path | None:
+def _starting_point(resume: str | None, output: Path, identity: dict[str, Any]) -> Path | None:
     """The checkpoint to go on from; None to start anew.
 
     Raises:
@@ -124,14 +132,14 @@ def starting_point(resume: str | None, output: Path, identity: dict[str, Any]) -
         content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise InputError(f"protocol.resume={resume}: not a checkpoint, or damaged ({type(error).__name__})") from None
-    its = content.get("detector") if isinstance(content, dict) else None
+    its = content.get(IDENTITY) if isinstance(content, dict) else None
     if not isinstance(its, dict):
-        raise InputError(f"protocol.resume={resume}: not a checkpoint of a detector's training")
+        raise InputError(f"protocol.resume={resume}: not a checkpoint of {identity['protocol']}'s training")
     differing = [key for key in identity if its.get(key) != identity[key]]
     if differing:
         was = ", ".join(f"{key} was {its.get(key)}, not {identity[key]}" for key in differing[:2])
         raise InputError(f"protocol.resume={resume} is of another run: {was}")
-    rank_zero_only(print)(f"resume={resume}: going on from {path}, at iteration {content['global_step']}")
+    rank_zero_only(print)(f"resume={resume}: going on from {path}, at step {content['global_step']}")
     return path
 
 
