@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from castlit.bench.contestants import WARM_UP, Settings, contestant
 from castlit.bench.machine import machine
 from castlit.bench.memory import peak_memory
 from castlit.bench.ratios import median_ratio
-from castlit.bench.step import WARM_UP, Settings, contestant
 
 CENTRE = {"backbone": "resnet18", "size": 128, "batch_size": 16, "queue_size": 65536}
 AXES = {

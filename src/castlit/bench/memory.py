@@ -2,15 +2,13 @@
 
 import multiprocessing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
-if TYPE_CHECKING:
-    from castlit.bench.step import Settings
+from castlit.bench.contestants import WARM_UP, Settings, contestant
 
 
-def peak_memory(settings: "Settings", names: tuple[str, ...]) -> dict[str, int]:
+def peak_memory(settings: Settings, names: tuple[str, ...]) -> dict[str, int]:
     """Peak memory of each contestant over a few steps, in MiB: the GPU's, or on a CPU what the process holds."""
     context = multiprocessing.get_context("spawn")
     peaks = {}
@@ -20,9 +18,7 @@ def peak_memory(settings: "Settings", names: tuple[str, ...]) -> dict[str, int]:
     return peaks
 
 
-def _peak(settings: "Settings", name: str) -> int:
-    from castlit.bench.step import WARM_UP, contestant
-
+def _peak(settings: Settings, name: str) -> int:
     batches = settings.batches(2)
     train = contestant(name, settings)
     # What the process held at most from here on; libraries and batches are no part of the comparison.
