@@ -38,7 +38,8 @@ class AttentionLoss(Described, nn.Module):
             :func:`castlit.attention.reference_attention_loss`.
         key: What the query is scored against. ``"masked_image"``: the embedding of the key under its mask, one more
             forward pass (the paper). ``"masked_features"``: the key's own feature map, which the step has computed
-            anyway, pooled under the mask; no further pass.
+            anyway, pooled under the mask; no further pass. ``"plain"``: the key as it is, with its background; for
+            comparison, as nothing in this score asks for the object.
         target: The score that is explained: ``"positive"`` (the paper), ``"contrastive"``, or a function from
             :class:`castlit.attention.Embeddings` to (N,); see :mod:`castlit.attention.targets`. Checkpoints remember
             the first two, and objects of a class that inherits :class:`castlit.nn.Described`; a function has to be
@@ -60,7 +61,7 @@ class AttentionLoss(Described, nn.Module):
         self.layers = None if layer is None else _layers(layer)
         self.weight = require_number("attention.weight", weight, low=0)
         self.mode = require_choice("attention.mode", mode, ("paper", "reference"))
-        self.key = require_choice("attention.key", key, ("masked_image", "masked_features"))
+        self.key = require_choice("attention.key", key, ("masked_image", "masked_features", "plain"))
         named = target if callable(target) else require_choice("attention.target", target, tuple(TARGETS))
         self.target: Target = TARGETS[named] if isinstance(named, str) else named
 
@@ -73,6 +74,10 @@ class AttentionLoss(Described, nn.Module):
     def wants_negatives(self) -> bool:
         """Whether the target makes use of them."""
         return self.target is not positive
+
+    def key_region(self, mask: Tensor) -> Tensor:
+        """What of a key counts in the score, (N, 1, H, W), given the mask of its objects."""
+        return torch.ones_like(mask) if self.key == "plain" else mask
 
     def find_layers(self, encoder: nn.Module) -> tuple[str, ...]:
         """The names of the layers looked at in this encoder, in the order given.

@@ -73,7 +73,7 @@ class CASTModule(pl.LightningModule):
         # How validation looks where there is no loss to look with.
         self.look = AttentionLoss(cam_layer) if self.attention is None else self.attention
         self.look.find_layers(self.encoder)
-        if self.attention is not None and self.attention.key == "masked_features":
+        if self.attention is not None and self.attention.key != "masked_image":
             _require_masked_features(self.method)
         self._trunks = Trunks(activation_checkpointing, compile)
         self._takes_progress = takes_progress(self.method)
@@ -133,14 +133,14 @@ class CASTModule(pl.LightningModule):
             figures = step_figures({"loss": contrastive, "contrastive": contrastive})
             self._log_train(figures, len(batch["query"]))
             return {**figures, "loss": contrastive}
-        key_mask = batch["key_mask"]
+        key_mask = self.attention.key_region(batch["key_mask"])
         # An image whose key shows nothing of its objects has no score to explain: it takes no part, like one whose
         # query does not.
         query_mask = batch["query_mask"] * has_object(key_mask)[:, None, None, None]
         # Before the step's own keys are among them.
         negatives = known_negatives(self.method, self.attention)
         with self.attention.tap(self.encoder) as activations:
-            if self.attention.key == "masked_features":
+            if self.attention.key != "masked_image":
                 output = self.method(batch["query"], batch["key"], key_mask)
                 z_km = output.masked_key
             else:

@@ -58,8 +58,8 @@ def explain(method: nn.Module, look: AttentionLoss, images: Tensor, masks: Tenso
         ):
             z_q = embed(method, images)
         with batch_statistics(method, count):
-            if look.key == "masked_features":
-                z_km = method.masked_target(images, masks)  # type: ignore[operator]
+            if look.key != "masked_image":
+                z_km = method.masked_target(images, look.key_region(masks))  # type: ignore[operator]
             else:
                 z_km = method.target(masked(images, masks))  # type: ignore[operator]
         with torch.enable_grad():
