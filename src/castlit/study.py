@@ -12,6 +12,7 @@ from castlit.data.progress import progress
 from castlit.nn.checks import InputError, require_int
 from castlit.studies.figures import by_arm
 from castlit.studies.plan import Run, plan
+from castlit.studies.preparing import prepare
 from castlit.studies.report import Study, differences, table, write_report
 from castlit.studies.running import Runner
 
@@ -28,8 +29,9 @@ def study(config: DictConfig) -> Path:
     what = Study(given["title"], given["about"], given["columns"], given["control"])
     if what.control is not None and what.control not in given["arms"]:
         raise InputError(f"control={what.control}: is none of the arms ({', '.join(given['arms'])})")
-    threads = given["threads"]
-    runner = Runner(given["evaluate"], None if threads is None else require_int("threads", threads, 1))
+    threads = None if given["threads"] is None else require_int("threads", given["threads"], 1)
+    prepare(given["prepare"], output, threads)
+    runner = Runner(given["evaluate"], threads)
     console = Console(soft_wrap=True, highlight=False)
     failed: dict[Run, str] = {}
     with progress("Runs") as bar:

@@ -11,6 +11,7 @@ from scipy import stats
 from castlit.nn.checks import InputError
 from castlit.studies.figures import difference, estimate, estimates
 from castlit.studies.plan import plan
+from castlit.studies.preparing import prepare
 
 
 class TestPlan:
@@ -37,6 +38,22 @@ class TestPlan:
         with pytest.raises(InputError) as error:
             plan(arms, seeds, common, tmp_path)
         assert words in str(error.value)
+
+
+def test_what_is_prepared_is_prepared_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "count.py").write_text(
+        "import sys\nopen(sys.argv[1], 'a').write('x')\nsys.exit(sys.argv[1] == 'bad')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    prepare([["count", "a"]], tmp_path / "study")
+    with pytest.raises(InputError, match="python -m count bad failed with exit code 1"):
+        prepare([["count", "a"], ["count", "bad"], ["count", "b"]], tmp_path / "study")
+    assert (tmp_path / "a").read_text() == "x"
+    assert (tmp_path / "bad").read_text() == "x"
+    assert not (tmp_path / "b").exists()
+    prepare([["count", "a"], ["count", "b"]], tmp_path / "study")
+    assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text() == "x"
 
 
 class TestFigures:
@@ -143,6 +160,8 @@ def test_every_override_of_the_built_in_studies_exists(repository):
         with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
             config = compose("study", [f"study={name}", "output=x"])
             assert config.control in config.arms
+            for module, *words in config.prepare:
+                compose(module.removeprefix("castlit."), words)
             for overrides in config.arms.values():
                 compose("train", list(overrides))
             OmegaConf.to_container(config, resolve=True)

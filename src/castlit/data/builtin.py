@@ -1,5 +1,7 @@
 """The data module of the built-in scenes: no files, no network."""
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Unpack
@@ -7,6 +9,7 @@ from typing_extensions import Unpack
 from castlit.data.base import Place, ViewsDataModule
 from castlit.data.datasets import Item, Source
 from castlit.data.errors import SampleError
+from castlit.data.scene_masks import scene_masks
 from castlit.data.scenes import Scenes
 from castlit.data.views import ViewOptions
 from castlit.nn.checks import require_int, require_number
@@ -54,6 +57,7 @@ class ScenesDataModule(ViewsDataModule):
         batch_size: Samples per batch and process.
         seed: Seed of order, crops and colours; the scenes do not depend on it.
         scene_seed: Seed of the scenes themselves.
+        masks: What training takes for masks, see :func:`castlit.data.scene_masks.scene_masks`; validation's are exact.
         workers: Loader processes; None means two, or fewer where there are fewer cores.
         photometric: As in :class:`castlit.data.base.ViewsDataModule`.
         **views: ``min_coverage, scale, ratio, constraint, region, law, colours, flip`` of
@@ -74,6 +78,7 @@ class ScenesDataModule(ViewsDataModule):
         batch_size: int = 128,
         seed: int = 0,
         scene_seed: int = 0,
+        masks: str | Path = "exact",
         workers: int | None = None,
         photometric: Place = "cpu",
         **views: Unpack[ViewOptions],
@@ -92,6 +97,7 @@ class ScenesDataModule(ViewsDataModule):
         self.scene_size = require_int("scene_size", scene_size, 16)
         self.background_correlation = require_number("background_correlation", background_correlation, 0, 1)
         self.scene_seed = require_int("scene_seed", scene_seed, 0)
+        self.masks = masks
 
     def make_sources(self) -> tuple[Source, Source, NDArray[np.int64] | None]:
         """Draw the scenes."""
@@ -103,7 +109,7 @@ class ScenesDataModule(ViewsDataModule):
         )
         val = Scenes(self.val_count, split="mixed_rand", size=self.scene_size, seed=self.scene_seed)
         return (
-            ArraySource(train.images, train.masks, train.objects),
+            ArraySource(train.images, scene_masks(train, self.masks), train.objects),
             ArraySource(val.images, val.masks, val.objects),
             None,
         )

@@ -1,0 +1,37 @@
+"""Write the built-in scenes as files: ``python -m castlit.make_scenes output=/scenes``."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from castlit.cli import program, shown
+from castlit.data.progress import progress
+from castlit.data.scenes import Scenes
+from castlit.data.scenes.files import write_scenes
+
+
+def make_scenes(config: DictConfig) -> None:
+    """Write training and validation scenes as the config says."""
+    output = Path(config.output).expanduser()
+    common = {"size": config.size, "seed": config.seed}
+    with progress("Writing scenes") as bar:
+        task = bar.add_task("", total=2, rate="")
+        for folder, count, settings in (
+            ("train", config.train_count, {"background_correlation": config.background_correlation}),
+            ("val", config.val_count, {"split": config.val_split}),
+        ):
+            scenes = Scenes(count, **settings, **common)
+            write_scenes(scenes, output / "images" / folder, output / "masks" / folder)
+            bar.advance(task)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"{config.train_count} + {config.val_count} scenes in {shown(output)}", markup=False)
+
+
+def main() -> None:
+    """Run the program."""
+    program("make_scenes", make_scenes)
+
+
+if __name__ == "__main__":
+    main()
