@@ -83,7 +83,28 @@ def test_a_trained_network_is_not_called_untrained(run, tmp_path):
     panel = GradCAMPanel(tmp_path / "p.png", count=2)
     trainer, _, _ = parts(callbacks=[panel])
     trainer.validate(module, data, verbose=False)
-    assert panel._first[0] == "Grad-CAM"
+    assert [label for label, _ in panel._rows] == ["Grad-CAM"]
+
+
+def test_what_was_looked_at_in_between_is_shown_and_bounded(tmp_path):
+    panel = GradCAMPanel(tmp_path / "p.png", count=2, pixels=32, frames=3)
+    trainer, module, data = parts(max_epochs=15, limit_train_batches=1, callbacks=[panel])
+    trainer.validate(module, data, verbose=False)
+    trainer.fit(module, data)
+    trainer.validate(module, data, verbose=False)
+    labels = [label.partition("\n")[2] for label, _ in panel._rows]
+    assert labels[:3] == ["before training", "after 4 epochs", "after 8 epochs"]
+    assert len(labels) <= 6
+    height = 40 + (2 + 3) * 38 + 34
+    assert np.asarray(Image.open(tmp_path / "p_epochs.png")).shape[0] == height, "three rows of CAMs"
+    again = GradCAMPanel(tmp_path / "q.png")
+    again.load_state_dict(panel.state_dict())
+    assert [label for label, _ in again._rows] == [label for label, _ in panel._rows]
+    assert all(
+        np.array_equal(a, b)
+        for (_, x), (_, y) in zip(again._rows, panel._rows, strict=True)
+        for a, b in zip(x, y, strict=True)
+    )
 
 
 def test_without_labels_and_masks_nothing_is_logged():

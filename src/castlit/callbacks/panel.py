@@ -1,4 +1,4 @@
-"""The Grad-CAM panel: a picture of where the network looks, from before training to now."""
+"""The Grad-CAM panel: pictures of where the network looks, from before training to now."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,36 +19,42 @@ from castlit.evaluation.pictures import Picture, grid, overlay_cam, overlay_mask
 from castlit.nn import lacks_statistics
 from castlit.nn.checks import require_int
 
+Row = tuple[str, list[NDArray[np.float32]]]
+"""A label, and a CAM for each image."""
+
 
 class GradCAMPanel(pl.Callback):
     """Writes ``gradcam.png`` (query, mask, CAM) after each validation, and hands it to TensorBoard and W&B.
 
     A validation before the first step (``trainer.validate``, or the sanity check) gives the row that the later ones are
-    compared with.
+    compared with. ``gradcam_epochs.png`` beside it shows the same images after epochs in between, too.
 
     Args:
         path: File to write.
         count: Number of images shown, the first of the validation set that have a mask.
         pixels: Height of one image in the picture.
+        frames: Rows of CAMs in ``gradcam_epochs.png``, spread evenly over the validations until now.
     """
 
-    def __init__(self, path: str | Path = "gradcam.png", count: int = 8, pixels: int = 144) -> None:
+    def __init__(self, path: str | Path = "gradcam.png", count: int = 8, pixels: int = 144, frames: int = 8) -> None:
         self.path = Path(path)
         self.count = require_int("callbacks.panel.count", count, low=1)
         self.pixels = require_int("callbacks.panel.pixels", pixels, low=16)
-        self._first: tuple[str, list[NDArray[np.float32]]] | None = None
+        self.frames = require_int("callbacks.panel.frames", frames, low=2)
+        self._rows: list[Row] = []
+        """Of all validations, or of every second, fourth, ... where there were many: the first is always there."""
+        self._every, self._seen = 1, 0
         self._shown: list[tuple[Picture, NDArray[np.uint8], NDArray[np.float32]]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """The row that later ones are compared with, for a resumed run."""
-        if self._first is None:
-            return {}
-        label, cams = self._first
-        return {"label": label, "cams": torch.from_numpy(np.stack(cams))}
+        """The rows until now, for a resumed run."""
+        rows = [{"label": label, "cams": torch.from_numpy(np.stack(cams))} for label, cams in self._rows]
+        return {"rows": rows, "every": self._every, "seen": self._seen}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it back."""
-        self._first = (state_dict["label"], list(state_dict["cams"].numpy()))
+        """Take them back."""
+        self._rows = [(row["label"], list(row["cams"].numpy())) for row in state_dict["rows"]]
+        self._every, self._seen = state_dict["every"], state_dict["seen"]
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget the last validation."""
@@ -71,35 +77,50 @@ class GradCAMPanel(pl.Callback):
             self._shown.append((to_picture(batch["image"][i]), mask, outputs["cam"][i].float().cpu().numpy()))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw the panel."""
+        """Draw the panels."""
         if not self._shown:
             return
-        cams = [cam for _, _, cam in self._shown]
+        now = (self._label(trainer, pl_module), [cam for _, _, cam in self._shown])
         if trainer.global_step == 0:
-            # A network that was loaded to be looked at is not "before training".
-            fitting = trainer.state.fn == TrainerFn.FITTING
-            self._first = ("Grad-CAM\nbefore training" if fitting or lacks_statistics(pl_module) else "Grad-CAM", cams)
-        panel = self._draw(cams, trainer)
+            self._rows, self._every, self._seen = [], 1, 0
+        # An epoch that is looked at once more, after the fit, has one row.
+        before = [row for row in self._rows if row[0] != now[0]]
+        # The last row of all is now's, whether it is kept or not.
+        if self._seen % self._every == 0:
+            self._rows = [*before, now]
+            if len(self._rows) > 2 * self.frames:
+                self._rows, self._every = self._rows[::2], 2 * self._every
+        self._seen += 1
+        panel = self._draw([*before[:1], now])
         self.path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(panel).save(self.path)
+        if len(before) > 1:
+            chosen = np.linspace(0, len(before), min(self.frames, len(before) + 1)).round().astype(int)
+            epochs = self._draw([[*before, now][i] for i in chosen])
+            Image.fromarray(epochs).save(self.path.with_name(f"{self.path.stem}_epochs{self.path.suffix}"))
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image("gradcam", panel, trainer.global_step, dataformats="HWC")
             elif isinstance(logger, WandbLogger):
                 logger.log_image("gradcam", [panel], step=trainer.global_step)
 
-    def _draw(self, cams: list[NDArray[np.float32]], trainer: pl.Trainer) -> Picture:
+    @staticmethod
+    def _label(trainer: pl.Trainer, pl_module: pl.LightningModule) -> str:
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        if trainer.global_step == 0:
+            # A network that was loaded to be looked at is not "before training".
+            return "Grad-CAM\nbefore training" if fitting or lacks_statistics(pl_module) else "Grad-CAM"
+        epoch = trainer.current_epoch + fitting
+        return f"Grad-CAM\nafter {epoch} epoch{'s' * (epoch != 1)}"
+
+    def _draw(self, cams: list[Row]) -> Picture:
         images = [self._enlarge(image) for image, _, _ in self._shown]
         masks = [self._enlarge(mask, cv2.INTER_NEAREST) for _, mask, _ in self._shown]
         rows: list[tuple[str, list[Picture]]] = [
             ("query", images),
             ("saliency\nmask", [overlay_mask(*pair) for pair in zip(images, masks, strict=True)]),
         ]
-        if self._first is not None:
-            rows.append((self._first[0], self._overlays(images, self._first[1])))
-        if trainer.global_step > 0:
-            epoch = trainer.current_epoch + (trainer.state.fn == TrainerFn.FITTING)
-            rows.append((f"Grad-CAM\nafter {epoch} epoch{'s' * (epoch != 1)}", self._overlays(images, cams)))
+        rows += [(label, self._overlays(images, found)) for label, found in cams]
         caption = "validation images; each CAM is scaled by its own maximum, red is hottest, a grey image has no CAM"
         return grid(rows, "Where the encoder looks", caption)
 

@@ -21,7 +21,8 @@ from castlit.studies.plot import draw
 Figures = Mapping[str, Mapping[int, Mapping[str, float]]]
 """Arm → seed → figures."""
 
-_PICTURE = "gradcam.png"
+_PICTURES = ("gradcam_epochs.png", "gradcam.png")
+"""The first that a run has."""
 
 
 class Study(NamedTuple):
@@ -81,12 +82,12 @@ def write_report(output: Path, study: Study, runs: Sequence[Run], figures: Figur
         parts += [heading(f"Against {study.control}, seed by seed, in points"), html_table(*compared)]
     parts += [heading("All seeds"), figure(_decoded(picture), "Each dot is a run; bars are the means' intervals.")]
     pictures = [
-        figure(_decoded((run.folder / _PICTURE).read_bytes()), run.title)
+        figure(_decoded(found[0].read_bytes()), run.title)
         for run in runs
-        if run.seed == runs[0].seed and (run.folder / _PICTURE).exists()
+        if run.seed == runs[0].seed and (found := [p for name in _PICTURES if (p := run.folder / name).exists()])
     ]
     if pictures:
-        parts += [heading("Where they look: before training and after it"), sheet(pictures)]
+        parts += [heading("Where they look, from before training to its end"), sheet(pictures)]
     if failed:
         parts += [heading("Runs that failed"), html_table(["", ""], [[run.title, why] for run, why in failed.items()])]
     write_whole(output / "report.html", page(study.title, parts))
