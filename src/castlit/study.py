@@ -24,8 +24,9 @@ def study(config: DictConfig) -> Path:
         InputError: The config is wrong, or some runs failed; the report tells of all others.
     """
     given: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    arms = {name: [*given["base"], *overrides] for name, overrides in given["arms"].items()}
     output = Path(given["output"]).expanduser().resolve()
-    runs = plan(given["arms"], given["seeds"], given["overrides"], output)
+    runs = plan(arms, given["seeds"], given["overrides"], output)
     what = Study(given["title"], given["about"], given["columns"], given["control"])
     if what.control is not None and what.control not in given["arms"]:
         raise InputError(f"control={what.control}: is none of the arms ({', '.join(given['arms'])})")
@@ -33,6 +34,7 @@ def study(config: DictConfig) -> Path:
     prepare(given["prepare"], output, threads)
     runner = Runner(given["evaluate"], threads)
     console = Console(soft_wrap=True, highlight=False)
+    in_percent = tuple(given["in_percent"])
     failed: dict[Run, str] = {}
     with progress("Runs") as bar:
         task = bar.add_task("", total=len(runs), rate="")
@@ -42,10 +44,10 @@ def study(config: DictConfig) -> Path:
             if why:
                 console.print(f"{run.title}: {why}", style="red", markup=False)
             # After every run: whoever looks in before the end sees how far it has come.
-            write_report(output, what, runs, by_arm(runs), {})
+            write_report(output, what, runs, by_arm(runs, in_percent), {})
 
         failed = runner.carry_out(runs, require_int("at_once", given["at_once"], 1), told)
-    figures = by_arm(runs)
+    figures = by_arm(runs, in_percent)
     report = write_report(output, what, runs, figures, failed)
     console.print(_rich(what.title, *table(what, figures)))
     compared = differences(what, figures)

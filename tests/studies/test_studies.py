@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from castlit.nn.checks import InputError
-from castlit.studies.figures import difference, estimate, estimates
+from castlit.studies.figures import difference, estimate, estimates, figures_of
 from castlit.studies.plan import plan
 from castlit.studies.preparing import prepare
 
@@ -148,6 +148,23 @@ def test_from_a_config_to_a_page(run_program, tmp_path):
     assert "Runs that failed" in (tmp_path / "wrong" / "report.html").read_text()
 
 
+GIVEN = {"photographs": ["voc=/v", "photos=/p", "masks=/m"]}
+
+
+def test_figures_of_tables_and_of_protocols_are_named_by_their_path(tmp_path):
+    run = plan({"a": []}, 1, [], tmp_path)[0]
+    (run.folder / "evaluation").mkdir(parents=True)
+    (run.folder / "summary.json").write_text('{"seconds": 3, "metrics": {"val/knn": {"start": 0.1, "end": 0.2}}}')
+    results = {"voc07": {"mAP": 25.0}, "grounding": {"pretext": {"pointing": 0.5}}}
+    (run.folder / "evaluation" / "results.json").write_text(json.dumps({"results": results}))
+    assert figures_of(run, ["voc07/mAP"]) == {
+        "voc07/mAP": 0.25,
+        "grounding/pretext/pointing": 0.5,
+        "val/knn": 0.2,
+        "seconds": 3.0,
+    }
+
+
 def test_every_override_of_the_built_in_studies_exists(repository):
     from hydra import compose, initialize_config_module
     from omegaconf import OmegaConf
@@ -158,10 +175,13 @@ def test_every_override_of_the_built_in_studies_exists(repository):
     assert names
     for name in names:
         with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-            config = compose("study", [f"study={name}", "output=x"])
+            config = compose("study", [f"study={name}", "output=x", *GIVEN.get(name, [])])
             assert config.control in config.arms
             for module, *words in config.prepare:
                 compose(module.removeprefix("castlit."), words)
             for overrides in config.arms.values():
-                compose("train", list(overrides))
+                compose("train", [*config.base, *overrides])
+            compose("evaluate", [*config.evaluate, "checkpoint=random"])
+            if name == "ablations":
+                assert len(config.prepare) == 3, "study.yaml does not win over it"
             OmegaConf.to_container(config, resolve=True)

@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -41,8 +41,14 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean, float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * spread, count)
 
 
-def figures_of(run: Run) -> dict[str, float]:
+def figures_of(run: Run, in_percent: Sequence[str] = ()) -> dict[str, float]:
     """All figures of a run that is done: of its evaluation, and ``seconds`` and ``val/...`` of its training.
+
+    Figures of tables, and of protocols within one, are named by their path, such as ``grounding/pretext/pointing``.
+
+    Args:
+        run: Which.
+        in_percent: Those of the evaluation that are in [0, 100], to be shares like all others.
 
     Raises:
         InputError: They cannot be read.
@@ -51,18 +57,28 @@ def figures_of(run: Run) -> dict[str, float]:
         results = json.loads((run.folder / RESULTS).read_text())["results"]
         summary = json.loads((run.folder / "summary.json").read_text())
         trained = {name: figures["end"] for name, figures in summary["metrics"].items() if name.startswith("val/")}
-        return {**results, **trained, "seconds": float(summary["seconds"])}
+        flat = dict(_flat(results))
+        flat.update({name: flat[name] / 100 for name in in_percent if name in flat})
+        return {**flat, **trained, "seconds": float(summary["seconds"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{run.folder}: its figures cannot be read ({error!r}); remove it to run it again") from None
 
 
-def by_arm(runs: Sequence[Run]) -> dict[str, dict[int, dict[str, float]]]:
+def _flat(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in results.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}", float(value)
+
+
+def by_arm(runs: Sequence[Run], in_percent: Sequence[str] = ()) -> dict[str, dict[int, dict[str, float]]]:
     """Arm → seed → figures, of those runs that are done."""
     found: dict[str, dict[int, dict[str, float]]] = {}
     for run in runs:
         arm = found.setdefault(run.arm, {})
         if (run.folder / RESULTS).exists():
-            arm[run.seed] = figures_of(run)
+            arm[run.seed] = figures_of(run, in_percent)
     return found
 
 
