@@ -78,7 +78,8 @@ def keys_table(method: str) -> str:
             columns[name] = _values(compose("train", [f"+experiment=cast_{method}", *words]))
     lines = ["| key | `data=scenes` | photographs |", "| --- | --- | --- |"]
     for key, value in columns["scenes"].items():
-        lines.append(f"| `{key}` | `{value}` | `{columns['photographs'][key]}` |")
+        cells = (json.dumps(each).strip('"') for each in (key, value, columns["photographs"][key]))  # as in YAML
+        lines.append(f"| {' | '.join(f'`{cell}`' for cell in cells)} |")
     return "\n".join(lines)
 
 
