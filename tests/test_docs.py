@@ -130,17 +130,17 @@ def pytest_generate_tests(metafunc):
 
 
 def test_every_command_composes(page_with_commands):
-    for program, words in commands(page_with_commands.read_text()):
-        if "--help" in words or "--config-dir" in words:  # the latter is run by test_your_own_method.py
-            continue
-        config = program
-        if program == "bench":
-            config = f"bench_{words.pop(0)}"
-        if program == "compare":  # its folders are bare words
-            bare = [word for word in words if "=" not in word]
-            words = [f"runs=[{','.join(bare)}]", *(word for word in words if "=" in word)]
-        words = [word for word in words if word not in ("-m", "--multirun")]
-        with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        for program, words in commands(page_with_commands.read_text()):
+            if "--help" in words or "--config-dir" in words:  # the latter is run by test_your_own_method.py
+                continue
+            config = program
+            if program == "bench":
+                config = f"bench_{words.pop(0)}"
+            if program == "compare":  # its folders are bare words
+                bare = [word for word in words if "=" not in word]
+                words = [f"runs=[{','.join(bare)}]", *(word for word in words if "=" in word)]
+            words = [word for word in words if word not in ("-m", "--multirun")]
             compose(config, list(composable(words)))
 
 
