@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -81,3 +82,51 @@ def run_two_ranks(run_ranks):
         return [torch.load(folder / f"rank{number}.pt") for number in range(2)]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def made_run():
+    """Write a run's folder as castlit.train leaves it, with figures of one's own."""
+
+    def make(folder, typed=(), knn=(0.1, 0.2, 0.3), loss=5.0, choices=None, summary=True, pruned=None, **settings):
+        """Every epoch is validated, and so is the time before training; settings are keys with __ for dots."""
+        import yaml
+
+        plain = {
+            "name": "made",
+            "seed": 0,
+            "output_dir": "${hydra:runtime.output_dir}",
+            "budget": {"lr": 0.06},
+            "optimizer": {"lr": "${budget.lr}"},
+            "attention": {"weight": 3.0},
+            "module": {"attention": "${attention}", "lr": "${optimizer.lr}"},
+            "trainer": {"max_epochs": len(knn) - 1},
+        }
+        for key, value in settings.items():
+            *above, last = key.split("__")
+            place = plain
+            for name in above:
+                place = place.setdefault(name, {})
+            place[last] = value
+        lr = plain["optimizer"]["lr"]
+        lr = plain["budget"]["lr"] if isinstance(lr, str) else lr
+        module = {"attention": plain["attention"], "lr": lr}
+        resolved = {**plain, "optimizer": {"lr": lr}, "module": module, "output_dir": str(folder)}
+        words = [f"{key}=..." for key in typed]
+        hydra = {"hydra": {"job": {"name": "train"}, "runtime": {"choices": {"data": "scenes", **(choices or {})}}}}
+        for name, content in (("config", plain), ("overrides", words), ("hydra", hydra)):
+            (folder / ".hydra").mkdir(parents=True, exist_ok=True)
+            (folder / ".hydra" / f"{name}.yaml").write_text(yaml.safe_dump(content))
+        (folder / "config.yaml").write_text(yaml.safe_dump(resolved))
+        rows = ["epoch,step,train/loss,val/knn", f"0,0,,{knn[0]}"]
+        for epoch, value in enumerate(knn[1:]):
+            rows += [f"{epoch},{4 * epoch + 3},{loss},", f"{epoch},{4 * epoch + 3},,{value}"]
+        (folder / "metrics.csv").write_text("\n".join(rows) + "\n")
+        (folder / "summary.json").unlink(missing_ok=True)
+        if summary:
+            metrics = {"val/knn": {"start": knn[0], "end": knn[-1]}, "train/loss": {"start": 9.0, "end": loss}}
+            told = {"epochs": len(knn) - 1, "seconds": 12.5, "pruned": pruned, "metrics": metrics}
+            (folder / "summary.json").write_text(json.dumps(told))
+        return folder
+
+    return make

@@ -36,3 +36,19 @@ def holding(folder: Path) -> Iterator[None]:
         except OSError:
             pass  # A file system without locks.
         yield
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process holds this folder now, as far as this machine can tell."""
+    if os.name != "posix":
+        return False
+    import fcntl
+
+    try:
+        with (folder / ".running").open("rb") as file:
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass  # No run has been here, or a file system without locks.
+    return False

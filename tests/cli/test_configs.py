@@ -41,9 +41,10 @@ def options(repository, group):
 def pytest_generate_tests(metafunc):
     if "override" in metafunc.fixturenames:
         root = metafunc.config.rootpath
+        groups = "experiment method attention crop data trainer logger callbacks sweep".split()
         cases = [
-            f"{'+' * (group == 'experiment')}{group}={option}"
-            for group in ("experiment", "method", "attention", "crop", "data", "trainer", "logger", "callbacks")
+            f"{'+' * (group in ('experiment', 'sweep'))}{group}={option}"
+            for group in groups
             for option in options(root, group)
         ]
         metafunc.parametrize("override", cases)

@@ -7,6 +7,7 @@ from castlit.callbacks.log_short_epochs import LogShortEpochs
 from castlit.callbacks.metrics_csv import MetricsCSV
 from castlit.callbacks.panel import GradCAMPanel
 from castlit.callbacks.probes import KNNProbe, PointingProbe
+from castlit.callbacks.pruning import Pruning
 from castlit.callbacks.record import Change, RunRecord
 from castlit.callbacks.resume import ExactResume
 from castlit.callbacks.scores import LabelLogit, MaskedKey
@@ -28,6 +29,7 @@ __all__ = [
     "MaskedKey",
     "MetricsCSV",
     "PointingProbe",
+    "Pruning",
     "RunRecord",
     "SelfMasks",
     "wandb_logger",

@@ -65,6 +65,31 @@ class _Writer(ExperimentWriter):
         _write(path, fieldnames, _read(path)[1])
 
 
+def by_epoch(path: Path, figure: str) -> dict[int, float]:
+    """Read a validation figure's curve: epochs done → value; 0 is before training.
+
+    Args:
+        path: A ``metrics.csv``.
+        figure: Such as ``val/knn``. Of a figure that is logged more often, each epoch's last value counts.
+
+    Raises:
+        ValueError: The file is none that castlit wrote.
+    """
+    found: dict[int, float] = {}
+    trained = -1  # in which epoch, as Lightning numbers them
+    for row in _read(path)[1]:
+        if None in row.values() or not (row.get("epoch") and row.get("step")):
+            continue  # a line that a killed run left half
+        epoch = int(row["epoch"])
+        if any(value for name, value in row.items() if name.startswith("train/")):
+            trained = epoch
+        if row.get(figure):
+            # A validation within the fit bears the number of its epoch, from 0 on; one before or after it the number of
+            # epochs done.
+            found[epoch + 1 if epoch == trained else epoch] = float(row[figure])
+    return found
+
+
 def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     with path.open(newline="") as file:
         reader = csv.DictReader(file)

@@ -13,6 +13,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from castlit.callbacks.pruning import Pruning
+
 _FIRST_STEPS = 10
 
 
@@ -167,6 +169,8 @@ class RunRecord(pl.Callback):
             "validation_seconds": round(self._validation_seconds, 2),
             "validation_share": round(self._validation_seconds / seconds, 4),
             "metrics": {name: asdict(change) for name, change in sorted(self.metrics.items())},
+            # Why a sweep ended it before its time; see castlit.callbacks.Pruning.
+            "pruned": next((each.pruned for each in trainer.callbacks if isinstance(each, Pruning)), None),  # type: ignore[attr-defined]
             "checkpoint": getattr(checkpoint, "last_model_path", "") or None,
             "precision": str(trainer.precision),
             "world_size": trainer.world_size,

@@ -1,0 +1,129 @@
+"""Runs of a sweep that have no hope end early: the median rule over the sweep's own folder."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+from pytorch_lightning.trainer.states import TrainerFn
+
+from castlit.callbacks.metrics_csv import by_epoch
+from castlit.nn.checks import require_int
+
+Curve = Mapping[int, float]
+"""Epochs done → the figure."""
+
+
+class Pruning(pl.Callback):
+    """Ends a run of a sweep whose figure has not been as good as the median of the finished runs.
+
+    The rule is that of Optuna's ``MedianPruner``, after "Google Vizier" (Golovin et al., KDD 2017): the best value that
+    the run has had so far is held against the median, over the finished runs, of the value after the same epoch.
+
+    The other runs are known by what they left in the sweep's folder (``summary.json`` and ``metrics.csv``), not by
+    Optuna's study: Hydra's sweeper keeps its trials to itself, and would mark one that the job has ended as pruned as
+    complete; its database needs a server as soon as jobs run on several machines. So pruning works with any sweeper
+    and launcher whose jobs share a disk, and a sweeper sees a pruned run's last figure as its result.
+
+    A run that is pruned ends like any other, with its checkpoint and a ``summary.json`` that says so, and stays pruned
+    when it is resumed.
+
+    Args:
+        folder: This run's.
+        sweep: The sweep's, in which runs have their folders. Outside of a sweep nothing is pruned.
+        monitor: The figure, logged in validation; the higher the better.
+        startup_runs: So many runs must have finished, unpruned, before any is pruned.
+        warmup_epochs: No run is pruned before it has done so many; None: a quarter of the run.
+
+    Attributes:
+        pruned: Why the run was ended; None: it was not.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        sweep: str | Path,
+        monitor: str = "val/knn",
+        startup_runs: int = 5,
+        warmup_epochs: int | None = None,
+    ) -> None:
+        self.folder, self.sweep, self.monitor = Path(folder), Path(sweep), monitor
+        self.startup_runs = require_int("callbacks.pruning.startup_runs", startup_runs, low=1)
+        if warmup_epochs is not None:
+            require_int("callbacks.pruning.warmup_epochs", warmup_epochs, low=0)
+        self.warmup_epochs = warmup_epochs
+        self.pruned: dict[str, Any] | None = None
+        self._mine: dict[int, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run goes on with."""
+        return {"pruned": self.pruned, "mine": list(self._mine.items())}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with it."""
+        self.pruned, self._mine = state_dict["pruned"], dict(state_dict["mine"])
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A run that was pruned before it was resumed does not train."""
+        if self.pruned is not None:
+            trainer.should_stop = True
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Judge the run by this validation."""
+        value = trainer.callback_metrics.get(self.monitor)
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or value is None:
+            return
+        epoch = trainer.current_epoch + 1
+        self._mine[epoch] = float(value)
+        last = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
+        warmup = self.warmup_epochs if self.warmup_epochs is not None else math.ceil((last or 0) / 4)
+        if epoch < warmup or epoch == last:
+            return
+        # One process decides for all: the others may see other files.
+        self.pruned = trainer.strategy.broadcast(self._judge(epoch) if trainer.is_global_zero else None)
+        if self.pruned is not None:
+            trainer.should_stop = True
+            if trainer.is_global_zero:
+                print(
+                    f"Pruned after epoch {epoch}: {self.monitor} was at most {self.pruned['best']:.4g}, the median of "
+                    f"{self.pruned['runs']} finished runs is {self.pruned['median']:.4g}"
+                )
+
+    def _judge(self, epoch: int) -> dict[str, Any] | None:
+        if self.sweep.absolute() not in self.folder.absolute().parents:
+            return None
+        others = finished(self.sweep, self.monitor, but=self.folder)
+        median = median_at(epoch, others)
+        if len(others) < self.startup_runs or not below(self._mine, median):
+            return None
+        best = max((value for value in self._mine.values() if not math.isnan(value)), default=None)
+        return {"epoch": epoch, "figure": self.monitor, "best": best, "median": median, "runs": len(others)}
+
+
+def finished(sweep: Path, figure: str, but: Path) -> list[dict[int, float]]:
+    """The curves of a sweep's other runs that came to their end without being pruned."""
+    found = []
+    for file in sorted(sweep.glob("*/summary.json")):
+        if file.parent.absolute() == but.absolute():
+            continue
+        try:
+            summary = json.loads(file.read_text())
+        except ValueError:
+            continue  # It is being written.
+        if summary.get("pruned") is None and (file.parent / "metrics.csv").is_file():
+            found.append(by_epoch(file.parent / "metrics.csv", figure))
+    return found
+
+
+def median_at(epoch: int, curves: Sequence[Curve]) -> float | None:
+    """The median of those curves that have a value after this epoch; None where none has."""
+    values = [curve[epoch] for curve in curves if not math.isnan(curve.get(epoch, math.nan))]
+    return float(np.median(values)) if values else None
+
+
+def below(mine: Curve, median: float | None) -> bool:
+    """Whether no value of a run's is as good as the median; a run that has had no finite value is below any."""
+    return median is not None and not any(value >= median for value in mine.values())

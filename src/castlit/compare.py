@@ -1,0 +1,96 @@
+"""Put runs side by side: ``python -m castlit.compare multirun/2026-01-01/12-00-00``."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import Quote, QuotedString
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table
+
+from castlit.cli import program, shown
+from castlit.comparing.report import write_comparison
+from castlit.comparing.runs import read_runs
+from castlit.comparing.table import compare, notes, rows_of_groups, rows_of_runs
+from castlit.nn.checks import InputError
+
+_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
+"""Hydra's own words that take the next one along."""
+
+KEYS = 6
+"""So many settings are printed at most; the files have all."""
+
+
+def side_by_side(config: DictConfig) -> Path:
+    """Print what differs between runs and what came of it, and write it down.
+
+    Raises:
+        InputError: There are no runs, they cannot be read, or none has the figure to sort by.
+    """
+    given: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    names = [given["runs"]] if isinstance(given["runs"], (str, int)) else list(given["runs"] or [])
+    if not names:
+        raise InputError("runs: give a folder of runs, such as multirun/2026-01-01/12-00-00")
+    tops = [Path(str(name)).expanduser() for name in names]
+    what = compare(read_runs(tops), given["sort"])
+    default = tops[0] / "compare" if len(tops) == 1 else Path("compare")
+    output = default if given["output"] is None else Path(str(given["output"])).expanduser()
+    console = Console(soft_wrap=True, highlight=False)
+    _print(console, f"{len(what.runs)} runs by {what.sort}", *rows_of_runs(what, KEYS))
+    for note in notes(what):
+        console.print(note, markup=False)
+    if what.several_seeds:
+        _print(console, "Means over seeds, with 95 % intervals", *rows_of_groups(what, KEYS))
+    if len(what.keys) > KEYS:
+        console.print(f"They differ in more: {', '.join(what.keys[KEYS:])}", markup=False)
+    page = write_comparison(output, what, list(map(str, names)))
+    console.print(f"Written to {shown(page)}, and compare.csv, .json and .png beside it", markup=False)
+    return page
+
+
+def folders_as_runs(arguments: list[str]) -> list[str]:
+    """Turn bare words of a command line, which are folders, into ``runs=[...]``, which Hydra understands.
+
+    Args:
+        arguments: The words of the command line.
+
+    Raises:
+        InputError: ``runs=`` is there, too.
+    """
+    folders: list[str] = []
+    others: list[str] = []
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        # Folders may be called after a job's overrides: attention.weight=1.
+        bare = "=" not in word and not word.startswith(("-", "+")) and (not word.startswith("~") or "/" in word)
+        is_folder = before not in _WITH_VALUE and (bare or (not word.startswith("-") and Path(word).is_dir()))
+        (folders if is_folder else others).append(word)
+    if not folders:
+        return arguments
+    if any(word.startswith("runs=") for word in others):
+        raise InputError(f"runs= and {folders[0]}: give the folders in one way")
+    quoted = ",".join(QuotedString(folder, Quote.single).with_quotes() for folder in folders)
+    return [*others, f"runs=[{quoted}]"]
+
+
+def _print(console: Console, title: str, header: list[str], rows: list[list[str]]) -> None:
+    table = Table(title=escape(title))
+    for i, name in enumerate(header):
+        # Cells stay whole; headings break where a key does.
+        broken = name.replace(".", ".\n").replace("/", "/\n").replace("_", "_\n")
+        table.add_column(escape(broken), justify="right" if i else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    # As wide as it needs to be, whatever the terminal is: a figure that is cut off is none.
+    needed = Measurement.get(console, console.options.update(width=1000), table).maximum
+    Console(highlight=False, width=max(console.width, needed)).print(table)
+
+
+def main() -> None:
+    """Run the program."""
+    program("compare", side_by_side, prepare=folders_as_runs)
+
+
+if __name__ == "__main__":
+    main()

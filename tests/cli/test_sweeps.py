@@ -1,0 +1,135 @@
+"""Sweeps by Optuna, joblib and submitit, through to their comparison.
+
+There is no SLURM here: its preset is composed only.
+"""
+
+import json
+import sys
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from castlit.cli import CONFIG_MODULE
+from castlit.comparing.runs import read_runs
+from castlit.comparing.table import compare
+
+TINY = [
+    *("data.train_count=64", "data.val_count=32", "data.batch_size=16", "data.workers=0", "data.size=32"),
+    *("data.scene_size=36", "method.queue_size=64", "callbacks.panel=null", "trainer.check_val_every_n_epoch=1"),
+]
+
+
+@pytest.mark.slow
+def test_a_search_by_optuna_two_runs_at_a_time_with_pruning(run_program, made_run, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs castlit[sweep]")
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs castlit[sweep]")
+    # Runs that nobody reaches: whoever trains beside them is pruned as soon as may be.
+    for i in range(2):
+        made_run(tmp_path / "sweep" / f"perfect{i}", knn=(0, 1, 1, 1), choices={"experiment": "cast_mocov2"})
+    words = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=2"]
+    result = run_program(
+        "train",
+        "-m",
+        "+experiment=cast_mocov2",
+        "+sweep=optuna",
+        *words,
+        "callbacks.pruning.startup_runs=2",
+        "trainer.max_epochs=3",
+        "hydra.sweep.dir=sweep",
+        *TINY,
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    summaries = [json.loads((tmp_path / "sweep" / str(i) / "summary.json").read_text()) for i in range(2)]
+    for summary in summaries:
+        assert summary["epochs"] == 1, "a quarter of three epochs is free"
+        assert summary["pruned"]["median"] == 1
+    assert result.stdout.count("Pruned after epoch 1: val/knn was at most") == 2
+    best = yaml.safe_load((tmp_path / "sweep" / "optimization_results.yaml").read_text())
+    # What the runs returned has reached the sweeper.
+    assert best["best_value"] == pytest.approx(max(summary["metrics"]["val/knn"]["end"] for summary in summaries))
+    keys = ["attention.weight", "crop.min_coverage", "optimizer.lr"]
+    assert sorted(best["best_params"]) == keys
+    what = compare(read_runs([tmp_path / "sweep"]))
+    assert [run.state for run in what.runs] == ["done", "done", "pruned", "pruned"]
+    searched = [run for run in what.runs if run.state == "pruned"]
+    assert searched[0].settings.values["attention.weight"] != searched[1].settings.values["attention.weight"]
+    assert what.keys[:3] == keys
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="submitit's local executor is for Linux")
+def test_submitit_on_this_machine(run_program, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs castlit[sweep]")
+    result = run_program(
+        "train",
+        "-m",
+        "+experiment=cast_mocov2",
+        "hydra/launcher=submitit_local",
+        "attention.weight=0,3",
+        "trainer.max_epochs=1",
+        "hydra.sweep.dir=sweep",
+        *TINY,
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    what = compare(read_runs([tmp_path / "sweep"]))
+    assert what.keys == ["attention.weight"]
+    assert {run.name: (run.state, run.settings.get("attention.weight")) for run in what.runs} == {
+        "0": ("done", 0),
+        "1": ("done", 3),
+    }
+    assert len(list((tmp_path / "sweep" / ".submitit").glob("*/*_result.pkl"))) == 2
+
+
+def composed(*overrides):
+    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        return compose("train", ["+experiment=cast_mocov2", *overrides], return_hydra_config=True)
+
+
+def test_what_optuna_is_told():
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs castlit[sweep]")
+    from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
+
+    config = composed("+sweep=optuna", "trainer.max_epochs=12")
+    sweeper = config.hydra.sweeper
+    assert sweeper.sampler._target_ == "optuna.samplers.TPESampler"
+    assert str(sweeper.direction) == "maximize"
+    assert config.callbacks.pruning.monitor == config.objective == "val/knn"
+    space, fixed = create_params_from_overrides([f"{key}={value}" for key, value in sweeper.params.items()])
+    assert fixed == {}
+    assert {key: (each.low, each.high, "Log" in type(each).__name__) for key, each in space.items()} == {
+        "attention.weight": (0.3, 10, True),
+        "crop.min_coverage": (0.0, 0.6, False),
+        "optimizer.lr": (0.01, 0.3, True),
+    }
+    for key in space:
+        assert OmegaConf.select(config, key) is not None
+
+
+def test_what_slurm_is_asked_for():
+    """The preset, through to the script that sbatch would get; whether a cluster takes it was not tried."""
+    slurm = pytest.importorskip("submitit.slurm.slurm", reason="needs castlit[sweep]")
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs castlit[sweep]")
+    words = ["trainer=ddp", "trainer.devices=4", "trainer.num_nodes=2", "hydra.launcher.partition=gpu"]
+    asked = composed("+sweep=slurm", *words).hydra.launcher
+    assert asked._target_.endswith("SlurmLauncher")
+    assert asked.max_num_timeout > 0, "otherwise submitit does not put a job back"
+    names = ("nodes", "gpus_per_node", "cpus_per_task", "partition", "signal_delay_s", "array_parallelism")
+    given = {name: asked[name] for name in names} | {"ntasks_per_node": asked.tasks_per_node}
+    script = slurm._make_sbatch_string("train", "folder", time=asked.timeout_min, map_count=40, **given)
+    for line in ("nodes=2", "gpus-per-node=4", "ntasks-per-node=4", "cpus-per-task=8", "partition=gpu", "time=1440"):
+        assert f"#SBATCH --{line}\n" in script
+    # castlit listens to it because submitit does: castlit.callbacks.LastCheckpoint saves, then calls its handler.
+    assert "#SBATCH --signal=USR2@300\n" in script
+    assert "#SBATCH --array=0-39%16\n" in script
+
+
+def test_both_presets_together():
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs castlit[sweep]")
+    hydra = composed("+sweep=[optuna,slurm]", "hydra.sweeper.n_jobs=8").hydra
+    assert hydra.sweeper._target_.endswith("OptunaSweeper")
+    assert hydra.launcher._target_.endswith("SlurmLauncher")
+    assert hydra.launcher.tasks_per_node == 1
