@@ -41,7 +41,7 @@ def options(repository, group):
 def pytest_generate_tests(metafunc):
     if "override" in metafunc.fixturenames:
         root = metafunc.config.rootpath
-        groups = "experiment method attention crop data trainer logger callbacks sweep".split()
+        groups = ["experiment", "method", "attention", "crop", "data", "trainer", "logger", "callbacks", "sweep"]
         cases = [
             f"{'+' * (group in ('experiment', 'sweep'))}{group}={option}"
             for group in groups
