@@ -48,6 +48,13 @@ def test_a_difference_that_nobody_typed_is_told(made_run, tmp_path):
     assert keys(older, newer) == ["attention.weight", "crop.min_coverage"]
 
 
+def test_a_budget_counts_where_it_is_used(made_run, tmp_path):
+    folders = [made_run(tmp_path / "a", budget__lr=0.1), made_run(tmp_path / "b", budget__lr=0.2)]
+    assert keys(*folders) == ["optimizer.lr"]
+    unused = [made_run(tmp_path / str(i), ["optimizer.lr"], budget__lr=i, optimizer__lr=0.1) for i in (1, 2)]
+    assert keys(*unused) == []
+
+
 def test_one_and_one_point_zero_are_the_same(made_run, tmp_path):
     assert keys(made_run(tmp_path / "a", attention__weight=1), made_run(tmp_path / "b", attention__weight=1.0)) == []
     assert keys(made_run(tmp_path / "a", compile=True), made_run(tmp_path / "b", compile=1)) == ["compile"]

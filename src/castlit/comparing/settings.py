@@ -51,13 +51,18 @@ def read_settings(folder: Path) -> Settings:
     if resolved is None and plain is not None:
         resolved = _resolved(folder, plain)  # It failed before it began.
     values = _flat(resolved or {})
-    found = Settings({key: value for key, value in values.items() if key not in _NOT_SETTINGS})
+    # A budget is where other keys take their values from; whatever of it counts has another name there.
+    settings = {
+        key: value for key, value in values.items() if key not in _NOT_SETTINGS and not key.startswith("budget.")
+    }
+    found = Settings(settings)
     if plain is None:
         # The module repeats the groups it is made of; and paths in the run's own folder are no settings.
         own = str(values.get("output_dir", folder))
         found.derived = {key for key, value in values.items() if key.startswith("module.") or own in str(value)}
         return found
-    found.derived = {key for key, value in _flat(plain).items() if isinstance(value, str) and "${" in value}
+    references = {key: value for key, value in _flat(plain).items() if isinstance(value, str) and "${" in value}
+    found.derived = {key for key, value in references.items() if "${budget." not in value}
     # A whole group by reference, such as module.method: ${method}.
     found.derived |= {key for key in values if any(key.startswith(f"{above}.") for above in found.derived)}
     hydra = _yaml(folder / ".hydra" / "hydra.yaml") or {}
