@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from castlit.cli import CONFIG_MODULE
+from castlit.compare import folders_as_runs
 from castlit.overrides import quote_braces
 
 
@@ -137,9 +138,8 @@ def test_every_command_composes(page_with_commands):
             config = program
             if program == "bench":
                 config = f"bench_{words.pop(0)}"
-            if program == "compare":  # its folders are bare words
-                bare = [word for word in words if "=" not in word]
-                words = [f"runs=[{','.join(bare)}]", *(word for word in words if "=" in word)]
+            if program == "compare":
+                words = folders_as_runs(words)
             words = [word for word in words if word not in ("-m", "--multirun")]
             compose(config, list(composable(words)))
 
