@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
@@ -60,17 +61,20 @@ class Follows(pl.LightningModule):
         return {"loss": (self.weight * batch["query"]).sum()}
 
     def validation_step(self, batch):
-        self.log("val/knn", self.values[self.current_epoch])
+        # As castlit's probe does it: the other processes do not know the figure.
+        self.log("val/knn", self.values[self.current_epoch], rank_zero_only=True)
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fit(top, values=(0.1, 0.2, 0.3, 0.4), resume=False, name="mine", **arguments):
+def fit(top, values=(0.1, 0.2, 0.3, 0.4), resume=False, name="mine", ranks=1, **arguments):
     folder = top / name
     pruning = Pruning(folder, **{"sweep": top, "startup_runs": 2, "warmup_epochs": 2, **arguments})
     trainer = pl.Trainer(
         accelerator="cpu",
+        devices=ranks,
+        strategy="ddp" if ranks > 1 else "auto",
         max_epochs=4,
         logger=False,
         callbacks=[pruning, RunRecord(folder / "summary.json"), LastCheckpoint(folder / "checkpoints")],
@@ -78,12 +82,12 @@ def fit(top, values=(0.1, 0.2, 0.3, 0.4), resume=False, name="mine", **arguments
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    loader = torch.utils.data.DataLoader([{"query": torch.ones(1)}] * 2, batch_size=1)
+    loader = torch.utils.data.DataLoader([{"query": torch.ones(1)}] * 2 * ranks, batch_size=1)
     last = folder / "checkpoints" / "last.ckpt" if resume else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer.fit(Follows(values), loader, loader, ckpt_path=last, weights_only=True)
-    return trainer, json.loads((folder / "summary.json").read_text())
+    return trainer, json.loads((folder / "summary.json").read_text()) if trainer.is_global_zero else None
 
 
 @pytest.fixture
@@ -140,6 +144,19 @@ def test_pruned_broken_off_and_half_written_runs_are_no_measure(made_run, sweep)
     assert fit(sweep)[1]["pruned"] is None, "one finished run is less than two"
     made_run(sweep / "4", knn=(0, *[0.3] * 4))
     assert fit(sweep, name="another")[1]["pruned"]["median"] == pytest.approx(0.35)
+
+
+def test_a_run_that_is_never_finite_is_pruned(sweep, capsys):
+    assert fit(sweep, [float("nan")] * 4)[1]["pruned"]["best"] is None
+    assert "val/knn was never finite" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_two_processes_end_together(sweep, run_two_ranks):
+    first, second = run_two_ranks(Path(__file__).with_name("two_ranks_pruning.py"), sweep)
+    assert first["epochs"] == second["epochs"] == 2
+    assert first["pruned"] == second["pruned"]
+    assert first["pruned"]["median"] == 0.5
 
 
 def test_by_default_a_quarter_of_the_epochs_is_free(sweep):

@@ -53,7 +53,7 @@ class TestRuns:
         states = {name: run.state for name, run in runs.items()}
         broken = "broken off"
         assert states == {"0": "done", "1": "pruned", "2": broken, "3": "failed", "4": "failed", "5": broken}
-        assert runs["1"].note == "val/knn at most 0.1, where the median of 5 runs was 0.4"
+        assert runs["1"].note == "val/knn was at most 0.1, the median of 5 finished runs 0.4"
         assert "after 1 of 1 epochs" in runs["2"].note
         assert "bad_batch.json" in runs["3"].note
         assert [run.name for run in compared(tmp_path).runs[:2]] == ["0", "1"]

@@ -73,27 +73,25 @@ class Pruning(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Judge the run by this validation."""
-        value = trainer.callback_metrics.get(self.monitor)
-        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or value is None:
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
-        epoch = trainer.current_epoch + 1
+        # The first process decides for all: it alone has figures such as val/knn, and others may see other files.
+        verdict = self._judge(trainer) if trainer.is_global_zero else None
+        self.pruned = trainer.strategy.broadcast(verdict)
+        if self.pruned is not None:
+            trainer.should_stop = True
+            if trainer.is_global_zero:
+                print(f"Pruned after epoch {self.pruned['epoch']}: {why_pruned(self.pruned)}")
+
+    def _judge(self, trainer: pl.Trainer) -> dict[str, Any] | None:
+        """Why this run shall end; None: it shall not."""
+        value, epoch = trainer.callback_metrics.get(self.monitor), trainer.current_epoch + 1
+        if value is None or self.sweep.absolute() not in self.folder.absolute().parents:
+            return None
         self._mine[epoch] = float(value)
         last = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
         warmup = self.warmup_epochs if self.warmup_epochs is not None else math.ceil((last or 0) / 4)
         if epoch < warmup or epoch == last:
-            return
-        # One process decides for all: the others may see other files.
-        self.pruned = trainer.strategy.broadcast(self._judge(epoch) if trainer.is_global_zero else None)
-        if self.pruned is not None:
-            trainer.should_stop = True
-            if trainer.is_global_zero:
-                print(
-                    f"Pruned after epoch {epoch}: {self.monitor} was at most {self.pruned['best']:.4g}, the median of "
-                    f"{self.pruned['runs']} finished runs is {self.pruned['median']:.4g}"
-                )
-
-    def _judge(self, epoch: int) -> dict[str, Any] | None:
-        if self.sweep.absolute() not in self.folder.absolute().parents:
             return None
         others = finished(self.sweep, self.monitor, but=self.folder)
         median = median_at(epoch, others)
@@ -101,6 +99,12 @@ class Pruning(pl.Callback):
             return None
         best = max((value for value in self._mine.values() if not math.isnan(value)), default=None)
         return {"epoch": epoch, "figure": self.monitor, "best": best, "median": median, "runs": len(others)}
+
+
+def why_pruned(pruned: Mapping[str, Any]) -> str:
+    """Say in words what :attr:`Pruning.pruned` and ``summary.json`` hold."""
+    best = "never finite" if pruned["best"] is None else f"at most {pruned['best']:.4g}"
+    return f"{pruned['figure']} was {best}, the median of {pruned['runs']} finished runs {pruned['median']:.4g}"
 
 
 def finished(sweep: Path, figure: str, but: Path) -> list[dict[int, float]]:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from castlit.callbacks.metrics_csv import by_epoch
+from castlit.callbacks.pruning import why_pruned
 from castlit.comparing.settings import Settings, read_settings
 from castlit.holding import is_held
 from castlit.nn.checks import InputError
@@ -116,7 +117,7 @@ def _read(folder: Path, name: str) -> TrainingRun:
         run.state = BROKEN_OFF
     elif summary is not None and summary.get("pruned"):
         run.state = PRUNED
-        run.note = _why_pruned(summary["pruned"])
+        run.note = why_pruned(summary["pruned"])
     if summary is not None and run.state != RUNNING:
         run.epochs, run.seconds = summary["epochs"], summary["seconds"]
         run.figures |= {figure: change["end"] for figure, change in summary["metrics"].items()}
@@ -127,17 +128,12 @@ def _read(folder: Path, name: str) -> TrainingRun:
     return run
 
 
-def _why_pruned(told: dict[str, Any]) -> str:
-    best = "never finite" if told["best"] is None else f"at most {told['best']:.4g}"
-    return f"{told['figure']} {best}, where the median of {told['runs']} runs was {told['median']:.4g}"
-
-
 def _summary(path: Path) -> dict[str, Any] | None:
     try:
         summary: dict[str, Any] = json.loads(path.read_bytes())
         # All that is used of it.
         _ = summary["epochs"] + summary["seconds"], [change["end"] + 0 for change in summary["metrics"].values()]
-        _ = _why_pruned(summary["pruned"]) if summary.get("pruned") else ""
+        _ = why_pruned(summary["pruned"]) if summary.get("pruned") else ""
         return summary
     except FileNotFoundError:
         return None
