@@ -123,7 +123,6 @@ def test_it_stays_pruned_when_it_is_resumed(sweep):
         ((0.1, 0.5, 0.1, 0.1), {}),  # its best so far counts
         ((0.1, 0.1, 0.1, 0.1), {"startup_runs": 4}),
         ((0.1, 0.1, 0.1, 0.1), {"warmup_epochs": 4}),  # after the last epoch there is nothing to save
-        ((0.1, 0.1, 0.1, 0.1), {"monitor": "val/other"}),
     ],
 )
 def test_who_is_not_pruned(sweep, values, arguments):
@@ -157,6 +156,11 @@ def test_two_processes_end_together(sweep, run_two_ranks):
     assert first["epochs"] == second["epochs"] == 2
     assert first["pruned"] == second["pruned"]
     assert first["pruned"]["median"] == 0.5
+
+
+def test_a_figure_that_is_not_logged(sweep):
+    with pytest.raises(InputError, match=r"monitor=val/other: in validation this run logs val/knn"):
+        fit(sweep, monitor="val/other")
 
 
 def test_by_default_a_quarter_of_the_epochs_is_free(sweep):

@@ -114,7 +114,9 @@ def test_what_slurm_is_asked_for():
     slurm = pytest.importorskip("submitit.slurm.slurm", reason="needs castlit[sweep]")
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs castlit[sweep]")
     words = ["trainer=ddp", "trainer.devices=4", "trainer.num_nodes=2", "hydra.launcher.partition=gpu"]
-    asked = composed("+sweep=slurm", *words).hydra.launcher
+    config = composed("+sweep=slurm", *words)
+    assert config.resume == "last"
+    asked = config.hydra.launcher
     assert asked._target_.endswith("SlurmLauncher")
     assert asked.max_num_timeout > 0, "otherwise submitit does not put a job back"
     names = ("nodes", "gpus_per_node", "cpus_per_task", "partition", "signal_delay_s", "array_parallelism")

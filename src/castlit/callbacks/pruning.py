@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
 
 from castlit.callbacks.metrics_csv import by_epoch
-from castlit.nn.checks import require_int
+from castlit.nn.checks import InputError, require_int
 
 Curve = Mapping[int, float]
 """Epochs done → the figure."""
@@ -72,10 +72,24 @@ class Pruning(pl.Callback):
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Judge the run by this validation."""
-        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+        """Judge the run by this validation.
+
+        Raises:
+            InputError: It has not logged the figure.
+        """
+        if trainer.sanity_checking:
             return
         # The first process decides for all: it alone has figures such as val/knn, and others may see other files.
+        there = sorted(name for name in trainer.callback_metrics if name.startswith("val/"))
+        there = trainer.strategy.broadcast(there)
+        if self.monitor not in there:
+            logged = ", ".join(there) or "nothing"
+            raise InputError(
+                f"callbacks.pruning.monitor={self.monitor}: in validation this run logs {logged} "
+                "(val/knn needs labels); in castlit.train, objective= names the figure"
+            )
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
         verdict = self._judge(trainer) if trainer.is_global_zero else None
         self.pruned = trainer.strategy.broadcast(verdict)
         if self.pruned is not None:
@@ -85,10 +99,10 @@ class Pruning(pl.Callback):
 
     def _judge(self, trainer: pl.Trainer) -> dict[str, Any] | None:
         """Why this run shall end; None: it shall not."""
-        value, epoch = trainer.callback_metrics.get(self.monitor), trainer.current_epoch + 1
-        if value is None or self.sweep.absolute() not in self.folder.absolute().parents:
+        epoch = trainer.current_epoch + 1
+        if self.sweep.absolute() not in self.folder.absolute().parents:
             return None
-        self._mine[epoch] = float(value)
+        self._mine[epoch] = float(trainer.callback_metrics[self.monitor])
         last = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
         warmup = self.warmup_epochs if self.warmup_epochs is not None else math.ceil((last or 0) / 4)
         if epoch < warmup or epoch == last:
