@@ -22,6 +22,9 @@ _PATIENCE = timedelta(minutes=5)  # nodes may start that far apart
 
 _GRACE_S = 10
 
+_FIRST = "CASTLIT_FIRST_PROCESS"
+"""In the environment that Lightning's processes inherit from the first one: its number."""
+
 
 def in_one_folder(arguments: list[str]) -> list[str]:
     """Add the folder that all processes of this run share to a command line, where several were started from outside.
@@ -55,11 +58,13 @@ def end_with_parent() -> None:
     """End this process soon after the one that started it, where that was a run's first process.
 
     Its first process may be killed while this one waits for it in a collective, or has not met it yet; then nobody else
-    would end this one before torch's timeout.
+    would end this one before torch's timeout. It may be gone even before this one has come here, so it leaves its number.
     """
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        os.environ[_FIRST] = str(os.getpid())
     started_by_lightning = os.environ.get("LOCAL_RANK", "0") != "0" and not TorchElasticEnvironment.detect()
     if started_by_lightning and not SLURMEnvironment.detect():
-        threading.Thread(target=_watch, args=(os.getppid(),), daemon=True, name="parent-watch").start()
+        threading.Thread(target=_watch, args=(int(os.environ.get(_FIRST, os.getppid())),), daemon=True, name="parent-watch").start()
 
 
 def _watch(parent: int) -> None:

@@ -98,16 +98,18 @@ def test_a_killed_first_process_ends_the_others(start, tmp_path):
     until(lambda: not family(tmp_path), "the other process is left")
 
 
-def test_a_first_process_killed_before_they_meet_ends_the_others(start, tmp_path):
+# While the second still imports, or when it waits.
+@pytest.mark.parametrize("sleep", [0.5, 8])
+def test_a_first_process_killed_before_they_meet_ends_the_others(start, tmp_path, sleep):
     # Nobody else comes: the second waits for the first one.
     script = tmp_path / "meet.py"
     script.write_text(
         "import os, subprocess, sys, time\n"
         "words = [sys.executable, '-m', 'castlit.train', *sys.argv[1:], 'hydra.job.name=train_ddp_process_1']\n"
         "environment = {**os.environ, 'LOCAL_RANK': '1', 'NODE_RANK': '0', 'WORLD_SIZE': '2',\n"
-        "               'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': '1'}\n"
+        "               'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': '1', 'CASTLIT_FIRST_PROCESS': str(os.getpid())}\n"
         "subprocess.Popen(words, env=environment)\n"
-        "time.sleep(8)\n"
+        f"time.sleep({sleep})\n"
     )
     run = start(script, *TRAIN[2:], *ON_CPU, "trainer.devices=2")
     assert run.wait(PATIENCE_S) == 0
