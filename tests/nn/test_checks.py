@@ -3,7 +3,7 @@
 import pytest
 
 from castlit.nn import InputError
-from castlit.nn.checks import did_you_mean, require_choice, require_int, require_number
+from castlit.nn.checks import as_list, did_you_mean, require_choice, require_int, require_number
 
 
 def test_what_is_right_comes_back():
@@ -45,3 +45,10 @@ def test_choices():
 
 def test_it_is_a_value_error():
     assert issubclass(InputError, ValueError)
+
+
+def test_one_value_is_a_list_of_one():
+    assert as_list(3) == [3]
+    assert as_list("abc") == ["abc"]
+    assert as_list((1, 2)) == as_list([1, 2]) == [1, 2]
+    assert as_list([]) == []

@@ -3,6 +3,7 @@
 import difflib
 import math
 from collections.abc import Iterable
+from typing import Any
 
 
 class InputError(ValueError):
@@ -52,6 +53,15 @@ def require_choice(name: str, value: object, choices: Iterable[str]) -> str:
     if isinstance(value, str) and value in allowed:
         return value
     raise InputError(f"{name} must be one of {', '.join(allowed)}; got {value!r}{did_you_mean(value, allowed)}")
+
+
+def as_list(value: object) -> list[Any]:
+    """Several values as a list, and one value as a list of it alone: ``key=32`` means ``key=[32]``.
+
+    Args:
+        value: What the user gave; a text is one value.
+    """
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
 
 
 def did_you_mean(value: object, choices: Iterable[str]) -> str:

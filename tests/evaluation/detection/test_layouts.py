@@ -61,6 +61,7 @@ def test_a_class_with_nothing_but_difficult_objects_cannot_be_tested(voc):
         (lambda xml: xml.replace("<xmin>11", "<xmin>left"), r"000001.xml: is not one of VOC's annotations"),
         (lambda xml: xml.replace("<xmin>11", "<xmin>51"), r"000001.xml: has a box that is empty or outside"),
         (lambda xml: xml.replace("<xmax>50", "<xmax>500"), r"000001.xml: has a box that is empty or outside"),
+        (lambda xml: xml.replace("<xmax>50", "<xmax>nan"), r"000001.xml: has a box that is empty or outside"),
         (lambda xml: xml.replace("cat", "kat"), r"000001.xml: 'kat' is none of VOC's 20 classes"),
         (lambda xml: None, r"000001.xml: cannot be read"),
     ],
@@ -84,6 +85,8 @@ def test_missing_parts_of_voc_are_named(voc, tmp_path):
         read_voc(voc, ("VOC2009/trainval",), TEST)
     with pytest.raises(InputError, match=r"Main.val.txt is missing: it lists the images of VOC2007/val"):
         read_voc(voc, ("VOC2007/val",), TEST)
+    with pytest.raises(InputError, match=r"protocol.train and protocol.test need a split each"):
+        read_voc(voc, (), TEST)
     with pytest.raises(InputError, match=r"'test' must be a folder of data.root and a list"):
         read_voc(voc, TRAIN, ("test",))
     (voc / "VOC2007" / "JPEGImages" / "000004.jpg").unlink()
@@ -123,7 +126,14 @@ def test_an_object_with_an_empty_box_is_not_learnt(coco):
     ("change", "line"),
     [
         (lambda c: c["annotations"][0].pop("bbox"), r"is not COCO's instance annotations: .*bbox"),
-        (lambda c: c["annotations"][0].update(category_id=99), r"is not COCO's instance annotations: .*99"),
+        (
+            lambda c: c["annotations"][0].update(category_id=99),
+            r".*category_id 99 of .*jpg is not among the categories",
+        ),
+        (
+            lambda c: c["annotations"][0].update(bbox=[1, float("nan"), 2, 2]),
+            r".*a box of .*jpg holds what is no number",
+        ),
         (lambda c: c["annotations"][0].update(image_id=99), r"annotations of an image that it does not list.* 99"),
         (lambda c: c["images"][0].pop("height"), r"is not COCO's instance annotations: .*height"),
         (lambda c: c.pop("categories"), r"its categories need id and name"),
@@ -149,10 +159,24 @@ def test_missing_parts_of_coco_are_named(coco, tmp_path):
         InputError, match=r"instances_test2017.json is missing: give data.root=.*or choose other splits"
     ):
         read_coco(coco, test="test2017")
+    image = coco / "train2017" / "000000000002.jpg"
+    image.rename(coco / "elsewhere.jpg")
+    with pytest.raises(InputError, match=r"000000000002.jpg is missing: instances_train2017.json lists it"):
+        read_coco(coco)
+    (coco / "elsewhere.jpg").rename(image)
     file = coco / "annotations" / "instances_val2017.json"
     file.write_text(file.read_text()[:100])
     with pytest.raises(InputError, match=r"instances_val2017.json: is no JSON"):
         read_coco(coco)
     (coco / "val2017").rename(coco / "elsewhere")
     with pytest.raises(InputError, match=r"val2017 is missing: the images of instances_val2017.json"):
+        read_coco(coco)
+
+
+def test_a_segmentation_of_the_test_that_is_none_is_told_before_the_training(coco):
+    file = coco / "annotations" / "instances_val2017.json"
+    content = json.loads(file.read_text())
+    content["annotations"][1]["segmentation"] = {"size": [1, 2], "counts": "x"}
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"val2017.*jpg: a segmentation of this image is not COCO's .*size \[1, 2\]"):
         read_coco(coco)

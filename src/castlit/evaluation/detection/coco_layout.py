@@ -1,5 +1,6 @@
 """COCO's instances: ``annotations/instances_train2017.json`` and the folders of images beside it."""
 
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from castlit.data.annotations import _load as load_annotations
 from castlit.data.annotations import _runs as run_lengths
+from castlit.data.errors import SampleError
 from castlit.evaluation.detection.records import Annotated, Annotations
 from castlit.nn.checks import InputError
 
@@ -25,7 +27,7 @@ def read_coco(root: str | Path | None, train: str = "train2017", test: str = "va
         test: The split to test on.
 
     Raises:
-        InputError: A file or folder is missing, or a file is not COCO's.
+        InputError: A file, folder or image is missing, or a file is not COCO's.
     """
     if root is None:
         raise InputError(f"data.root is missing: give COCO's folder, with annotations, {train} and {test}")
@@ -43,6 +45,8 @@ def read_coco(root: str | Path | None, train: str = "train2017", test: str = "va
     categories = _categories(*contents[train])
     numbers = {number: place + 1 for place, number in enumerate(categories)}
     records = [_records(*contents[split], folder / split, numbers) for split in (train, test)]
+    for record in records[1]:
+        object_masks(record)  # Training may take days: better now than after it.
     return Annotations(records[0], records[1], list(categories.values()))
 
 
@@ -50,6 +54,21 @@ def object_mask(segment: Any, height: int, width: int) -> NDArray[np.uint8]:  # 
     """The mask (height, width) of {0, 1} of one segmentation: polygons, or run lengths, compressed or not."""
     runs = run_lengths(segment, height, width)
     return np.asarray(coco_mask.decode(coco_mask.merge(runs))) if runs else np.zeros((height, width), np.uint8)
+
+
+def object_masks(record: Annotated) -> NDArray[np.uint8]:
+    """The masks (n, height, width) of {0, 1} of an image's objects.
+
+    Raises:
+        SampleError: A segmentation cannot be understood.
+    """
+    try:
+        masks = [object_mask(segment, record.height, record.width) for segment in record.segments or ()]
+    except Exception as error:  # the library raises what its C code happens to meet
+        raise SampleError(
+            f"{record.path}: a segmentation of this image is not COCO's ({type(error).__name__}: {error})"
+        ) from None
+    return np.stack(masks) if masks else np.zeros((0, record.height, record.width), np.uint8)
 
 
 def _categories(file: Path, content: dict[str, Any]) -> dict[int, str]:
@@ -78,6 +97,10 @@ def _records(file: Path, content: dict[str, Any], images: Path, numbers: dict[in
         raise InputError(f"{file}: has annotations of an image that it does not list: image_id {next(iter(objects))}")
     if not records:
         raise InputError(f"{file}: lists no images")
+    there = {entry.name for entry in os.scandir(images)}  # one look, not one for each of 118,000
+    missing = next((r.path for r in records if r.path.name not in there and not r.path.is_file()), None)
+    if missing is not None:
+        raise InputError(f"{missing} is missing: {file.name} lists it")
     return records
 
 
@@ -87,6 +110,11 @@ def _record(image: dict[str, Any], objects: list[dict[str, Any]], folder: Path, 
     boxes[:, 2:] += boxes[:, :2]
     clipped = boxes.clip(0, [width, height, width, height]).astype(np.float32)
     crowd = np.array([bool(thing.get("iscrowd", 0)) for thing in objects], bool)
+    if not np.isfinite(boxes).all():
+        raise ValueError(f"a box of {image['file_name']} holds what is no number")
+    unknown = next((thing["category_id"] for thing in objects if thing["category_id"] not in numbers), None)
+    if unknown is not None:
+        raise ValueError(f"category_id {unknown} of {image['file_name']} is not among the categories")
     extent = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     return Annotated(
         folder / image["file_name"],

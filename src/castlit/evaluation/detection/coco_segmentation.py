@@ -8,13 +8,11 @@ import pytorch_lightning as pl
 from torch import nn
 
 from castlit.evaluation.detection.coco_layout import read_coco
-from castlit.evaluation.detection.data import DetectionData
 from castlit.evaluation.detection.detectors import ANCHORS, mask_rcnn_fpn
+from castlit.evaluation.detection.fine_tuning import fine_tune
 from castlit.evaluation.detection.records import choose_classes
 from castlit.evaluation.detection.scoring import average_precision
-from castlit.evaluation.detection.settings import recipe_of, require_detector, require_sizes
-from castlit.evaluation.detection.training import DetectorTraining
-from castlit.evaluation.fitting import fit_and_test
+from castlit.evaluation.detection.settings import recipe_of, require_anchors, require_sizes
 from castlit.evaluation.protocol import Results
 from castlit.evaluation.published import PublishedRow
 from castlit.nn.checks import require_choice
@@ -99,26 +97,17 @@ def evaluate_coco_segmentation(
         InputError: An argument is out of range, the backbone is no ResNet, or the data are not COCO's.
     """
     require_choice("protocol.schedule", schedule, SCHEDULES)
-    require_detector("fpn", {"fpn": mask_rcnn_fpn}, anchors)
+    sides = require_anchors("fpn", {"fpn": mask_rcnn_fpn}, anchors)
     steps = SCHEDULES[schedule] if iterations is None else iterations
     recipe = recipe_of(steps, drops, (2 / 3, 8 / 9), warmup, lr, weight_decay)
-    sizes = require_sizes(min_size, max_size, batch_size, boxes, proposals)
+    sizes = require_sizes(min_size, max_size, batch_size, boxes, proposals, workers)
     found = choose_classes(read_coco(root, train, test), classes, train, test)
-    detector = mask_rcnn_fpn(backbone, len(found.classes), sizes, max_size, anchors, boxes, proposals, name)
-    identity = {
-        "protocol": "coco_segmentation",
-        "checkpoint": name,
-        "classes": found.classes,
-        "images": len(found.train),
-        "batch_size": batch_size,
-        "recipe": [recipe.iterations, *recipe.drops, recipe.lr, recipe.warmup, recipe.weight_decay],
-        "seed": seed,
-    }
-    training = DetectorTraining(detector, recipe, masks=True, identity=identity)
-    images = DetectionData(found.train, found.test, batch_size, seed, workers, masks=True)
-    fit_and_test(training, images, output, {"max_steps": recipe.iterations}, trainer, callbacks, logger, resume)
+    detector = mask_rcnn_fpn(backbone, len(found.classes), sizes, max_size, sides, boxes, proposals, name)
+    told = {"protocol": "coco_segmentation", "checkpoint": name}
+    detected = fine_tune(
+        detector, found, recipe, batch_size, seed, output, told, True, workers, resume, trainer, callbacks, logger
+    )
     scores = {
-        kind: average_precision(found.test, training.detected, len(found.classes), kind == "mask")
-        for kind in ("box", "mask")
+        kind: average_precision(found.test, detected, len(found.classes), kind == "mask") for kind in ("box", "mask")
     }
     return {f"{kind}_{figure}": value for kind, of_kind in scores.items() for figure, value in of_kind.items()}

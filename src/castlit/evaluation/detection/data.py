@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from castlit.data.base import default_workers
-from castlit.data.errors import MismatchError, SampleError
+from castlit.data.errors import MismatchError
 from castlit.data.loading import ViewLoader, worker_options
 from castlit.data.reading import read_image
 from castlit.data.sampling import EpochSampler, sample_rng
-from castlit.evaluation.detection.coco_layout import object_mask
+from castlit.evaluation.detection.coco_layout import object_masks
 from castlit.evaluation.detection.records import Annotated
 from castlit.nn.checks import InputError
 from castlit.nn.distributed import world_size
@@ -75,12 +75,7 @@ class DetectionDataset(Dataset[Sample]):
             boxes = np.stack([record.width - right, top, record.width - left, bottom], 1)
         target = {"boxes": torch.from_numpy(np.array(boxes)), "labels": torch.from_numpy(record.labels)}
         if self.masks and record.segments is not None:
-            try:
-                masks = np.stack([object_mask(segment, record.height, record.width) for segment in record.segments])
-            except Exception as error:  # the library raises what its C code happens to meet
-                raise SampleError(
-                    f"{record.path}: a segmentation of this image is not COCO's ({type(error).__name__}: {error})"
-                ) from None
+            masks = object_masks(record)
             target["masks"] = torch.from_numpy(np.ascontiguousarray(masks[:, :, ::-1] if mirrored else masks))
         return target
 

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 from castlit.evaluation.detection.training import Recipe
-from castlit.nn.checks import InputError, require_choice, require_int, require_number
+from castlit.nn.checks import InputError, as_list, require_choice, require_int, require_number
 
 _LEVELS = 5  # of a feature pyramid, with the one for proposals alone
 
 
 def recipe_of(
     iterations: int,
-    drops: Sequence[int] | None,
+    drops: Sequence[int] | int | None,
     shares: Sequence[float],
     warmup: int,
     lr: float,
@@ -30,7 +30,7 @@ def recipe_of(
         InputError: A number is out of range.
     """
     require_int("protocol.iterations", iterations, 1)
-    after = [round(share * iterations) for share in shares] if drops is None else list(drops)
+    after = [round(share * iterations) for share in shares] if drops is None else as_list(drops)
     return Recipe(
         iterations,
         tuple(sorted(require_int("protocol.drops", drop, 0) for drop in after)),
@@ -41,34 +41,34 @@ def recipe_of(
 
 
 def require_sizes(
-    min_size: Sequence[int], max_size: int, batch_size: int, boxes: int, proposals: int
+    min_size: Sequence[int] | int, max_size: int, batch_size: int, boxes: int, proposals: int, workers: int | None
 ) -> tuple[int, ...]:
     """The short sides, if they and the other sizes make sense.
 
     Raises:
         InputError: They do not.
     """
-    sides = tuple(require_int("protocol.min_size", side, 32) for side in min_size)
+    sides = tuple(require_int("protocol.min_size", side, 32) for side in as_list(min_size))
     if not sides:
         raise InputError("protocol.min_size needs at least one short side, such as [800]")
     require_int("protocol.max_size", max_size, max(sides))
     for key, value in (("batch_size", batch_size), ("boxes", boxes), ("proposals", proposals)):
         require_int(f"protocol.{key}", value, 1)
+    if workers is not None:
+        require_int("protocol.workers", workers, 0)
     return sides
 
 
-def require_detector(architecture: str, known: Mapping[str, object], anchors: Sequence[int]) -> str:
-    """The architecture, if it is known and has the anchors that it needs.
+def require_anchors(architecture: str, known: Mapping[str, object], anchors: Sequence[int] | int) -> list[int]:
+    """The sides of the anchors, if the architecture is known and takes them.
 
     Raises:
-        InputError: It has not.
+        InputError: It is not, or does not.
     """
     require_choice("protocol.architecture", architecture, known)
-    for side in anchors:
-        require_int("protocol.anchors", side, 1)
-    if not anchors or ("fpn" in architecture and len(anchors) != _LEVELS):
+    sides = [require_int("protocol.anchors", side, 1) for side in as_list(anchors)]
+    if not sides or ("fpn" in architecture and len(sides) != _LEVELS):
         raise InputError(
-            f"protocol.anchors={list(anchors)}: a feature pyramid takes {_LEVELS} sides, one for each level, and c4 "
-            "one or more"
+            f"protocol.anchors={sides}: a feature pyramid takes {_LEVELS} sides, one for each level, and c4 one or more"
         )
-    return architecture
+    return sides

@@ -7,17 +7,16 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import nn
 
-from castlit.evaluation.detection.data import DetectionData
 from castlit.evaluation.detection.detectors import ANCHORS, faster_rcnn_c4, faster_rcnn_fpn
+from castlit.evaluation.detection.fine_tuning import fine_tune
 from castlit.evaluation.detection.records import choose_classes
 from castlit.evaluation.detection.scoring import average_precision
-from castlit.evaluation.detection.settings import recipe_of, require_detector, require_sizes
-from castlit.evaluation.detection.training import DetectorTraining
+from castlit.evaluation.detection.settings import recipe_of, require_anchors, require_sizes
 from castlit.evaluation.detection.voc_layout import read_voc
-from castlit.evaluation.fitting import fit_and_test
 from castlit.evaluation.protocol import Results
 from castlit.evaluation.published import PublishedRow
 from castlit.evaluation.voc07.lists import VOC_CLASSES
+from castlit.nn.checks import as_list
 
 _CAST = "Selvaraju et al., CVPR 2021 (a digest of its tables), unverified"
 _LATER = "R50 pretrained on COCO for 800 epochs, as the papers after CAST report it"
@@ -99,22 +98,14 @@ def evaluate_voc_detection(
     Raises:
         InputError: An argument is out of range, the backbone is no ResNet, or the data are not VOC's.
     """
-    require_detector(architecture, DETECTORS, anchors)
+    sides = require_anchors(architecture, DETECTORS, anchors)
     recipe = recipe_of(iterations, drops, (3 / 4, 11 / 12), warmup, lr, weight_decay)
-    sizes = require_sizes(min_size, max_size, batch_size, boxes, proposals)
+    sizes = require_sizes(min_size, max_size, batch_size, boxes, proposals, workers)
+    train, test = as_list(train), as_list(test)
     found = choose_classes(read_voc(root, train, test, names), classes, "+".join(train), "+".join(test))
-    detector = DETECTORS[architecture](backbone, len(found.classes), sizes, max_size, anchors, boxes, proposals, name)
-    identity = {
-        "protocol": "voc_detection",
-        "checkpoint": name,
-        "architecture": architecture,
-        "classes": found.classes,
-        "images": len(found.train),
-        "batch_size": batch_size,
-        "recipe": [recipe.iterations, *recipe.drops, recipe.lr, recipe.warmup, recipe.weight_decay],
-        "seed": seed,
-    }
-    training = DetectorTraining(detector, recipe, masks=False, identity=identity)
-    images = DetectionData(found.train, found.test, batch_size, seed, workers)
-    fit_and_test(training, images, output, {"max_steps": recipe.iterations}, trainer, callbacks, logger, resume)
-    return average_precision(found.test, training.detected, len(found.classes))
+    detector = DETECTORS[architecture](backbone, len(found.classes), sizes, max_size, sides, boxes, proposals, name)
+    told = {"protocol": "voc_detection", "checkpoint": name, "architecture": architecture}
+    detected = fine_tune(
+        detector, found, recipe, batch_size, seed, output, told, False, workers, resume, trainer, callbacks, logger
+    )
+    return average_precision(found.test, detected, len(found.classes))

@@ -36,6 +36,8 @@ def read_voc(
     if not folder.is_dir():
         raise InputError(f"data.root={root}: no such folder; give VOCdevkit, with the folders VOC2007 and VOC2012")
     numbers = {name: number + 1 for number, name in enumerate(classes)}
+    if not train or not test:
+        raise InputError("protocol.train and protocol.test need a split each, such as VOC2007/trainval")
     splits = [[entry for split in splits for entry in _listed(folder, split)] for splits in (train, test)]
     records: list[list[Annotated]] = []
     with progress("Reading annotations") as bar:
@@ -85,7 +87,8 @@ def _read(place: Path, name: str, number: int, classes: dict[str, int]) -> Annot
     boxes = np.array(sides, np.float32).reshape(-1, 4)
     boxes[:, :2] -= 1  # VOC counts pixels from 1, and the last one is inside
     extent = boxes[:, 2:] - boxes[:, :2]
-    if (extent <= 0).any() or (boxes < -1).any() or (boxes > [width + 1, height + 1, width + 1, height + 1]).any():
+    inside = (boxes >= -1).all() and (boxes <= [width + 1, height + 1, width + 1, height + 1]).all()
+    if not inside or not (extent > 0).all():  # not a number is neither
         raise InputError(f"{file}: has a box that is empty or outside of the image of {width} x {height}")
     if not image.is_file():
         raise InputError(f"{image} is missing: {file} is its annotation")
