@@ -1,6 +1,6 @@
 """Train under Lightning for a protocol, from where an earlier run was if that is wished, and test it."""
 
-import pickle
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,15 +12,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
+from castlit.evaluation.going_on import IDENTITY, LAST, starting_point
 from castlit.nn.checks import InputError
+from castlit.nn.distributed import gather
 from castlit.nn.stopping import Stopped
 from castlit.nn.sync_batchnorm import synchronise_batchnorm
-
-IDENTITY = "castlit_protocol"
-"""Under which a checkpoint says what it is of."""
-
-LAST = Path("checkpoints") / "last.ckpt"
-"""Where a run's folder holds its checkpoint."""
 
 _PATHS = ("dirpath", "path", "save_dir")
 
@@ -46,10 +42,28 @@ class ProtocolTraining(pl.LightningModule):
     def __init__(self, identity: dict[str, Any]) -> None:
         super().__init__()
         self.identity = identity
+        self._begun_at = 0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what it is a checkpoint of."""
         checkpoint[IDENTITY] = self.identity
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note at which step it goes on."""
+        self._begun_at = checkpoint["global_step"]
+
+    def on_fit_start(self) -> None:
+        """See that all processes go on from one step: else they would wait for each other for ever.
+
+        Raises:
+            InputError: They do not.
+        """
+        steps = gather(torch.tensor([self._begun_at], device=self.device)).tolist()
+        if len(set(steps)) > 1:
+            raise InputError(
+                f"the processes would go on from different steps ({', '.join(map(str, steps))}): the checkpoint of "
+                "protocol.resume must be on a disk that all of them share"
+            )
 
 
 def fit_and_test(
@@ -76,22 +90,31 @@ def fit_and_test(
         resume: ``"last"`` goes on from the folder's last checkpoint, if there is one; or the path of one.
 
     Raises:
-        InputError: The checkpoint to go on from is missing, damaged, or of another training.
+        InputError: The checkpoint to go on from is missing, damaged, or of another training; or Lightning cannot make
+            a trainer of these settings.
     """
     # Before anything is started: what cannot be resumed should not take long to say so.
-    start = _starting_point(resume, output, training.identity)
-    watching = _made(callbacks, output)
+    start, rows = starting_point(resume, output, training.identity)
+    watching, logging_to = _made("callbacks", callbacks, output), _made("logger", loggers, output)
+    for logger in logging_to:
+        if hasattr(logger, "keep"):  # castlit's MetricsCSV, which begins its file anew otherwise
+            logger.keep(rows)
     with _without_advice():
-        trainer = make_trainer(
-            **{"max_epochs": -1, **length},
-            callbacks=watching,
-            logger=_made(loggers, output) or False,
-            default_root_dir=output,
-            num_sanity_val_steps=0,
-            limit_val_batches=0,  # one test, at the end
-            use_distributed_sampler=False,
-            enable_checkpointing=any(isinstance(callback, pl.callbacks.Checkpoint) for callback in watching),
-        )
+        settings = {
+            "max_epochs": -1,
+            **length,
+            "callbacks": watching,
+            "logger": logging_to or False,
+            "default_root_dir": output,
+            "num_sanity_val_steps": 0,
+            "limit_val_batches": 0,  # one test, at the end
+            "use_distributed_sampler": False,
+            "enable_checkpointing": any(isinstance(callback, pl.callbacks.Checkpoint) for callback in watching),
+        }
+        try:
+            trainer = make_trainer(**settings)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"protocol.trainer: {' '.join(str(error).split())}") from None
         if trainer.world_size > 1:
             synchronise_batchnorm(training, trunks_on_gpu=trainer.strategy.root_device.type == "cuda")
         try:
@@ -99,54 +122,36 @@ def fit_and_test(
             trainer.limit_val_batches = 1.0
             trainer.validate(training, data, verbose=False)
         except Stopped:
-            rank_zero_only(print)(f"stopped at step {trainer.global_step}: go on with protocol.resume={output / LAST}")
+            way = f"go on with protocol.resume={output / LAST}" if (output / LAST).is_file() else "nothing is saved"
+            rank_zero_only(print)(f"stopped at step {trainer.global_step}: {way}")
             raise
 
 
-def _made(parts: Mapping[str, Any] | None, output: Path) -> list[Any]:
+def _made(key: str, parts: Mapping[str, Any] | None, output: Path) -> list[Any]:
     """Callbacks or loggers, made with the paths that are given relative to a run's folder."""
     made = []
-    for part in (parts or {}).values():
+    for name, part in (parts or {}).items():
         if isinstance(part, partial):
-            made.append(part(**{key: output / part.keywords[key] for key in _PATHS if key in part.keywords}))
+            try:
+                made.append(part(**{path: output / part.keywords[path] for path in _PATHS if path in part.keywords}))
+            except (TypeError, ValueError) as error:
+                told = str(error) if str(error).startswith(f"{key}.") else f"{key}.{name}: {error}"
+                raise InputError(f"protocol.{told}") from None
         elif part is not None:
             made.append(part)
     return made
 
 
-def _starting_point(resume: str | None, output: Path, identity: dict[str, Any]) -> Path | None:
-    """The checkpoint to go on from; None to start anew.
-
-    Raises:
-        InputError: It is missing, damaged, or of another training.
-    """
-    if resume is None:
-        return None
-    path = output / LAST if resume == "last" else Path(resume).expanduser()
-    if not path.is_file():
-        if resume == "last":
-            rank_zero_only(print)(f"resume=last: {path} is not there yet, starting anew")
-            return None
-        raise InputError(f"protocol.resume={resume}: no such file; give null, last, or a .ckpt of such a run")
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"protocol.resume={resume}: not a checkpoint, or damaged ({type(error).__name__})") from None
-    its = content.get(IDENTITY) if isinstance(content, dict) else None
-    if not isinstance(its, dict):
-        raise InputError(f"protocol.resume={resume}: not a checkpoint of {identity['protocol']}'s training")
-    differing = [key for key in identity if its.get(key) != identity[key]]
-    if differing:
-        was = ", ".join(f"{key} was {its.get(key)}, not {identity[key]}" for key in differing[:2])
-        raise InputError(f"protocol.resume={resume} is of another run: {was}")
-    rank_zero_only(print)(f"resume={resume}: going on from {path}, at step {content['global_step']}")
-    return path
-
-
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """Without Lightning's advice for other set-ups than this one."""
-    with warnings.catch_warnings():
-        for advice in _ADVICE:
-            warnings.filterwarnings("ignore", message=advice)
-        yield
+    """Without Lightning's advice for other set-ups than this one, and for its makers' products."""
+    talkative = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    before = talkative.level
+    talkative.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for advice in _ADVICE:
+                warnings.filterwarnings("ignore", message=advice)
+            yield
+    finally:
+        talkative.setLevel(before)

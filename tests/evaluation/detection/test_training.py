@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from castlit.callbacks import ExactResume, FiniteLoss, LastCheckpoint
+from castlit.callbacks import ExactResume, FiniteLoss, LastCheckpoint, MetricsCSV
 from castlit.evaluation.detection import evaluate_coco_segmentation, evaluate_voc_detection, faster_rcnn_c4
 from castlit.evaluation.detection.coco_segmentation import SCHEDULES
 from castlit.evaluation.detection.settings import recipe_of
@@ -85,22 +85,25 @@ def kept(*more, every=1):
 
 def test_a_run_that_was_broken_off_goes_on_exactly(voc, tmp_path):
     whole = Keep()
-    scores = run(voc, tmp_path / "whole", callbacks=kept(whole))
+    table = {"logger": {"csv": partial(MetricsCSV, save_dir=".", name="", version="")}}
+    scores = run(voc, tmp_path / "whole", callbacks=kept(whole), **table)
     assert set(scores) == {"AP", "AP50", "AP75"}
     first, rest = Keep(stop=2), Keep()
     with pytest.raises((SystemExit, KeyboardInterrupt)):
-        run(voc, tmp_path / "broken", callbacks=kept(first))
-    again = run(voc, tmp_path / "broken", callbacks=kept(rest), resume="last")
+        run(voc, tmp_path / "broken", callbacks=kept(first), **table)
+    again = run(voc, tmp_path / "broken", callbacks=kept(rest), resume="last", **table)
     assert len(rest.losses) == 2
     assert first.losses + rest.losses == whole.losses
     assert all(torch.equal(value, whole.weights[name]) for name, value in rest.weights.items())
     assert again == scores
     # Once more has nothing left to train, and tests again.
     done = Keep()
-    assert run(voc, tmp_path / "broken", callbacks=kept(done), resume="last") == scores
+    assert run(voc, tmp_path / "broken", callbacks=kept(done), resume="last", **table) == scores
     assert done.losses == []
+    # The log is one, too.
+    assert (tmp_path / "broken" / "metrics.csv").read_text() == (tmp_path / "whole" / "metrics.csv").read_text()
     last = tmp_path / "broken" / "checkpoints" / "last.ckpt"
-    with pytest.raises(InputError, match=r"is of another run: recipe was \[4, .*not \[5, "):
+    with pytest.raises(InputError, match=r"is of another run: iterations was 4, not 5, drops"):
         run(voc, tmp_path / "broken", iterations=5, resume=str(last))
     last.write_bytes(last.read_bytes()[:1000])
     with pytest.raises(InputError, match=r"resume=last: not a checkpoint, or damaged"):
@@ -115,6 +118,16 @@ def test_nothing_to_go_on_from(voc, tmp_path, capsys):
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(InputError, match=r"not a checkpoint of voc_detection's training"):
         run(voc, tmp_path, resume=str(tmp_path / "other.ckpt"))
+
+
+def test_an_earlier_runs_checkpoint_is_put_aside_where_it_is_not_gone_on_with(voc, tmp_path, capsys):
+    run(voc, tmp_path, iterations=1, callbacks=kept())
+    first = (tmp_path / "checkpoints" / "last.ckpt").read_bytes()
+    assert "replaced.ckpt" not in capsys.readouterr().out
+    run(voc, tmp_path, iterations=2, callbacks=kept())
+    assert "protocol.resume=last goes on with it): it is now replaced.ckpt" in capsys.readouterr().out
+    assert (tmp_path / "checkpoints" / "replaced.ckpt").read_bytes() == first
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
 
 
 def test_gradients_that_are_not_finite_end_the_run(voc, tmp_path):
@@ -176,6 +189,18 @@ def test_segmentation_trains_and_scores_boxes_and_masks(coco, tmp_path):
         ({"min_size": [200]}, "protocol.max_size must be at least 200"),
         ({"boxes": 0}, "protocol.boxes must be at least 1"),
         ({"lr": 0}, "protocol.lr must be greater than 0"),
+        ({"workers": -1}, "protocol.workers must be at least 0"),
+        ({"workers": "two"}, "protocol.workers must be a whole number"),
+        ({"drops": -3}, "protocol.drops must be at least 0"),
+        ({"anchors": 0}, "protocol.anchors must be at least 1"),
+        ({"min_size": 20}, "protocol.min_size must be at least 32"),
+        ({"resume": True}, "protocol.resume=True: give null, last, or the path"),
+        ({"trainer": partial(TRAINER, precision="16-mixd")}, "^protocol.trainer: Precision '16-mixd' is invalid"),
+        ({"trainer": partial(TRAINER, presicion=16)}, "^protocol.trainer: .*presicion"),
+        (
+            {"callbacks": {"checkpoint": partial(LastCheckpoint, every_n_minutes=-1)}},
+            "^protocol.callbacks.checkpoint.every_n_minutes must be greater than 0",
+        ),
         ({"trainer": partial(TRAINER, accelerator="cpu"), "classes": "all"}, "has no object of aeroplane"),
     ],
 )

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import top_k_accuracy_score
 from torch import nn
 from torch.nn import functional as F
 
@@ -83,6 +84,46 @@ def test_the_head_is_trained_as_by_a_plain_loop(folders, tmp_path):
     np.testing.assert_allclose(keep.state["head.weight"], head.weight.detach(), rtol=1e-3, atol=1e-5)
 
 
+class Told(Classifier):
+    """Is told the logits of the images, which are mere numbers."""
+
+    def forward(self, images):
+        return self.told[images]
+
+    def log(self, *words, **more):
+        """There is no trainer."""
+
+
+def top(logits, labels):
+    """``top1`` and ``top5`` of these logits."""
+    classifier = Told(nn.Conv2d(3, 4, 1), logits.shape[1], Recipe(), {})
+    classifier.told = torch.from_numpy(logits)
+    classifier.on_validation_epoch_start()
+    for part in torch.arange(len(labels)).split(7):
+        classifier.validation_step({"image": part, "label": torch.from_numpy(labels)[part], "index": part}, 0)
+    classifier.on_validation_epoch_end()
+    return classifier.top1, classifier.top5
+
+
+def test_accuracies_by_hand_by_scikit_learn_and_at_chance():
+    right = np.eye(8)[[3, 1, 0]]
+    assert top(right, np.array([3, 1, 0])) == (100, 100)
+    order = np.array([[7.0, 6, 5, 4, 3, 2, 1, 0]] * 4)  # classes 0 to 7 in this order
+    assert top(order, np.array([0, 4, 5, 7])) == (25, 50)
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(4000, 8)), rng.integers(0, 8, 4000)
+    expected = [100 * top_k_accuracy_score(labels, logits, k=k) for k in (1, 5)]
+    assert top(logits, labels) == pytest.approx(expected)
+    assert expected == pytest.approx([100 / 8, 500 / 8], abs=3)
+
+
+def test_a_classifier_that_has_diverged_is_never_right():
+    assert top(np.full((3, 8), np.nan), np.array([0, 1, 2])) == (0, 0)
+    assert top(np.where(np.eye(8)[:3], 1.0, np.nan), np.array([0, 1, 2])) == (0, 0)
+    # One score for all classes is no answer either.
+    assert top(np.zeros((3, 8)), np.array([0, 1, 2])) == (0, 0)
+
+
 def test_a_frozen_backbone_stays_as_it_is_and_a_fine_tuned_one_is_a_copy(folders, tmp_path):
     backbone = build_backbone("tiny_resnet").eval()
     before = {name: x.clone() for name, x in backbone.state_dict().items()}
@@ -155,6 +196,11 @@ def test_two_processes_train_and_test_as_one_does(run_ranks, folders, tmp_path):
     for name, x in one["head"].items():
         torch.testing.assert_close(first["head"][name], x, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(first["head"][name], second["head"][name], rtol=0, atol=0)
+    # A checkpoint that the first process alone can see is no start for both.
+    run_ranks(2, script, folder, folders, "2", "apart")
+    told = [torch.load(folder / f"rank{i}.pt")["results"] for i in range(2)]
+    assert told[0] == told[1]
+    assert "would go on from different steps (6, 0): the checkpoint of protocol.resume must be on a disk" in told[0]
 
 
 def test_mixed_precision_trains(folders, tmp_path):
@@ -196,6 +242,15 @@ def test_a_subset_is_balanced_and_always_the_same(labels, share):
 def test_faults_are_told_in_one_line(folders, tmp_path):
     with pytest.raises(InputError, match=r"protocol\.labels must be greater than 0"):
         linear(nn.Identity(), tmp_path, folders, labels=0)
+    for wrong, line in (
+        ({"drops": -1}, r"protocol\.drops must be at least 0"),
+        ({"drops": ["a"]}, r"protocol\.drops must be a whole number"),
+        ({"workers": -1}, r"protocol\.workers must be at least 0"),
+    ):
+        with pytest.raises(InputError, match=line):
+            linear(nn.Identity(), tmp_path, folders, **wrong)
+    with pytest.raises(InputError, match=r"protocol\.test_count must be at least 1"):
+        linear(nn.Identity(), tmp_path, None, test_count=0)
     with pytest.raises(InputError, match=r"protocol\.backbone_lr must be greater than 0"):
         evaluate_finetune(nn.Identity(), tmp_path, "random", 0, root=folders, backbone_lr=0.0)
     (folders / "train" / "plum" / "3.jpg").write_bytes(b"\xff\xd8 none")

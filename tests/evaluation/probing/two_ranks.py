@@ -1,5 +1,9 @@
-"""A frozen linear classifier on one or more processes: its figures and weights, as rank<N>.pt."""
+"""A frozen linear classifier on one or more processes: its figures and weights, as rank<N>.pt.
 
+With a fourth word, the second process looks for the checkpoint to go on from in a folder of its own, and finds none.
+"""
+
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -8,7 +12,9 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from castlit.callbacks import LastCheckpoint
 from castlit.evaluation import probing
+from castlit.nn.checks import InputError
 from castlit.nn.distributed import rank
 
 folder, root, devices = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
@@ -29,8 +35,14 @@ if __name__ == "__main__":
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    results = probing.evaluate_linear(
-        nn.AvgPool2d(4), folder, "random", 0, root, epochs=3, lr=1.0, drops=(2,), batch_size=10, size=32,
-        workers=0, trainer=trainer, callbacks={"kept": Kept()},
-    )  # fmt: skip
+    apart = len(sys.argv) > 4
+    output = folder / "elsewhere" if apart and os.environ["RANK"] == "1" else folder
+    parts = {"kept": Kept(), "last": partial(LastCheckpoint, dirpath="checkpoints")}
+    try:
+        results = probing.evaluate_linear(
+            nn.AvgPool2d(4), output, "random", 0, root, epochs=3, lr=1.0, drops=(2,), batch_size=10, size=32,
+            workers=0, trainer=trainer, callbacks=parts, resume="last" if apart else None,
+        )  # fmt: skip
+    except InputError as error:
+        results, kept = str(error), [None]
     torch.save({"results": results, "head": kept[0]}, folder / f"rank{rank()}.pt")

@@ -87,7 +87,8 @@ class Classifier(ProtocolTraining):
         logits = self(batch["image"]).float()
         own = logits.gather(1, batch["label"][:, None])
         # Equals count as before it: a classifier that gives all classes one score knows none.
-        place = (logits >= own).sum(1) - 1
+        # So does what is no number: a classifier that has diverged is never right.
+        place = (~(logits < own)).sum(1) - 1
         self._seen.append(torch.stack([batch["index"], place], 1))
 
     def on_validation_epoch_end(self) -> None:

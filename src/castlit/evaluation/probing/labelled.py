@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from castlit.data import ArraySource
 from castlit.data.scenes import OBJECTS, Scenes
 from castlit.evaluation.frozen import ImageList, Images, read_class_folders
-from castlit.nn.checks import InputError, require_number
+from castlit.nn.checks import InputError, require_int, require_number
 
 SIZE, SCENE_SIZE = 224, 64
 """Sides of a network's input in pixels, for photographs and for scenes."""
@@ -55,6 +55,8 @@ def open_labelled(root: str | Path | None, train_count: int = 4096, test_count: 
         FileNotFoundError: No such folder.
     """
     if root is None:
+        require_int("protocol.train_count", train_count, 1)
+        require_int("protocol.test_count", test_count, 1)
         # Another seed than pretraining's.
         train, val = Scenes(train_count, seed=1), Scenes(test_count, split="mixed_rand")
         images = SceneImages(train), SceneImages(val)

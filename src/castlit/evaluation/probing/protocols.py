@@ -15,7 +15,7 @@ from castlit.evaluation.probing.classifier import Classifier, Recipe
 from castlit.evaluation.probing.data import ProbeData
 from castlit.evaluation.probing.labelled import balanced_subset, open_labelled
 from castlit.evaluation.protocol import Results
-from castlit.nn.checks import InputError, require_int, require_number
+from castlit.nn.checks import InputError, as_list, require_int, require_number
 
 _SIMILARITIES = 2**26  # at a time: 256 MiB
 
@@ -30,7 +30,7 @@ def evaluate_linear(
     epochs: int = 100,
     lr: float = 30.0,
     backbone_lr: float = 0.0,
-    drops: Sequence[int] = (60, 80),
+    drops: Sequence[int] | int = (60, 80),
     drop_factor: float = 0.1,
     weight_decay: float = 0.0,
     batch_size: int = 256,
@@ -82,10 +82,13 @@ def evaluate_linear(
     for key, value in (("backbone_lr", backbone_lr), ("weight_decay", weight_decay)):
         require_number(f"protocol.{key}", value, 0)
     require_int("protocol.batch_size", batch_size, 1)
+    falls = tuple(sorted(require_int("protocol.drops", drop, 0) for drop in as_list(drops)))
+    if workers is not None:
+        require_int("protocol.workers", workers, 0)
     data = open_labelled(root, train_count, test_count)
     size, resize = _sizes(size, resize, data.size, data.resize)
     chosen = balanced_subset(data.train_labels, labels)
-    recipe = Recipe(epochs, lr, backbone_lr, tuple(drops), drop_factor, weight_decay=weight_decay)
+    recipe = Recipe(epochs, lr, backbone_lr, falls, drop_factor, weight_decay=weight_decay)
     identity = {
         "protocol": "linear" if recipe.backbone_lr == 0 else "finetune",
         "checkpoint": name,
@@ -163,7 +166,7 @@ def evaluate_knn(
     Raises:
         InputError: As there.
     """
-    counts = [require_int("protocol.k", value, 1) for value in ([k] if isinstance(k, int) else k)]
+    counts = [require_int("protocol.k", value, 1) for value in as_list(k)]
     if not counts:
         raise InputError("protocol.k is empty: give a number of neighbours, such as 20")
     data = open_labelled(root, train_count, test_count)
