@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
 from castlit.cli import CONFIG_MODULE, output_dir, program
 from castlit.evaluation.protocol import Results, Table
 from castlit.evaluation.published import PublishedRow
 from castlit.figures_table import figures_table, published_rows
+from castlit.launching import end_with_parent, in_one_folder
 from castlit.nn.checks import InputError, require_int
 from castlit.subject import asked_for, hand_over
 
@@ -49,19 +51,33 @@ def run_protocol(config: DictConfig, output: Path) -> Evaluated:
     with_network = bool(asked_for(protocol) & {"backbone", "explain", "config"})
     told: dict[str, Any] = {"checkpoint": str(config.checkpoint)} if with_network else {}
     results: Results | Table = protocol(**hand_over(protocol, config, output))
-    published = published_rows(protocol)
+    evaluated = Evaluated(results, published_rows(protocol))
+    _hand_in(evaluated, output, told, show="config" not in asked_for(protocol))
+    return evaluated
+
+
+@rank_zero_only
+def _hand_in(evaluated: Evaluated, output: Path, told: dict[str, Any], show: bool) -> None:
+    """Write ``results.json`` and print the table, once for all processes.
+
+    Args:
+        evaluated: What came out.
+        output: The run's folder.
+        told: What ``results.json`` says besides.
+        show: Whether to print: a protocol that ran others has had them print theirs.
+    """
+    results, published = evaluated
     output.mkdir(parents=True, exist_ok=True)
     rows = {"published": [row._asdict() for row in published]} if published else {}
     (output / "results.json").write_text(json.dumps({**told, "results": results, **rows}, indent=2) + "\n")
-    if "config" not in asked_for(protocol):  # Else the protocols that it ran have told theirs.
-        # In a file, lines may be as long as they like.
-        console = Console(
-            soft_wrap=True, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160, highlight=False
-        )
-        console.print(figures_table(told.get("checkpoint", "maps against masks"), results, published))
-        for written in (output / "results.json", *sorted(output.glob("*.html"))):
-            console.print(f"Written to {written}", markup=False)
-    return Evaluated(results, published)
+    if not show:
+        return
+    # In a file, lines may be as long as they like.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
+    console = Console(soft_wrap=True, width=width, highlight=False)
+    console.print(figures_table(told.get("checkpoint", "maps against masks"), results, published))
+    for written in (output / "results.json", *sorted(output.glob("*.html"))):
+        console.print(f"Written to {written}", markup=False)
 
 
 def protocols() -> list[str]:
@@ -72,7 +88,8 @@ def protocols() -> list[str]:
 
 def main() -> None:
     """Run the program."""
-    program("evaluate", evaluate)
+    end_with_parent()
+    program("evaluate", evaluate, prepare=in_one_folder)
 
 
 if __name__ == "__main__":

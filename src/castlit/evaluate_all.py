@@ -14,11 +14,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.utils import get_method
 from omegaconf import DictConfig
+from pytorch_lightning.utilities import rank_zero_only
 
 from castlit.cli import CONFIG_MODULE, explain_error
 from castlit.evaluate import protocols, run_protocol
 from castlit.evaluation.protocol import Results, Table
-from castlit.nn.checks import InputError, require_choice
+from castlit.nn.checks import InputError, as_list, require_choice
 from castlit.report import Part, write_report
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def evaluate_all(
     output: Path,
     roots: Mapping[str, str | None],
     uses: Mapping[str, str | None],
-    skip: Sequence[str] = (),
+    skip: Sequence[str] | str = (),
     settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Results | Table]:
     """Run every protocol whose data are given, and write ``report.html``.
@@ -57,12 +58,15 @@ def evaluate_all(
         InputError: A protocol is not known; nothing ran; or, after all others ran, one failed.
     """
     names = [name for name in protocols() if name != ALL]
-    for name in (*skip, *(settings or {})):
-        require_choice("protocol.skip and protocol.settings", name, names)
+    left_out = [require_choice("protocol.skip", name, names) for name in as_list(skip)]
+    for name, given in (settings or {}).items():
+        require_choice("protocol.settings", name, names)
+        if not isinstance(given, Mapping):
+            raise InputError(f"protocol.settings={{{name}: {given}}}: give its keys, such as {{{name}: {{size: 224}}}}")
     checkpoint = str(config.checkpoint)
     parts = []
     for name in names:
-        why = _why_not(name, roots, uses, skip)
+        why = _why_not(name, roots, uses, left_out)
         logger.info("%s: %s", name, why or "running")
         if why:
             parts.append(Part(name, not_run=why))
@@ -75,15 +79,20 @@ def evaluate_all(
     if not any(part.results is not None or part.failed for part in parts):
         raise InputError(f"nothing to run: {'; '.join(f'{part.name} {part.not_run}' for part in parts)}")
     file = output / "report.html"
+    _report(file, checkpoint, parts)
+    failed = [f"{part.name} ({part.failed})" for part in parts if part.failed]
+    if failed:
+        raise InputError(f"of the protocols, these failed, and {file} has the others: {'; '.join(failed)}")
+    return {part.name: part.results for part in parts if part.results is not None}
+
+
+@rank_zero_only
+def _report(file: Path, checkpoint: str, parts: Sequence[Part]) -> None:
     size = write_report(file, checkpoint, parts)
     print(f"Written to {file} ({size / 1e6:.1f} MB)")
     for part in parts:
         if part.not_run:
             print(f"  not run: {part.name}: {part.not_run}")
-    failed = [f"{part.name} ({part.failed})" for part in parts if part.failed]
-    if failed:
-        raise InputError(f"of the protocols, these failed, and {file} has the others: {'; '.join(failed)}")
-    return {part.name: part.results for part in parts if part.results is not None}
 
 
 def _why_not(name: str, roots: Mapping[str, str | None], uses: Mapping[str, str | None], skip: Sequence[str]) -> str:
@@ -103,7 +112,8 @@ def _run(name: str, words: list[str], settings: Mapping[str, Any], folder: Path)
     try:
         config = _composed([f"+protocol={name}", *words])
         for key, value in settings.items():
-            require_choice(f"protocol.settings.{name}", key, map(str, config.protocol))
+            known = [k for k in map(str, config.protocol) if not k.startswith("_")]
+            require_choice(f"protocol.settings.{name}", key, known)
             config.protocol[key] = value
         if "compare" not in inspect.signature(get_method(config.protocol._target_)).parameters:
             config.compare = None

@@ -69,6 +69,7 @@ def test_what_fails_is_told_and_the_others_run(run_program, tmp_path):
 def test_mistakes_are_told_in_one_line(run_program, tmp_path):
     for words, told in (
         ([SMALL[0], "protocol.skip=[ground]"], "did you mean 'grounding'"),
+        ([SMALL[0], "protocol.settings={voc07: 3}"], "protocol.settings={voc07: 3}: give its keys"),
         ([], "checkpoint must be given"),
     ):
         result = run_program("evaluate", "+protocol=all", *words, "hydra.run.dir=run", cwd=tmp_path)

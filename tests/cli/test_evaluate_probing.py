@@ -35,6 +35,7 @@ def test_linear_and_its_resumption(run_program, folders, tmp_path):
     words += ["protocol.trainer.log_every_n_steps=1"]
     result = run_program("evaluate", *words, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
+    assert "litlogger" not in result.stderr  # Lightning's advertisement
     first = results_of(tmp_path)
     assert set(first) == {"top1", "top5"}
     assert first["top5"] == 100  # of two classes
@@ -46,6 +47,22 @@ def test_linear_and_its_resumption(run_program, folders, tmp_path):
     other = run_program("evaluate", *words, "protocol.resume=last", "protocol.lr=7", cwd=tmp_path)
     assert other.returncode == 1
     assert "is of another run: lr was 30.0, not 7" in other.stderr
+
+
+def test_two_processes_hand_in_once(run_program, folders, tmp_path):
+    words = ["+protocol=linear", *SUBJECT, f"data.root={folders}", "protocol.size=32", "protocol.batch_size=4"]
+    words += ["protocol.epochs=1", "protocol.workers=0"]
+    words += ["protocol.trainer.accelerator=cpu", "protocol.trainer.devices=2"]
+    result = run_program("evaluate", *words, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("top1") == result.stdout.count("Written to") == 1
+    assert results_of(tmp_path)["top5"] == 100
+    # Whichever process meets it, a broken image ends both.
+    for file in (folders / "val" / "kiwi").iterdir():
+        file.write_bytes(b"\xff\xd8 none")
+    result = run_program("evaluate", *words, cwd=tmp_path, timeout=120)
+    assert result.returncode != 0
+    assert "mend or remove this file" in result.stderr
 
 
 def test_finetune_on_a_share_of_the_labels(run_program, folders, tmp_path):
