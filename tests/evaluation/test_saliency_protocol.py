@@ -98,3 +98,10 @@ def test_bad_input_is_told_in_one_line(data, folders):
     unmasked = SaliencyDataModule(folders / "images", None, size=32, batch_size=4)
     with pytest.raises(InputError, match="none of the images has a mask"):
         evaluate_saliency(unmasked, methods=("rbd",), workers=1)
+
+
+def test_one_method_by_its_name_and_none_at_all():
+    scenes = ScenesDataModule(train_count=2, val_count=2)
+    assert list(evaluate_saliency(scenes, methods="rbd", floors=False, workers=0)) == ["rbd"]
+    with pytest.raises(InputError, match=r"there is nothing to score: give protocol\.methods"):
+        evaluate_saliency(scenes, methods=(), floors=False, workers=0)

@@ -1,10 +1,12 @@
 """The scenes' protocol tells an encoder that sees objects from one that sees backgrounds."""
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
-from castlit.evaluation import evaluate_scenes
+from castlit.evaluation import evaluate_scenes, linear_probe
 from castlit.interop import open_backbone
 from castlit.nn import InputError
 
@@ -52,3 +54,16 @@ def test_seeing_the_object_or_the_background():
     assert on_background["pointing/mixed_rand"] < 0.05
     gap = on_object["linear/mixed_same"] - on_object["linear/mixed_rand"]
     assert on_object["linear/background_gap"] == pytest.approx(gap)
+
+
+def test_what_a_linear_probe_cannot_work_on_is_told_in_one_line():
+    with pytest.raises(InputError, match=r"protocol\.train_count must be at least 2"):
+        evaluate_scenes(backbone=nn.Identity(), train_count=1)
+    features, labels = np.eye(4, dtype=np.float32), np.array([0, 0, 1, 1])
+    for given, line in (
+        ((features * np.nan, labels), "features are not finite"),
+        ((features, labels * 0), "images of two classes at least, and these 4 show one"),
+        ((features, labels, -1.0), "strength must be greater than 0"),
+    ):
+        with pytest.raises(InputError, match=line):
+            linear_probe(*given)

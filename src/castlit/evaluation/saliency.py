@@ -17,7 +17,7 @@ from castlit.data.progress import progress
 from castlit.data.reading import EncodedImage, decode, read_bytes
 from castlit.evaluation.protocol import Table
 from castlit.evaluation.saliency_scores import SaliencyScores
-from castlit.nn.checks import InputError, require_choice, require_int
+from castlit.nn.checks import InputError, as_list, require_choice, require_int
 from castlit.nn.cores import available_cores
 from castlit.saliency.maps import FLOORS, METHODS, shrink
 from castlit.saliency.pool import in_processes
@@ -35,7 +35,7 @@ Job = tuple[int, int]
 
 def evaluate_saliency(
     data: pl.LightningDataModule,
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] | str = tuple(METHODS),
     maps: Mapping[str, str | Path] | str | Path | None = None,
     floors: bool = True,
     split: str = "all",
@@ -57,17 +57,18 @@ def evaluate_saliency(
         Figures of each, see :class:`castlit.evaluation.saliency_scores.SaliencyScores`, floors first.
 
     Raises:
-        InputError: A name is unknown, a map is missing, or no image has a mask.
+        InputError: A name is unknown, a map is missing, no image has a mask, or there is nothing to score.
     """
-    require_choice("split", split, SPLITS)
-    for name in methods:
-        require_choice("methods", name, tuple(METHODS))
+    require_choice("protocol.split", split, SPLITS)
+    methods = [require_choice("protocol.methods", name, tuple(METHODS)) for name in as_list(methods)]
     folders = {Path(maps).name: Path(maps)} if isinstance(maps, (str, Path)) else dict(maps or {})
     folders = {name: Path(folder).expanduser() for name, folder in folders.items()}
     for name, folder in folders.items():
         if not folder.is_dir():
             raise InputError(f"maps.{name}={folder} is no folder: give one of maps, as castlit.make_masks writes it")
     names = [*(FLOORS if floors else ()), *methods]
+    if not names and not folders:
+        raise InputError("there is nothing to score: give protocol.methods, protocol.maps or protocol.floors")
     sources: Sources | None = getattr(data, "sources", None)
     if sources is None:
         raise InputError(f"{type(data).__name__} cannot be read image by image: use data=folder, coco or scenes")

@@ -10,7 +10,7 @@ from castlit.data.scenes import Scenes
 from castlit.evaluation.knn import knn_accuracy
 from castlit.evaluation.linear import linear_probe
 from castlit.evaluation.protocol import Explain, Explained, Results, explain_all
-from castlit.nn.checks import InputError
+from castlit.nn.checks import InputError, require_int
 
 CPU = torch.device("cpu")
 
@@ -50,10 +50,12 @@ def evaluate_scenes(
         shares in [0, 1].
 
     Raises:
-        InputError: Neither ``explain`` nor ``backbone`` is given.
+        InputError: Neither ``explain`` nor ``backbone`` is given, or there are too few scenes.
     """
     if explain is None and backbone is None:
         raise InputError("evaluate_scenes needs what the network explains, or a backbone")
+    require_int("protocol.train_count", train_count, 2)
+    require_int("protocol.test_count", test_count, 2)
     ask = explain or _features_alone(backbone)  # type: ignore[arg-type]
 
     def see(scenes: Scenes) -> Explained:

@@ -181,3 +181,7 @@ def test_heads_and_folders_that_do_not_fit_are_told(own, tmp_path):
         evaluate("object", tmp_path / "r", root=made)
     with pytest.raises(InputError, match="holds no variant"):
         evaluate("object", tmp_path / "r", root=own)
+    with pytest.raises(InputError, match=r"protocol\.mapping is about the outputs of protocol\.head"):
+        evaluate("object", tmp_path / "r", root=made, mapping=tmp_path / "map.json")
+    with pytest.raises(FileNotFoundError, match=r"data\.root=.*nowhere does not exist: give the folder"):
+        evaluate("object", tmp_path / "r", root=tmp_path / "nowhere")

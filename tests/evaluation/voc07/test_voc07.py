@@ -35,6 +35,7 @@ def test_lists_are_read_as_they_are(own_names):
     assert lists.images.path(3).endswith("VOC2007/JPEGImages/trainval003.jpg")
     same = read_voc_lists(own_names / "VOC2007", "trainval")
     np.testing.assert_array_equal(same.labels, lists.labels)
+    np.testing.assert_array_equal(read_voc_lists(own_names.parent, "trainval").labels, lists.labels)
 
 
 def test_difficult_images_and_those_that_a_list_leaves_out_are_0(own_names):
@@ -112,3 +113,8 @@ def test_a_missing_list_of_voc_s_own_classes_is_named(devkit):
 def test_an_unknown_variant_is_told_with_the_nearest(own_names, tmp_path):
     with pytest.raises(InputError, match="did you mean 'eleven_point'"):
         evaluate_voc07(Colours(), CPU, tmp_path, own_names, "11_point")
+
+
+def test_a_variant_that_is_no_name_is_told(own_names, tmp_path):
+    with pytest.raises(InputError, match=r"protocol\.variant must be one of standard, .*; got 3"):
+        evaluate_voc07(Colours(), CPU, tmp_path, own_names, 3)

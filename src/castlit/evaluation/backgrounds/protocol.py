@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from castlit.data.folders import require_folder
 from castlit.evaluation.backgrounds.cutting import VARIANTS
 from castlit.evaluation.backgrounds.head import LinearHead, read_head, read_mapping
 from castlit.evaluation.backgrounds.making import make_backgrounds
@@ -80,18 +81,21 @@ def evaluate_backgrounds(
 
     Raises:
         InputError: The layout is another, classes differ, or head and mapping do not fit.
+        FileNotFoundError: No such folder.
     """
     if (root is None) == (make_from is None):
         raise InputError(
             "give data.root=, the folder of the variants, or data.make_from=, images and masks to make them of"
         )
+    if mapping is not None and head is None:
+        raise InputError("protocol.mapping is about the outputs of protocol.head: give that, too")
     if make_from is not None:
         folder = make_backgrounds(
             make_from, output / "backgrounds" if made is None else made, size, val_share, seed, workers=workers
         )
         resize = size if resize is None else resize  # they are cut to size already
     else:
-        folder = Path(str(root)).expanduser()
+        folder = require_folder("data.root", str(root), "the variants original, mixed_same, ...")
     there = [name for name in VARIANTS if (folder / name / "val").is_dir()]
     if not there:
         raise InputError(f"{folder} holds no variant: there must be original/val/<class>, mixed_same/val/<class>, ...")

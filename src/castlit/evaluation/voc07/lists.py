@@ -34,7 +34,7 @@ def read_voc_lists(root: str | Path, split: str, key: str = "data.root") -> VocL
     """Read ``ImageSets/Main/<class>_<split>.txt`` of all classes.
 
     Args:
-        root: ``VOCdevkit``, or the folder ``VOC2007`` in it.
+        root: ``VOCdevkit``, the folder ``VOC2007`` in it, or the folder that it is in.
         split: ``"trainval"`` or ``"test"``.
         key: By which the user gave ``root``, for messages.
 
@@ -43,7 +43,7 @@ def read_voc_lists(root: str | Path, split: str, key: str = "data.root") -> VocL
         FileNotFoundError: No such folder.
     """
     top = require_folder(key, root, "VOC2007")
-    inner = top / "VOC2007" if (top / "VOC2007").is_dir() else top
+    inner = next((place for place in (top / "VOC2007", top / "VOCdevkit" / "VOC2007") if place.is_dir()), top)
     main = inner / "ImageSets" / "Main"
     if not main.is_dir() or not (inner / "JPEGImages").is_dir():
         raise InputError(

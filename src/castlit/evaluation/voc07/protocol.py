@@ -15,7 +15,7 @@ from castlit.evaluation.protocol import Results
 from castlit.evaluation.published import PublishedRow
 from castlit.evaluation.voc07.lists import read_voc_lists
 from castlit.evaluation.voc07.svm import COSTS, ClassResult, classify
-from castlit.nn.checks import InputError, require_choice, require_int
+from castlit.nn.checks import InputError, as_list, require_choice, require_int
 from castlit.nn.cores import available_cores
 
 PUBLISHED = [
@@ -76,8 +76,7 @@ def evaluate_voc07(
     """
     if root is None:
         raise InputError("data.root must be given: add data.root=, the folder VOCdevkit")
-    given = [variant] if isinstance(variant, str) else list(variant)
-    chosen = [VARIANTS[require_choice("protocol.variant", name, VARIANTS)] for name in given]
+    chosen = [VARIANTS[require_choice("protocol.variant", name, VARIANTS)] for name in as_list(variant)]
     train, test = read_voc_lists(root, "trainval"), read_voc_lists(root, "test")
     features = FrozenFeatures(
         backbone,
