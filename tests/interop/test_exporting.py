@@ -99,3 +99,12 @@ def test_timms_go_to_timm_only(tmp_path):
     with pytest.raises(InputError, match="did you mean 'detectron2'"):
         export("random", tmp_path / "no", "detectron")
     assert not (tmp_path / "no").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named_as_it_was_typed(tmp_path):
+    with pytest.raises(InputError, match=r"output=.* is a folder: name the file"):
+        export("random", tmp_path, backbone="tiny_resnet")
+    target = tmp_path / ("long" * 100)
+    with pytest.raises(OSError, match="too long") as caught:
+        export("random", target, backbone="tiny_resnet")
+    assert caught.value.filename == str(target)

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import pickle
 
 import numpy as np
@@ -188,6 +189,20 @@ def test_code_in_a_file_is_refused_and_not_run(suffix, tmp_path):
     assert not Runs.ran
 
 
+@pytest.mark.parametrize("suffix", [".ckpt", ".pkl"])
+def test_code_of_a_module_that_torch_blocks_is_refused_by_the_same_words(suffix, tmp_path):
+    class Calls:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path}/ran",)
+
+    path = tmp_path / f"evil{suffix}"
+    content = {"state_dict": {"a": Calls()}}
+    path.write_bytes(pickle.dumps(content)) if suffix == ".pkl" else torch.save(content, path)
+    with pytest.raises(InputError, match=r"refused, as opening it would run code \(\w+\.system\)"):
+        load_backbone(path)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_other_things_are_told_in_one_line(resnet18, tmp_path):
     path = tmp_path / "thing.pth"
     with pytest.raises(InputError, match="no such file"):
@@ -196,6 +211,7 @@ def test_other_things_are_told_in_one_line(resnet18, tmp_path):
         (nn.Linear(2, 2), "refused, as opening it would run code"),
         ([1, 2], "holds a list, not weights by name"),
         ({"epoch": 3}, "holds no weights by name, only epoch"),
+        ({}, "holds no weights by name: it is empty"),
         ({"state_dict": {}}, "nothing at all"),
         ({"model": {"conv1.weight": "x"}}, "that are none: conv1.weight"),
         ({"fc.weight": torch.zeros(2)}, "holds heads only"),

@@ -39,6 +39,9 @@ def export(source: str | Path, target: str | Path, format: str = "torchvision", 
         OSError: The target cannot be written.
     """
     require_choice("format", format, FORMATS)
+    place = Path(target).expanduser()
+    if place.is_dir():
+        raise InputError(f"output={target} is a folder: name the file to write in it")
     network = open_backbone(source, backbone)
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     resnet = which_resnet(state)
@@ -57,7 +60,7 @@ def export(source: str | Path, target: str | Path, format: str = "torchvision", 
         buffer = io.BytesIO()
         torch.save(state, buffer)
         data = buffer.getvalue()
-    _write(Path(target).expanduser(), data)
+    _write(place, data)
     return _how_to_read(format, resnet, network)
 
 
@@ -67,6 +70,8 @@ def _write(target: Path, data: bytes) -> None:
     try:
         part.write_bytes(data)
         part.replace(target)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from error  # by the name that the user gave
     finally:
         part.unlink(missing_ok=True)
 

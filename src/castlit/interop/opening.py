@@ -73,7 +73,7 @@ def _read(file: Path, told: str) -> Any:  # noqa: ANN401
 def _reason(error: pickle.UnpicklingError) -> str:
     """What stops a file from being read safely: code that it needs, by name, or damage."""
     text = str(error)
-    needed = re.search(r"GLOBAL ([\w.]+) was not|^it needs ([\w.]+)$", text)
+    needed = re.search(r"GLOBAL ([\w.]+) (?:was not|whose module)|^it needs ([\w.]+)$", text)
     if needed is None:
         return "no file of weights, or damaged"
     return (

@@ -124,7 +124,8 @@ def _tensors(content: Mapping[str, Any], told: str) -> dict[str, Tensor]:
             break
     else:
         if not any(isinstance(value, (Tensor, np.ndarray)) for value in content.values()):
-            raise InputError(f"{told}: holds no weights by name, only {listed(list(map(str, content)))}")
+            held = f", only {listed(list(map(str, content)))}" if content else ": it is empty"
+            raise InputError(f"{told}: holds no weights by name{held}")
     wrong = [str(name) for name, value in content.items() if not isinstance(value, (Tensor, np.ndarray))]
     if wrong or not content:
         raise InputError(f"{told}: holds things among its weights that are none: {listed(wrong) or 'nothing at all'}")
