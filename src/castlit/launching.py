@@ -58,13 +58,15 @@ def end_with_parent() -> None:
     """End this process soon after the one that started it, where that was a run's first process.
 
     Its first process may be killed while this one waits for it in a collective, or has not met it yet; then nobody else
-    would end this one before torch's timeout. It may be gone even before this one has come here, so it leaves its number.
+    would end this one before torch's timeout. It may be gone even before this one has come here: so it leaves its
+    number in the environment.
     """
     if os.environ.get("LOCAL_RANK", "0") == "0":
         os.environ[_FIRST] = str(os.getpid())
     started_by_lightning = os.environ.get("LOCAL_RANK", "0") != "0" and not TorchElasticEnvironment.detect()
     if started_by_lightning and not SLURMEnvironment.detect():
-        threading.Thread(target=_watch, args=(int(os.environ.get(_FIRST, os.getppid())),), daemon=True, name="parent-watch").start()
+        first = int(os.environ.get(_FIRST, os.getppid()))
+        threading.Thread(target=_watch, args=(first,), daemon=True, name="parent-watch").start()
 
 
 def _watch(parent: int) -> None:
