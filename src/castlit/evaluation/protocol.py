@@ -10,7 +10,7 @@ Explain = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """From normalised images (N, 3, H, W) and masks (N, 1, H, W) to features (N, C) and CAMs (N, h, w)."""
 
 Results = dict[str, float]
-"""Figures by name; shares are in [0, 1]."""
+"""Figures by name: those that papers give in per cent (mAP, AP, top-1) in [0, 100], all other shares in [0, 1]."""
 
 Table = dict[str, Results]
 """The figures of each of several things."""

@@ -35,7 +35,7 @@ def faster_rcnn_c4(
 
     An extra norm follows ``layer4`` (He et al., CVPR 2020), and nothing is frozen, batch norms included. What else is
     set follows Detectron2's R50-C4: boxes are pooled to 14 × 14; of 1,000 proposals, these are what is left of the best
-    6,000 in the test, and twice as many in training.
+    6,000 in the test, and twice as many in training. The losses are torchvision's (of boxes smooth L1, β = 1/9).
 
     Args:
         backbone: A ResNet, see :func:`castlit.evaluation.detection.stages.stages`; it is copied.
