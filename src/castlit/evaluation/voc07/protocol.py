@@ -36,9 +36,9 @@ VARIANTS = {
     "eleven_point": _Variant(eleven_point=True),
     "wide_costs": _Variant(costs=(0.01, 0.1, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 50.0, 100.0, 1000.0)),
 }
-"""What the literature does otherwise: features of four places (8192 numbers of a ResNet-50: averages over the corners of
-4 × 4 cells of its 7 × 7, which share the middle row and column), VOC 2007's own rule for average precision, a longer
-list of costs."""
+"""What the literature does otherwise: features of four places (8192 numbers of a ResNet-50: averages over the four
+corners of its 7 x 7 cells, 4 x 4 each, which share the middle row and column), VOC 2007's own rule for average
+precision, a longer list of costs."""
 
 
 def evaluate_voc07(
