@@ -55,8 +55,7 @@ def notebook_page(notebook: dict[str, Any]) -> str:
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            # Every cell begins with a heading; a page has one title.
-            parts.append(re.sub(r"^#? ", "## " if parts else "# ", source))
+            parts.append(source)
             continue
         parts.append(f"```python\n{source}\n```")
         for output in cell.get("outputs", []):
