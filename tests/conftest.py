@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -25,6 +26,17 @@ def pytest_runtest_makereport():
     report = yield
     report.sections = [(title, text.encode("utf-8", "backslashreplace").decode()) for title, text in report.sections]
     return report
+
+
+@pytest.fixture(autouse=True)
+def closed_logs():
+    """Close the log that Hydra opens for a program run inside a test; a later test would be blamed for it."""
+    yield
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if isinstance(each, logging.FileHandler)]:
+        if Path(handler.baseFilename) != Path(os.devnull):  # pytest's own
+            root.removeHandler(handler)
+            handler.close()
 
 
 @pytest.fixture(scope="session")

@@ -89,6 +89,11 @@ def full_errors() -> bool:
     return os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 
 
+def _of_other_processes(error: RuntimeError) -> bool:
+    # gloo has no type of error of its own; when the wait itself runs out it does not even say its name.
+    return isinstance(error, dist.DistBackendError) or any(word in str(error) for word in ("gloo", "pair closure"))
+
+
 def explain_error(error: BaseException) -> str | None:
     """Return the line that tells a user of this error, or ``None`` where it is our mistake and needs its traceback."""
     if isinstance(error, InstantiationException):
@@ -102,7 +107,7 @@ def explain_error(error: BaseException) -> str | None:
         return f"{error.full_key} must be given: add {error.full_key}=..."
     if isinstance(error, (InputError, MisconfigurationException, HydraException, OmegaConfBaseException)):
         return _one_line(str(error))
-    if isinstance(error, RuntimeError) and ("gloo" in str(error) or isinstance(error, dist.DistBackendError)):
+    if isinstance(error, RuntimeError) and _of_other_processes(error):
         return f"another process of this run has died or does not answer ({_one_line(str(error)).rpartition('] ')[2]})"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
