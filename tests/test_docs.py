@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from castlit.cli import CONFIG_MODULE
 from castlit.compare import folders_as_runs
-from castlit.overrides import quote_braces
+from castlit.overrides import quote_path
 
 
 @pytest.fixture(scope="module")
@@ -115,12 +115,12 @@ def commands(text):
 def composable(words):
     """The overrides as one job gets them: of a sweep, the first."""
     for word in words:
-        override = OverridesParser.create().parse_override(quote_braces(word))
+        override = OverridesParser.create().parse_override(quote_path(word))
         if override.is_sweep_override():
             first = next(iter(override.sweep_string_iterator()))
             yield f"{override.get_key_element()}={first}"
         else:
-            yield quote_braces(word)
+            yield quote_path(word)
 
 
 def pytest_generate_tests(metafunc):

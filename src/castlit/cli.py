@@ -20,7 +20,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from castlit.config_dir import composable
 from castlit.nn.checks import InputError, did_you_mean
-from castlit.overrides import quote_braces, refuse_expanded
+from castlit.overrides import quote_path, refuse_expanded
 
 CONFIG_MODULE = "castlit.conf"
 
@@ -37,7 +37,8 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
     A mistake of the user's ends the program with one line on standard error and exit code 1. With
     ``HYDRA_FULL_ERROR=1`` in the environment, everything ends with its full traceback instead.
 
-    Patterns with braces (``data.urls=/data/{000..099}.tar``) may be typed as they are; see :mod:`castlit.overrides`.
+    Paths that are numbers, or hold braces (``data.urls=/data/{000..099}.tar``), may be typed as they are; see
+    :mod:`castlit.overrides`.
 
     Args:
         config_name: The primary config in ``castlit.conf``.
@@ -67,7 +68,7 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
 
     try:
         refuse_expanded(sys.argv[1:])
-        sys.argv[1:] = map(quote_braces, sys.argv[1:])
+        sys.argv[1:] = map(quote_path, sys.argv[1:])
         if prepare is not None:
             sys.argv[1:] = prepare(sys.argv[1:])
     except InputError as error:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
@@ -17,7 +19,7 @@ from castlit.cli import CONFIG_MODULE, output_dir, program
 from castlit.evaluation.protocol import Results, Table
 from castlit.evaluation.published import PublishedRow
 from castlit.figures_table import figures_table, published_rows
-from castlit.launching import end_with_parent, in_one_folder
+from castlit.launching import end_with_parent, in_one_folder, refuse_relaunched_sweep
 from castlit.nn.checks import InputError, require_int
 from castlit.subject import asked_for, hand_over
 
@@ -48,6 +50,9 @@ def run_protocol(config: DictConfig, output: Path) -> Evaluated:
         raise InputError(f"which protocol? Add one of {', '.join(f'+protocol={name}' for name in protocols())}")
     pl.seed_everything(require_int("seed", config.seed, 0, 2**32 - 1), verbose=False)
     protocol = instantiate(config.protocol, _convert_="all")
+    trainer = getattr(protocol, "keywords", {}).get("trainer")
+    if trainer is not None and HydraConfig.get().mode == RunMode.MULTIRUN:
+        refuse_relaunched_sweep(trainer())
     with_network = bool(asked_for(protocol) & {"backbone", "explain", "config"})
     told: dict[str, Any] = {"checkpoint": str(config.checkpoint)} if with_network else {}
     results: Results | Table = protocol(**hand_over(protocol, config, output))

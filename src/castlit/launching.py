@@ -12,7 +12,9 @@ from datetime import timedelta
 
 import pytorch_lightning as pl
 import torch.distributed as dist
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.types import RunMode
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
@@ -75,6 +77,26 @@ def _watch(parent: int) -> None:
     time.sleep(_GRACE_S)  # it may have ended well, and this process is about to
     os.write(2, b"error: the first process of the run is gone\n")
     os._exit(1)
+
+
+def refuse_relaunched_sweep(trainer: pl.Trainer) -> None:
+    """Refuse a sweep whose jobs have several processes that Lightning is to start.
+
+    It starts them by this same command line, and each would run the whole sweep.
+
+    Args:
+        trainer: That of the job.
+
+    Raises:
+        InputError: This is such a job.
+    """
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    relaunches = environment is not None and not environment.creates_processes_externally
+    if relaunches and trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise InputError(
+            "a sweep (-m) cannot start several processes for each of its jobs: use hydra/launcher=submitit_slurm, "
+            "one process (devices=1), or a shell loop without -m"
+        )
 
 
 def end_children(trainer: pl.Trainer) -> None:

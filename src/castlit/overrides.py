@@ -1,4 +1,4 @@
-"""Let brace patterns through Hydra's command line: ``data.urls=/data/{000..099}.tar`` as it is typed."""
+"""Let paths through Hydra's command line as typed: ``data.images=2007``, ``data.urls=/data/{000..099}.tar``."""
 
 import re
 
@@ -11,16 +11,31 @@ from castlit.nn.checks import InputError
 _RANGE = re.compile(r"\{[^{}]*(?:\.\.|,)[^{}]*\}")
 """What a shell would expand: ``{000..099}`` or ``{train,val}``."""
 
+_PATHS = {
+    *("images", "masks", "photos", "voc", "root", "make_from", "runs", "folder", "path"),
+    *("cache", "output", "checkpoint", "compare", "resume"),
+}
+"""Last parts of the keys that hold paths."""
 
-def quote_braces(argument: str) -> str:
+
+def quote_path(argument: str) -> str:
+    """Quote what Hydra would not take for the path that it is: a number, or a pattern with braces.
+
+    Args:
+        argument: One word of the command line.
+    """
+    key, _, value = argument.partition("=")
+    if key.lstrip("+").rpartition(".")[2] in _PATHS and re.fullmatch(r"[0-9_.]+", value) and re.search("[0-9]", value):
+        return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+    return _quote_braces(argument)
+
+
+def _quote_braces(argument: str) -> str:
     """Quote the brace patterns in the value of an override, where Hydra cannot make sense of it otherwise.
 
     To Hydra a brace begins a dictionary. Only what its grammar refuses, and has text beside the braces, is taken for a
     pattern; everything else stays as it is, mistakes included. In a list, or a sweep over values that are separated by
     commas, every pattern is quoted by itself.
-
-    Args:
-        argument: One word of the command line.
     """
     key, equals, value = argument.partition("=")
     if not equals or not _RANGE.search(value) or _parses(argument):

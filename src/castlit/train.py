@@ -13,7 +13,6 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import WandbLogger
@@ -25,8 +24,8 @@ from castlit.callbacks import RunRecord
 from castlit.cli import output_dir, program, shown, this_python
 from castlit.config_dir import split_config_dir
 from castlit.holding import holding
-from castlit.launching import end_children, end_with_parent, in_one_folder
-from castlit.nn.checks import InputError, require_int
+from castlit.launching import end_children, end_with_parent, in_one_folder, refuse_relaunched_sweep
+from castlit.nn.checks import require_int
 from castlit.nn.stopping import Stopped
 from castlit.resuming import go_on_in_its_folder
 from castlit.starting import say_how_to_go_on, starting_point
@@ -51,7 +50,7 @@ def train(config: DictConfig) -> float | None:
     record = next((callback for callback in callbacks if isinstance(callback, RunRecord)), None)
     loggers = [instantiate(logger) for logger in config.logger.values() if logger]
     trainer: pl.Trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
-    _refuse_relaunched_sweep(trainer)
+    refuse_relaunched_sweep(trainer)
     with holding(output_dir()) if trainer.is_global_zero else nullcontext():
         start = starting_point(config, module, trainer, loggers)
         if trainer.is_global_zero:
@@ -94,17 +93,6 @@ def _callbacks(config: DictConfig) -> list[pl.Callback]:
     if not config.trainer.enable_checkpointing:
         off += (pl.callbacks.Checkpoint,)
     return [callback for callback in callbacks if not isinstance(callback, off)]
-
-
-def _refuse_relaunched_sweep(trainer: pl.Trainer) -> None:
-    """Lightning starts the other ranks by this same command line, and each would run the whole sweep."""
-    environment = getattr(trainer.strategy, "cluster_environment", None)
-    relaunches = environment is not None and not environment.creates_processes_externally
-    if relaunches and trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise InputError(
-            "a sweep (-m) cannot start several processes for each of its jobs: use hydra/launcher=submitit_slurm, "
-            "one process (trainer=default), or a shell loop without -m"
-        )
 
 
 def _quiet() -> None:

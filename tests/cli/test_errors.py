@@ -96,6 +96,15 @@ def test_a_sweep_cannot_relaunch_itself(monkeypatch, capfd, tmp_path):
         ["-m", "attention.weight=1,3", "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"],
     )
     assert "use hydra/launcher=submitit_slurm" in told
+    words = ["-m", "+protocol=linear", "checkpoint=random", "seed=0,1"]
+    words += ["protocol.trainer.devices=2", "protocol.trainer.accelerator=cpu", "protocol.trainer.strategy=ddp"]
+    told = run(monkeypatch, capfd, tmp_path, "evaluate", evaluate, words)
+    assert "use hydra/launcher=submitit_slurm" in told
+
+
+def test_a_folder_may_be_called_by_a_number(monkeypatch, capfd, tmp_path):
+    told = run(monkeypatch, capfd, tmp_path, "train", train, ["data=folder", "data.images=007", "data.masks=8"])
+    assert "images=007 does not exist" in told
 
 
 def test_the_hint_knows_the_chosen_groups(monkeypatch, capfd, tmp_path):

@@ -19,7 +19,7 @@ from castlit.data import ShardsDataModule
 from castlit.data.shards.urls import find_shards
 from castlit.make_shards import make_shards
 from castlit.nn.checks import InputError
-from castlit.overrides import quote_braces, refuse_expanded
+from castlit.overrides import quote_path, refuse_expanded
 from castlit.train import train
 
 TINY = [
@@ -229,19 +229,32 @@ class TestMistakes:
         ("data.urls=pipe:curl -s http://h/{0..9}.tar", "data.urls='pipe:curl -s http://h/{0..9}.tar'"),
         ("data.urls=/a{0..1},/b{0..1}", "data.urls='/a{0..1}','/b{0..1}'"),
         ("data.urls=/it's/{0..1}.tar", r"data.urls='/it\'s/{0..1}.tar'"),
+        ("data.images=2007", "data.images='2007'"),
+        ("+output=007", "+output='007'"),
+        ("checkpoint=1.0", "checkpoint='1.0'"),
     ],
 )
-def test_brace_patterns_are_quoted(typed, given):
-    assert quote_braces(typed) == given
-    assert quote_braces(given) == given
+def test_paths_are_quoted(typed, given):
+    assert quote_path(typed) == given
+    assert quote_path(given) == given
 
 
 @pytest.mark.parametrize(
     "typed",
-    ["data=shards", "-m", "--help", "a={b:1,c:2}", "a={b:{c:1,d:2}}", "a={b=1,c=2}", "a=/x/{1.tar", "a=[{b:1}]"],
+    [
+        "data=shards",
+        "-m",
+        "--help",
+        "a={b:1,c:2}",
+        "a={b:{c:1,d:2}}",
+        "a={b=1,c=2}",
+        "a=/x/{1.tar",
+        "a=[{b:1}]",
+        "data.size=32",
+    ],
 )
 def test_everything_else_stays(typed):
-    assert quote_braces(typed) == typed
+    assert quote_path(typed) == typed
     refuse_expanded([typed, typed])
 
 

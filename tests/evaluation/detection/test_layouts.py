@@ -122,6 +122,15 @@ def test_an_object_with_an_empty_box_is_not_learnt(coco):
     assert np.array_equal(record.boxes[1], [90, 60, 96, 72])
 
 
+def test_where_no_area_is_given_it_is_the_boxs(coco):
+    file = coco / "annotations" / "instances_train2017.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["area"] = None
+    content["annotations"][1].pop("area", None)
+    file.write_text(json.dumps(content))
+    assert read_coco(coco).train[0].areas.tolist()[:2] == [40 * 32, 40 * 50]
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [
@@ -138,6 +147,8 @@ def test_an_object_with_an_empty_box_is_not_learnt(coco):
         (lambda c: c["images"][0].pop("height"), r"is not COCO's instance annotations: .*height"),
         (lambda c: c.pop("categories"), r"its categories need id and name"),
         (lambda c: c["images"].clear() or c["annotations"].clear(), r"lists no images"),
+        (lambda c: c["images"].append(c["images"][0]), r"lists two images with the id"),
+        (lambda c: c["annotations"][0].update(area=float("inf")), r".*the area of annotation .* is inf"),
         (lambda c: c.pop("images"), r"it needs the keys images and annotations"),
     ],
 )

@@ -1,7 +1,7 @@
 """COCO's instances: ``annotations/instances_train2017.json`` and the folders of images beside it."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,7 @@ def _records(file: Path, content: dict[str, Any], images: Path, numbers: dict[in
     try:
         for annotation in content["annotations"]:
             objects[annotation["image_id"]].append(annotation)
+        ids = [image["id"] for image in content["images"]]
         records = [_record(image, objects.pop(image["id"], []), images, numbers) for image in content["images"]]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
@@ -97,6 +98,9 @@ def _records(file: Path, content: dict[str, Any], images: Path, numbers: dict[in
         raise InputError(f"{file}: has annotations of an image that it does not list: image_id {next(iter(objects))}")
     if not records:
         raise InputError(f"{file}: lists no images")
+    twice = next((number for number, count in Counter(ids).items() if count > 1), None)
+    if twice is not None:
+        raise InputError(f"{file}: lists two images with the id {twice}; every image needs one of its own")
     there = {entry.name for entry in os.scandir(images)}  # one look, not one for each of 118,000
     missing = next((r.path for r in records if r.path.name not in there and not r.path.is_file()), None)
     if missing is not None:
@@ -125,6 +129,16 @@ def _record(image: dict[str, Any], objects: list[dict[str, Any]], folder: Path, 
         np.array([numbers[thing["category_id"]] for thing in objects], np.int64),
         ~crowd & (clipped[:, 2:] > clipped[:, :2]).all(1),
         crowd,
-        np.array([thing.get("area", size) for thing, size in zip(objects, extent, strict=True)], np.float64),
+        np.array([_area(thing, size) for thing, size in zip(objects, extent, strict=True)], np.float64),
         [thing["segmentation"] for thing in objects],
     )
+
+
+def _area(thing: dict[str, Any], extent: float) -> float:
+    """Of the object in pixels; of its box, where the file does not say."""
+    area = thing.get("area")
+    if area is None:
+        return extent
+    if not np.isfinite(float(area)):
+        raise ValueError(f"the area of annotation {thing.get('id')} is {area}")
+    return float(area)
