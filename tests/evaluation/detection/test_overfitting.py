@@ -14,6 +14,9 @@ pytestmark = pytest.mark.slow
 
 OBJECT = "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
 RECIPE = {
+    "iterations": 250,
+    "drops": [150, 225],
+    "batch_size": 4,
     "lr": 0.02,
     "warmup": 20,
     "min_size": [128],
@@ -27,26 +30,28 @@ RECIPE = {
 }
 
 
-@pytest.fixture
-def eight(mini):
-    """COCO's annotations of eight photographs with one or two objects, none of them small."""
-    content = json.loads((mini / "annotations" / "instances_train2017.json").read_text())
+def eight_of(folder, least_fill=0.0):
+    """COCO's annotations of eight photographs with one or two objects, large ones that fill so much of their boxes."""
+    content = json.loads((folder / "annotations" / "instances_train2017.json").read_text())
     objects = {}
     for thing in content["annotations"]:
         objects.setdefault(thing["image_id"], []).append(thing)
 
     def suits(image):
         found = objects.get(image["id"], [])
-        large = all(t["bbox"][2] * t["bbox"][3] > 0.05 * image["width"] * image["height"] for t in found)
-        return 1 <= len(found) <= 2 and large and not any(thing["iscrowd"] for thing in found)
+        boxes = [t["bbox"][2] * t["bbox"][3] for t in found]
+        large = all(box > 0.05 * image["width"] * image["height"] for box in boxes)
+        solid = all(t["area"] > least_fill * box for t, box in zip(found, boxes, strict=True))
+        return 1 <= len(found) <= 2 and large and solid and not any(thing["iscrowd"] for thing in found)
 
     images = sorted(filter(suits, content["images"]), key=lambda image: image["id"])[:8]
     assert len(images) == 8
     return {**content, "images": images, "annotations": [t for image in images for t in objects[image["id"]]]}
 
 
-def test_detection(mini, eight, tmp_path):
+def test_detection(mini, tmp_path):
     """Faster R-CNN with a C4 trunk, in VOC's layout with XML boxes."""
+    eight = eight_of(mini)
     place = tmp_path / "VOCdevkit" / "VOC2007"
     for folder in ("ImageSets/Main", "Annotations"):
         (place / folder).mkdir(parents=True)
@@ -74,16 +79,15 @@ def test_detection(mini, eight, tmp_path):
         train=["VOC2007/trainval"],
         test=["VOC2007/trainval"],
         names=list(classes.values()),
-        iterations=250,
-        drops=[150, 225],
-        batch_size=4,
         **RECIPE,
     )
     assert scores["AP50"] > 90
 
 
-def test_segmentation(mini, eight, tmp_path):
-    """Mask R-CNN with a feature pyramid."""
+@pytest.mark.timeout(1500)
+def test_segmentation(mini, tmp_path):
+    """Mask R-CNN with a feature pyramid. Masks of images this small cannot hold a giraffe's legs: nothing that thin."""
+    eight = eight_of(mini, least_fill=0.4)
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "instances_train2017.json").write_text(json.dumps(eight))
     (tmp_path / "train2017").symlink_to(mini / "train2017")
@@ -96,11 +100,7 @@ def test_segmentation(mini, eight, tmp_path):
         tmp_path,
         train="train2017",
         test="train2017",
-        iterations=180,
-        drops=[108, 162],
-        batch_size=2,
         **RECIPE,
     )
     assert scores["box_AP50"] > 90
-    # A giraffe's legs are too thin for masks of images this small: its class is half lost, however long the training.
-    assert scores["mask_AP50"] > 75
+    assert scores["mask_AP50"] > 90
