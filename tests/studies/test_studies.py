@@ -133,6 +133,10 @@ def test_from_a_config_to_a_page(run_program, tmp_path):
     assert "4 of 4 runs" in page
     assert page.count("data:image/jpeg") == 3, "the plot, and a panel for each arm"
     assert (tmp_path / "out" / "table.csv").read_text().startswith("arm,figure,mean")
+    told = (tmp_path / "out" / "table.md").read_text().splitlines()
+    assert told[:2] == ["|  | seeds | linear/mixed_rand | knn | seconds of training |", "| --- | --- | --- | --- | --- |"]
+    assert "Against mocov2, seed by seed, in points:" in told
+    assert told[-1].startswith("| cast | ")
     assert (tmp_path / "out" / "plot.png").stat().st_size > 1000
 
     other = run_program("study", *command, "seeds=2", listed("overrides", ["trainer.max_epochs=2"]), cwd=tmp_path)

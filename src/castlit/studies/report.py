@@ -1,4 +1,4 @@
-"""What a study came to: ``table.csv``, ``figures.json``, ``plot.png`` and ``report.html``."""
+"""What a study came to: ``table.csv``, ``table.md``, ``figures.json``, ``plot.png`` and ``report.html``."""
 
 import csv
 import html
@@ -64,7 +64,9 @@ def differences(study: Study, figures: Figures) -> tuple[list[str], list[list[st
 def write_report(output: Path, study: Study, runs: Sequence[Run], figures: Figures, failed: Mapping[Run, str]) -> Path:
     """Write all files, from whatever is done by now; returns the page's path."""
     header, rows = table(study, figures)
+    compared = differences(study, figures)
     write_whole(output / "table.csv", _csv(study, figures).encode())
+    write_whole(output / "table.md", _markdown(study, (header, rows), compared).encode())
     write_whole(output / "figures.json", (json.dumps(_plain(study, figures, failed), indent=1) + "\n").encode())
     picture = draw(study.columns, figures)
     write_whole(output / "plot.png", picture)
@@ -77,9 +79,8 @@ def write_report(output: Path, study: Study, runs: Sequence[Run], figures: Figur
         ),
         html_table(header, rows),
     ]
-    compared = differences(study, figures)
     if compared:
-        parts += [heading(f"Against {study.control}, seed by seed, in points"), html_table(*compared)]
+        parts += [heading(_against(study)), html_table(*compared)]
     parts += [heading("All seeds"), figure(_decoded(picture), "Each dot is a run; bars are the means' intervals.")]
     pictures = [
         figure(_decoded(found[0].read_bytes()), run.title)
@@ -101,6 +102,24 @@ def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
     return f"<div class=wide><table>{line(header, 'th')}{''.join(line(row, 'td') for row in rows)}</table></div>"
+
+
+def _against(study: Study) -> str:
+    return f"Against {study.control}, seed by seed, in points"
+
+
+def _markdown(
+    study: Study,
+    all_arms: tuple[list[str], list[list[str]]],
+    compared: tuple[list[str], list[list[str]]] | None,
+) -> str:
+    """Both tables, to be pasted into a README."""
+
+    def lines(header: list[str], rows: list[list[str]]) -> str:
+        ruled = [header, ["---"] * len(header), *rows]
+        return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |\n" for row in ruled)
+
+    return lines(*all_arms) + (f"\n{_against(study)}:\n\n{lines(*compared)}" if compared else "")
 
 
 def _text(found: Estimate | None, signed: bool = False) -> str:
