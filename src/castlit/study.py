@@ -1,5 +1,7 @@
 """Run a study: ``python -m castlit.study study=cast``."""
 
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,8 @@ def _rich(title: str, header: list[str], rows: list[list[str]]) -> Table:
 
 def main() -> None:
     """Run the program."""
+    # As Ctrl-C: with it end the runs that it has started.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     program("study", study)
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -84,21 +85,25 @@ def test_all_draws_come_again(tmp_path):
     assert (draw(), draw()) == expected
 
 
-def fit(folder, *callbacks, **options):
+def fit(folder, *callbacks, module=None, validate_first=False, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = pl.Trainer(
             accelerator="cpu",
             max_epochs=1,
             limit_train_batches=8,
-            limit_val_batches=0,
+            limit_val_batches=int(validate_first),
+            num_sanity_val_steps=0,
             callbacks=[*callbacks, LastCheckpoint(folder, **options)],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             default_root_dir=folder,
         )
-        trainer.fit(BoringModel())
+        module = module or BoringModel()
+        if validate_first:
+            trainer.validate(module, verbose=False)
+        trainer.fit(module)
     return trainer
 
 
@@ -166,6 +171,35 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path, handled):
     steps = Steps({2: [signal.SIGINT]})
     fit(tmp_path, steps)
     assert len(steps.seen) == 8
+
+
+class Early(BoringModel):
+    """Sends a signal when Lightning listens already, and the callback not yet."""
+
+    def train_dataloader(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return super().train_dataloader()
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_signal_before_the_first_step_is_not_lost(tmp_path, handled, ignored):
+    if ignored:
+        handled(signal.SIGTERM, signal.SIG_IGN)
+    steps = Steps({})
+    with nullcontext() if ignored else pytest.raises(Stopped):
+        fit(tmp_path, steps, module=Early())
+    assert len(steps.seen) == (8 if ignored else 0)
+
+
+def test_a_signal_at_the_end_of_a_validation_ends_the_fit_behind_it(tmp_path):
+    class Late(pl.Callback):
+        def on_validation_end(self, trainer, pl_module):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    steps = Steps({})
+    with pytest.raises(Stopped):
+        fit(tmp_path, steps, Late(), validate_first=True)
+    assert steps.seen == []
 
 
 def test_in_another_thread_nothing_is_taken_over():

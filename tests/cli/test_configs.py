@@ -79,7 +79,8 @@ def test_every_experiment_meets_every_data(repository, data):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_control_differs_from_cast_in_nothing_else(name):
     cast = composed("train", f"+experiment=cast_{name}")
-    control = composed("train", f"+experiment={name}", "attention=cast", "crop=saliency", f"name=cast_{name}")
+    more = ["attention.weight=${budget.simclr.attention_weight}"] if name == "simclr" else []
+    control = composed("train", f"+experiment={name}", "attention=cast", "crop=saliency", f"name=cast_{name}", *more)
     assert control == cast
 
 

@@ -1,6 +1,13 @@
 """Studies: the plan, what several seeds say together, and the whole path from a config to a page."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,7 +141,10 @@ def test_from_a_config_to_a_page(run_program, tmp_path):
     assert page.count("data:image/jpeg") == 3, "the plot, and a panel for each arm"
     assert (tmp_path / "out" / "table.csv").read_text().startswith("arm,figure,mean")
     told = (tmp_path / "out" / "table.md").read_text().splitlines()
-    assert told[:2] == ["|  | seeds | linear/mixed_rand | knn | seconds of training |", "| --- | --- | --- | --- | --- |"]
+    assert told[:2] == [
+        "|  | seeds | linear/mixed_rand | knn | seconds of training |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     assert "Against mocov2, seed by seed, in points:" in told
     assert told[-1].startswith("| cast | ")
     assert (tmp_path / "out" / "plot.png").stat().st_size > 1000
@@ -153,6 +163,35 @@ def test_from_a_config_to_a_page(run_program, tmp_path):
 
 
 GIVEN = {"photographs": ["voc=/v", "photos=/p", "masks=/m"]}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_its_runs_end_with_it(tmp_path, number):
+    words = ["study=cast", "output=out", "threads=1", listed("overrides", [*SMALL, "data.workers=0"])]
+    study = subprocess.Popen([sys.executable, "-m", "castlit.study", *words], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    mine = f"hydra.run.dir={tmp_path}/out/".encode()
+
+    def runs():
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                found += [entry.name] if mine in (entry / "cmdline").read_bytes() else []
+        return found
+
+    try:
+        end = time.monotonic() + 120
+        while not list(tmp_path.glob("out/runs/*/*/metrics.csv")) and time.monotonic() < end:
+            time.sleep(0.2)
+        assert runs()
+        study.send_signal(number)
+        assert study.wait(60) != 0
+        assert not runs()
+    finally:
+        study.kill()
+        for left in runs():
+            os.kill(int(left), signal.SIGKILL)
 
 
 def test_figures_of_tables_and_of_protocols_are_named_by_their_path(tmp_path):

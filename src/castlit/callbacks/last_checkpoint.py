@@ -76,7 +76,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock, and listen."""
         self._saved_time = time.monotonic()
-        self._signals.take_over()
+        self._listen(trainer)
 
     def on_train_batch_start(
         self,
@@ -95,7 +95,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen during the validations before and after the fit, too."""
-        self._signals.take_over()
+        self._listen(trainer)
 
     def on_validation_batch_start(
         self,
@@ -115,11 +115,20 @@ class LastCheckpoint(Checkpoint):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Let others have their signals back."""
+        self._signals.received = None
         self._signals.give_back()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Let others have their signals back."""
+        """Let others have their signals back; one that came too late for this fit or validation ends the next one."""
         self._signals.give_back()
+
+    def _listen(self, trainer: pl.Trainer) -> None:
+        """Take the signals over; what came while Lightning had them counts, too, and it alone would forget it."""
+        self._signals.take_over()
+        connector = trainer._signal_connector
+        if connector.received_sigterm:
+            connector.received_sigterm = False
+            self._signals.missed(signal.SIGTERM)
 
     def _due(self, trainer: pl.Trainer) -> int:
         if self._signals.received:
@@ -147,6 +156,7 @@ class LastCheckpoint(Checkpoint):
     def _stop(self, trainer: pl.Trainer) -> None:
         number = int(_most(trainer, self._signals.received or 0))
         owner = self._signals.owner(number)
+        self._signals.received = None
         self._signals.give_back()
         if owner is not None:
             owner(number, None)

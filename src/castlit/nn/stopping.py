@@ -46,7 +46,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: int | None = None
-        """The first signal that came since ``take_over``."""
+        """The first signal that came and was not obeyed yet: whoever obeys it sets this to None."""
         self._owners: dict[int, Handler] = {}
         self._covered: dict[int, Handler] = {}
         self._process = os.getpid()
@@ -61,11 +61,15 @@ class StopSignals:
         """Note signals from now on."""
         if self._covered:
             return
-        self.received = None
         self._process = os.getpid()
         for number, owner in self._owners.items():
             if owner != signal.SIG_IGN:
                 self._covered[number] = signal.signal(number, self._note)
+
+    def missed(self, number: int) -> None:
+        """Note a signal that somebody else caught before ``take_over``."""
+        if self._owners.get(number) != signal.SIG_IGN:
+            self.received = self.received or number
 
     def give_back(self) -> None:
         """Put the handlers back that ``take_over`` found, where nobody has come before."""
