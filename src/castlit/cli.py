@@ -1,6 +1,7 @@
 """What all programs share: Hydra on the outside, one clear line when the user made a mistake."""
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -118,9 +119,12 @@ def explain_error(error: BaseException) -> str | None:
 
 
 def suggest_override(config_name: str, arguments: list[str]) -> str | None:
-    """Return a line with the nearest existing key for the first override whose key does not exist, or ``None``."""
+    """Return a line on the first override whose option or key does not exist, with what comes nearest, or ``None``."""
     GlobalHydra.instance().clear()
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        option = _suggest_option(arguments)
+        if option is not None:
+            return option
         try:
             # With the groups that the user chose: they bring keys of their own.
             groups = [word for word in composable(arguments) if _chooses(*word.partition("=")[:2])]
@@ -133,6 +137,18 @@ def suggest_override(config_name: str, arguments: list[str]) -> str | None:
             hint = did_you_mean(key, sorted(known))
             if hint:
                 return f"{key} is no key of the config{hint}; all keys: add --cfg job"
+    return None
+
+
+def _suggest_option(arguments: list[str]) -> str | None:
+    """A line on the first group whose option does not exist; None where options may be in a folder of the user's."""
+    if any(argument.startswith(("--config-dir", "-cd")) for argument in arguments):
+        return None
+    for argument in arguments:
+        group, _, option = argument.lstrip("+").partition("=")
+        options = GlobalHydra.instance().config_loader().get_group_options(group)
+        if options and re.fullmatch(r"\w+", option) and option != "null" and option not in options:
+            return f"{group} has no option {option}{did_you_mean(option, options)}"
     return None
 
 

@@ -107,6 +107,14 @@ def test_a_folder_may_be_called_by_a_number(monkeypatch, capfd, tmp_path):
     assert "images=007 does not exist" in told
 
 
+@pytest.mark.parametrize(("typed", "meant"), [("+protocol=groundin", "grounding"), ("trainer=dpd", "ddp")])
+def test_a_misspelt_option_is_told_last(monkeypatch, capfd, tmp_path, typed, meant):
+    name, task = ("evaluate", evaluate) if "protocol" in typed else ("train", train)
+    told = run(monkeypatch, capfd, tmp_path, name, task, [typed, *(["checkpoint=random"] * (name == "evaluate"))])
+    group, option = typed.lstrip("+").split("=")
+    assert told.strip().splitlines()[-1] == f"{group} has no option {option} (did you mean {meant!r}?)"
+
+
 def test_the_hint_knows_the_chosen_groups(monkeypatch, capfd, tmp_path):
     told = run(
         monkeypatch,
