@@ -29,9 +29,7 @@ def study(config: DictConfig) -> Path:
     arms = {name: [*given["base"], *overrides] for name, overrides in given["arms"].items()}
     output = Path(given["output"]).expanduser().resolve()
     runs = plan(arms, given["seeds"], given["overrides"], output)
-    what = Study(given["title"], given["about"], given["columns"], given["control"])
-    if what.control is not None and what.control not in given["arms"]:
-        raise InputError(f"control={what.control}: is none of the arms ({', '.join(given['arms'])})")
+    what = Study(given["title"], given["about"], given["columns"], _pairs(given["control"], list(arms)))
     threads = None if given["threads"] is None else require_int("threads", given["threads"], 1)
     prepare(given["prepare"], output, threads)
     runner = Runner(given["evaluate"], threads)
@@ -54,11 +52,23 @@ def study(config: DictConfig) -> Path:
     console.print(_rich(what.title, *table(what, figures)))
     compared = differences(what, figures)
     if compared:
-        console.print(_rich(f"Against {what.control}, in points", *compared))
+        console.print(_rich("Differences, in points", *compared))
     console.print(f"Written to {shown(report)}", markup=False)
     if failed:
         raise InputError(f"{len(failed)} of {len(runs)} runs failed; the same command tries them again")
     return report
+
+
+def _pairs(given: str | list[list[str]] | None, arms: list[str]) -> list[tuple[str, str]]:
+    """Arms and their controls; a single name is the control of all others."""
+    pairs = [[arm, given] for arm in arms if arm != given] if isinstance(given, str) else given or []
+    for pair in pairs:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise InputError(f"control: give an arm, or a list of pairs [arm, its control], not {pair}")
+        for name in pair:
+            if name not in arms:
+                raise InputError(f"control: {name} is none of the arms ({', '.join(arms)})")
+    return [(arm, control) for arm, control in pairs]
 
 
 def _rich(title: str, header: list[str], rows: list[list[str]]) -> Table:

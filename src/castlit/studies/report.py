@@ -24,6 +24,8 @@ Figures = Mapping[str, Mapping[int, Mapping[str, float]]]
 _PICTURES = ("gradcam_epochs.png", "gradcam.png")
 """The first that a run has."""
 
+_AGAINST = "Differences, seed by seed, in points"
+
 
 class Study(NamedTuple):
     """What a report tells of."""
@@ -33,8 +35,8 @@ class Study(NamedTuple):
     """What was asked, in words."""
     columns: Sequence[str]
     """The figures that matter."""
-    control: str | None
-    """The arm that the others are compared with, seed by seed."""
+    pairs: Sequence[tuple[str, str]]
+    """Arms that are compared, seed by seed: each and its control."""
 
 
 def table(study: Study, figures: Figures) -> tuple[list[str], list[list[str]]]:
@@ -49,16 +51,16 @@ def table(study: Study, figures: Figures) -> tuple[list[str], list[list[str]]]:
 
 
 def differences(study: Study, figures: Figures) -> tuple[list[str], list[list[str]]] | None:
-    """Header and rows: by how many points each arm is above the control."""
-    if study.control is None or study.control not in figures:
-        return None
-    control = figures[study.control]
+    """Header and rows: by how many points arms are above their controls; None where nothing is compared."""
     rows = [
-        [arm, *(_text(difference(seeds, control, column), signed=True) for column in study.columns)]
-        for arm, seeds in figures.items()
-        if arm != study.control
+        [
+            f"{arm} - {control}",
+            *(_text(difference(figures[arm], figures[control], column), signed=True) for column in study.columns),
+        ]
+        for arm, control in study.pairs
+        if arm in figures and control in figures
     ]
-    return ["", *study.columns], rows
+    return (["", *study.columns], rows) if rows else None
 
 
 def write_report(output: Path, study: Study, runs: Sequence[Run], figures: Figures, failed: Mapping[Run, str]) -> Path:
@@ -66,7 +68,7 @@ def write_report(output: Path, study: Study, runs: Sequence[Run], figures: Figur
     header, rows = table(study, figures)
     compared = differences(study, figures)
     write_whole(output / "table.csv", _csv(study, figures).encode())
-    write_whole(output / "table.md", _markdown(study, (header, rows), compared).encode())
+    write_whole(output / "table.md", _markdown((header, rows), compared).encode())
     write_whole(output / "figures.json", (json.dumps(_plain(study, figures, failed), indent=1) + "\n").encode())
     picture = draw(study.columns, figures)
     write_whole(output / "plot.png", picture)
@@ -80,7 +82,7 @@ def write_report(output: Path, study: Study, runs: Sequence[Run], figures: Figur
         html_table(header, rows),
     ]
     if compared:
-        parts += [heading(_against(study)), html_table(*compared)]
+        parts += [heading(_AGAINST), html_table(*compared)]
     parts += [heading("All seeds"), figure(_decoded(picture), "Each dot is a run; bars are the means' intervals.")]
     pictures = [
         figure(_decoded(found[0].read_bytes()), run.title)
@@ -104,12 +106,7 @@ def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<div class=wide><table>{line(header, 'th')}{''.join(line(row, 'td') for row in rows)}</table></div>"
 
 
-def _against(study: Study) -> str:
-    return f"Against {study.control}, seed by seed, in points"
-
-
 def _markdown(
-    study: Study,
     all_arms: tuple[list[str], list[list[str]]],
     compared: tuple[list[str], list[list[str]]] | None,
 ) -> str:
@@ -119,7 +116,7 @@ def _markdown(
         ruled = [header, ["---"] * len(header), *rows]
         return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |\n" for row in ruled)
 
-    return lines(*all_arms) + (f"\n{_against(study)}:\n\n{lines(*compared)}" if compared else "")
+    return lines(*all_arms) + (f"\n{_AGAINST}:\n\n{lines(*compared)}" if compared else "")
 
 
 def _text(found: Estimate | None, signed: bool = False) -> str:
@@ -129,25 +126,27 @@ def _text(found: Estimate | None, signed: bool = False) -> str:
 
 
 def _csv(study: Study, figures: Figures) -> str:
-    """One line for each arm and figure, in full precision."""
+    """One line for each figure of each arm, and of each difference, in full precision."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["arm", "figure", "mean", "half_width_95", "seeds", "minus_control", "its_half_width_95"])
-    control = figures.get(study.control, {}) if study.control else {}
+    writer.writerow(["arm", "minus", "figure", "mean", "half_width_95", "seeds"])
     for arm, seeds in figures.items():
-        for name in dict.fromkeys(name for values in seeds.values() for name in values):
-            found = estimates(seeds, name)
-            above = None if arm == study.control else difference(seeds, control, name)
-            if found is not None:
-                more = (above.mean, above.half_width) if above else ("", "")
-                writer.writerow([arm, name, found.mean, found.half_width, found.seeds, *more])
+        for name in _names(seeds):
+            writer.writerow([arm, "", name, *(estimates(seeds, name) or ())])
+    for arm, control in study.pairs:
+        for name in _names(figures[arm]):
+            writer.writerow([arm, control, name, *(difference(figures[arm], figures[control], name) or ())])
     return text.getvalue()
+
+
+def _names(seeds: Mapping[int, Mapping[str, float]]) -> list[str]:
+    return list(dict.fromkeys(name for values in seeds.values() for name in values))
 
 
 def _plain(study: Study, figures: Figures, failed: Mapping[Run, str]) -> dict[str, Any]:
     return {
         "title": study.title,
-        "control": study.control,
+        "pairs": [list(pair) for pair in study.pairs],
         "figures": {arm: {str(seed): dict(values) for seed, values in seeds.items()} for arm, seeds in figures.items()},
         "failed": {run.title: why for run, why in failed.items()},
     }
