@@ -19,7 +19,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from castlit.config_dir import composable
+from castlit.config_dir import composable, split_config_dir
 from castlit.nn.checks import InputError, did_you_mean
 from castlit.overrides import quote_path, refuse_expanded
 
@@ -142,7 +142,7 @@ def suggest_override(config_name: str, arguments: list[str]) -> str | None:
 
 def _suggest_option(arguments: list[str]) -> str | None:
     """A line on the first group whose option does not exist; None where options may be in a folder of the user's."""
-    if any(argument.startswith(("--config-dir", "-cd")) for argument in arguments):
+    if split_config_dir(arguments)[0] is not None:
         return None
     for argument in arguments:
         group, _, option = argument.lstrip("+").partition("=")

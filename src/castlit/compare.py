@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
@@ -15,6 +14,7 @@ from castlit.comparing.report import write_comparison
 from castlit.comparing.runs import read_runs
 from castlit.comparing.table import compare, notes, rows_of_groups, rows_of_runs
 from castlit.nn.checks import InputError
+from castlit.overrides import quoted
 
 _WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
 """Hydra's own words that take the next one along."""
@@ -70,8 +70,8 @@ def folders_as_runs(arguments: list[str]) -> list[str]:
         return arguments
     if any(word.startswith("runs=") for word in others):
         raise InputError(f"runs= and {folders[0]}: give the folders in one way")
-    quoted = ",".join(QuotedString(folder, Quote.single).with_quotes() for folder in folders)
-    return [*others, f"runs=[{quoted}]"]
+    listed = ",".join(quoted(folder) for folder in folders)
+    return [*others, f"runs=[{listed}]"]
 
 
 def _print(console: Console, title: str, header: list[str], rows: list[list[str]]) -> None:

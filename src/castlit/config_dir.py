@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from hydra.core.override_parser.types import Quote, QuotedString
+from castlit.overrides import quoted
 
 
 def split_config_dir(arguments: list[str]) -> tuple[str | None, list[str]]:
@@ -26,5 +26,5 @@ def composable(arguments: list[str]) -> list[str]:
     folder, rest = split_config_dir(arguments)
     if folder is None:
         return rest
-    source = QuotedString(f"file://{Path(folder).absolute()}", Quote.single).with_quotes()
-    return [*rest, f"hydra.searchpath=[{source}]"]
+    source = f"file://{Path(folder).absolute()}"
+    return [*rest, f"hydra.searchpath=[{quoted(source)}]"]

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
@@ -51,8 +49,8 @@ def run_protocol(config: DictConfig, output: Path) -> Evaluated:
     pl.seed_everything(require_int("seed", config.seed, 0, 2**32 - 1), verbose=False)
     protocol = instantiate(config.protocol, _convert_="all")
     trainer = getattr(protocol, "keywords", {}).get("trainer")
-    if trainer is not None and HydraConfig.get().mode == RunMode.MULTIRUN:
-        refuse_relaunched_sweep(trainer())
+    if trainer is not None:
+        refuse_relaunched_sweep(trainer)
     with_network = bool(asked_for(protocol) & {"backbone", "explain", "config"})
     told: dict[str, Any] = {"checkpoint": str(config.checkpoint)} if with_network else {}
     results: Results | Table = protocol(**hand_over(protocol, config, output))

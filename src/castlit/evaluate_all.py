@@ -11,7 +11,6 @@ from typing import Any
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.utils import get_method
 from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
@@ -20,6 +19,7 @@ from castlit.cli import CONFIG_MODULE, explain_error
 from castlit.evaluate import protocols, run_protocol
 from castlit.evaluation.protocol import Results, Table
 from castlit.nn.checks import InputError, as_list, require_choice
+from castlit.overrides import quoted
 from castlit.report import Part, write_report
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def evaluate_all(
         root = uses[name]
         words = _words(own_data=root is not None or name == "scenes")
         if root is not None:
-            words.append(f"++data.root={_quoted(str(roots[root]))}")
+            words.append(f"++data.root={quoted(str(roots[root]))}")
         parts.append(_run(name, words, (settings or {}).get(name, {}), output / name))
     if not any(part.results is not None or part.failed for part in parts):
         raise InputError(f"nothing to run: {'; '.join(f'{part.name} {part.not_run}' for part in parts)}")
@@ -132,10 +132,6 @@ def _words(own_data: bool) -> list[str]:
     words: list[str] = list(HydraConfig.get().overrides.task)
     keys = ("protocol", *(_OWN_DATA if own_data else ()))
     return [word for word in words if word.lstrip("+~").partition("=")[0].partition(".")[0] not in keys]
-
-
-def _quoted(path: str) -> str:
-    return QuotedString(path, Quote.single).with_quotes()
 
 
 def _composed(words: list[str]) -> DictConfig:

@@ -8,17 +8,18 @@ import os
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytorch_lightning as pl
 import torch.distributed as dist
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.types import RunMode
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from castlit.nn.checks import InputError
+from castlit.overrides import quoted
 
 _PATIENCE = timedelta(minutes=5)  # nodes may start that far apart
 
@@ -51,7 +52,7 @@ def in_one_folder(arguments: list[str]) -> list[str]:
     else:
         return arguments
     kept = [argument for argument in arguments if not argument.startswith("hydra.run.dir=")]
-    kept.append(f"hydra.run.dir={QuotedString(folder, Quote.single).with_quotes()}")
+    kept.append(f"hydra.run.dir={quoted(folder)}")
     # One process writes Hydra's files; the others would write over them.
     return kept if rank == 0 else [*kept, f"hydra.job.name=train_rank{rank}", "hydra.output_subdir=null"]
 
@@ -79,20 +80,23 @@ def _watch(parent: int) -> None:
     os._exit(1)
 
 
-def refuse_relaunched_sweep(trainer: pl.Trainer) -> None:
+def refuse_relaunched_sweep(make_trainer: Callable[[], pl.Trainer]) -> None:
     """Refuse a sweep whose jobs have several processes that Lightning is to start.
 
     It starts them by this same command line, and each would run the whole sweep.
 
     Args:
-        trainer: That of the job.
+        make_trainer: Gives that of the job; called in sweeps alone.
 
     Raises:
         InputError: This is such a job.
     """
+    if HydraConfig.get().mode != RunMode.MULTIRUN:
+        return
+    trainer = make_trainer()
     environment = getattr(trainer.strategy, "cluster_environment", None)
     relaunches = environment is not None and not environment.creates_processes_externally
-    if relaunches and trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
+    if relaunches and trainer.world_size > 1:
         raise InputError(
             "a sweep (-m) cannot start several processes for each of its jobs: use hydra/launcher=submitit_slurm, "
             "one process (devices=1), or a shell loop without -m"

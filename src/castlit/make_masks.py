@@ -2,14 +2,11 @@
 
 import re
 import shlex
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
@@ -18,7 +15,8 @@ from castlit.cli import program, shown, this_python
 from castlit.data.folders import require_folder
 from castlit.holding import holding
 from castlit.nn.checks import InputError
-from castlit.nn.stopping import Stopped
+from castlit.nn.stopping import Stopped, stoppable
+from castlit.overrides import quoted
 from castlit.saliency.making.folder import make_masks
 from castlit.saliency.making.records import share_folder
 from castlit.saliency.making.run import Made
@@ -36,7 +34,7 @@ def run(config: DictConfig) -> Made:
     refuse_nested(images, output)
     given: Any = OmegaConf.to_container(config, resolve=True)
     options = {key: value for key, value in given.items() if key not in ("images", "output", "backbone")}
-    with _alone_in(share_folder(output, Share.parse(config.shard)), output), _stoppable():
+    with _alone_in(share_folder(output, Share.parse(config.shard)), output), stoppable():
         try:
             made = make_masks(images, output, **options)
         except Stopped as stop:
@@ -91,7 +89,7 @@ def _typed(key: str, value: str) -> str:
     """An override as a shell and Hydra take it."""
     if re.fullmatch(r"[\w/.-]+", value, re.ASCII):
         return f"{key}={value}"
-    return shlex.quote(f"{key}={QuotedString(value, Quote.single).with_quotes()}")
+    return shlex.quote(f"{key}={quoted(value)}")
 
 
 def _console(*, stderr: bool = False) -> Console:
@@ -122,21 +120,6 @@ def _alone_in(folder: Path, output: Path) -> Iterator[None]:
                     (folder / ".running").unlink()
                     for empty in (folder, folder.parent, *([output] if new else [])):
                         empty.rmdir()
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Within the context, Ctrl-C and SIGTERM raise :class:`castlit.nn.stopping.Stopped`."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped(number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def main() -> None:

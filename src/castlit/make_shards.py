@@ -5,7 +5,6 @@ import shlex
 from pathlib import Path
 
 import numpy as np
-from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.filesize import decimal
@@ -16,6 +15,7 @@ from castlit.data.masks import THRESHOLD
 from castlit.data.report import DataReport
 from castlit.data.shards.writing import Written, refuse_shards, write_shards
 from castlit.nn.checks import InputError, require_int
+from castlit.overrides import quoted
 
 
 def make_shards(config: DictConfig) -> Written:
@@ -66,7 +66,7 @@ def _typed(key: str, value: str) -> str:
     """An override as a shell takes it: in plain double quotes, unless the value needs more."""
     if re.fullmatch(r"[\w/.{}~ -]+", value):
         return f'{key}="{value}"'
-    return shlex.quote(f"{key}={QuotedString(value, Quote.single).with_quotes()}")
+    return shlex.quote(f"{key}={quoted(value)}")
 
 
 def main() -> None:

@@ -11,11 +11,19 @@ from castlit.nn.checks import InputError
 _RANGE = re.compile(r"\{[^{}]*(?:\.\.|,)[^{}]*\}")
 """What a shell would expand: ``{000..099}`` or ``{train,val}``."""
 
+_NUMBER = re.compile(r"[0-9._]*[0-9][0-9._]*")
+"""What Hydra would read as a number, or nearly."""
+
 _PATHS = {
     *("images", "masks", "photos", "voc", "root", "make_from", "runs", "folder", "path"),
     *("cache", "output", "checkpoint", "compare", "resume"),
 }
 """Last parts of the keys that hold paths."""
+
+
+def quoted(text: str) -> str:
+    """The text in single quotes, with what Hydra's grammar would stumble over escaped."""
+    return str(QuotedString(text, Quote.single).with_quotes())
 
 
 def quote_path(argument: str) -> str:
@@ -25,8 +33,8 @@ def quote_path(argument: str) -> str:
         argument: One word of the command line.
     """
     key, _, value = argument.partition("=")
-    if key.lstrip("+").rpartition(".")[2] in _PATHS and re.fullmatch(r"[0-9_.]+", value) and re.search("[0-9]", value):
-        return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+    if key.lstrip("+").rpartition(".")[2] in _PATHS and _NUMBER.fullmatch(value):
+        return f"{key}={quoted(value)}"
     return _quote_braces(argument)
 
 
@@ -42,8 +50,8 @@ def _quote_braces(argument: str) -> str:
         return argument
     in_list = value.startswith("[") and value.endswith("]")
     elements = ",".join(_quoted(element) for element in _elements(value[1:-1] if in_list else value))
-    quoted = f"{key}=[{elements}]" if in_list else f"{key}={elements}"
-    return quoted if _parses(quoted) else argument
+    typed = f"{key}=[{elements}]" if in_list else f"{key}={elements}"
+    return typed if _parses(typed) else argument
 
 
 def refuse_expanded(arguments: list[str]) -> None:
@@ -78,7 +86,7 @@ def _elements(value: str) -> list[str]:
 
 def _quoted(element: str) -> str:
     is_pattern = _RANGE.search(element) and not re.fullmatch(r"\s*(\{.*\}|'.*'|\".*\")\s*", element)
-    return QuotedString(element.strip(), Quote.single).with_quotes() if is_pattern else element
+    return quoted(element.strip()) if is_pattern else element
 
 
 def _parses(argument: str) -> bool:

@@ -7,7 +7,6 @@ from typing import Any
 
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -17,6 +16,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from castlit.cli import CONFIG_MODULE, shown
 from castlit.config_dir import composable, split_config_dir
 from castlit.nn.checks import InputError
+from castlit.overrides import quoted
 
 LAST = "last"
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
@@ -62,7 +62,7 @@ def go_on_in_its_folder(arguments: list[str]) -> list[str]:
     folder = _newest(config, root)
     if folder is None:
         return arguments
-    return [*arguments, f"hydra.run.dir={QuotedString(str(folder), Quote.single).with_quotes()}"]
+    return [*arguments, f"hydra.run.dir={quoted(str(folder))}"]
 
 
 def _composed(arguments: list[str]) -> tuple[DictConfig | None, Path]:

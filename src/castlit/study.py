@@ -1,7 +1,6 @@
 """Run a study: ``python -m castlit.study study=cast``."""
 
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from rich.table import Table
 from castlit.cli import program, shown
 from castlit.data.progress import progress
 from castlit.nn.checks import InputError, require_int
+from castlit.nn.stopping import stoppable
 from castlit.studies.figures import by_arm
 from castlit.studies.plan import Run, plan
 from castlit.studies.preparing import prepare
@@ -82,9 +82,9 @@ def _rich(title: str, header: list[str], rows: list[list[str]]) -> Table:
 
 def main() -> None:
     """Run the program."""
-    # As Ctrl-C: with it end the runs that it has started.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    program("study", study)
+    # As with Ctrl-C, the runs that it has started end with it.
+    with stoppable(signal.SIGTERM):
+        program("study", study)
 
 
 if __name__ == "__main__":

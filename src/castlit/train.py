@@ -50,7 +50,7 @@ def train(config: DictConfig) -> float | None:
     record = next((callback for callback in callbacks if isinstance(callback, RunRecord)), None)
     loggers = [instantiate(logger) for logger in config.logger.values() if logger]
     trainer: pl.Trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
-    refuse_relaunched_sweep(trainer)
+    refuse_relaunched_sweep(lambda: trainer)
     with holding(output_dir()) if trainer.is_global_zero else nullcontext():
         start = starting_point(config, module, trainer, loggers)
         if trainer.is_global_zero:

@@ -4,7 +4,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -95,6 +96,25 @@ class StopSignals:
         if number == signal.SIGINT:
             # Not print: a handler may come in the middle of one.
             os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"\nStopping after this step; again: at once.\n")
+
+
+@contextmanager
+def stoppable(*numbers: int) -> Iterator[None]:
+    """Within the context, signals raise :class:`Stopped` on the spot: for what needs no step to be finished.
+
+    Args:
+        numbers: Which; by default Ctrl-C and SIGTERM.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    before = {number: signal.signal(number, stop) for number in numbers or (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def be_patient() -> None:

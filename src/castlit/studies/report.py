@@ -24,7 +24,7 @@ Figures = Mapping[str, Mapping[int, Mapping[str, float]]]
 _PICTURES = ("gradcam_epochs.png", "gradcam.png")
 """The first that a run has."""
 
-_AGAINST = "Differences, seed by seed, in points"
+_DIFFERENCES = "Differences, seed by seed, in points"
 
 
 class Study(NamedTuple):
@@ -82,7 +82,7 @@ def write_report(output: Path, study: Study, runs: Sequence[Run], figures: Figur
         html_table(header, rows),
     ]
     if compared:
-        parts += [heading(_AGAINST), html_table(*compared)]
+        parts += [heading(_DIFFERENCES), html_table(*compared)]
     parts += [heading("All seeds"), figure(_decoded(picture), "Each dot is a run; bars are the means' intervals.")]
     pictures = [
         figure(_decoded(found[0].read_bytes()), run.title)
@@ -116,7 +116,7 @@ def _markdown(
         ruled = [header, ["---"] * len(header), *rows]
         return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |\n" for row in ruled)
 
-    return lines(*all_arms) + (f"\n{_AGAINST}:\n\n{lines(*compared)}" if compared else "")
+    return lines(*all_arms) + (f"\n{_DIFFERENCES}:\n\n{lines(*compared)}" if compared else "")
 
 
 def _text(found: Estimate | None, signed: bool = False) -> str:
