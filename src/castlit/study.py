@@ -10,7 +10,7 @@ from rich.table import Table
 
 from castlit.cli import program, shown
 from castlit.data.progress import progress
-from castlit.nn.checks import InputError, require_int
+from castlit.nn.checks import InputError, as_list, require_int
 from castlit.nn.stopping import stoppable
 from castlit.studies.figures import by_arm
 from castlit.studies.plan import Run, plan
@@ -34,6 +34,11 @@ def study(config: DictConfig) -> Path:
     prepare(given["prepare"], output, threads)
     runner = Runner(given["evaluate"], threads)
     console = Console(soft_wrap=True, highlight=False)
+    others = [Path(str(study)).expanduser().resolve() for study in as_list(given["reuse"] or [])]
+    runs = runner.done_elsewhere(runs, others)
+    taken_over = sum(output not in run.folder.parents for run in runs)
+    if taken_over:
+        console.print(f"{taken_over} of {len(runs)} runs are done in other studies (reuse)")
     in_percent = tuple(given["in_percent"])
     failed: dict[Run, str] = {}
     with progress("Runs") as bar:

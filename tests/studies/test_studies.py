@@ -19,6 +19,7 @@ from castlit.nn.checks import InputError
 from castlit.studies.figures import difference, estimate, estimates, figures_of
 from castlit.studies.plan import plan
 from castlit.studies.preparing import prepare
+from castlit.studies.running import Runner
 
 
 class TestPlan:
@@ -95,6 +96,26 @@ class TestFigures:
         assert estimates({}, "x") is None
 
 
+def test_what_another_study_has_done(tmp_path):
+    runs = plan({"a": ["x=1"], "b": []}, 2, [], tmp_path / "mine")
+    others = plan({"other": ["x=1"], "b": []}, 3, [], tmp_path / "theirs")
+    for run in others:
+        (run.folder / "evaluation").mkdir(parents=True)
+        facts = {"train": list(run.overrides), "evaluate": ["+protocol=scenes"], "seed": run.seed}
+        (run.folder / "study.json").write_text(json.dumps(facts) if run.arm == "other" else "{")
+        if run.seed != 1:
+            (run.folder / "evaluation" / "results.json").write_text("{}")
+    reused = Runner(["+protocol=scenes"]).done_elsewhere(runs, [tmp_path / "nowhere", tmp_path / "theirs"])
+    assert [(run.arm, run.seed) for run in reused] == [(run.arm, run.seed) for run in runs]
+    assert reused[0].folder == others[0].folder, "the name of the arm does not matter"
+    assert [run.folder for run in reused[1:]] == [run.folder for run in runs[1:]], "damaged, or not at its end"
+    other_protocol = Runner(["+protocol=scenes", "data.size=32"]).done_elsewhere(runs, [tmp_path / "theirs"])
+    assert other_protocol == runs
+    (runs[0].folder / "evaluation").mkdir(parents=True)
+    (runs[0].folder / "evaluation" / "results.json").write_text("{}")
+    assert Runner(["+protocol=scenes"]).done_elsewhere(runs, [tmp_path / "theirs"]) == runs, "its own come first"
+
+
 def listed(key, words):
     return f"{key}=[{','.join(chr(34) + word + chr(34) for word in words)}]"
 
@@ -148,6 +169,13 @@ def test_from_a_config_to_a_page(run_program, tmp_path):
     assert "Differences, seed by seed, in points:" in told
     assert told[-1].startswith("| cast - mocov2 | ")
     assert (tmp_path / "out" / "plot.png").stat().st_size > 1000
+
+    again = run_program("study", *command, "seeds=3", "output=again", "reuse=out", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr + again.stdout
+    assert "4 of 6 runs are done in other studies" in again.stdout
+    assert [path.parents[1].name for path in (tmp_path / "again").rglob("results.json")] == ["seed_2", "seed_2"]
+    told_again = json.loads((tmp_path / "again" / "figures.json").read_text())["figures"]
+    assert {arm: {"0": seeds["0"], "1": seeds["1"]} for arm, seeds in told_again.items()} == figures
 
     other = run_program("study", *command, "seeds=2", listed("overrides", ["trainer.max_epochs=2"]), cwd=tmp_path)
     assert other.returncode == 1

@@ -36,6 +36,27 @@ class Runner:
         self._stopped = threading.Event()
         self._processes: set[subprocess.Popen[bytes]] = set()
 
+    def done_elsewhere(self, runs: Sequence[Run], studies: Sequence[Path]) -> list[Run]:
+        """Send each run that is not done here, but by another study with the same overrides, to the folder there.
+
+        Args:
+            runs: What this study asks for.
+            studies: Folders of others; one that does not exist has done nothing.
+
+        Returns:
+            The same runs, in the same order.
+        """
+        plans = [path for study in studies for path in sorted(study.glob(f"runs/*/*/{PLAN}"))]
+        done = [(_begun_with(path), path.parent) for path in plans if (path.parent / RESULTS).exists()]
+
+        def folder(run: Run) -> Path:
+            if (run.folder / RESULTS).exists():
+                return run.folder
+            facts = self._facts(run)
+            return next((there for begun, there in done if begun == facts), run.folder)
+
+        return [run._replace(folder=folder(run)) for run in runs]
+
     def carry_out(self, runs: Sequence[Run], at_once: int, told: Callable[[Run, str], None]) -> dict[Run, str]:
         """Do all runs that are not done.
 
@@ -73,13 +94,7 @@ class Runner:
 
     def _check(self, run: Run) -> None:
         path = run.folder / PLAN
-        if not path.exists():
-            return
-        try:
-            before = json.loads(path.read_text())
-        except ValueError:
-            before = None
-        if before != self._facts(run):
+        if path.exists() and _begun_with(path) != self._facts(run):
             words = " ".join([*run.overrides, *self.protocol])
             raise InputError(
                 f"{run.folder} holds a run with other overrides than {words}: give another output, or remove it"
@@ -123,3 +138,11 @@ class Runner:
         printed = (run.folder / LOG).read_bytes()[start:].decode(errors="replace").strip().splitlines()
         errors = [line for line in printed if line.startswith("error: ")] or printed[-1:] or [f"exit code {code}"]
         return f"{program}: {errors[-1].removeprefix('error: ')}"
+
+
+def _begun_with(plan: Path) -> object:
+    """What a run's folder says of how it was begun; None where that is damaged."""
+    try:
+        return json.loads(plan.read_text())
+    except ValueError:
+        return None
