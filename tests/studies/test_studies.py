@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from scipy import stats
 
 from castlit.nn.checks import InputError
 from castlit.studies.figures import difference, estimate, estimates, figures_of
 from castlit.studies.plan import plan
 from castlit.studies.preparing import prepare
+from castlit.studies.report import Study, write_report
 from castlit.studies.running import Runner
 
 
@@ -234,6 +236,19 @@ def test_figures_of_tables_and_of_protocols_are_named_by_their_path(tmp_path):
         "val/knn": 0.2,
         "seconds": 3.0,
     }
+
+
+def test_a_report_in_between_leaves_alone_what_is_being_written(tmp_path):
+    done, running = plan({"done": [], "running": []}, 1, [], tmp_path)
+    for run in (done, running):
+        run.folder.mkdir(parents=True)
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(run.folder / "gradcam.png")
+    (running.folder / "gradcam.png").write_bytes((running.folder / "gradcam.png").read_bytes()[:40])
+    figures = {"done": {0: {"knn": 0.5, "seconds": 1.0}}, "running": {}}
+    page = write_report(tmp_path, Study("Study", "Whether.", ["knn"], []), [done, running], figures, {}).read_text()
+    assert page.count("data:image/jpeg") == 2, "the plot, and the one panel"
+    assert "done, seed 0" in page
+    assert "running, seed 0" not in page
 
 
 def test_every_override_of_the_built_in_studies_exists(repository):

@@ -1,5 +1,6 @@
 """The Grad-CAM panel: pictures of where the network looks, from before training to now."""
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from castlit.attention import has_object
 from castlit.evaluation.pictures import Picture, grid, overlay_cam, overlay_mask, to_picture
 from castlit.nn import lacks_statistics
 from castlit.nn.checks import require_int
+from castlit.saliency.writing import write_whole
 
 Row = tuple[str, list[NDArray[np.float32]]]
 """A label, and a CAM for each image."""
@@ -92,12 +94,11 @@ class GradCAMPanel(pl.Callback):
                 self._rows, self._every = self._rows[::2], 2 * self._every
         self._seen += 1
         panel = self._draw([*before[:1], now])
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(panel).save(self.path)
+        _save(panel, self.path)
         if len(before) > 1:
             chosen = np.linspace(0, len(before), min(self.frames, len(before) + 1)).round().astype(int)
             epochs = self._draw([[*before, now][i] for i in chosen])
-            Image.fromarray(epochs).save(self.path.with_name(f"{self.path.stem}_epochs{self.path.suffix}"))
+            _save(epochs, self.path.with_name(f"{self.path.stem}_epochs{self.path.suffix}"))
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image("gradcam", panel, trainer.global_step, dataformats="HWC")
@@ -131,3 +132,10 @@ class GradCAMPanel(pl.Callback):
         height, width = picture.shape[:2]
         enlarged: Any = cv2.resize(picture, (self.pixels * width // height, self.pixels), interpolation=interpolation)
         return np.asarray(enlarged, np.uint8)
+
+
+def _save(picture: NDArray[np.uint8], path: Path) -> None:
+    """Write a picture whole: people, and reports of studies, look at it while the run goes on."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, Image.registered_extensions().get(path.suffix.lower(), "PNG"))
+    write_whole(path, file.getvalue())

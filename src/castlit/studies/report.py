@@ -87,7 +87,9 @@ def write_report(output: Path, study: Study, runs: Sequence[Run], figures: Figur
     pictures = [
         figure(_decoded(found[0].read_bytes()), run.title)
         for run in runs
-        if run.seed == runs[0].seed and (found := [p for name in _PICTURES if (p := run.folder / name).exists()])
+        # Of finished runs: those that train are at this moment writing theirs.
+        if run.seed == runs[0].seed and run.seed in figures.get(run.arm, {})
+        if (found := [p for name in _PICTURES if (p := run.folder / name).exists()])
     ]
     if pictures:
         parts += [heading("Where they look, from before training to its end"), sheet(pictures)]
