@@ -154,7 +154,10 @@ def test_from_a_config_to_a_page(run_program, tmp_path):
     more = run_program("study", *command, "seeds=2", "at_once=2", cwd=tmp_path)
     assert more.returncode == 0, more.stderr + more.stdout
     assert all(path.stat().st_mtime_ns == time for path, time in times.items()), "what was done is not done again"
-    figures = json.loads((tmp_path / "out" / "figures.json").read_text())["figures"]
+    written = json.loads((tmp_path / "out" / "figures.json").read_text())
+    assert written["machine"]["versions"]["torch"]
+    assert written["arms"]["cast"][0] == "+experiment=cast_mocov2"
+    figures = written["figures"]
     assert {arm: sorted(seeds) for arm, seeds in figures.items()} == {"mocov2": ["0", "1"], "cast": ["0", "1"]}
     results = json.loads(next(iter(times)).read_text())["results"]
     assert any(results.items() <= values.items() for seeds in figures.values() for values in seeds.values())

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from castlit.bench.machine import machine
 from castlit.evaluation.html import figure, heading, page, paragraph, sheet
 from castlit.saliency.writing import write_whole
 from castlit.studies.figures import Estimate, difference, estimates
@@ -69,7 +70,7 @@ def write_report(output: Path, study: Study, runs: Sequence[Run], figures: Figur
     compared = differences(study, figures)
     write_whole(output / "table.csv", _csv(study, figures).encode())
     write_whole(output / "table.md", _markdown((header, rows), compared).encode())
-    write_whole(output / "figures.json", (json.dumps(_plain(study, figures, failed), indent=1) + "\n").encode())
+    write_whole(output / "figures.json", (json.dumps(_plain(study, runs, figures, failed), indent=1) + "\n").encode())
     picture = draw(study.columns, figures)
     write_whole(output / "plot.png", picture)
     done = sum(len(seeds) for seeds in figures.values())
@@ -145,9 +146,11 @@ def _names(seeds: Mapping[int, Mapping[str, float]]) -> list[str]:
     return list(dict.fromkeys(name for values in seeds.values() for name in values))
 
 
-def _plain(study: Study, figures: Figures, failed: Mapping[Run, str]) -> dict[str, Any]:
+def _plain(study: Study, runs: Sequence[Run], figures: Figures, failed: Mapping[Run, str]) -> dict[str, Any]:
     return {
         "title": study.title,
+        "machine": machine(),
+        "arms": {run.arm: list(run.overrides) for run in runs},
         "pairs": [list(pair) for pair in study.pairs],
         "figures": {arm: {str(seed): dict(values) for seed, values in seeds.items()} for arm, seeds in figures.items()},
         "failed": {run.title: why for run, why in failed.items()},
