@@ -86,6 +86,7 @@ class TestFigures:
     def test_one_seed_has_no_interval(self):
         assert estimate([0.25]) == (0.25, None, 1)
         assert str(estimate([0.25])) == "25.0"
+        assert str(estimate([-0.0001])) == "0.0"
 
     def test_differences_are_taken_seed_by_seed(self):
         control = {0: {"x": 0.1}, 1: {"x": 0.5}, 2: {"x": 0.3}}

@@ -26,9 +26,9 @@ class Estimate(NamedTuple):
 
     def __str__(self) -> str:
         """In per cent, as all figures of studies are shares."""
-        if self.half_width is None:
-            return f"{100 * self.mean:.1f}"
-        return f"{100 * self.mean:.1f} ± {100 * self.half_width:.1f}"
+        # Adding zero takes the sign from what is rounded to -0.0.
+        mean = f"{round(100 * self.mean, 1) + 0.0:.1f}"
+        return mean if self.half_width is None else f"{mean} ± {100 * self.half_width:.1f}"
 
 
 def estimate(values: Sequence[float]) -> Estimate:

@@ -125,7 +125,7 @@ def _markdown(
 def _text(found: Estimate | None, signed: bool = False) -> str:
     if found is None:
         return ""
-    return f"+{found}" if signed and found.mean > 0 else str(found)
+    return f"+{found}" if signed and round(found.mean, 3) > 0 else str(found)
 
 
 def _csv(study: Study, figures: Figures) -> str:
