@@ -5,9 +5,6 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.markup import escape
-from rich.measure import Measurement
-from rich.table import Table
 
 from castlit.cli import program, shown
 from castlit.comparing.report import write_comparison
@@ -15,6 +12,7 @@ from castlit.comparing.runs import read_runs
 from castlit.comparing.table import compare, notes, rows_of_groups, rows_of_runs
 from castlit.nn.checks import InputError
 from castlit.overrides import quoted
+from castlit.whole_table import print_whole
 
 _WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
 """Hydra's own words that take the next one along."""
@@ -38,11 +36,11 @@ def side_by_side(config: DictConfig) -> Path:
     default = tops[0] / "compare" if len(tops) == 1 else Path("compare")
     output = default if given["output"] is None else Path(str(given["output"])).expanduser()
     console = Console(soft_wrap=True, highlight=False)
-    _print(console, f"{len(what.runs)} runs by {what.sort}", *rows_of_runs(what, KEYS))
+    print_whole(console, f"{len(what.runs)} runs by {what.sort}", *rows_of_runs(what, KEYS))
     for note in notes(what):
         console.print(note, markup=False)
     if what.several_seeds:
-        _print(console, "Means over seeds, with 95 % intervals", *rows_of_groups(what, KEYS))
+        print_whole(console, "Means over seeds, with 95 % intervals", *rows_of_groups(what, KEYS))
     if len(what.keys) > KEYS:
         console.print(f"They differ in more: {', '.join(what.keys[KEYS:])}", markup=False)
     page = write_comparison(output, what, list(map(str, names)))
@@ -72,19 +70,6 @@ def folders_as_runs(arguments: list[str]) -> list[str]:
         raise InputError(f"runs= and {folders[0]}: give the folders in one way")
     listed = ",".join(quoted(folder) for folder in folders)
     return [*others, f"runs=[{listed}]"]
-
-
-def _print(console: Console, title: str, header: list[str], rows: list[list[str]]) -> None:
-    table = Table(title=escape(title))
-    for i, name in enumerate(header):
-        # Cells stay whole; headings break where a key does.
-        broken = name.replace(".", ".\n").replace("/", "/\n").replace("_", "_\n")
-        table.add_column(escape(broken), justify="right" if i else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*map(escape, row))
-    # As wide as it needs to be, whatever the terminal is: a figure that is cut off is none.
-    needed = Measurement.get(console, console.options.update(width=1000), table).maximum
-    Console(highlight=False, width=max(console.width, needed)).print(table)
 
 
 def main() -> None:

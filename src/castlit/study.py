@@ -6,7 +6,6 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.table import Table
 
 from castlit.cli import program, shown
 from castlit.data.progress import progress
@@ -17,6 +16,7 @@ from castlit.studies.plan import Run, plan
 from castlit.studies.preparing import prepare
 from castlit.studies.report import Study, differences, table, write_report
 from castlit.studies.running import Runner
+from castlit.whole_table import print_whole
 
 
 def study(config: DictConfig) -> Path:
@@ -54,10 +54,10 @@ def study(config: DictConfig) -> Path:
         failed = runner.carry_out(runs, require_int("at_once", given["at_once"], 1), told)
     figures = by_arm(runs, in_percent)
     report = write_report(output, what, runs, figures, failed)
-    console.print(_rich(what.title, *table(what, figures)))
+    print_whole(console, what.title, *table(what, figures))
     compared = differences(what, figures)
     if compared:
-        console.print(_rich("Differences, in points", *compared))
+        print_whole(console, "Differences, in points", *compared)
     console.print(f"Written to {shown(report)}", markup=False)
     if failed:
         raise InputError(f"{len(failed)} of {len(runs)} runs failed; the same command tries them again")
@@ -74,15 +74,6 @@ def _pairs(given: str | list[list[str]] | None, arms: list[str]) -> list[tuple[s
             if name not in arms:
                 raise InputError(f"control: {name} is none of the arms ({', '.join(arms)})")
     return [(arm, control) for arm, control in pairs]
-
-
-def _rich(title: str, header: list[str], rows: list[list[str]]) -> Table:
-    printed = Table(title=title)
-    for i, name in enumerate(header):
-        printed.add_column(name, justify="right" if i else "left")
-    for row in rows:
-        printed.add_row(*row)
-    return printed
 
 
 def main() -> None:
