@@ -20,7 +20,7 @@ from castlit.nn.checks import InputError
 from castlit.studies.figures import difference, estimate, estimates, figures_of
 from castlit.studies.plan import plan
 from castlit.studies.preparing import prepare
-from castlit.studies.report import Study, write_report
+from castlit.studies.report import Study, table, write_report
 from castlit.studies.running import Runner
 
 
@@ -248,11 +248,18 @@ def test_a_report_in_between_leaves_alone_what_is_being_written(tmp_path):
         run.folder.mkdir(parents=True)
         Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(run.folder / "gradcam.png")
     (running.folder / "gradcam.png").write_bytes((running.folder / "gradcam.png").read_bytes()[:40])
-    figures = {"done": {0: {"knn": 0.5, "seconds": 1.0}}, "running": {}}
+    figures = {"done": {0: {"knn": 0.5, "seconds": 10.0}}, "running": {}}
     page = write_report(tmp_path, Study("Study", "Whether.", ["knn"], []), [done, running], figures, {}).read_text()
     assert page.count("data:image/jpeg") == 2, "the plot, and the one panel"
     assert "done, seed 0" in page
     assert "running, seed 0" not in page
+
+
+def test_one_long_run_does_not_make_an_arm_slow():
+    seconds = {seed: {"knn": 0.5, "seconds": value} for seed, value in enumerate([10.0, 90.0, 12.0])}
+    header, rows = table(Study("", "", ["knn"], []), {"a": seconds, "b": {}})
+    assert header == ["", "seeds", "knn", "seconds of training"]
+    assert rows == [["a", "3", "50.0 ± 0.0", "12"], ["b", "0", "", ""]]
 
 
 def test_every_override_of_the_built_in_studies_exists(repository):

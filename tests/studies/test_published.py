@@ -1,0 +1,76 @@
+"""The figures that README and documentation show are those of the committed studies, to the last digit."""
+
+import json
+
+import pytest
+import yaml
+
+from castlit.studies.figures import difference, estimates
+from castlit.studies.report import Study, differences, table
+
+STUDIES = ["cast"]
+
+
+def committed(repository, name):
+    """A study and its figures, as castlit.study wrote them down."""
+    data = json.loads((repository / "benchmarks" / "results" / f"study_{name}.json").read_text())
+    config = yaml.safe_load((repository / "conf" / "study" / f"{name}.yaml").read_text())
+    figures = {arm: {int(seed): found for seed, found in seeds.items()} for arm, seeds in data["figures"].items()}
+    return Study(data["title"], config["about"], config["columns"], data["pairs"]), figures, data, config
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_page_has_the_studys_tables(repository, name):
+    study, figures, data, config = committed(repository, name)
+    page = (repository / "docs" / "does_it_work.md").read_text().splitlines()
+    for _, rows in (table(study, figures), differences(study, figures)):
+        for row in rows:
+            assert f"| {' | '.join(row)} |" in page
+    assert not data["failed"]
+    assert data["arms"] == {arm: [*config.get("base", []), *words] for arm, words in config["arms"].items()}
+    assert all(len(seeds) == len(figures[next(iter(figures))]) for seeds in figures.values()), "every run counts"
+
+
+def test_the_readme_has_the_studys_figures(repository):
+    _, figures, _, _ = committed(repository, "cast")
+    columns = ["linear/mixed_rand", "linear/background_gap", "object_information", "knn", "pointing/mixed_rand"]
+    lines = (repository / "README.md").read_text().splitlines()
+    shown = set(figures) - {"cast_mocov2_masked_features"}
+    for arm in shown:
+        cells = " | ".join(str(estimates(figures[arm], column)) for column in columns)
+        assert f"| {f'**{arm}**' if arm.startswith('cast') else arm} | {cells} |" in lines
+
+
+@pytest.mark.parametrize(
+    ("pair", "figure", "told"),
+    [
+        (("cast_mocov2", "mocov2_longer"), "linear/mixed_rand", "by 25.8 ± 3.8 points"),
+        (("cast_byol", "byol"), "linear/mixed_rand", "13.4 ± 4.3 points of `linear/mixed_rand`"),
+        (("cast_byol", "byol"), "object_information", "23.2 ± 4.3 of `object_information`"),
+        (("cast_simclr", "simclr"), "object_information", "12.8 ± 2.7 of `object_information`"),
+        (("cast_simclr", "simclr"), "linear/mixed_rand", "5.2 ± 4.8 of `linear/mixed_rand`"),
+        (
+            ("cast_mocov2_masked_features", "cast_mocov2"),
+            "object_information",
+            "`object_information` is 3.5 ± 3.1 points",
+        ),
+    ],
+)
+def test_what_the_text_says_is_in_the_figures(repository, pair, figure, told):
+    _, figures, _, _ = committed(repository, "cast")
+    assert told in (repository / "docs" / "does_it_work.md").read_text()
+    assert str(difference(figures[pair[0]], figures[pair[1]], figure)) in told
+
+
+def test_what_the_text_says_of_objects_on_black(repository):
+    arms = json.loads((repository / "benchmarks" / "results" / "objects_on_black.json").read_text())["arms"]
+
+    def mean(arm, figure):
+        return sum(row[figure] for row in arms[arm].values()) / len(arms[arm])
+
+    page = (repository / "docs" / "does_it_work.md").read_text()
+    moco, cast = (mean(arm, "shift in standard deviations") for arm in ("mocov2", "cast_mocov2"))
+    assert f"{moco:.1f} standard deviations for MoCo and {cast:.1f} for CAST" in page
+    brought, black = "probe, features brought to the training's mean and spread", "probe trained on black"
+    for figure, words in ((brought, "{:.1f} % with MoCo and {:.1f} % with CAST"), (black, "{:.1f} % and {:.1f} %")):
+        assert words.format(100 * mean("mocov2", figure), 100 * mean("cast_mocov2", figure)) in page
