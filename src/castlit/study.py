@@ -34,7 +34,7 @@ def study(config: DictConfig) -> Path:
     prepare(given["prepare"], output, threads)
     runner = Runner(given["evaluate"], threads)
     console = Console(soft_wrap=True, highlight=False)
-    others = [Path(str(study)).expanduser().resolve() for study in as_list(given["reuse"] or [])]
+    others = [Path(str(other)).expanduser().resolve() for other in as_list(given["reuse"] or [])]
     runs = runner.done_elsewhere(runs, others)
     taken_over = sum(output not in run.folder.parents for run in runs)
     if taken_over:

@@ -13,6 +13,7 @@ from castlit.attention import pointing_hits
 from castlit.callbacks import GradCAMPanel, KNNProbe, PointingProbe, RunRecord
 from castlit.evaluation import knn_accuracy
 from castlit.evaluation.pictures import overlay_cam, overlay_mask
+from castlit.nn.checks import InputError
 
 
 def parts(**options):
@@ -139,3 +140,8 @@ def test_the_mask_keeps_the_object_and_fades_the_rest():
     shown = overlay_mask(image, mask)
     assert (shown[16, 16] == image[16, 16]).all()
     assert shown[0, 0].min() > 180
+
+
+def test_a_panel_needs_the_name_of_a_picture():
+    with pytest.raises(InputError, match=r"callbacks\.panel\.path=cams\.txt: name a picture"):
+        GradCAMPanel("cams.txt")

@@ -18,7 +18,7 @@ from torch import Tensor
 from castlit.attention import has_object
 from castlit.evaluation.pictures import Picture, grid, overlay_cam, overlay_mask, to_picture
 from castlit.nn import lacks_statistics
-from castlit.nn.checks import require_int
+from castlit.nn.checks import InputError, require_int
 from castlit.saliency.writing import write_whole
 
 Row = tuple[str, list[NDArray[np.float32]]]
@@ -36,10 +36,15 @@ class GradCAMPanel(pl.Callback):
         count: Number of images shown, the first of the validation set that have a mask.
         pixels: Height of one image in the picture.
         frames: Rows of CAMs in ``gradcam_epochs.png``, spread evenly over the validations until now.
+
+    Raises:
+        InputError: The file's suffix is no format of pictures, or a number is out of range.
     """
 
     def __init__(self, path: str | Path = "gradcam.png", count: int = 8, pixels: int = 144, frames: int = 8) -> None:
         self.path = Path(path)
+        if self.path.suffix.lower() not in Image.registered_extensions():
+            raise InputError(f"callbacks.panel.path={path}: name a picture, such as gradcam.png")
         self.count = require_int("callbacks.panel.count", count, low=1)
         self.pixels = require_int("callbacks.panel.pixels", pixels, low=16)
         self.frames = require_int("callbacks.panel.frames", frames, low=2)
@@ -137,5 +142,5 @@ class GradCAMPanel(pl.Callback):
 def _save(picture: NDArray[np.uint8], path: Path) -> None:
     """Write a picture whole: people, and reports of studies, look at it while the run goes on."""
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, Image.registered_extensions().get(path.suffix.lower(), "PNG"))
+    Image.fromarray(picture).save(file, Image.registered_extensions()[path.suffix.lower()])
     write_whole(path, file.getvalue())
