@@ -153,8 +153,12 @@ def _suggest_option(arguments: list[str]) -> str | None:
 
 
 def _chooses(key: str, equals: str) -> bool:
-    """Whether an override chooses a group's option, or says where groups are."""
-    return bool(equals) and ("." not in key or key == "hydra.searchpath")
+    """Whether an override chooses a group's option, adds something, or says where groups are.
+
+    A key of the config is none of these; were it here, a mistyped one would keep all groups' keys from being known.
+    """
+    is_group = "." not in key and (key[:1] == "+" or GlobalHydra.instance().config_loader().get_group_options(key))
+    return bool(equals) and (key == "hydra.searchpath" or bool(is_group))
 
 
 def output_dir() -> Path:

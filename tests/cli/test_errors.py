@@ -127,6 +127,12 @@ def test_the_hint_knows_the_chosen_groups(monkeypatch, capfd, tmp_path):
     assert "atention.weight is no key of the config (did you mean 'attention.weight'?)" in told
 
 
+def test_a_key_that_does_not_exist_is_told_and_not_one_of_a_chosen_group(monkeypatch, capfd, tmp_path):
+    arguments = ["+protocol=grounding", "data=folder", "data.images=/a", "data.masks=/b", "checkpoint=c", "output=/d"]
+    told = run(monkeypatch, capfd, tmp_path, "evaluate", evaluate, arguments)
+    assert "output is no key of the config (did you mean 'output_dir'?)" in told
+
+
 def test_resuming_from_garbage(monkeypatch, capfd, tmp_path):
     (tmp_path / "bad.ckpt").write_bytes(b"not a checkpoint")
     told = run(
