@@ -19,6 +19,7 @@ from castlit.evaluation.published import PublishedRow
 from castlit.figures_table import figures_table, published_rows
 from castlit.launching import end_with_parent, in_one_folder, refuse_relaunched_sweep
 from castlit.nn.checks import InputError, require_int
+from castlit.saliency.writing import write_whole
 from castlit.subject import asked_for, hand_over
 
 
@@ -70,9 +71,10 @@ def _hand_in(evaluated: Evaluated, output: Path, told: dict[str, Any], show: boo
         show: Whether to print: a protocol that ran others has had them print theirs.
     """
     results, published = evaluated
-    output.mkdir(parents=True, exist_ok=True)
     rows = {"published": [row._asdict() for row in published]} if published else {}
-    (output / "results.json").write_text(json.dumps({**told, "results": results, **rows}, indent=2) + "\n")
+    # Whole or not there: for studies, a run with this file is done.
+    text = json.dumps({**told, "results": results, **rows}, indent=2) + "\n"
+    write_whole(output / "results.json", text.encode())
     if not show:
         return
     # In a file, lines may be as long as they like.

@@ -1,4 +1,4 @@
-"""Let paths through Hydra's command line as typed: ``data.images=2007``, ``data.urls=/data/{000..099}.tar``."""
+"""Let paths through Hydra's command line as typed: ``data.images=2007``, ``/home/jürgen``, ``/data/{000..099}.tar``."""
 
 import re
 
@@ -15,8 +15,9 @@ _NUMBER = re.compile(r"[0-9._]*[0-9][0-9._]*")
 """What Hydra would read as a number, or nearly."""
 
 _PATHS = {
-    *("images", "masks", "photos", "voc", "root", "make_from", "runs", "folder", "path"),
-    *("cache", "output", "checkpoint", "compare", "resume"),
+    *("images", "masks", "val_images", "val_masks", "photos", "test_photos", "test_masks"),
+    *("voc", "coco", "imagenet", "imagenet9", "root", "make_from", "runs", "folder", "path"),
+    *("cache", "output", "checkpoint", "compare", "resume", "weights", "network", "dir"),
 }
 """Last parts of the keys that hold paths."""
 
@@ -27,14 +28,19 @@ def quoted(text: str) -> str:
 
 
 def quote_path(argument: str) -> str:
-    """Quote what Hydra would not take for the path that it is: a number, or a pattern with braces.
+    """Quote what Hydra would not take for the path that it is: a number, a sign its grammar lacks, or braces.
 
     Args:
         argument: One word of the command line.
     """
     key, _, value = argument.partition("=")
-    if key.lstrip("+").rpartition(".")[2] in _PATHS and _NUMBER.fullmatch(value):
-        return f"{key}={quoted(value)}"
+    if key.lstrip("+").rpartition(".")[2] in _PATHS:
+        if _NUMBER.fullmatch(value):
+            return f"{key}={quoted(value)}"
+        # Such as ü, brackets, or an ampersand. A comma stays one: to sweep over folders is what it may mean.
+        plain = value and value[0] not in "[{'\"" and "${" not in value and not _RANGE.search(value)
+        if plain and not _parses(argument):
+            return f"{key}={quoted(value)}"
     return _quote_braces(argument)
 
 

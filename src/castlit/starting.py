@@ -59,6 +59,16 @@ def _put_aside(last: Path) -> None:
     print(f"{shown(last)} is of an earlier run (resume=last goes on with it): it is now replaced.ckpt")
 
 
+def forget_the_last_end(folder: Path) -> None:
+    """Remove what an earlier fit in this folder left at its end: broken off, this one would be taken for done.
+
+    Args:
+        folder: The run's.
+    """
+    for name in ("summary.json", "bad_batch.json"):
+        (folder / name).unlink(missing_ok=True)
+
+
 @rank_zero_only
 def say_how_to_go_on(stop: Stopped, trainer: pl.Trainer) -> None:
     """Tell what a signal left: one line on standard error."""

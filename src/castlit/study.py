@@ -11,8 +11,9 @@ from castlit.cli import program, shown
 from castlit.data.progress import progress
 from castlit.nn.checks import InputError, as_list, require_int
 from castlit.nn.stopping import stoppable
-from castlit.studies.figures import by_arm
+from castlit.studies.figures import by_arm, not_there
 from castlit.studies.plan import Run, plan
+from castlit.studies.plot import require_matplotlib
 from castlit.studies.preparing import prepare
 from castlit.studies.report import Study, differences, table, write_report
 from castlit.studies.running import Runner
@@ -26,10 +27,15 @@ def study(config: DictConfig) -> Path:
         InputError: The config is wrong, or some runs failed; the report tells of all others.
     """
     given: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    arms = {name: [*given["base"], *overrides] for name, overrides in given["arms"].items()}
+    # In YAML a name may be a number, and an arm that changes nothing may have nothing behind its colon.
+    arms = {str(name): [*given["base"], *(overrides or [])] for name, overrides in given["arms"].items()}
     output = Path(given["output"]).expanduser().resolve()
     runs = plan(arms, given["seeds"], given["overrides"], output)
-    what = Study(given["title"], given["about"], given["columns"], _pairs(given["control"], list(arms)))
+    columns, in_percent = list(as_list(given["columns"])), tuple(given["in_percent"])
+    if not columns:
+        raise InputError("columns: name the figures to compare, such as [linear/mixed_rand, knn]")
+    what = Study(given["title"], given["about"], columns, _pairs(given["control"], list(arms)))
+    require_matplotlib()
     threads = None if given["threads"] is None else require_int("threads", given["threads"], 1)
     prepare(given["prepare"], output, threads)
     runner = Runner(given["evaluate"], threads)
@@ -39,19 +45,27 @@ def study(config: DictConfig) -> Path:
     taken_over = sum(output not in run.folder.parents for run in runs)
     if taken_over:
         console.print(f"{taken_over} of {len(runs)} runs are done in other studies (reuse)")
-    in_percent = tuple(given["in_percent"])
+    # What cannot be read is told of now, not when the first run has come to its end.
+    by_arm(runs, in_percent)
     failed: dict[Run, str] = {}
+    unknown: set[str] = set()
     with progress("Runs") as bar:
         task = bar.add_task("", total=len(runs), rate="")
 
         def told(run: Run, why: str) -> None:
             bar.update(task, advance=1, rate=run.title)
             if why:
+                failed[run] = why
                 console.print(f"{run.title}: {why}", style="red", markup=False)
             # After every run: whoever looks in before the end sees how far it has come.
-            write_report(output, what, runs, by_arm(runs, in_percent), {})
+            figures = by_arm(runs, in_percent)
+            write_report(output, what, runs, figures, failed)
+            for name in dict.fromkeys([*columns, *in_percent]):
+                if name not in unknown and (line := not_there(figures, name)):
+                    unknown.add(name)
+                    console.print(line, style="yellow", markup=False)
 
-        failed = runner.carry_out(runs, require_int("at_once", given["at_once"], 1), told)
+        runner.carry_out(runs, require_int("at_once", given["at_once"], 1), told)
     figures = by_arm(runs, in_percent)
     report = write_report(output, what, runs, figures, failed)
     print_whole(console, what.title, *table(what, figures))
@@ -64,16 +78,17 @@ def study(config: DictConfig) -> Path:
     return report
 
 
-def _pairs(given: str | list[list[str]] | None, arms: list[str]) -> list[tuple[str, str]]:
+def _pairs(given: str | int | list[list[str]] | None, arms: list[str]) -> list[tuple[str, str]]:
     """Arms and their controls; a single name is the control of all others."""
-    pairs = [[arm, given] for arm in arms if arm != given] if isinstance(given, str) else given or []
+    one = given is not None and not isinstance(given, list)
+    pairs: Any = [[arm, str(given)] for arm in arms if arm != str(given)] if one else given or []
     for pair in pairs:
         if not isinstance(pair, list) or len(pair) != 2:
             raise InputError(f"control: give an arm, or a list of pairs [arm, its control], not {pair}")
-        for name in pair:
+        for name in map(str, pair):
             if name not in arms:
                 raise InputError(f"control: {name} is none of the arms ({', '.join(arms)})")
-    return [(arm, control) for arm, control in pairs]
+    return [(str(arm), str(control)) for arm, control in pairs]
 
 
 def main() -> None:

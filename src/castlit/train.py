@@ -28,7 +28,7 @@ from castlit.launching import end_children, end_with_parent, in_one_folder, refu
 from castlit.nn.checks import require_int
 from castlit.nn.stopping import Stopped
 from castlit.resuming import go_on_in_its_folder
-from castlit.starting import say_how_to_go_on, starting_point
+from castlit.starting import forget_the_last_end, say_how_to_go_on, starting_point
 
 
 def train(config: DictConfig) -> float | None:
@@ -54,6 +54,8 @@ def train(config: DictConfig) -> float | None:
     with holding(output_dir()) if trainer.is_global_zero else nullcontext():
         start = starting_point(config, module, trainer, loggers)
         if trainer.is_global_zero:
+            if not config.trainer.fast_dev_run:
+                forget_the_last_end(output_dir())
             OmegaConf.save(config, output_dir() / "config.yaml", resolve=True)
         try:
             if start is None:

@@ -68,14 +68,15 @@ class Follows(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fit(top, values=(0.1, 0.2, 0.3, 0.4), resume=False, name="mine", ranks=1, **arguments):
+def fit(top, values=(0.1, 0.2, 0.3, 0.4), resume=False, name="mine", ranks=1, max_steps=-1, **arguments):
     folder = top / name
     pruning = Pruning(folder, **{"sweep": top, "startup_runs": 2, "warmup_epochs": 2, **arguments})
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=ranks,
         strategy="ddp" if ranks > 1 else "auto",
-        max_epochs=4,
+        max_epochs=-1 if max_steps > 0 else 4,
+        max_steps=max_steps,
         logger=False,
         callbacks=[pruning, RunRecord(folder / "summary.json"), LastCheckpoint(folder / "checkpoints")],
         enable_progress_bar=False,
@@ -165,6 +166,12 @@ def test_a_figure_that_is_not_logged(sweep):
 
 def test_by_default_a_quarter_of_the_epochs_is_free(sweep):
     assert fit(sweep, warmup_epochs=None)[1]["pruned"]["epoch"] == 1
+
+
+def test_a_quarter_is_free_where_steps_end_the_run(sweep):
+    # Two steps an epoch: nine epochs, of which three are free.
+    values = [0.1] * 9
+    assert fit(sweep, values, max_steps=18, warmup_epochs=None)[1]["pruned"]["epoch"] == 3
 
 
 @pytest.mark.parametrize("wrong", [{"startup_runs": 0}, {"warmup_epochs": -1}, {"warmup_epochs": 1.5}])

@@ -232,6 +232,9 @@ class TestMistakes:
         ("data.images=2007", "data.images='2007'"),
         ("+output=007", "+output='007'"),
         ("checkpoint=1.0", "checkpoint='1.0'"),
+        ("data.images=/home/jürgen/a (1)", "data.images='/home/jürgen/a (1)'"),
+        ("+hydra.run.dir=/it's=here", r"+hydra.run.dir='/it\'s=here'"),
+        ("data.masks=~/masks&more", "data.masks='~/masks&more'"),
     ],
 )
 def test_paths_are_quoted(typed, given):
@@ -251,6 +254,11 @@ def test_paths_are_quoted(typed, given):
         "a=/x/{1.tar",
         "a=[{b:1}]",
         "data.size=32",
+        "data.images=/photos, with commas",
+        "data.images=/a,/b",
+        "data.images=[/ü,/b]",
+        "data.images=/a/${oc.env:HOME}/b",
+        "name=ü",
     ],
 )
 def test_everything_else_stays(typed):

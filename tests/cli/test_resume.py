@@ -205,6 +205,17 @@ def test_only_a_run_of_the_same_kind_is_gone_on_with(train, tmp_path):
     assert len(list(tmp_path.glob("outputs/*/*"))) == 2
 
 
+def test_a_run_that_is_made_longer_and_broken_off_is_not_taken_for_done(train, tmp_path):
+    here = ["hydra.run.dir=here", "resume=last"]
+    assert train(tmp_path, *here, "trainer.max_epochs=1").code == 0
+    summary = tmp_path / "here" / "summary.json"
+    assert json.loads(summary.read_text())["epochs"] == 1
+    assert train(tmp_path, *here, *cut("SignalAt", hook="on_train_batch_start", count=1)).code == -9
+    assert not summary.exists()
+    assert train(tmp_path, *here).code == 0
+    assert json.loads(summary.read_text())["epochs"] == 3
+
+
 def test_a_new_run_in_an_old_folder_puts_the_old_checkpoint_aside(train, tmp_path):
     here = ["hydra.run.dir=here", "trainer.max_epochs=1"]
     assert train(tmp_path, *here).code == 0

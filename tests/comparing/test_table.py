@@ -126,6 +126,11 @@ class TestOrder:
         made_run(tmp_path / "b", knn=(0.1, 0.2), summary=False)
         assert [run.name for run in compared(tmp_path).runs] == ["b", "a"]
 
+    def test_the_best_of_a_curve_is_not_what_is_no_number(self, made_run, tmp_path):
+        made_run(tmp_path / "a", knn=("nan", 0.5, 0.4))
+        (run,) = compared(tmp_path).runs
+        assert run.figures["val/knn:best"] == 0.5
+
     def test_an_unknown_figure_is_told_with_those_there_are(self, made_run, tmp_path):
         made_run(tmp_path / "a")
         with pytest.raises(InputError, match=r"there are val/knn, .*did you mean 'val/knn'"):
@@ -158,6 +163,11 @@ class TestSeeds:
         (group,) = compared(tmp_path).groups
         assert group.seeds == 2
         assert sorted(group.values("val/knn")) == pytest.approx([0.3, 0.5])
+
+    def test_one_and_one_point_zero_are_seeds_of_one_setting(self, made_run, tmp_path):
+        for name, seed, weight in (("a", 0, 3), ("b", 1, 3.0), ("c", 0, 1)):
+            made_run(tmp_path / name, ["seed", "attention.weight"], seed=seed, attention__weight=weight)
+        assert sorted(group.seeds for group in compared(tmp_path).groups) == [1, 2]
 
     def test_a_pruned_run_is_in_no_mean(self, made_run, tmp_path):
         why = {"epoch": 1, "figure": "val/knn", "best": 0.1, "median": 0.4, "runs": 5}

@@ -17,11 +17,11 @@ from PIL import Image
 from scipy import stats
 
 from castlit.nn.checks import InputError
-from castlit.studies.figures import difference, estimate, estimates, figures_of
+from castlit.studies.figures import difference, estimate, estimates, figures_of, not_there
 from castlit.studies.plan import plan
 from castlit.studies.preparing import prepare
 from castlit.studies.report import Study, table, write_report
-from castlit.studies.running import Runner
+from castlit.studies.running import Runner, why_failed
 
 
 class TestPlan:
@@ -37,6 +37,7 @@ class TestPlan:
         [
             ({}, 1, [], "at least one"),
             ({"a/b": []}, 1, [], "arms.a/b"),
+            ({"..": []}, 1, [], "arms..."),
             ({"a": ["seed=3"]}, 1, [], "'seed=3' is no override"),
             ({"a": ["resume"]}, 1, [], "'resume' is no override"),
             ({"a": []}, 1, ["+hydra.run.dir=x"], "is no override"),
@@ -191,9 +192,37 @@ def test_from_a_config_to_a_page(run_program, tmp_path):
         "study", *command, "seeds=1", listed("arms.cast", ["+experiment=cast_mocov3x"]), "output=wrong", cwd=tmp_path
     )
     assert wrong.returncode == 1
-    assert "cast, seed 0: castlit.train: " in wrong.stdout
+    log = tmp_path / "wrong" / "runs" / "cast" / "seed_0" / "study.log"
+    why = "castlit.train: experiment has no option cast_mocov3x (did you mean 'cast_mocov3'?)"
+    assert f"cast, seed 0: {why} (see {log})" in wrong.stdout
+    assert json.loads((tmp_path / "wrong" / "figures.json").read_text())["failed"] == {
+        "cast, seed 0": f"{why} (see {log})"
+    }
     assert wrong.stderr.strip().splitlines()[-1].startswith("error: 1 of 2 runs failed")
     assert "Runs that failed" in (tmp_path / "wrong" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("yaml", "words"),
+    [
+        ("columns: []\narms:\n  1:\n", "columns: name the figures"),
+        ("columns: [knn]\n", "arms: a study needs at least one"),
+        ("columns: [knn]\ncontrol: 3\narms:\n  1:\n  2:\n", "control: 3 is none of the arms (1, 2)"),
+        ("columns: [knn]\ncontrol: [[1, 2, 1]]\narms:\n  1:\n  2:\n", "control: give an arm"),
+        ("columns: [knn]\ncontrol: b\narms:\n  1:\n  a: [x=1]\n", "control: b is none of the arms (1, a)"),
+    ],
+)
+def test_a_study_with_little_in_it_gets_a_clear_line(tmp_path, monkeypatch, capfd, yaml, words):
+    from castlit.cli import program
+    from castlit.study import study
+
+    (tmp_path / "mine" / "study").mkdir(parents=True)
+    (tmp_path / "mine" / "study" / "small.yaml").write_text("# @package _global_\n" + yaml)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["study", "--config-dir", "mine", "study=small"])
+    with pytest.raises(SystemExit):
+        program("study", study)
+    assert words in capfd.readouterr().err
 
 
 GIVEN = {"photographs": ["voc=/v", "photos=/p", "masks=/m"]}
@@ -260,6 +289,35 @@ def test_one_long_run_does_not_make_an_arm_slow():
     header, rows = table(Study("", "", ["knn"], []), {"a": seconds, "b": {}})
     assert header == ["", "seeds", "knn", "seconds of training"]
     assert rows == [["a", "3", "50.0 ± 0.0", "12"], ["b", "0", "", ""]]
+
+
+def test_a_figure_that_only_some_seeds_have_says_how_many():
+    seeds = {0: {"knn": 0.5, "seconds": 1.0}, 1: {"seconds": 1.0}}
+    assert table(Study("", "", ["knn"], []), {"a": seeds})[1] == [["a", "2", "50.0 (n=1)", "1"]]
+
+
+def test_a_mistyped_figure_is_told_as_soon_as_a_run_is_done():
+    assert not_there({"a": {}}, "kn") == ""
+    assert not_there({"a": {0: {"knn": 0.5}}}, "knn") == ""
+    assert not_there({"a": {}, "b": {0: {"knn": 0.5}}}, "kn") == "no run has the figure kn (did you mean 'knn'?)"
+
+
+@pytest.mark.parametrize(
+    ("code", "printed", "why"),
+    [
+        (1, "Some table\nerror: data.images=/a does not exist", "data.images=/a does not exist"),
+        (
+            1,
+            "Traceback (most recent call last):\n  File x, line 3\n    f()\nValueError: no\n\n"
+            "Set the environment variable HYDRA_FULL_ERROR=1 for a complete stack trace.",
+            "ValueError: no",
+        ),
+        (-9, "Epoch 3", "ended by SIGKILL"),
+        (3, "", "exit code 3"),
+    ],
+)
+def test_why_a_run_failed(code, printed, why):
+    assert why_failed(code, printed.splitlines()) == why
 
 
 def test_every_override_of_the_built_in_studies_exists(repository):

@@ -103,7 +103,7 @@ class Pruning(pl.Callback):
         if self.sweep.absolute() not in self.folder.absolute().parents:
             return None
         self._mine[epoch] = float(trainer.callback_metrics[self.monitor])
-        last = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
+        last = _epochs(trainer)
         warmup = self.warmup_epochs if self.warmup_epochs is not None else math.ceil((last or 0) / 4)
         if epoch < warmup or epoch == last:
             return None
@@ -113,6 +113,15 @@ class Pruning(pl.Callback):
             return None
         best = max((value for value in self._mine.values() if not math.isnan(value)), default=None)
         return {"epoch": epoch, "figure": self.monitor, "best": best, "median": median, "runs": len(others)}
+
+
+def _epochs(trainer: pl.Trainer) -> int | None:
+    """How many epochs the run will have; None: it has no end, or one by time."""
+    if trainer.max_epochs is not None and trainer.max_epochs > 0:
+        return trainer.max_epochs
+    if trainer.max_steps > 0 and math.isfinite(trainer.num_training_batches):
+        return math.ceil(trainer.max_steps * trainer.accumulate_grad_batches / trainer.num_training_batches)
+    return None
 
 
 def why_pruned(pruned: Mapping[str, Any]) -> str:

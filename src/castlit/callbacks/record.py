@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from castlit.callbacks.pruning import Pruning
+from castlit.saliency.writing import write_whole
 
 _FIRST_STEPS = 10
 
@@ -150,8 +151,8 @@ class RunRecord(pl.Callback):
 
     def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(self._summary(trainer, pl_module), indent=2) + "\n")
+            # Whole or not there: a run with this file has come to its end.
+            write_whole(self.path, (json.dumps(self._summary(trainer, pl_module), indent=2) + "\n").encode())
 
     def _summary(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         seconds = time.perf_counter() - self._started

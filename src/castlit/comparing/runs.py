@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -104,9 +105,9 @@ def _read(folder: Path, name: str) -> TrainingRun:
     for figure, curve in run.curves.items():
         if curve:
             run.figures[figure] = curve[max(curve)]
-            run.figures[figure + BEST] = (min if lower_is_better(figure) else max)(curve.values())
+            finite = [value for value in curve.values() if not math.isnan(value)]
+            run.figures[figure + BEST] = (min if lower_is_better(figure) else max)(finite, default=math.nan)
     summary = _summary(folder / "summary.json")
-    # A run that goes on in its folder leaves the old summary there until it ends.
     if is_held(folder):
         run.state = RUNNING
     elif summary is None and (folder / "bad_batch.json").exists():

@@ -101,21 +101,21 @@ def differing(runs: Sequence[Settings]) -> list[str]:
 
 
 def _varies(runs: Sequence[Settings], key: str) -> bool:
-    return len({_token(run.get(key)) for run in runs}) > 1
+    return len({token(run.get(key)) for run in runs}) > 1
 
 
 def _follows(runs: Sequence[Settings], key: str, others: Sequence[str]) -> bool:
     """Whether the others tell what the key is."""
     known: dict[tuple[str, ...], str] = {}
     for run in runs:
-        value = _token(run.get(key))
-        if known.setdefault(tuple(_token(run.get(other)) for other in others), value) != value:
+        value = token(run.get(key))
+        if known.setdefault(tuple(token(run.get(other)) for other in others), value) != value:
             return False
     return True
 
 
-def _token(value: object) -> str:
-    # 1 and 1.0 are the same setting, True and 1 are not.
+def token(value: object) -> str:
+    """Equal for equal settings: 1 and 1.0 are the same, True and 1 are not."""
     return repr(float(value) if isinstance(value, int) and not isinstance(value, bool) else value)
 
 

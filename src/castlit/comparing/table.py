@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from castlit.comparing.runs import BEST, DONE, STATES, TrainingRun, lower_is_better
-from castlit.comparing.settings import SEED, differing
+from castlit.comparing.settings import SEED, differing, token
 from castlit.nn.checks import InputError, did_you_mean
 from castlit.studies.figures import Estimate, estimate
 
@@ -87,11 +87,12 @@ def compare(runs: Sequence[TrainingRun], sort: str | None = None) -> Comparison:
         raise InputError(f"sort={sort}: no run has this figure; {there}{did_you_mean(sort, figures)}")
     keys = differing([run.settings for run in runs])
     ordered = sorted(runs, key=lambda run: (STATES.index(run.state), _rank(run.figures.get(sort), sort)))
-    groups: dict[str, Group] = {}
+    groups: dict[tuple[str, ...], Group] = {}
     for run in ordered:
         settings = {key: run.settings.get(key) for key in keys if key != SEED}
         if run.state == DONE:
-            groups.setdefault(repr(settings), Group(settings, [])).runs.append(run)
+            same = tuple(map(token, settings.values()))
+            groups.setdefault(same, Group(settings, [])).runs.append(run)
     by_mean = sorted(groups.values(), key=lambda group: _rank(_mean(group.estimate(sort)), sort))
     return Comparison(keys, figures, sort, ordered, by_mean)
 

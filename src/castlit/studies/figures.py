@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from castlit.nn.checks import InputError
+from castlit.nn.checks import InputError, did_you_mean
 from castlit.studies.plan import Run
 from castlit.studies.running import RESULTS
 
@@ -80,6 +80,12 @@ def by_arm(runs: Sequence[Run], in_percent: Sequence[str] = ()) -> dict[str, dic
         if (run.folder / RESULTS).exists():
             arm[run.seed] = figures_of(run, in_percent)
     return found
+
+
+def not_there(figures: Mapping[str, Mapping[int, Mapping[str, float]]], name: str) -> str:
+    """A line on a figure that no run has, with what comes nearest; empty while none is done, or where one has it."""
+    names = {found for seeds in figures.values() for values in seeds.values() for found in values}
+    return f"no run has the figure {name}{did_you_mean(name, sorted(names))}" if names and name not in names else ""
 
 
 def estimates(seeds: Mapping[int, Mapping[str, float]], figure: str) -> Estimate | None:

@@ -46,7 +46,7 @@ def plan(
     if not arms:
         raise InputError("arms: a study needs at least one")
     for name, overrides in arms.items():
-        if not re.fullmatch(r"[\w.+-]+", name):
+        if not re.fullmatch(r"(?!\.+$)[\w.+-]+", name):
             raise InputError(f"arms.{name}: names hold letters, digits, ., _, + and - only, as folders are called so")
         for word in [*overrides, *common]:
             key = str(word).partition("=")[0].lstrip("+~")

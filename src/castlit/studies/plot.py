@@ -14,6 +14,18 @@ MOST_IN_A_ROW = 4
 """Panels."""
 
 
+def require_matplotlib() -> None:
+    """Find out before hours of training that there will be no picture.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise InputError('studies draw with matplotlib: pip install "castlit[study]"') from error
+
+
 def draw(columns: Sequence[str], figures: Mapping[str, Mapping[int, Mapping[str, float]]]) -> bytes:
     """A PNG with a panel for each figure and a line for each arm.
 
@@ -24,11 +36,10 @@ def draw(columns: Sequence[str], figures: Mapping[str, Mapping[int, Mapping[str,
     Raises:
         InputError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError('studies draw with matplotlib: pip install "castlit[study]"') from error
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     arms = list(figures)
     rows = math.ceil(len(columns) / MOST_IN_A_ROW)
     in_a_row = math.ceil(len(columns) / rows)

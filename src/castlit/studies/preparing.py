@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from castlit.nn.checks import InputError
+from castlit.saliency.writing import write_whole
 
 DONE = "prepared.json"
 """In a study's folder: the commands that were carried out."""
@@ -33,6 +34,5 @@ def prepare(commands: Sequence[Sequence[str]], output: Path, threads: int | None
         code = subprocess.run([sys.executable, "-m", *command], env=environment, check=False).returncode
         if code:
             raise InputError(f"prepare: python -m {' '.join(command)} failed with exit code {code}")
-        output.mkdir(parents=True, exist_ok=True)
         done.append(command)
-        path.write_text(json.dumps(done, indent=1) + "\n")
+        write_whole(path, (json.dumps(done, indent=1) + "\n").encode())

@@ -48,7 +48,7 @@ def table(study: Study, figures: Figures) -> tuple[list[str], list[list[str]]]:
     header = ["", "seeds", *study.columns, "seconds of training"]
     rows = []
     for arm, seeds in figures.items():
-        cells = [_text(estimates(seeds, column)) for column in study.columns]
+        cells = [_text(estimates(seeds, column), of=len(seeds)) for column in study.columns]
         seconds = [values["seconds"] for values in seeds.values()]
         rows.append([arm, str(len(seeds)), *cells, f"{np.median(seconds):.0f}" if seconds else ""])
     return header, rows
@@ -125,10 +125,12 @@ def _markdown(
     return lines(*all_arms) + (f"\n{_DIFFERENCES}:\n\n{lines(*compared)}" if compared else "")
 
 
-def _text(found: Estimate | None, signed: bool = False) -> str:
+def _text(found: Estimate | None, signed: bool = False, of: int | None = None) -> str:
+    """A figure for people; where fewer seeds have it than the row says, with their number."""
     if found is None:
         return ""
-    return f"+{found}" if signed and round(found.mean, 3) > 0 else str(found)
+    fewer = f" (n={found.seeds})" if of is not None and found.seeds < of else ""
+    return (f"+{found}" if signed and round(found.mean, 3) > 0 else str(found)) + fewer
 
 
 def _csv(study: Study, figures: Figures) -> str:

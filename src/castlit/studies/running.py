@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from castlit.nn.checks import InputError
+from castlit.saliency.writing import write_whole
 from castlit.studies.plan import Run
 
 PLAN = "study.json"
@@ -21,6 +23,8 @@ LOG = "study.log"
 """In each run's folder: what its programs printed."""
 
 RESULTS = Path("evaluation", "results.json")
+
+_ERROR, _HINT = "error: ", "Set the environment variable HYDRA_FULL_ERROR=1"
 
 
 class Runner:
@@ -57,7 +61,7 @@ class Runner:
 
         return [run._replace(folder=folder(run)) for run in runs]
 
-    def carry_out(self, runs: Sequence[Run], at_once: int, told: Callable[[Run, str], None]) -> dict[Run, str]:
+    def carry_out(self, runs: Sequence[Run], at_once: int, told: Callable[[Run, str], None]) -> None:
         """Do all runs that are not done.
 
         Args:
@@ -65,23 +69,16 @@ class Runner:
             at_once: How many at the same moment.
             told: Called with each run that has come to its end, and why it failed (empty: it did not).
 
-        Returns:
-            Those that failed, and why.
-
         Raises:
             InputError: A folder holds a run with other overrides.
         """
         for run in runs:
             self._check(run)
-        failed: dict[Run, str] = {}
         pool = ThreadPoolExecutor(at_once)
         try:
             futures = {pool.submit(self._do, run): run for run in runs}
             for future in as_completed(futures):
-                run, why = futures[future], future.result()
-                if why:
-                    failed[run] = why
-                told(run, why)
+                told(futures[future], future.result())
         except BaseException:
             self._stopped.set()
             for process in list(self._processes):
@@ -90,7 +87,6 @@ class Runner:
             raise
         finally:
             pool.shutdown(cancel_futures=True)
-        return failed
 
     def _check(self, run: Run) -> None:
         path = run.folder / PLAN
@@ -106,8 +102,7 @@ class Runner:
     def _do(self, run: Run) -> str:
         if (run.folder / RESULTS).exists() or self._stopped.is_set():
             return ""
-        run.folder.mkdir(parents=True, exist_ok=True)
-        (run.folder / PLAN).write_text(json.dumps(self._facts(run), indent=1) + "\n")
+        write_whole(run.folder / PLAN, (json.dumps(self._facts(run), indent=1) + "\n").encode())
         last = run.folder / "checkpoints" / "last.ckpt"
         if not (run.folder / "summary.json").exists():
             resume = ["resume=last"] if last.exists() else []
@@ -135,9 +130,23 @@ class Runner:
                 self._processes.discard(process)
         if code == 0:
             return ""
-        printed = (run.folder / LOG).read_bytes()[start:].decode(errors="replace").strip().splitlines()
-        errors = [line for line in printed if line.startswith("error: ")] or printed[-1:] or [f"exit code {code}"]
-        return f"{program}: {errors[-1].removeprefix('error: ')}"
+        printed = (run.folder / LOG).read_bytes()[start:].decode(errors="replace")
+        return f"{program}: {why_failed(code, printed.splitlines())} (see {run.folder / LOG})"
+
+
+def why_failed(code: int, printed: Sequence[str]) -> str:
+    """The line that tells most of what a program printed before it failed.
+
+    Args:
+        code: Its exit code; below zero, the signal that ended it.
+        printed: Lines of its two streams.
+    """
+    if code < 0:
+        return f"ended by {signal.Signals(-code).name}"
+    errors = [line for line in printed if line.startswith(_ERROR)]
+    # Of a traceback it is the last line; what is indented belongs to another, and Hydra says how to see more of it.
+    told = [line for line in printed if line.strip() and not line[0].isspace() and not line.startswith(_HINT)]
+    return (errors or told or [f"exit code {code}"])[-1].removeprefix(_ERROR)
 
 
 def _begun_with(plan: Path) -> object:
