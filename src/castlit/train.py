@@ -157,7 +157,7 @@ _MEANINGS = {
     "train/contrastive": "loss; rises while the queue fills",
     "train/attention": "loss; 0: the CAM is the mask",
     "train/pointing": "CAM peaks on the object",
-    "val/pointing": "the same on new images",
+    "val/pointing": "the same in validation",
     "val/knn": "neighbours show the same object",
 }
 

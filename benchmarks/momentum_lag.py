@@ -1,0 +1,72 @@
+"""How much of CAST's attention rests on the momentum encoder's lag?
+
+    python benchmarks/momentum_lag.py RUN ... output.json
+
+For each run's last checkpoint and eight of its training batches: the attention loss with keys of the momentum encoder,
+and with keys of the trained encoder itself, which does not lag. Query and key are unit vectors, so the score's gradient
+is along the residual: the key less its part along the query. `common` is the length of the residuals' mean direction,
+1 where all images of a batch have the same, and near 1 / sqrt(images) where they have nothing in common.
+"""
+
+import copy
+import json
+import sys
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from castlit import CASTModule
+from castlit.attention.loss import has_object
+from castlit.bench.machine import machine
+from castlit.module.looking import masked
+
+BATCHES = 8
+
+
+def figures(module, batches):
+    """Means over the batches, batch norm as in training."""
+    module.train()
+    rows = []
+    for batch in batches:
+        key_mask = module.attention.key_region(batch["key_mask"])
+        query_mask = batch["query_mask"] * has_object(key_mask)[:, None, None, None]
+        with module.attention.tap(module.encoder) as activations:
+            query = module.method.embed(batch["query"])
+        key = module.method.target(masked(batch["key"], key_mask))
+        score = (query * key).sum(1)
+        found = module.attention(score, activations, query_mask)
+        residual = (key - score[:, None] * query).detach()
+        common = F.normalize(residual, dim=1).mean(0).norm()
+        rows.append([found.loss.detach(), score.mean().detach(), residual.norm(dim=1).mean(), common])
+    means = torch.tensor(rows).mean(0).tolist()
+    return dict(zip(("attention loss", "score", "residual", "common"), means, strict=True))
+
+
+def main(folders, output):
+    rows = {}
+    for folder in folders:
+        config = OmegaConf.load(folder / "config.yaml")
+        pl.seed_everything(0, verbose=False)
+        data = instantiate(config.data, workers=0, _convert_="all")
+        data.prepare_data()
+        data.setup("fit")
+        loader = iter(data.train_dataloader())
+        batches = [next(loader) for _ in range(BATCHES)]
+        module = CASTModule.load_from_checkpoint(folder / "checkpoints" / "last.ckpt", map_location="cpu")
+        without_lag = copy.deepcopy(module)
+        without_lag.method.momentum_encoder.load_state_dict(without_lag.method.encoder.state_dict())
+        row = {"momentum encoder": figures(module, batches), "no lag": figures(without_lag, batches)}
+        rows[str(folder)] = row
+        print(
+            folder, {name: {key: round(value, 3) for key, value in of.items()} for name, of in row.items()}, flush=True
+        )
+    output.write_text(json.dumps({"machine": machine(), "runs": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    *runs, to = map(Path, sys.argv[1:])
+    main(runs, to)
