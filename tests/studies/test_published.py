@@ -5,14 +5,18 @@ import json
 import pytest
 import yaml
 
-from castlit.studies.figures import difference, estimates
+from castlit.studies.figures import difference, estimate, estimates
 from castlit.studies.report import Study, differences, table
 
 # And what their configs leave open, as it was given.
 STUDIES = {
     "cast": {},
     "ablations": {"${output}": "studies/ablations"},
+    "photographs": {"${photos}": "photos", "${masks}": "photo_masks"},
 }
+
+
+CAST_TO_1, TO_1 = "cast_mocov2_momentum_to_1", "mocov2_momentum_to_1"
 
 
 def committed(repository, name):
@@ -83,6 +87,19 @@ def test_the_readme_has_the_studys_figures(repository):
         ("ablations", ("masked_features", "cast_mocov2"), "object_information", "the masked image by 3.2 ± 3.9"),
         ("ablations", ("common_region", "cast_mocov2"), "object_information", "+0.1 ± 2.9"),
         ("ablations", ("cast_mocov2", "layer3"), "object_information", "25.6 ± 11.3 points of `object_information`"),
+        ("photographs", ("cast_mocov2", "mocov2"), "voc07/mAP", "CAST is 2.0 ± 1.7 points of mAP above MoCo"),
+        ("photographs", (CAST_TO_1, TO_1), "voc07/mAP", "0.8 ± 1.3 above MoCo with the same"),
+        ("photographs", ("cast_mocov2", "mocov2"), "grounding/pretext/pointing", "gains 9.6 ± 4.9 points"),
+        ("photographs", (CAST_TO_1, TO_1), "grounding/pretext/pointing", "and 23.0 ± 3.4 with the momentum to 1"),
+        (
+            "photographs",
+            (CAST_TO_1, "cast_mocov2"),
+            "grounding/pretext/pointing",
+            "16.9 ± 4.0 points above CAST without",
+        ),
+        ("photographs", (CAST_TO_1, "cast_mocov2"), "voc07/mAP", "at the same mAP: -0.5 ± 0.7"),
+        ("photographs", ("cast_mocov2", "mocov2"), "grounding/features/pointing", "-23.5 ± 3.5 points of `features"),
+        ("photographs", ("mocov2_crop", "mocov2"), "voc07/mAP", "nothing here either: -0.3 ± 1.6 of mAP"),
         ("ablations", ("contrastive_score", "cast_mocov2"), "linear/mixed_rand", "-6.8 ± 8.5 of `linear/mixed_rand`"),
         (
             "ablations",
@@ -100,6 +117,19 @@ def test_what_the_text_says_is_in_the_figures(repository, name, pair, figure, to
     assert str(difference(figures[pair[0]], figures[pair[1]], figure)) in told
 
 
+def test_the_readme_has_the_figures_on_photographs(repository):
+    _, figures, _, _ = committed(repository, "photographs")
+    told = " ".join((repository / "README.md").read_text().split())
+
+    def shown(figure, arm):
+        return str(estimates(figures[arm], figure))
+
+    pointing = [shown("grounding/pretext/pointing", arm) for arm in ("cast_mocov2", "mocov2", CAST_TO_1, TO_1)]
+    assert "in {} % with CAST and {} % with MoCo ({} and {} with".format(*pointing) in told
+    classes = [shown("voc07/mAP", arm) for arm in ("cast_mocov2", "mocov2")]
+    assert "with {} and {} mAP".format(*classes) in told
+
+
 def test_what_the_text_says_of_objects_on_black(repository):
     arms = json.loads((repository / "benchmarks" / "results" / "objects_on_black.json").read_text())["arms"]
 
@@ -112,3 +142,20 @@ def test_what_the_text_says_of_objects_on_black(repository):
     brought, black = "probe, features brought to the training's mean and spread", "probe trained on black"
     for figure, words in ((brought, "{:.1f} % with MoCo and {:.1f} % with CAST"), (black, "{:.1f} % and {:.1f} %")):
         assert words.format(100 * mean("mocov2", figure), 100 * mean("cast_mocov2", figure)) in page
+
+
+def test_what_the_text_says_of_untrained_networks_and_of_the_lag(repository):
+    results = repository / "benchmarks" / "results"
+    page = " ".join((repository / "docs" / "does_it_work.md").read_text().split())
+    untrained = json.loads((results / "untrained_on_voc.json").read_text())["mAP"]
+    assert f"an untrained network ({estimate([value / 100 for value in untrained.values()])}, the same seeds)" in page
+    runs = json.loads((results / "momentum_lag.json").read_text())["runs"]
+    lag, none = (runs["lag/constant_rate"][keys] for keys in ("momentum encoder", "no lag"))
+    told = "is {:.2f} with the momentum encoder's keys, and {:.2f} without its lag"
+    assert told.format(lag["attention loss"], none["attention loss"]) in page
+    assert f"has a length of {lag['common']:.2f}; without lag {none['common']:.2f}" in page
+    lag, none = (
+        runs["studies/ablations/runs/lambda_1/seed_2"][keys]["attention loss"]
+        for keys in ("momentum encoder", "no lag")
+    )
+    assert f"{lag:.2f} at the end, {none:.2f} without the rest of the lag" in page
