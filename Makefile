@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# A file's tests stay together: they share what they train.
-PARALLEL := -n auto --dist loadscope
+# A file's tests stay together: they share what they train. Files begin in the order of tests/conftest.py.
+PARALLEL := -n auto --dist loadscope --no-loadscope-reorder
 export NO_ALBUMENTATIONS_UPDATE = 1
 
 .PHONY: help train test test-fast coverage check docs clean
