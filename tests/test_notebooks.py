@@ -40,6 +40,7 @@ def test_it_runs(repository, tmp_path, name):
     )
     wanted = [[output.output_type for output in cell.get("outputs", [])] for cell in notebook.cells]
     client.execute()
+    assert all(output.output_type != "error" for cell in notebook.cells for output in cell.get("outputs", []))
     # Commands in a shell raise nothing: one that failed has no figures to print where the committed run had some.
     for cell, types in zip(notebook.cells, wanted, strict=True):
         found = {output.output_type for output in cell.get("outputs", [])}

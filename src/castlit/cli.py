@@ -157,8 +157,9 @@ def _chooses(key: str, equals: str) -> bool:
 
     A key of the config is none of these; were it here, a mistyped one would keep all groups' keys from being known.
     """
-    is_group = "." not in key and (key[:1] == "+" or GlobalHydra.instance().config_loader().get_group_options(key))
-    return bool(equals) and (key == "hydra.searchpath" or bool(is_group))
+    if not equals or "." in key:
+        return bool(equals) and key == "hydra.searchpath"
+    return key.startswith("+") or bool(GlobalHydra.instance().config_loader().get_group_options(key))
 
 
 def output_dir() -> Path:

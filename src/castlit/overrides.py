@@ -34,14 +34,16 @@ def quote_path(argument: str) -> str:
         argument: One word of the command line.
     """
     key, _, value = argument.partition("=")
-    if key.lstrip("+").rpartition(".")[2] in _PATHS:
-        if _NUMBER.fullmatch(value):
-            return f"{key}={quoted(value)}"
-        # Such as ü, brackets, or an ampersand. A comma stays one: to sweep over folders is what it may mean.
-        plain = value and value[0] not in "[{'\"" and "${" not in value and not _RANGE.search(value)
-        if plain and not _parses(argument):
-            return f"{key}={quoted(value)}"
+    is_path = key.lstrip("+").rpartition(".")[2] in _PATHS
+    # What does not parse has a ü, brackets or the like. A comma parses: to sweep over folders is what it may mean.
+    if is_path and (_NUMBER.fullmatch(value) or (_is_plain(value) and not _parses(argument))):
+        return f"{key}={quoted(value)}"
     return _quote_braces(argument)
+
+
+def _is_plain(value: str) -> bool:
+    """Whether a value is neither quoted, nor a list or a dictionary, and has nothing for Hydra or for us to expand."""
+    return not value.startswith(("[", "{", "'", '"')) and "${" not in value and not _RANGE.search(value)
 
 
 def _quote_braces(argument: str) -> str:

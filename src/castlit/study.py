@@ -78,17 +78,20 @@ def study(config: DictConfig) -> Path:
     return report
 
 
-def _pairs(given: str | int | list[list[str]] | None, arms: list[str]) -> list[tuple[str, str]]:
+def _pairs(given: Any, arms: list[str]) -> list[tuple[str, str]]:  # noqa: ANN401 - whatever the YAML holds
     """Arms and their controls; a single name is the control of all others."""
-    one = given is not None and not isinstance(given, list)
-    pairs: Any = [[arm, str(given)] for arm in arms if arm != str(given)] if one else given or []
-    for pair in pairs:
+    if given is not None and not isinstance(given, list):
+        given = [[arm, given] for arm in arms if arm != str(given)]
+    pairs = []
+    for pair in given or []:
         if not isinstance(pair, list) or len(pair) != 2:
             raise InputError(f"control: give an arm, or a list of pairs [arm, its control], not {pair}")
-        for name in map(str, pair):
+        arm, control = map(str, pair)
+        for name in (arm, control):
             if name not in arms:
                 raise InputError(f"control: {name} is none of the arms ({', '.join(arms)})")
-    return [(str(arm), str(control)) for arm, control in pairs]
+        pairs.append((arm, control))
+    return pairs
 
 
 def main() -> None:

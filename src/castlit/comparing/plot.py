@@ -6,7 +6,7 @@ from typing import Any
 from castlit.comparing.runs import DONE
 from castlit.comparing.settings import SEED
 from castlit.comparing.table import Comparison, Group, setting
-from castlit.nn.checks import InputError
+from castlit.studies.plot import require_matplotlib
 
 PANELS = 4
 """Swept numbers that get a panel, at most."""
@@ -28,11 +28,10 @@ def draw(what: Comparison) -> bytes:
     Raises:
         InputError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError('comparisons draw with matplotlib: pip install "castlit[study]"') from error
+    require_matplotlib("comparisons")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     numbers = _swept_numbers(what)[:PANELS]
     panels_right = max(1, len(numbers))
     named = not numbers and len(what.groups) > 0

@@ -14,8 +14,11 @@ MOST_IN_A_ROW = 4
 """Panels."""
 
 
-def require_matplotlib() -> None:
+def require_matplotlib(who: str = "studies") -> None:
     """Find out before hours of training that there will be no picture.
+
+    Args:
+        who: What draws, for the message.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -23,7 +26,7 @@ def require_matplotlib() -> None:
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise InputError('studies draw with matplotlib: pip install "castlit[study]"') from error
+        raise InputError(f'{who} draw with matplotlib: pip install "castlit[study]"') from error
 
 
 def draw(columns: Sequence[str], figures: Mapping[str, Mapping[int, Mapping[str, float]]]) -> bytes:
