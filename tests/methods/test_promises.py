@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from castlit.attention import raw_cam, tap
+from castlit.attention import attention_loss, grad_cam, raw_cam, tap
 from castlit.methods import Method
 from castlit.nn import build, describe
 
@@ -161,3 +161,26 @@ def test_described_by_plain_values(spec):
 def test_a_method_without_forward_says_so():
     with pytest.raises(NotImplementedError, match="Method must define forward"):
         Method()(None, None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_embedding_of_zeros_spoils_no_gradient(make_method, views, name):
+    method, (query, key) = make_method(name), views()
+
+    def first_to_zeros(module, inputs, made):
+        shown = torch.ones(len(made), 1, dtype=made.dtype).index_fill(0, torch.tensor(0), 0.0)
+        return made * shown
+
+    # As a head without a last bias gives where all its hidden units are off.
+    last = getattr(method, "predictor", method.encoder.head)
+    last.register_forward_hook(first_to_zeros)
+    with tap(method.encoder.backbone, "layer4") as maps:
+        loss, embedding = method(query, key)
+    assert torch.equal(embedding[0], torch.zeros_like(embedding[0]))
+    score = (embedding * method.target(query.roll(1, 0))).sum(1)
+    masks = torch.ones(5, 1, 12, 15)
+    masks[..., :6] = 0
+    (loss + attention_loss(grad_cam(score, maps), masks)).backward()
+    for weight, parameter in method.encoder.named_parameters():
+        assert torch.isfinite(parameter.grad).all(), weight
+        assert parameter.grad.abs().max() < 1e3, weight

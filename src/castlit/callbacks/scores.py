@@ -7,11 +7,10 @@ from typing import Any, TypeAlias
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from castlit.attention import has_object
 from castlit.module.looking import masked
-from castlit.nn import untracked_batchnorm
+from castlit.nn import unit_length, untracked_batchnorm
 from castlit.nn.checks import InputError
 from castlit.nn.precision import at_least_float32
 
@@ -56,7 +55,7 @@ class MaskedKey:
                 "AttentionSupervision's embedding and MaskedKey's embed name the same stage of the network"
             )
         with torch.autocast(query.device.type, enabled=False):
-            return (F.normalize(query, dim=1) * F.normalize(key, dim=1)).sum(1)
+            return (unit_length(query) * unit_length(key)).sum(1)
 
     def takes_part(self, batch: Any) -> Tensor:  # noqa: ANN401
         """Return booleans (N,): where the key shows nothing of the objects, there is no score to explain."""

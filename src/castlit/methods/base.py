@@ -4,12 +4,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from castlit.nn.batchnorm import untracked_batchnorm
 from castlit.nn.checks import InputError
 from castlit.nn.encoder import Encoder
 from castlit.nn.spec import Described
+from castlit.nn.unit_length import unit_length
 
 
 class MethodOutput(NamedTuple):
@@ -61,7 +61,7 @@ class Method(Described, nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """Return the query-side embedding (N, dim) of images (N, 3, H, W), L2-normalised, with graph."""
-        return F.normalize(self.encoder(images), dim=1)
+        return unit_length(self.encoder(images))
 
     def target(self, images: Tensor) -> Tensor:
         """Return the key-side embedding (N, dim) of images (N, 3, H, W), L2-normalised, with no graph.
@@ -69,7 +69,7 @@ class Method(Described, nn.Module):
         This is the stop-gradient branch; methods with a momentum encoder answer with that one.
         """
         with torch.no_grad(), untracked_batchnorm(self.encoder):
-            return F.normalize(self.encoder(images), dim=1)
+            return unit_length(self.encoder(images))
 
     def negatives(self) -> Tensor | None:
         """Return other images' keys (K, dim), L2-normalised, with no graph; None where the method keeps none."""
@@ -86,7 +86,7 @@ class Method(Described, nn.Module):
     def masked_target(self, images: Tensor, mask: Tensor) -> Tensor:
         """Return the key-side embedding (N, dim) of what masks (N, 1, H, W) show of images, by pooling under them."""
         with untracked_batchnorm(self.target_encoder):
-            return F.normalize(self.target_encoder.masked(images, mask), dim=1)
+            return unit_length(self.target_encoder.masked(images, mask))
 
     def after_step(self, progress: float = 0.0) -> None:
         """Do what follows each optimiser step; methods with a momentum encoder update it here, once.
@@ -101,7 +101,7 @@ def output(loss: Tensor, embedding: Tensor, masked_key: Tensor | None) -> Method
     """The output with the masked key, normalised, or without, where there was no mask."""
     if masked_key is None:
         return MethodOutput(loss, embedding)
-    return MaskedOutput(loss, embedding, F.normalize(masked_key, dim=1))
+    return MaskedOutput(loss, embedding, unit_length(masked_key))
 
 
 def embed_key(encoder: Encoder, key: Tensor, key_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from castlit.methods.base import MaskedOutput, Method, MethodOutput, embed_key, output
 from castlit.nn.backbones import build_backbone, feature_channels
@@ -11,6 +10,7 @@ from castlit.nn.checks import require_choice, require_int, require_number
 from castlit.nn.ema import MOMENTUM_SCHEDULES, momentum_copy, scheduled_momentum, update_average
 from castlit.nn.encoder import Encoder
 from castlit.nn.heads import mlp_head
+from castlit.nn.unit_length import unit_length
 
 
 class BYOL(Method):
@@ -49,9 +49,9 @@ class BYOL(Method):
         """Predict each view (N, 3, H, W) from the other (equation 2, both ways)."""
         p_q, p_k = self.embed(query), self.embed(key)
         with torch.no_grad():
-            t_q = F.normalize(self.momentum_encoder(query), dim=1)
+            t_q = unit_length(self.momentum_encoder(query))
             projected, masked = embed_key(self.momentum_encoder, key, key_mask)
-            t_k = F.normalize(projected, dim=1)
+            t_k = unit_length(projected)
         loss = 4.0 - 2.0 * ((p_q * t_k).sum(1) + (p_k * t_q).sum(1)).mean()
         return output(loss, p_q, masked)
 
@@ -59,12 +59,12 @@ class BYOL(Method):
         """Return the normalised prediction (N, dim), with graph."""
         projected = self.encoder(images)
         with torch.autocast(projected.device.type, enabled=False):
-            return F.normalize(self.predictor(projected), dim=1)
+            return unit_length(self.predictor(projected))
 
     def target(self, images: Tensor) -> Tensor:
         """Return the target network's normalised projection (N, dim), leaving no trace in its batch norm."""
         with torch.no_grad(), untracked_batchnorm(self.momentum_encoder):
-            return F.normalize(self.momentum_encoder(images), dim=1)
+            return unit_length(self.momentum_encoder(images))
 
     def after_step(self, progress: float = 0.0) -> None:
         """Update the target network: call it once after each optimiser step; see :class:`castlit.methods.Method`."""

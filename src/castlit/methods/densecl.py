@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from castlit.methods.base import MaskedOutput, MethodOutput, output
 from castlit.methods.info_nce import info_nce
@@ -14,6 +13,7 @@ from castlit.nn.ema import momentum_copy
 from castlit.nn.encoder import DenseEncoder, DenseFeatures
 from castlit.nn.heads import dense_head
 from castlit.nn.queue import KeyQueue
+from castlit.nn.unit_length import unit_length
 
 
 class DenseCL(MoCo):
@@ -72,13 +72,11 @@ class DenseCL(MoCo):
             key_mask: See :class:`castlit.methods.Method`.
         """
         queries = self.encoder.dense(query)
-        z_q = F.normalize(queries.embedding, dim=1)
+        z_q = unit_length(queries.embedding)
         keys, everybodys, everybodys_pooled = self._dense_keys(key, key_mask)
         whole = info_nce(z_q, keys.embedding, self.queue.snapshot(), self.temperature)
         found = keys.parts.take_along_dim(matches(queries.maps, keys.maps)[:, None], dim=2)
-        dense = info_nce(
-            _rows(F.normalize(queries.parts, dim=1)), _rows(found), self.dense_queue.snapshot(), self.temperature
-        )
+        dense = info_nce(_rows(unit_length(queries.parts)), _rows(found), self.dense_queue.snapshot(), self.temperature)
         if self.training:
             self.queue.enqueue(everybodys)
             self.dense_queue.enqueue(everybodys_pooled)
@@ -99,12 +97,12 @@ class DenseCL(MoCo):
         fixed = 2 * dim if mask is None else 3 * dim
         maps_and_parts = mine[:, fixed:].reshape(len(mine), self._channels + dim, -1)
         keys = DenseFeatures(
-            F.normalize(mine[:, :dim], dim=1),
+            unit_length(mine[:, :dim]),
             maps_and_parts[:, : self._channels],
-            F.normalize(maps_and_parts[:, self._channels :], dim=1),
+            unit_length(maps_and_parts[:, self._channels :]),
             None if mask is None else mine[:, 2 * dim : fixed],
         )
-        return keys, F.normalize(new[:, 0], dim=1), F.normalize(new[:, 1], dim=1)
+        return keys, unit_length(new[:, 0]), unit_length(new[:, 1])
 
     def _packed(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
         """All that is needed of the keys side by side, (N, ...): one tensor to shuffle back."""
@@ -125,7 +123,7 @@ def matches(query_maps: Tensor, key_maps: Tensor) -> Tensor:
     Returns:
         Indices in [0, P'), (N, P): the position with the highest cosine.
     """
-    query_maps, key_maps = F.normalize(query_maps, dim=1), F.normalize(key_maps, dim=1)
+    query_maps, key_maps = unit_length(query_maps), unit_length(key_maps)
     with torch.autocast(query_maps.device.type, enabled=False):
         return torch.einsum("ncp,ncr->npr", query_maps, key_maps).argmax(2)
 

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from castlit.methods.base import MaskedOutput, Method, MethodOutput, embed_key, output
 from castlit.methods.info_nce import info_nce
@@ -14,6 +13,7 @@ from castlit.nn.ema import MOMENTUM_SCHEDULES, momentum_copy, scheduled_momentum
 from castlit.nn.encoder import Encoder
 from castlit.nn.heads import linear_head, mlp_head
 from castlit.nn.queue import KeyQueue
+from castlit.nn.unit_length import unit_length
 
 
 class MoCo(Method):
@@ -99,8 +99,8 @@ class MoCo(Method):
         dim = self.queue.keys.shape[1]
         new = all_ranks[:, :dim]
         return (
-            F.normalize(mine[:, :dim], dim=1),
-            F.normalize(deal(new) if self.training else new, dim=1),  # the queue forgets them in this order
+            unit_length(mine[:, :dim]),
+            unit_length(deal(new) if self.training else new),  # the queue forgets them in this order
             mine[:, dim:] if mask is not None else None,
         )
 

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from castlit.methods.base import MaskedOutput, Method, MethodOutput, embed_key, output
 from castlit.methods.info_nce import info_nce_in_batch
@@ -13,6 +12,7 @@ from castlit.nn.distributed import gather, rank
 from castlit.nn.ema import MOMENTUM_SCHEDULES, momentum_copy, scheduled_momentum, update_average
 from castlit.nn.encoder import Encoder
 from castlit.nn.heads import mlp_head
+from castlit.nn.unit_length import unit_length
 
 
 class MoCoV3(Method):
@@ -57,21 +57,21 @@ class MoCoV3(Method):
         """Contrast each view (N, 3, H, W) with the keys of the other, of all ranks (algorithm 1)."""
         p_q, p_k = self.embed(query), self.embed(key)
         with torch.no_grad():
-            t_q = F.normalize(self.momentum_encoder(query), dim=1)
+            t_q = unit_length(self.momentum_encoder(query))
             projected, masked = embed_key(self.momentum_encoder, key, key_mask)
-            t_k = F.normalize(projected, dim=1)
+            t_k = unit_length(projected)
         return output(self._contrast(p_q, t_k) + self._contrast(p_k, t_q), p_q, masked)
 
     def embed(self, images: Tensor) -> Tensor:
         """Return the normalised prediction (N, dim), with graph."""
         projected = self.encoder(images)
         with torch.autocast(projected.device.type, enabled=False):
-            return F.normalize(self.predictor(projected), dim=1)
+            return unit_length(self.predictor(projected))
 
     def target(self, images: Tensor) -> Tensor:
         """Return the momentum encoder's normalised projection (N, dim), leaving no trace in its batch norm."""
         with torch.no_grad(), untracked_batchnorm(self.momentum_encoder):
-            return F.normalize(self.momentum_encoder(images), dim=1)
+            return unit_length(self.momentum_encoder(images))
 
     def after_step(self, progress: float = 0.0) -> None:
         """Update the momentum encoder: call it once after each optimiser step; see :class:`castlit.methods.Method`."""

@@ -1,7 +1,6 @@
 """SimCLR: contrast every view with all others of the batch."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from castlit.methods.base import MaskedOutput, Method, MethodOutput, embed_key, output
 from castlit.methods.info_nce import nt_xent
@@ -10,6 +9,7 @@ from castlit.nn.checks import require_int, require_number
 from castlit.nn.distributed import gather_with_gradient
 from castlit.nn.encoder import Encoder
 from castlit.nn.heads import mlp_head
+from castlit.nn.unit_length import unit_length
 
 
 class SimCLR(Method):
@@ -36,6 +36,6 @@ class SimCLR(Method):
         """Contrast two views (N, 3, H, W) of each image with those of all ranks."""
         z_q = self.embed(query)
         projected, masked = embed_key(self.encoder, key, key_mask)
-        z_k = F.normalize(projected, dim=1)
+        z_k = unit_length(projected)
         loss = nt_xent(gather_with_gradient(z_q), gather_with_gradient(z_k), self.temperature)
         return output(loss, z_q, masked)

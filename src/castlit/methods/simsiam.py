@@ -2,13 +2,13 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from castlit.methods.base import MaskedOutput, Method, MethodOutput, embed_key, output
 from castlit.nn.backbones import build_backbone, feature_channels
 from castlit.nn.checks import require_int
 from castlit.nn.encoder import Encoder
 from castlit.nn.heads import mlp_head
+from castlit.nn.unit_length import unit_length
 
 
 class SimSiam(Method):
@@ -37,7 +37,7 @@ class SimSiam(Method):
         projected_q = self.encoder(query)
         projected_k, masked = embed_key(self.encoder, key, key_mask)
         p_q, p_k = self._predict(projected_q), self._predict(projected_k)
-        z_q, z_k = (F.normalize(z.detach(), dim=1) for z in (projected_q, projected_k))
+        z_q, z_k = (unit_length(z.detach()) for z in (projected_q, projected_k))
         loss = -0.5 * ((p_q * z_k).sum(1) + (p_k * z_q).sum(1)).mean()
         return output(loss, p_q, masked)
 
@@ -47,4 +47,4 @@ class SimSiam(Method):
 
     def _predict(self, projected: Tensor) -> Tensor:
         with torch.autocast(projected.device.type, enabled=False):
-            return F.normalize(self.predictor(projected), dim=1)
+            return unit_length(self.predictor(projected))

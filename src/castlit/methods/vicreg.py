@@ -11,6 +11,7 @@ from castlit.nn.distributed import gather_with_gradient
 from castlit.nn.encoder import Encoder
 from castlit.nn.heads import mlp_head
 from castlit.nn.precision import at_least_float32
+from castlit.nn.unit_length import unit_length
 
 
 class VICReg(Method):
@@ -56,7 +57,7 @@ class VICReg(Method):
         second, masked = embed_key(self.encoder, key, key_mask)
         everybodys = gather_with_gradient(first), gather_with_gradient(second)
         loss = vicreg_loss(*everybodys, self.invariance, self.variance, self.covariance)
-        return output(loss, F.normalize(first, dim=1), masked)
+        return output(loss, unit_length(first), masked)
 
 
 def vicreg_loss(

@@ -12,6 +12,7 @@ from castlit.nn.lars import LARS
 from castlit.nn.optim import OptimizerRecipe
 from castlit.nn.queue import KeyQueue
 from castlit.nn.spec import Described, Spec, build, describe
+from castlit.nn.unit_length import unit_length
 
 __all__ = [
     "LARS",
@@ -37,6 +38,7 @@ __all__ = [
     "momentum_copy",
     "scheduled_momentum",
     "tiny_resnet",
+    "unit_length",
     "untracked_batchnorm",
     "update_average",
 ]
