@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from castlit.methods.base import MaskedOutput, MethodOutput, output
 from castlit.methods.info_nce import info_nce
@@ -123,7 +124,8 @@ def matches(query_maps: Tensor, key_maps: Tensor) -> Tensor:
     Returns:
         Indices in [0, P'), (N, P): the position with the highest cosine.
     """
-    query_maps, key_maps = unit_length(query_maps), unit_length(key_maps)
+    # No gradient, so torch's own, which takes a quarter of unit_length's time on whole maps.
+    query_maps, key_maps = F.normalize(query_maps, dim=1), F.normalize(key_maps, dim=1)
     with torch.autocast(query_maps.device.type, enabled=False):
         return torch.einsum("ncp,ncr->npr", query_maps, key_maps).argmax(2)
 
