@@ -19,7 +19,7 @@ from castlit.evaluation.published import PublishedRow
 from castlit.figures_table import figures_table, published_rows
 from castlit.launching import end_with_parent, in_one_folder, refuse_relaunched_sweep
 from castlit.nn.checks import InputError, require_int
-from castlit.saliency.writing import write_whole
+from castlit.nn.whole_files import write_whole
 from castlit.subject import asked_for, hand_over
 
 

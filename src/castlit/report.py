@@ -13,7 +13,7 @@ from castlit.evaluation import html
 from castlit.evaluation.pictures import Picture
 from castlit.evaluation.protocol import Results, Table
 from castlit.evaluation.published import PublishedRow
-from castlit.saliency.writing import write_whole
+from castlit.nn.whole_files import write_whole
 
 PICTURES = 6
 """At most so many of each protocol."""

@@ -15,8 +15,8 @@ from castlit.studies.figures import by_arm, not_there
 from castlit.studies.plan import Run, plan
 from castlit.studies.plot import require_matplotlib
 from castlit.studies.preparing import prepare
-from castlit.studies.report import Study, differences, table, write_report
-from castlit.studies.running import Runner
+from castlit.studies.report import Figures, Study, differences, table, write_report
+from castlit.studies.running import Runner, is_done
 from castlit.whole_table import print_whole
 
 
@@ -45,12 +45,19 @@ def study(config: DictConfig) -> Path:
     taken_over = sum(output not in run.folder.parents for run in runs)
     if taken_over:
         console.print(f"{taken_over} of {len(runs)} runs are done in other studies (reuse)")
-    # What cannot be read is told of now, not when the first run has come to its end.
-    by_arm(runs, in_percent)
     failed: dict[Run, str] = {}
     unknown: set[str] = set()
+
+    def tell_what_is_not_there(figures: Figures) -> None:
+        for name in dict.fromkeys([*columns, *in_percent]):
+            if name not in unknown and (line := not_there(figures, name)):
+                unknown.add(name)
+                console.print(line, style="yellow", markup=False)
+
+    # What cannot be read is told of now, not when the first run has come to its end.
+    tell_what_is_not_there(by_arm(runs, in_percent))
     with progress("Runs") as bar:
-        task = bar.add_task("", total=len(runs), rate="")
+        task = bar.add_task("", total=len(runs), completed=sum(map(is_done, runs)), rate="")
 
         def told(run: Run, why: str) -> None:
             bar.update(task, advance=1, rate=run.title)
@@ -60,10 +67,7 @@ def study(config: DictConfig) -> Path:
             # After every run: whoever looks in before the end sees how far it has come.
             figures = by_arm(runs, in_percent)
             write_report(output, what, runs, figures, failed)
-            for name in dict.fromkeys([*columns, *in_percent]):
-                if name not in unknown and (line := not_there(figures, name)):
-                    unknown.add(name)
-                    console.print(line, style="yellow", markup=False)
+            tell_what_is_not_there(figures)
 
         runner.carry_out(runs, require_int("at_once", given["at_once"], 1), told)
     figures = by_arm(runs, in_percent)

@@ -1,13 +1,15 @@
 """``metrics.csv`` that a resumed run goes on writing."""
 
 import csv
-import os
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
 from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+
+from castlit.nn.whole_files import write_whole
 
 
 class MetricsCSV(CSVLogger):
@@ -98,11 +100,8 @@ def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 def _write(path: Path, header: list[str], rows: Iterable[dict[str, str]]) -> None:
     """Replace the file in one go: a run that is killed meanwhile loses nothing."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=header)
-        writer.writeheader()
-        writer.writerows(rows)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, fieldnames=header)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, table.getvalue().encode(), lasting=True)

@@ -19,7 +19,7 @@ from castlit.attention import has_object
 from castlit.evaluation.pictures import Picture, grid, overlay_cam, overlay_mask, to_picture
 from castlit.nn import lacks_statistics
 from castlit.nn.checks import InputError, require_int
-from castlit.saliency.writing import write_whole
+from castlit.nn.whole_files import write_whole
 
 Row = tuple[str, list[NDArray[np.float32]]]
 """A label, and a CAM for each image."""

@@ -15,7 +15,7 @@ from castlit.comparing.plot import draw
 from castlit.comparing.settings import SEED
 from castlit.comparing.table import Comparison, notes, rows_of_groups, rows_of_runs
 from castlit.evaluation.html import figure, heading, page, paragraph
-from castlit.saliency.writing import write_whole
+from castlit.nn.whole_files import write_whole
 from castlit.studies.report import html_table
 
 

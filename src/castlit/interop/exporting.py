@@ -12,6 +12,7 @@ from castlit.interop.loading import open_backbone
 from castlit.interop.resnets import FAMILY, which_resnet
 from castlit.nn.checks import InputError, require_choice
 from castlit.nn.timm_backbones import PREFIX
+from castlit.nn.whole_files import write_whole
 
 FORMATS = ("torchvision", "timm", "detectron2")
 
@@ -60,20 +61,8 @@ def export(source: str | Path, target: str | Path, format: str = "torchvision", 
         buffer = io.BytesIO()
         torch.save(state, buffer)
         data = buffer.getvalue()
-    _write(place, data)
+    write_whole(place, data)
     return _how_to_read(format, resnet, network)
-
-
-def _write(target: Path, data: bytes) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(target)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(target)) from error  # by the name that the user gave
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _how_to_read(format: str, resnet: str | None, network: nn.Module) -> str:

@@ -10,7 +10,7 @@ from scipy import stats
 
 from castlit.nn.checks import InputError, did_you_mean
 from castlit.studies.plan import Run
-from castlit.studies.running import RESULTS
+from castlit.studies.running import RESULTS, is_done
 
 CONFIDENCE = 0.95
 
@@ -77,7 +77,7 @@ def by_arm(runs: Sequence[Run], in_percent: Sequence[str] = ()) -> dict[str, dic
     found: dict[str, dict[int, dict[str, float]]] = {}
     for run in runs:
         arm = found.setdefault(run.arm, {})
-        if (run.folder / RESULTS).exists():
+        if is_done(run):
             arm[run.seed] = figures_of(run, in_percent)
     return found
 

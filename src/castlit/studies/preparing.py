@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from castlit.nn.checks import InputError
-from castlit.saliency.writing import write_whole
+from castlit.nn.whole_files import write_whole
 
 DONE = "prepared.json"
 """In a study's folder: the commands that were carried out."""

@@ -14,7 +14,7 @@ from PIL import Image
 
 from castlit.bench.machine import machine
 from castlit.evaluation.html import figure, heading, page, paragraph, sheet
-from castlit.saliency.writing import write_whole
+from castlit.nn.whole_files import write_whole
 from castlit.studies.figures import Estimate, difference, estimates
 from castlit.studies.plan import Run
 from castlit.studies.plot import draw

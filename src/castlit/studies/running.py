@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from castlit.nn.checks import InputError
-from castlit.saliency.writing import write_whole
+from castlit.nn.whole_files import write_whole
 from castlit.studies.plan import Run
 
 PLAN = "study.json"
@@ -54,7 +54,7 @@ class Runner:
         done = [(_begun_with(path), path.parent) for path in plans if (path.parent / RESULTS).exists()]
 
         def folder(run: Run) -> Path:
-            if (run.folder / RESULTS).exists():
+            if is_done(run):
                 return run.folder
             facts = self._facts(run)
             return next((there for begun, there in done if begun == facts), run.folder)
@@ -67,7 +67,7 @@ class Runner:
         Args:
             runs: What to do.
             at_once: How many at the same moment.
-            told: Called with each run that has come to its end, and why it failed (empty: it did not).
+            told: Called with each run that has come to its end meanwhile, and why it failed (empty: it did not).
 
         Raises:
             InputError: A folder holds a run with other overrides.
@@ -76,7 +76,7 @@ class Runner:
             self._check(run)
         pool = ThreadPoolExecutor(at_once)
         try:
-            futures = {pool.submit(self._do, run): run for run in runs}
+            futures = {pool.submit(self._do, run): run for run in runs if not is_done(run)}
             for future in as_completed(futures):
                 told(futures[future], future.result())
         except BaseException:
@@ -100,7 +100,7 @@ class Runner:
         return {"train": list(run.overrides), "evaluate": self.protocol, "seed": run.seed}
 
     def _do(self, run: Run) -> str:
-        if (run.folder / RESULTS).exists() or self._stopped.is_set():
+        if self._stopped.is_set():
             return ""
         write_whole(run.folder / PLAN, (json.dumps(self._facts(run), indent=1) + "\n").encode())
         last = run.folder / "checkpoints" / "last.ckpt"
@@ -132,6 +132,11 @@ class Runner:
             return ""
         printed = (run.folder / LOG).read_bytes()[start:].decode(errors="replace")
         return f"{program}: {why_failed(code, printed.splitlines())} (see {run.folder / LOG})"
+
+
+def is_done(run: Run) -> bool:
+    """Whether a run is trained and evaluated."""
+    return (run.folder / RESULTS).exists()
 
 
 def why_failed(code: int, printed: Sequence[str]) -> str:

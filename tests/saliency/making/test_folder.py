@@ -12,12 +12,12 @@ from PIL import Image
 from castlit.data import SaliencyDataModule
 from castlit.data.masks import read_mask
 from castlit.nn.checks import InputError
+from castlit.nn.whole_files import part_of
 from castlit.saliency.making.folder import make_masks
 from castlit.saliency.making.in_threads import AHEAD, in_threads
 from castlit.saliency.making.one_mask import NOTHING, Recipe, make_mask, mask_size
 from castlit.saliency.making.signature import read_signature
 from castlit.saliency.maps import METHODS, SIDE, shrink
-from castlit.saliency.writing import part_of
 
 HEIGHT, WIDTH = 60, 90
 

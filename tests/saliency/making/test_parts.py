@@ -25,7 +25,6 @@ from castlit.saliency.making.records import Failures, Records
 from castlit.saliency.making.signature import Signature, read_signature, sign
 from castlit.saliency.making.survey import Share
 from castlit.saliency.pace import EVERY_S, FIRST_LINE_S, Pace
-from castlit.saliency.writing import part_of, write_whole
 
 
 class TestFigures:
@@ -253,25 +252,6 @@ class TestRecords:
         none.write()
         none.close()
         assert list(tmp_path.iterdir()) == []
-
-
-class TestWriting:
-    def test_what_was_there_stays_where_writing_fails(self, tmp_path):
-        path = tmp_path / "a" / "x.png"
-        write_whole(path, b"old")
-        with pytest.raises(TypeError):
-            write_whole(path, "text")
-        assert path.read_bytes() == b"old"
-        assert list(path.parent.iterdir()) == [path]
-        part_of(path).mkdir()  # so that it cannot be written
-        with pytest.raises(OSError, match=r"x\.png"):
-            write_whole(path, b"new")
-        assert path.read_bytes() == b"old"
-
-    def test_names_as_long_as_they_can_be(self, tmp_path):
-        path = tmp_path / ("x" * 251 + ".png")
-        write_whole(path, b"data", lasting=True)
-        assert path.read_bytes() == b"data"
 
 
 class TestPace:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from castlit.data.progress import progress
 from castlit.data.shards.streams import count_samples, folder_of, read_beside
 from castlit.data.shards.urls import local_path
+from castlit.nn.whole_files import write_whole
 
 MANIFEST = "shards.json"
 FORMAT = 1
@@ -107,10 +107,8 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 def _save(file: Path, shards: dict[str, Any]) -> None:
     """Write all at once: a reader finds the file whole, or as it was before."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}.part")
-    part.write_text(json.dumps({"format": FORMAT, "shards": shards}, indent=1) + "\n")
-    os.replace(part, file)  # noqa: PTH105
+    content = json.dumps({"format": FORMAT, "shards": shards}, indent=1) + "\n"
+    write_whole(file, content.encode(), writer=uuid.uuid4().hex)
 
 
 def _key(url: str) -> str:

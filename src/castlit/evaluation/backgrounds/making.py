@@ -20,9 +20,9 @@ from castlit.evaluation.backgrounds.planning import Job, mask_of, plan
 from castlit.evaluation.frozen import ImageList, read_class_folders
 from castlit.nn.checks import InputError, require_int, require_number
 from castlit.nn.cores import available_cores
+from castlit.nn.whole_files import write_whole
 from castlit.saliency.pace import Pace
 from castlit.saliency.pool import in_processes
-from castlit.saliency.writing import write_whole
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from castlit.data.base import default_workers
 from castlit.data.loading import worker_options
 from castlit.evaluation.frozen.images import Images
 from castlit.nn.checks import InputError, require_int
+from castlit.nn.whole_files import part_of
 from castlit.saliency.pace import Pace
-from castlit.saliency.writing import part_of
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from castlit.evaluation import html
 from castlit.evaluation.grounding.seen import Seen
 from castlit.evaluation.pictures import Picture, enlarge, grid, overlay_cam, overlay_mask, strip, to_picture
 from castlit.evaluation.protocol import Table
-from castlit.saliency.writing import write_whole
+from castlit.nn.whole_files import write_whole
 
 HEIGHT = 168
 """Of one picture, in pixels."""

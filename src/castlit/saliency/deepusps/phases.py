@@ -13,6 +13,7 @@ from castlit.interop import load_into
 from castlit.nn import OptimizerRecipe
 from castlit.nn.checks import InputError, require_int
 from castlit.nn.cores import available_cores
+from castlit.nn.whole_files import write_whole
 from castlit.saliency.deepusps.fitting import MapsDataset, fit
 from castlit.saliency.deepusps.network import SaliencyNetwork
 from castlit.saliency.deepusps.predictor import Predictor, predict
@@ -28,7 +29,6 @@ from castlit.saliency.deepusps.settings import Settings, digest_of
 from castlit.saliency.deepusps.state import NETWORK, claim, settings_of
 from castlit.saliency.deepusps.training import SaliencyTraining
 from castlit.saliency.superpixels import Map
-from castlit.saliency.writing import write_whole
 
 _BATCH = 32  # images that are predicted at a time
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from castlit.nn.checks import InputError
+from castlit.nn.whole_files import write_whole
 from castlit.saliency.deepusps.settings import Settings
-from castlit.saliency.writing import write_whole
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from castlit.nn.whole_files import write_whole
 from castlit.saliency.making.in_threads import in_threads
 from castlit.saliency.making.one_mask import Outcome, Recipe, make_mask
 from castlit.saliency.pool import in_processes
 from castlit.saliency.superpixels import Image, Map
-from castlit.saliency.writing import write_whole
 
 
 class FromFile:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from castlit.data.errors import SampleError
 from castlit.data.folders import join
 from castlit.data.reading import decode_image, image_size, is_jpeg, read_bytes, refuse_cut_jpeg
+from castlit.nn.whole_files import FULL, write_whole
 from castlit.saliency.making.judging import Figures, covered, judge
 from castlit.saliency.making.signature import Signature, sign
 from castlit.saliency.maps import METHODS, shrink
 from castlit.saliency.superpixels import Image, Map
-from castlit.saliency.writing import FULL, write_whole
 
 NOTHING = "nothing stands out in it"
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from castlit.data.errors import SampleError
 from castlit.data.reading import decode, read_bytes
+from castlit.nn.whole_files import write_whole
 from castlit.saliency.making.choosing import Choice, Sample
 from castlit.saliency.making.judging import CUT
 from castlit.saliency.making.one_mask import Recipe, mask_name, open_image
 from castlit.saliency.superpixels import Image
-from castlit.saliency.writing import write_whole
 
 SIDE = 176
 """Longer side of a thumbnail in pixels."""

@@ -13,8 +13,8 @@ from typing import Any
 
 from castlit.data.made_masks import MASKS_FILE, PROGRAM
 from castlit.nn.checks import InputError
+from castlit.nn.whole_files import part_of, write_whole
 from castlit.saliency.making.survey import Share
-from castlit.saliency.writing import part_of, write_whole
 
 FOLDER = ".make_masks"
 """Holds a folder for each share of the work, with what that share knows."""

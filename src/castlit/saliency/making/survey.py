@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from castlit.data.folders import IMAGE_SUFFIXES, by_stem, join, walk
 from castlit.nn.checks import InputError
+from castlit.nn.whole_files import part_of
 from castlit.saliency.making.one_mask import mask_name
 from castlit.saliency.making.signature import Signature, read_signature
-from castlit.saliency.writing import part_of
 
 _THREADS = 8  # slow disks answer many at once
 
