@@ -157,8 +157,10 @@ def _chooses(key: str, equals: str) -> bool:
 
     A key of the config is none of these; were it here, a mistyped one would keep all groups' keys from being known.
     """
-    if not equals or "." in key:
-        return bool(equals) and key == "hydra.searchpath"
+    if not equals:
+        return False
+    if "." in key:
+        return key == "hydra.searchpath"
     return key.startswith("+") or bool(GlobalHydra.instance().config_loader().get_group_options(key))
 
 

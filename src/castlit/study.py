@@ -57,7 +57,7 @@ def study(config: DictConfig) -> Path:
     # What cannot be read is told of now, not when the first run has come to its end.
     tell_what_is_not_there(by_arm(runs, in_percent))
     with progress("Runs") as bar:
-        task = bar.add_task("", total=len(runs), completed=sum(map(is_done, runs)), rate="")
+        task = bar.add_task("", total=len(runs), completed=sum(is_done(run.folder) for run in runs), rate="")
 
         def told(run: Run, why: str) -> None:
             bar.update(task, advance=1, rate=run.title)

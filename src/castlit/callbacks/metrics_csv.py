@@ -2,6 +2,7 @@
 
 import csv
 import io
+import locale
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -104,4 +105,5 @@ def _write(path: Path, header: list[str], rows: Iterable[dict[str, str]]) -> Non
     writer = csv.DictWriter(table, fieldnames=header)
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(path, table.getvalue().encode(), lasting=True)
+    # In the encoding that Lightning appends in.
+    write_whole(path, table.getvalue().encode(locale.getpreferredencoding(False)), lasting=True)

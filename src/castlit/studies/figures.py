@@ -77,7 +77,7 @@ def by_arm(runs: Sequence[Run], in_percent: Sequence[str] = ()) -> dict[str, dic
     found: dict[str, dict[int, dict[str, float]]] = {}
     for run in runs:
         arm = found.setdefault(run.arm, {})
-        if is_done(run):
+        if is_done(run.folder):
             arm[run.seed] = figures_of(run, in_percent)
     return found
 

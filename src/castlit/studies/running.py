@@ -51,10 +51,10 @@ class Runner:
             The same runs, in the same order.
         """
         plans = [path for study in studies for path in sorted(study.glob(f"runs/*/*/{PLAN}"))]
-        done = [(_begun_with(path), path.parent) for path in plans if (path.parent / RESULTS).exists()]
+        done = [(_begun_with(path), path.parent) for path in plans if is_done(path.parent)]
 
         def folder(run: Run) -> Path:
-            if is_done(run):
+            if is_done(run.folder):
                 return run.folder
             facts = self._facts(run)
             return next((there for begun, there in done if begun == facts), run.folder)
@@ -76,7 +76,7 @@ class Runner:
             self._check(run)
         pool = ThreadPoolExecutor(at_once)
         try:
-            futures = {pool.submit(self._do, run): run for run in runs if not is_done(run)}
+            futures = {pool.submit(self._do, run): run for run in runs if not is_done(run.folder)}
             for future in as_completed(futures):
                 told(futures[future], future.result())
         except BaseException:
@@ -134,9 +134,9 @@ class Runner:
         return f"{program}: {why_failed(code, printed.splitlines())} (see {run.folder / LOG})"
 
 
-def is_done(run: Run) -> bool:
-    """Whether a run is trained and evaluated."""
-    return (run.folder / RESULTS).exists()
+def is_done(folder: Path) -> bool:
+    """Whether the run in a folder is trained and evaluated."""
+    return (folder / RESULTS).exists()
 
 
 def why_failed(code: int, printed: Sequence[str]) -> str:
