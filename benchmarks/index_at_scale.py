@@ -17,12 +17,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from castlit.bench.machine import machine
-from castlit.data.files import open_index
-from castlit.data.index import ImageIndex
-from castlit.data.indexing import stamp_folders
-from castlit.data.masks import THRESHOLD
-from castlit.data.sampling import EpochSampler
-from castlit.data.strings import BytesArray
+from castlit.data.datamodules.sampler import EpochSampler
+from castlit.data.index.build import stamp_folders
+from castlit.data.index.file_source import open_index
+from castlit.data.index.image_index import ImageIndex
+from castlit.data.io.masks import THRESHOLD
+from castlit.utils.bytes_array import BytesArray
 
 FOLDERS = 1000
 MASK_BYTES = 200  # a real mask takes some 1,000; this much fits on a small disk ten million times

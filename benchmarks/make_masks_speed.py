@@ -22,11 +22,11 @@ from threadpoolctl import threadpool_limits
 
 from castlit.bench.data import make_photographs
 from castlit.bench.machine import machine
-from castlit.data.folders import IMAGE_SUFFIXES
-from castlit.saliency.making.folder import MASK_SIDE
-from castlit.saliency.making.judging import judge
-from castlit.saliency.making.one_mask import Recipe, encode, make_mask, open_image, resize, to_levels
-from castlit.saliency.maps import METHODS, SIDE
+from castlit.data.io.folders import IMAGE_SUFFIXES
+from castlit.saliency.algorithms.registry import METHODS, SIDE
+from castlit.saliency.pipeline.folder import MASK_SIDE
+from castlit.saliency.pipeline.one_mask import Recipe, encode, make_mask, open_image, resize, to_levels
+from castlit.saliency.pipeline.quality import judge
 
 COCO_TRAIN = 118_287
 

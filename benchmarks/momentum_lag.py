@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from castlit import CASTModule
 from castlit.attention.loss import has_object
 from castlit.bench.machine import machine
-from castlit.module.looking import masked
+from castlit.module.explain import masked
 
 BATCHES = 8
 

@@ -18,14 +18,14 @@ from omegaconf import OmegaConf
 
 from castlit import CASTModule
 from castlit.bench.machine import machine
-from castlit.callbacks.mask_making import REFINEMENTS, blocks
-from castlit.data.datasets import normalise
-from castlit.data.files import FileSource
-from castlit.data.whole import WholeImages
-from castlit.evaluation.saliency_scores import SaliencyScores
+from castlit.callbacks.mask_maker import REFINEMENTS, blocks
+from castlit.data.datamodules.datasets import normalise
+from castlit.data.datamodules.full_images import WholeImages
+from castlit.data.index.file_source import FileSource
+from castlit.evaluation.saliency.scores import SaliencyScores
 from castlit.methods import MoCo
 from castlit.nn import batch_statistics
-from castlit.saliency.floors import centre_gaussian
+from castlit.saliency.algorithms.baselines import centre_gaussian
 
 
 def judged(maps, truth):

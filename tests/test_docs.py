@@ -12,9 +12,9 @@ import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from castlit.cli import CONFIG_MODULE
+from castlit.cli.app import CONFIG_MODULE
+from castlit.cli.overrides import quote_path
 from castlit.compare import folders_as_runs
-from castlit.overrides import quote_path
 
 
 @pytest.fixture(scope="module")

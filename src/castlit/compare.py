@@ -6,13 +6,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from castlit.cli import program, shown
-from castlit.comparing.report import write_comparison
-from castlit.comparing.runs import read_runs
-from castlit.comparing.table import compare, notes, rows_of_groups, rows_of_runs
-from castlit.nn.checks import InputError
-from castlit.overrides import quoted
-from castlit.whole_table import print_whole
+from castlit.cli.app import program
+from castlit.cli.overrides import quoted
+from castlit.experiments.comparison_report import write_comparison
+from castlit.experiments.comparison_table import compare, notes, rows_of_groups, rows_of_runs
+from castlit.experiments.read_runs import read_runs
+from castlit.reporting.tables import print_wide
+from castlit.utils.paths import shown
+from castlit.utils.validation import InputError
 
 _WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
 """Hydra's own words that take the next one along."""
@@ -36,11 +37,11 @@ def side_by_side(config: DictConfig) -> Path:
     default = tops[0] / "compare" if len(tops) == 1 else Path("compare")
     output = default if given["output"] is None else Path(str(given["output"])).expanduser()
     console = Console(soft_wrap=True, highlight=False)
-    print_whole(console, f"{len(what.runs)} runs by {what.sort}", *rows_of_runs(what, KEYS))
+    print_wide(console, f"{len(what.runs)} runs by {what.sort}", *rows_of_runs(what, KEYS))
     for note in notes(what):
         console.print(note, markup=False)
     if what.several_seeds:
-        print_whole(console, "Means over seeds, with 95 % intervals", *rows_of_groups(what, KEYS))
+        print_wide(console, "Means over seeds, with 95 % intervals", *rows_of_groups(what, KEYS))
     if len(what.keys) > KEYS:
         console.print(f"They differ in more: {', '.join(what.keys[KEYS:])}", markup=False)
     page = write_comparison(output, what, list(map(str, names)))

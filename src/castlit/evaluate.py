@@ -13,14 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
-from castlit.cli import CONFIG_MODULE, output_dir, program
-from castlit.evaluation.protocol import Results, Table
-from castlit.evaluation.published import PublishedRow
-from castlit.figures_table import figures_table, published_rows
-from castlit.launching import end_with_parent, in_one_folder, refuse_relaunched_sweep
-from castlit.nn.checks import InputError, require_int
-from castlit.nn.whole_files import write_whole
-from castlit.subject import asked_for, hand_over
+from castlit.cli.app import CONFIG_MODULE, output_dir, program
+from castlit.cli.launch import end_with_parent, in_one_folder, refuse_relaunched_sweep
+from castlit.evaluation.inputs import asked_for, hand_over, published_rows
+from castlit.reporting.published import PublishedRow
+from castlit.reporting.results import Results, Table
+from castlit.reporting.tables import metrics_table
+from castlit.utils.atomic_write import write_whole
+from castlit.utils.validation import InputError, require_int
 
 
 class Evaluated(NamedTuple):
@@ -80,7 +80,7 @@ def _hand_in(evaluated: Evaluated, output: Path, told: dict[str, Any], show: boo
     # In a file, lines may be as long as they like.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
     console = Console(soft_wrap=True, width=width, highlight=False)
-    console.print(figures_table(told.get("checkpoint", "maps against masks"), results, published))
+    console.print(metrics_table(told.get("checkpoint", "maps against masks"), results, published))
     for written in (output / "results.json", *sorted(output.glob("*.html"))):
         console.print(f"Written to {written}", markup=False)
 

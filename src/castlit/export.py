@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 from rich.console import Console
 
-from castlit.cli import program
+from castlit.cli.app import program
 from castlit.interop import export
 
 

@@ -11,16 +11,17 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from castlit.cli import program, shown, this_python
-from castlit.data.folders import require_folder
-from castlit.holding import holding
-from castlit.nn.checks import InputError
-from castlit.nn.stopping import Stopped, stoppable
-from castlit.overrides import quoted
-from castlit.saliency.making.folder import make_masks
-from castlit.saliency.making.records import share_folder
-from castlit.saliency.making.run import Made
-from castlit.saliency.making.survey import Share, refuse_nested
+from castlit.cli.app import program, this_python
+from castlit.cli.overrides import quoted
+from castlit.data.io.folders import require_folder
+from castlit.saliency.pipeline.folder import make_masks
+from castlit.saliency.pipeline.records import share_folder
+from castlit.saliency.pipeline.run import Made
+from castlit.saliency.pipeline.survey import Share, refuse_nested
+from castlit.utils.locking import holding
+from castlit.utils.paths import shown
+from castlit.utils.signals import Stopped, stoppable
+from castlit.utils.validation import InputError
 
 
 def run(config: DictConfig) -> Made:

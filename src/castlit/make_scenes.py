@@ -5,10 +5,11 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
-from castlit.cli import program, shown
-from castlit.data.progress import progress
+from castlit.cli.app import program
 from castlit.data.scenes import Scenes
 from castlit.data.scenes.files import write_scenes
+from castlit.utils.paths import shown
+from castlit.utils.progress import progress
 
 
 def make_scenes(config: DictConfig) -> None:

@@ -9,13 +9,13 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.filesize import decimal
 
-from castlit.cli import program, this_python
-from castlit.data.files import FileSource
-from castlit.data.masks import THRESHOLD
-from castlit.data.report import DataReport
+from castlit.cli.app import program, this_python
+from castlit.cli.overrides import quoted
+from castlit.data.index.file_source import FileSource
+from castlit.data.io.data_report import DataReport
+from castlit.data.io.masks import THRESHOLD
 from castlit.data.shards.writing import Written, refuse_shards, write_shards
-from castlit.nn.checks import InputError, require_int
-from castlit.overrides import quoted
+from castlit.utils.validation import InputError, require_int
 
 
 def make_shards(config: DictConfig) -> Written:

@@ -7,17 +7,18 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from castlit.cli import program, shown
-from castlit.data.progress import progress
-from castlit.nn.checks import InputError, as_list, require_int
-from castlit.nn.stopping import stoppable
-from castlit.studies.figures import by_arm, not_there
-from castlit.studies.plan import Run, plan
-from castlit.studies.plot import require_matplotlib
-from castlit.studies.preparing import prepare
-from castlit.studies.report import Figures, Study, differences, table, write_report
-from castlit.studies.running import Runner, is_done
-from castlit.whole_table import print_whole
+from castlit.cli.app import program
+from castlit.experiments.estimates import by_arm, not_there
+from castlit.experiments.prepare import prepare
+from castlit.experiments.runner import Runner, is_done
+from castlit.experiments.study_plan import Run, plan
+from castlit.experiments.study_plot import require_matplotlib
+from castlit.experiments.study_report import Figures, Study, differences, table, write_report
+from castlit.reporting.tables import print_wide
+from castlit.utils.paths import shown
+from castlit.utils.progress import progress
+from castlit.utils.signals import stoppable
+from castlit.utils.validation import InputError, as_list, require_int
 
 
 def study(config: DictConfig) -> Path:
@@ -72,10 +73,10 @@ def study(config: DictConfig) -> Path:
         runner.carry_out(runs, require_int("at_once", given["at_once"], 1), told)
     figures = by_arm(runs, in_percent)
     report = write_report(output, what, runs, figures, failed)
-    print_whole(console, what.title, *table(what, figures))
+    print_wide(console, what.title, *table(what, figures))
     compared = differences(what, figures)
     if compared:
-        print_whole(console, "Differences, in points", *compared)
+        print_wide(console, "Differences, in points", *compared)
     console.print(f"Written to {shown(report)}", markup=False)
     if failed:
         raise InputError(f"{len(failed)} of {len(runs)} runs failed; the same command tries them again")

@@ -21,14 +21,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from castlit.callbacks import RunRecord
-from castlit.cli import output_dir, program, shown, this_python
-from castlit.config_dir import split_config_dir
-from castlit.holding import holding
-from castlit.launching import end_children, end_with_parent, in_one_folder, refuse_relaunched_sweep
-from castlit.nn.checks import require_int
-from castlit.nn.stopping import Stopped
-from castlit.resuming import go_on_in_its_folder
-from castlit.starting import forget_the_last_end, say_how_to_go_on, starting_point
+from castlit.cli.app import output_dir, program, this_python
+from castlit.cli.config_dir import split_config_dir
+from castlit.cli.launch import end_children, end_with_parent, in_one_folder, refuse_relaunched_sweep
+from castlit.resume.find_run import go_on_in_its_folder
+from castlit.resume.start import forget_the_last_end, say_how_to_go_on, starting_point
+from castlit.utils.locking import holding
+from castlit.utils.paths import shown
+from castlit.utils.signals import Stopped
+from castlit.utils.validation import require_int
 
 
 def train(config: DictConfig) -> float | None:

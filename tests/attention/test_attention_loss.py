@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from castlit.attention import attention_loss, grad_cam
-from castlit.nn import InputError
+from castlit.utils.validation import InputError
 
 
 def area_average(mask, h, w):

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from castlit.attention import grad_cam, raw_cam, tap
-from castlit.nn import InputError
+from castlit.utils.validation import InputError
 
 GRIDS = [(7, 7), (5, 7), (1, 1), (1, 6), (8, 3)]
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from castlit.attention import Activations, find_layer, tap
-from castlit.nn import InputError
+from castlit.utils.validation import InputError
 
 
 def hooks_on(network):

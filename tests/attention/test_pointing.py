@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from castlit.attention import pointing_hits
-from castlit.nn import InputError
+from castlit.utils.validation import InputError
 
 
 def hit_by_hand(cam, mask):

@@ -6,7 +6,8 @@ import torch
 from torch.nn import functional as F
 
 from castlit.attention import AttentionLoss, attention_loss, grad_cam, raw_cam, reference_attention_loss
-from castlit.nn import InputError, build, describe
+from castlit.utils.serializable import build, describe
+from castlit.utils.validation import InputError
 
 
 def sampled_at_points(mask, h, w):

@@ -5,7 +5,7 @@ import torch
 
 from castlit.attention import AttentionLoss, attention_loss, grad_cam, tap
 from castlit.methods import MoCo
-from castlit.nn import InputError
+from castlit.utils.validation import InputError
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from castlit.attention import AttentionLoss, Embeddings
 from castlit.attention.targets import contrastive, positive
-from castlit.nn import InputError
+from castlit.utils.validation import InputError
 
 
 def drawn(count, dim, seed):

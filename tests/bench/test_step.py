@@ -8,7 +8,7 @@ import torch
 from castlit.bench.contestants import CONTESTANTS, WARM_UP, Settings, contestant
 from castlit.bench.loops import BareMoCo, PublishedCAST
 from castlit.bench.step import bench_step
-from castlit.nn import InputError
+from castlit.utils.validation import InputError
 
 SMALL = Settings("tiny_resnet", size=16, batch_size=4, queue_size=9, precision="32", device="cpu")
 

@@ -12,8 +12,8 @@ import castlit
 from castlit.attention import pointing_hits
 from castlit.callbacks import GradCAMPanel, KNNProbe, PointingProbe, RunRecord
 from castlit.evaluation import knn_accuracy
-from castlit.evaluation.pictures import overlay_cam, overlay_mask
-from castlit.nn.checks import InputError
+from castlit.reporting.images import overlay_cam, overlay_mask
+from castlit.utils.validation import InputError
 
 
 def parts(**options):

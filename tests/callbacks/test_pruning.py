@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from castlit.callbacks import LastCheckpoint, Pruning, RunRecord
 from castlit.callbacks.pruning import below, median_at
-from castlit.nn.checks import InputError
+from castlit.utils.validation import InputError
 
 CURVES = st.lists(st.floats(0, 1), min_size=1, max_size=6)
 

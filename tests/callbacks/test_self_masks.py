@@ -17,14 +17,15 @@ from pytorch_lightning.demos.boring_classes import BoringModel
 from castlit import CASTModule
 from castlit.attention import AttentionLoss
 from castlit.callbacks import ExactResume, GradCAMPanel, LastCheckpoint, MetricsCSV, SelfMasks
-from castlit.callbacks.bar import counted
-from castlit.callbacks.mask_making import blocks, no_trace
+from castlit.callbacks.mask_maker import blocks, no_trace
+from castlit.callbacks.progress_bar import counted
 from castlit.data import SaliencyDataModule
-from castlit.data.datasets import normalise
+from castlit.data.datamodules.datasets import normalise
+from castlit.data.datamodules.full_images import WholeImages
 from castlit.data.scenes import Scenes
-from castlit.data.whole import WholeImages
 from castlit.methods import MoCo
-from castlit.nn import InputError, OptimizerRecipe
+from castlit.optim import OptimizerRecipe
+from castlit.utils.validation import InputError
 
 COUNT, EPOCHS, WARMUP, EVERY = 14, 6, 2, 2
 
@@ -247,7 +248,7 @@ def test_broken_off_while_they_are_made(whole, photographs, tmp_path, monkeypatc
             raise Broken
         return _write(self, source, folder, index, *rest)
 
-    monkeypatch.setattr("castlit.callbacks.mask_making.MaskMaker._write", write)
+    monkeypatch.setattr("castlit.callbacks.mask_maker.MaskMaker._write", write)
     with pytest.raises(Broken):
         run(tmp_path, photographs)
     assert {path.name for path in (tmp_path / "self_masks").iterdir()} == {"epoch_2", "epoch_4.part"}

@@ -17,7 +17,8 @@ from castlit import CASTModule
 from castlit.attention import AttentionLoss, has_object
 from castlit.callbacks import AttentionSupervision, LabelLogit, MaskedKey
 from castlit.methods import MoCo
-from castlit.nn import HeadNorm, InputError
+from castlit.nn import HeadNorm
+from castlit.utils.validation import InputError
 
 SIZE = (12, 16)
 

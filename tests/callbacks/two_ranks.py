@@ -15,7 +15,8 @@ from castlit import CASTModule
 from castlit.attention import AttentionLoss
 from castlit.callbacks import AttentionSupervision, MaskedKey
 from castlit.methods import SimSiam
-from castlit.nn import HeadNorm, OptimizerRecipe, tiny_resnet
+from castlit.nn import HeadNorm, tiny_resnet
+from castlit.optim import OptimizerRecipe
 
 RANKS = int(os.environ.get("WORLD_SIZE", "1"))
 

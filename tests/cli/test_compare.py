@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from castlit.compare import folders_as_runs, main
-from castlit.nn.checks import InputError
+from castlit.utils.validation import InputError
 
 
 @pytest.fixture

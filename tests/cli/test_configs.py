@@ -6,7 +6,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from castlit.cli import CONFIG_MODULE
+from castlit.cli.app import CONFIG_MODULE
 
 COCO = ["data.root=/nowhere", "data.masks=/nowhere"]
 FOLDER = ["data.images=/nowhere", "data.masks=/nowhere"]
@@ -55,7 +55,7 @@ def test_every_option_composes_and_names_real_classes(override):
     config = composed("train", override, *paths)
     OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     found = list(targets(config))
-    assert {"castlit.CASTModule", "castlit.nn.OptimizerRecipe", "pytorch_lightning.Trainer"} <= set(found)
+    assert {"castlit.CASTModule", "castlit.optim.OptimizerRecipe", "pytorch_lightning.Trainer"} <= set(found)
     for target in found:
         assert callable(get_object(target)), target
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from castlit.cli import program
+from castlit.cli.app import program
 from castlit.evaluate import evaluate
 from castlit.train import train
 

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from castlit.evaluate import protocols
-from castlit.evaluation.published import PublishedRow
-from castlit.report import Part, write_report
+from castlit.evaluation.report import Part, write_report
+from castlit.reporting.published import PublishedRow
 
 SMALL = ["checkpoint=random", "backbone=tiny_resnet", "data.train_count=48", "data.val_count=12", "data.workers=0"]
 

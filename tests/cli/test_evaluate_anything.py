@@ -13,10 +13,10 @@ from rich.console import Console
 
 import castlit
 from castlit.evaluate import protocols
-from castlit.evaluation.published import PublishedRow
-from castlit.figures_table import figures_table, published_rows
-from castlit.nn import InputError
-from castlit.subject import Subject, asked_for, hand_over
+from castlit.evaluation.inputs import Subject, asked_for, hand_over, published_rows
+from castlit.reporting.published import PublishedRow
+from castlit.reporting.tables import metrics_table
+from castlit.utils.validation import InputError
 
 HERE = Path("run")
 
@@ -107,13 +107,13 @@ def shown(table):
 
 
 def test_published_figures_stand_beside_ours_and_are_marked():
-    flat = shown(figures_table("x.ckpt", {"map": 12.5, "own": 0.25}, ROWS))
+    flat = shown(metrics_table("x.ckpt", {"map": 12.5, "own": 0.25}, ROWS))
     map_line = next(line for line in flat.splitlines() if " map " in line)
     assert "12.5" in map_line
     assert "73.1" in map_line
     assert "CAST [published *]" in flat
     assert "published, not run here: a paper, unverified" in flat
-    rows = shown(figures_table("x.ckpt", {"mine": {"map": 12.5}, "other": {"map": 1.5, "ap": 2.5}}, ROWS))
+    rows = shown(metrics_table("x.ckpt", {"mine": {"map": 12.5}, "other": {"map": 1.5, "ap": 2.5}}, ROWS))
     line = next(line for line in rows.splitlines() if "CAST [published *]" in line)
     assert "73.1" in line
     assert "54.2" in line

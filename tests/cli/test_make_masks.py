@@ -17,11 +17,11 @@ import pytest
 from hydra import compose, initialize_config_module
 from PIL import Image
 
-from castlit.cli import CONFIG_MODULE, program
+from castlit.cli.app import CONFIG_MODULE, program
 from castlit.make_masks import _typed, run
-from castlit.saliency.making.records import share_folder
-from castlit.saliency.making.survey import Share
-from castlit.saliency.pool import AHEAD
+from castlit.saliency.pipeline.records import share_folder
+from castlit.saliency.pipeline.survey import Share
+from castlit.utils.process_pool import AHEAD
 
 TINY = [
     "method.backbone=tiny_resnet",
@@ -229,9 +229,7 @@ class TestMistakes:
             assert sorted(path.name for path in photos.iterdir()) == ["empty", "file", "photos"], "nothing is left"
 
     def test_a_second_process_for_the_same_masks(self, monkeypatch, capfd, photos):
-        script = (
-            "import sys, pathlib, castlit.holding as h\nwith h.holding(pathlib.Path(sys.argv[1])): print(); input()"
-        )
+        script = "import sys, pathlib, castlit.utils.locking as h\nwith h.holding(pathlib.Path(sys.argv[1])): print(); input()"
         folder = share_folder(photos / "masks", Share())
         command = [sys.executable, "-c", script, folder]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:

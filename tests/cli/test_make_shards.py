@@ -14,13 +14,13 @@ import pytest
 from hydra import compose, initialize_config_module
 from PIL import Image
 
-from castlit.cli import CONFIG_MODULE, program
+from castlit.cli.app import CONFIG_MODULE, program
+from castlit.cli.overrides import quote_path, refuse_expanded
 from castlit.data import ShardsDataModule
 from castlit.data.shards.urls import find_shards
 from castlit.make_shards import make_shards
-from castlit.nn.checks import InputError
-from castlit.overrides import quote_path, refuse_expanded
 from castlit.train import train
+from castlit.utils.validation import InputError
 
 TINY = [
     "method.backbone=tiny_resnet",
@@ -151,7 +151,7 @@ class TestWriting:
         assert len(next(iter(ShardsDataModule(str(photos / "shards"), size=32, workers=0).train_dataloader()))) == 5
 
     def test_a_file_that_turns_bad_while_writing(self, photos, monkeypatch):
-        from castlit.data.files import FileSource
+        from castlit.data.index.file_source import FileSource
 
         paths = FileSource.image_path
         monkeypatch.setattr(

@@ -11,9 +11,9 @@ import yaml
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from castlit.cli import CONFIG_MODULE
-from castlit.comparing.runs import read_runs
-from castlit.comparing.table import compare
+from castlit.cli.app import CONFIG_MODULE
+from castlit.experiments.comparison_table import compare
+from castlit.experiments.read_runs import read_runs
 
 TINY = [
     *("data.train_count=64", "data.val_count=32", "data.batch_size=16", "data.workers=0", "data.size=32"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from castlit.crops import sample_boxes
-from castlit.nn.checks import InputError
+from castlit.utils.validation import InputError
 
 
 def coverage(mask, box, within=None):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from castlit.crops import SaliencyCrop, crop_resize, crop_resize_mask
-from castlit.nn.checks import InputError
+from castlit.utils.validation import InputError
 
 A = pytest.importorskip("albumentations")
 

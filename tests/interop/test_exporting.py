@@ -12,7 +12,7 @@ from torch import nn
 from castlit.interop import export, open_backbone
 from castlit.interop.detectron2_names import to_detectron2, to_torchvision
 from castlit.interop.plain_pickle import read_plain_pickle
-from castlit.nn import InputError
+from castlit.utils.validation import InputError
 
 from .conftest import IMAGES, features, trained
 

@@ -14,7 +14,8 @@ from torch import nn
 
 import castlit
 from castlit.interop import load_backbone, load_into, open_backbone, read_weights
-from castlit.nn import InputError, build_backbone
+from castlit.nn import build_backbone
+from castlit.utils.validation import InputError
 
 from .conftest import IMAGES, features, trained
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from castlit.attention import grad_cam, tap
 from castlit.methods import DenseCL
 from castlit.methods.densecl import matches
-from castlit.nn import InputError
+from castlit.utils.validation import InputError
 
 
 def cosine(a, b):

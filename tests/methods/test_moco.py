@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from castlit.methods import MoCo, info_nce
-from castlit.nn import InputError
+from castlit.utils.validation import InputError
 
 
 def state(network):

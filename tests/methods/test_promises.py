@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from castlit.attention import attention_loss, grad_cam, raw_cam, tap
 from castlit.methods import Method
-from castlit.nn import build, describe
+from castlit.utils.serializable import build, describe
 
 NAMES = ["moco v1", "moco v2", "simclr", "byol", "simsiam", "moco v3", "densecl", "vicreg"]
 WITH_AVERAGE = ["moco v1", "moco v2", "byol", "moco v3", "densecl"]

@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from castlit.methods import VICReg, vicreg_loss
-from castlit.nn import InputError
 from castlit.nn.head_norm import HeadNorm
+from castlit.utils.validation import InputError
 
 
 def mean(values):

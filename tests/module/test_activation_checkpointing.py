@@ -10,7 +10,8 @@ from torch import nn
 from castlit import CASTModule
 from castlit.attention import AttentionLoss
 from castlit.methods import BYOL, MoCo, SimSiam
-from castlit.nn import InputError, OptimizerRecipe
+from castlit.optim import OptimizerRecipe
+from castlit.utils.validation import InputError
 
 METHODS = {
     "moco": lambda: MoCo("tiny_resnet", dim=8, queue_size=15, momentum=0.9),

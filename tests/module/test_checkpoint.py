@@ -8,7 +8,10 @@ from torch.nn import functional as F
 from castlit import CASTModule
 from castlit.attention import AttentionLoss
 from castlit.methods import BYOL, DenseCL, MethodOutput, MoCo, MoCoV3, SimCLR, SimSiam, VICReg
-from castlit.nn import Encoder, InputError, OptimizerRecipe, describe, linear_head
+from castlit.nn import Encoder, linear_head
+from castlit.optim import OptimizerRecipe
+from castlit.utils.serializable import describe
+from castlit.utils.validation import InputError
 
 
 class OwnMethod(nn.Module):
@@ -135,7 +138,7 @@ def test_wrong_parts():
     with pytest.raises(InputError, match="method must be a Module, got str"):
         CASTModule("moco")
     with pytest.raises(InputError, match="method must be a Module, got OptimizerRecipe"):
-        CASTModule({"_target_": "castlit.nn.OptimizerRecipe"})
+        CASTModule({"_target_": "castlit.optim.OptimizerRecipe"})
     with pytest.raises(InputError, match="may build"):
         CASTModule({"_target_": "subprocess.Popen", "args": "true"})
     with pytest.raises(InputError, match="did you mean 'layer4'"):

@@ -13,8 +13,8 @@ from torch._dynamo.utils import counters
 from castlit import CASTModule
 from castlit.attention import AttentionLoss
 from castlit.methods import MoCo, SimSiam
-from castlit.nn import OptimizerRecipe
 from castlit.nn.backbones import ResidualBlock
+from castlit.optim import OptimizerRecipe
 
 pytestmark = [
     pytest.mark.slow,

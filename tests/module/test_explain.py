@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from castlit import CASTModule
 from castlit.attention import AttentionLoss
 from castlit.methods import BYOL, MoCo, SimCLR, SimSiam
-from castlit.module.looking import masked
+from castlit.module.explain import masked
 
 METHODS = {
     "moco": lambda backbone: MoCo(backbone, dim=4, queue_size=7),

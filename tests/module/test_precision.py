@@ -7,7 +7,7 @@ import torch
 from castlit import CASTModule
 from castlit.attention import AttentionLoss
 from castlit.methods import BYOL, MoCo, SimCLR, SimSiam
-from castlit.nn import OptimizerRecipe
+from castlit.optim import OptimizerRecipe
 
 METHODS = {
     "moco": lambda: MoCo("tiny_resnet", dim=16, queue_size=15),

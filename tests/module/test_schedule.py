@@ -7,7 +7,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from castlit import CASTModule
 from castlit.methods import MoCo
-from castlit.nn import InputError, OptimizerRecipe
+from castlit.optim import OptimizerRecipe
+from castlit.utils.validation import InputError
 
 
 class Rates(pl.Callback):

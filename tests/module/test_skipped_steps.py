@@ -8,7 +8,8 @@ from pytorch_lightning.plugins import MixedPrecision
 from castlit import CASTModule
 from castlit.attention import AttentionLoss
 from castlit.methods import BYOL, MoCo
-from castlit.nn import KeyQueue, OptimizerRecipe
+from castlit.nn import KeyQueue
+from castlit.optim import OptimizerRecipe
 
 gpu = [
     pytest.mark.gpu,

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from castlit import CASTModule
 from castlit.attention import AttentionLoss, attention_loss, grad_cam, tap
 from castlit.methods import MethodOutput, MoCo
-from castlit.nn import LARS, Encoder, OptimizerRecipe, linear_head
+from castlit.nn import Encoder, linear_head
+from castlit.optim import LARS, OptimizerRecipe
 
 
 def doubled(samples):

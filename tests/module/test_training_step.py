@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from castlit import CASTModule
 from castlit.attention import AttentionLoss
 from castlit.methods import MoCo
-from castlit.nn import OptimizerRecipe
+from castlit.optim import OptimizerRecipe
 
 
 class Gradients(pl.Callback):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import castlit
-from castlit.nn import InputError
+from castlit.utils.validation import InputError
 
 
 class Weighted(castlit.attention.AttentionLoss):

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from castlit import CASTModule
 from castlit.attention import AttentionLoss
 from castlit.methods import BYOL, DenseCL, MoCo, MoCoV3, SimCLR, SimSiam, VICReg
-from castlit.nn import OptimizerRecipe
+from castlit.optim import OptimizerRecipe
 
 METHODS = {
     "moco": lambda: MoCo("tiny_resnet", dim=8, queue_size=15, momentum=0.9),

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from castlit import CASTModule
 from castlit.attention import AttentionLoss
 from castlit.methods import SimCLR
-from castlit.nn import OptimizerRecipe
+from castlit.optim import OptimizerRecipe
 
 
 def samples(count):

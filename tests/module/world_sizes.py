@@ -13,7 +13,7 @@ from castlit.attention import AttentionLoss
 from castlit.callbacks import ExactResume, LastCheckpoint
 from castlit.data import ScenesDataModule
 from castlit.methods import MoCo, SimCLR
-from castlit.nn import OptimizerRecipe
+from castlit.optim import OptimizerRecipe
 
 RANKS = int(os.environ.get("WORLD_SIZE", "1"))
 

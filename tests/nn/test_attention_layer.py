@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from castlit.attention import find_layer, tap
-from castlit.nn import Encoder, InputError, attention_layer, build_backbone, tiny_resnet
+from castlit.nn import Encoder, attention_layer, build_backbone, tiny_resnet
+from castlit.utils.validation import InputError
 
 
 def conv(stride=2, inside=3):

@@ -5,7 +5,8 @@ import torch
 import torchvision
 from torch import nn
 
-from castlit.nn import InputError, build_backbone, feature_channels
+from castlit.nn import build_backbone, feature_channels
+from castlit.utils.validation import InputError
 
 
 def features_of_torchvision(network, images):

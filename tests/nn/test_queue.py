@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from castlit.nn import InputError, KeyQueue
+from castlit.nn import KeyQueue
+from castlit.utils.validation import InputError
 
 
 class Ring:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from castlit.attention import tap
-from castlit.nn import Encoder, InputError, attention_layer, build_backbone, feature_channels
+from castlit.nn import Encoder, attention_layer, build_backbone, feature_channels
+from castlit.utils.validation import InputError
 
 timm = pytest.importorskip("timm")
 

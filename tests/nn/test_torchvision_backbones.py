@@ -5,7 +5,8 @@ import torch
 import torchvision
 from torch import nn
 
-from castlit.nn import InputError, attention_layer, build_backbone, feature_channels
+from castlit.nn import attention_layer, build_backbone, feature_channels
+from castlit.utils.validation import InputError
 
 # A small member of each family, the side of its images here, and where a CAM looks in it.
 FAMILIES = {

@@ -82,7 +82,7 @@ class KillWhileMasking(pl.Callback):
     """Kills the process when it is about to write the ``count``-th of the masks that it makes for itself."""
 
     def __init__(self, count):
-        from castlit.data.mask_store import MaskStore
+        from castlit.data.io.mask_store import MaskStore
 
         self.left, self._write = count, MaskStore.write
         cut = self

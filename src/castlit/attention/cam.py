@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from castlit.attention.hooks import Activations
-from castlit.nn.checks import InputError
 from castlit.nn.head_norm import held_statistics
-from castlit.nn.precision import at_least_float32
+from castlit.utils.dtype import at_least_float32
+from castlit.utils.validation import InputError
 
 
 def grad_cam(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from castlit.nn.precision import at_least_float32
+from castlit.utils.dtype import at_least_float32
 
 
 def contrast(query: Tensor, key: Tensor, others: Sequence[Tensor], temperature: float) -> Tensor:

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from castlit.nn.checks import InputError, did_you_mean
-from castlit.nn.precision import at_least_float32
+from castlit.utils.dtype import at_least_float32
+from castlit.utils.validation import InputError, did_you_mean
 
 
 class Activations(list[Tensor]):

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from castlit.nn.checks import InputError, require_choice
-from castlit.nn.precision import at_least_float32
+from castlit.utils.dtype import at_least_float32
+from castlit.utils.validation import InputError, require_choice
 
 
 def attention_loss(cam: Tensor, mask: Tensor, reduction: str = "mean") -> Tensor:

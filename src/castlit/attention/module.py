@@ -12,9 +12,9 @@ from castlit.attention.hooks import Activations, find_layer, tap
 from castlit.attention.loss import attention_loss, has_object, reference_attention_loss
 from castlit.attention.targets import TARGETS, Embeddings, Target, positive, scores
 from castlit.nn.attention_layer import attention_layer
-from castlit.nn.checks import InputError, require_choice, require_number
-from castlit.nn.distributed import mean_over_ranks, world_size
-from castlit.nn.spec import Described
+from castlit.utils.distributed import mean_over_ranks, world_size
+from castlit.utils.serializable import Described
+from castlit.utils.validation import InputError, require_choice, require_number
 
 
 class AttentionOutput(NamedTuple):
@@ -42,7 +42,7 @@ class AttentionLoss(Described, nn.Module):
             comparison, as nothing in this score asks for the object.
         target: The score that is explained: ``"positive"`` (the paper), ``"contrastive"``, or a function from
             :class:`castlit.attention.Embeddings` to (N,); see :mod:`castlit.attention.targets`. Checkpoints remember
-            the first two, and objects of a class that inherits :class:`castlit.nn.Described`; a function has to be
+            the first two, and objects of a class that inherits :class:`castlit.utils.serializable.Described`; a function has to be
             given again.
 
     Raises:

@@ -6,8 +6,8 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from castlit.nn.distributed import gather, rank
-from castlit.nn.precision import at_least_float32
+from castlit.utils.distributed import gather, rank
+from castlit.utils.dtype import at_least_float32
 
 
 class Embeddings(NamedTuple):

@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from castlit.bench.machine import machine
-from castlit.cli import program
+from castlit.cli.app import program
 
 BENCHMARKS = {
     "data": "views of photographs, against PIL with torchvision and against the rejection sampler",

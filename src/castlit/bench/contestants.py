@@ -13,7 +13,7 @@ from castlit.attention import AttentionLoss
 from castlit.bench.loops import RECIPE, BareMoCo, Batch, PublishedCAST
 from castlit.methods import MoCo
 from castlit.module import CASTModule
-from castlit.nn.checks import require_choice, require_int
+from castlit.utils.validation import require_choice, require_int
 
 WARM_UP = 1
 """Steps of a run whose time is not counted."""

@@ -19,8 +19,8 @@ from castlit.bench.rejection import rejection_box
 from castlit.crops import crop_resize, crop_resize_mask
 from castlit.data import ColourView, FileSource, TwoViews, ViewDataset, collate
 from castlit.data.scenes import Scenes
-from castlit.data.views import for_crops
-from castlit.nn.checks import InputError, require_int
+from castlit.data.transforms.views import for_crops
+from castlit.utils.validation import InputError, require_int
 
 BATCH = 32
 MADE = (480, 640)

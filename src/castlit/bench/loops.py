@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from castlit.attention import AttentionLoss
 from castlit.methods import MoCo
-from castlit.module.looking import masked
-from castlit.nn import OptimizerRecipe
+from castlit.module.explain import masked
+from castlit.optim import OptimizerRecipe
 
 Batch = dict[str, Tensor]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from castlit.nn.cores import available_cores
+from castlit.utils.cores import available_cores
 
 PACKAGES = ("castlit", "torch", "torchvision", "pytorch-lightning", "numpy", "opencv-python-headless", "pillow")
 

@@ -10,8 +10,8 @@ from castlit.bench.contestants import CONTESTANTS, WARM_UP, Settings, contestant
 from castlit.bench.loops import BareMoCo, Batch, PublishedCAST
 from castlit.bench.memory import peak_memory
 from castlit.bench.ratios import median_ratio
-from castlit.data.progress import progress
-from castlit.nn.checks import require_int
+from castlit.utils.progress import progress
+from castlit.utils.validation import require_int
 
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bfloat16 operations per second by the makers' data sheets (SXM)."""

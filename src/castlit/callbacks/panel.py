@@ -16,10 +16,10 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from castlit.attention import has_object
-from castlit.evaluation.pictures import Picture, grid, overlay_cam, overlay_mask, to_picture
 from castlit.nn import lacks_statistics
-from castlit.nn.checks import InputError, require_int
-from castlit.nn.whole_files import write_whole
+from castlit.reporting.images import Picture, grid, overlay_cam, overlay_mask, to_picture
+from castlit.utils.atomic_write import write_whole
+from castlit.utils.validation import InputError, require_int
 
 Row = tuple[str, list[NDArray[np.float32]]]
 """A label, and a CAM for each image."""

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from castlit.attention import has_object, pointing_hits
 from castlit.evaluation import knn_accuracy
-from castlit.nn.checks import require_int, require_number
-from castlit.nn.distributed import gather
+from castlit.utils.distributed import gather
+from castlit.utils.validation import require_int, require_number
 
 
 class KNNProbe(pl.Callback):

@@ -10,8 +10,8 @@ import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
 
-from castlit.callbacks.metrics_csv import by_epoch
-from castlit.nn.checks import InputError, require_int
+from castlit.reporting.metrics_csv import by_epoch
+from castlit.utils.validation import InputError, require_int
 
 Curve = Mapping[int, float]
 """Epochs done → the figure."""

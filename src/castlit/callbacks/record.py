@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from castlit.callbacks.pruning import Pruning
-from castlit.nn.whole_files import write_whole
+from castlit.utils.atomic_write import write_whole
 
 _FIRST_STEPS = 10
 

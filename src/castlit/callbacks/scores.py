@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from castlit.attention import has_object
-from castlit.module.looking import masked
+from castlit.module.explain import masked
 from castlit.nn import unit_length, untracked_batchnorm
-from castlit.nn.checks import InputError
-from castlit.nn.precision import at_least_float32
+from castlit.utils.dtype import at_least_float32
+from castlit.utils.validation import InputError
 
 Score: TypeAlias = Callable[[pl.LightningModule, Any, Tensor], Tensor]
 """From module, batch and the query's embedding, with graph, to one score for each image, (N,), with graph."""

@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from castlit.callbacks.bar import counted
-from castlit.callbacks.mask_making import REFINEMENTS, Counts, MaskMaker, blocks, no_trace, note_counts
-from castlit.data import editions
-from castlit.data.datasets import normalise
-from castlit.data.files import FileSource
-from castlit.data.whole import self_masked, whole_loader
-from castlit.nn.checks import InputError, require_choice, require_int, require_number
-from castlit.nn.cores import available_cores
+from castlit.callbacks.mask_maker import REFINEMENTS, Counts, MaskMaker, blocks, no_trace, note_counts
+from castlit.callbacks.progress_bar import counted
+from castlit.data.datamodules.datasets import normalise
+from castlit.data.datamodules.full_images import self_masked, whole_loader
+from castlit.data.index.file_source import FileSource
+from castlit.data.io import mask_versions as editions
+from castlit.utils.cores import available_cores
+from castlit.utils.validation import InputError, require_choice, require_int, require_number
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class SelfMasks(pl.Callback):
         batch_size: Images that are told from each other, at least 2.
         iterations: How often each image is looked at; what was found is painted over in between.
         refine: How maps are brought to the image's edges: ``"crf"``, ``"guided"`` or ``"none"``, see
-            :mod:`castlit.saliency.refine`.
+            :mod:`castlit.saliency.algorithms.refine`.
         most: Share of the image above which a mask counts as everything, in (0, 1].
 
     Raises:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from castlit.attention import Activations, AttentionLoss, find_layer
 from castlit.callbacks.scores import MaskedKey, Part, Score, part_of, shape_of
-from castlit.module.figures import step_figures
+from castlit.module.metrics import step_figures
 from castlit.module.ranks import synchronise_for_cams
-from castlit.nn.checks import InputError, require_int
 from castlit.nn.head_norm import borrow_head_norms
+from castlit.utils.validation import InputError, require_int
 
 
 class _Recorded(NamedTuple):

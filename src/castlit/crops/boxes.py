@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from castlit.crops.coverage import Box, Mask, Need, pixels_needed
 from castlit.crops.sizes import check_range
 from castlit.crops.source import BoxSource, plan
-from castlit.nn.checks import InputError, require_choice, require_int, require_number
+from castlit.utils.validation import InputError, require_choice, require_int, require_number
 
 Constraint = Literal["saliency", "pair"]
 Law = Literal["uniform", "resized_crop"]

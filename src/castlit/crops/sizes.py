@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from castlit.nn.checks import InputError, require_number
+from castlit.utils.validation import InputError, require_number
 
 TOLERANCE = 1e-9
 """Relative slack of all comparisons with ``scale`` and ``ratio``, against float noise such as 0.2 * 35 > 7."""

@@ -15,7 +15,7 @@ from castlit.crops.boxes import Law, sample_boxes
 from castlit.crops.coverage import Box
 from castlit.crops.resize import crop_resize, crop_resize_mask
 from castlit.crops.sizes import check_range
-from castlit.nn.checks import InputError, require_choice, require_int, require_number
+from castlit.utils.validation import InputError, require_choice, require_int, require_number
 
 
 class SaliencyCrop(A.DualTransform):  # type: ignore[misc]

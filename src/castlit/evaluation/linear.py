@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from castlit.nn.checks import InputError, require_number
+from castlit.utils.validation import InputError, require_number
 
 
 def linear_probe(features: NDArray[np.float32], labels: NDArray[np.int64], strength: float = 0.1) -> Pipeline:

@@ -10,9 +10,9 @@ from torch import nn
 from castlit.interop.detectron2_names import COUNTER, to_detectron2
 from castlit.interop.loading import open_backbone
 from castlit.interop.resnets import FAMILY, which_resnet
-from castlit.nn.checks import InputError, require_choice
 from castlit.nn.timm_backbones import PREFIX
-from castlit.nn.whole_files import write_whole
+from castlit.utils.atomic_write import write_whole
+from castlit.utils.validation import InputError, require_choice
 
 FORMATS = ("torchvision", "timm", "detectron2")
 

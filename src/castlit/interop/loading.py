@@ -10,7 +10,7 @@ from castlit.interop.detectron2_names import COUNTER
 from castlit.interop.resnets import which_resnet
 from castlit.interop.weights import HEADS, Weights, groups, listed, read_weights
 from castlit.nn.backbones import build_backbone
-from castlit.nn.checks import InputError
+from castlit.utils.validation import InputError
 
 logger = logging.getLogger(__name__)
 

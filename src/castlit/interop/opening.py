@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from castlit.interop.plain_pickle import MULTIARRAY, read_plain_pickle
-from castlit.nn.checks import InputError
+from castlit.utils.validation import InputError
 
 # Harmless values that training scripts keep beside the weights: their options, and numbers of numpy's.
 _HARMLESS: list[Any] = [

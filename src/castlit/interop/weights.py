@@ -11,8 +11,8 @@ from torch import Tensor
 
 from castlit.interop.detectron2_names import from_detectron2, is_detectron2
 from castlit.interop.opening import open_weights_file
-from castlit.nn.checks import InputError
-from castlit.nn.spec import TARGET
+from castlit.utils.serializable import TARGET
+from castlit.utils.validation import InputError
 
 logger = logging.getLogger(__name__)
 

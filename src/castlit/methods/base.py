@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from castlit.nn.batchnorm import untracked_batchnorm
-from castlit.nn.checks import InputError
 from castlit.nn.encoder import Encoder
-from castlit.nn.spec import Described
-from castlit.nn.unit_length import unit_length
+from castlit.nn.normalisation import unit_length
+from castlit.utils.serializable import Described
+from castlit.utils.validation import InputError
 
 
 class MethodOutput(NamedTuple):

@@ -6,11 +6,11 @@ from torch import Tensor, nn
 from castlit.methods.base import MaskedOutput, Method, MethodOutput, embed_key, output
 from castlit.nn.backbones import build_backbone, feature_channels
 from castlit.nn.batchnorm import untracked_batchnorm
-from castlit.nn.checks import require_choice, require_int, require_number
-from castlit.nn.ema import MOMENTUM_SCHEDULES, momentum_copy, scheduled_momentum, update_average
 from castlit.nn.encoder import Encoder
 from castlit.nn.heads import mlp_head
-from castlit.nn.unit_length import unit_length
+from castlit.nn.normalisation import unit_length
+from castlit.optim.ema import MOMENTUM_SCHEDULES, momentum_copy, scheduled_momentum, update_average
+from castlit.utils.validation import require_choice, require_int, require_number
 
 
 class BYOL(Method):

@@ -8,13 +8,14 @@ from castlit.methods.base import MaskedOutput, MethodOutput, output
 from castlit.methods.info_nce import info_nce
 from castlit.methods.moco import MoCo
 from castlit.nn.backbones import feature_channels
-from castlit.nn.checks import require_number
-from castlit.nn.distributed import deal, encode_shuffled, gather
-from castlit.nn.ema import momentum_copy
 from castlit.nn.encoder import DenseEncoder, DenseFeatures
 from castlit.nn.heads import dense_head
+from castlit.nn.normalisation import unit_length
 from castlit.nn.queue import KeyQueue
-from castlit.nn.unit_length import unit_length
+from castlit.nn.shuffled_batchnorm import deal, encode_shuffled
+from castlit.optim.ema import momentum_copy
+from castlit.utils.distributed import gather
+from castlit.utils.validation import require_number
 
 
 class DenseCL(MoCo):

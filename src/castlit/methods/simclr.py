@@ -5,11 +5,11 @@ from torch import Tensor, nn
 from castlit.methods.base import MaskedOutput, Method, MethodOutput, embed_key, output
 from castlit.methods.info_nce import nt_xent
 from castlit.nn.backbones import build_backbone, feature_channels
-from castlit.nn.checks import require_int, require_number
-from castlit.nn.distributed import gather_with_gradient
 from castlit.nn.encoder import Encoder
 from castlit.nn.heads import mlp_head
-from castlit.nn.unit_length import unit_length
+from castlit.nn.normalisation import unit_length
+from castlit.utils.distributed import gather_with_gradient
+from castlit.utils.validation import require_int, require_number
 
 
 class SimCLR(Method):

@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from castlit.methods.base import MaskedOutput, Method, MethodOutput, embed_key, output
 from castlit.nn.backbones import build_backbone, feature_channels
-from castlit.nn.checks import require_int
 from castlit.nn.encoder import Encoder
 from castlit.nn.heads import mlp_head
-from castlit.nn.unit_length import unit_length
+from castlit.nn.normalisation import unit_length
+from castlit.utils.validation import require_int
 
 
 class SimSiam(Method):

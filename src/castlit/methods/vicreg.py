@@ -6,12 +6,12 @@ from torch.nn import functional as F
 
 from castlit.methods.base import MaskedOutput, Method, MethodOutput, embed_key, output
 from castlit.nn.backbones import build_backbone, feature_channels
-from castlit.nn.checks import InputError, require_int, require_number
-from castlit.nn.distributed import gather_with_gradient
 from castlit.nn.encoder import Encoder
 from castlit.nn.heads import mlp_head
-from castlit.nn.precision import at_least_float32
-from castlit.nn.unit_length import unit_length
+from castlit.nn.normalisation import unit_length
+from castlit.utils.distributed import gather_with_gradient
+from castlit.utils.dtype import at_least_float32
+from castlit.utils.validation import InputError, require_int, require_number
 
 
 class VICReg(Method):

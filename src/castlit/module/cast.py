@@ -14,12 +14,15 @@ from torch.optim import Optimizer
 
 from castlit.attention import AttentionLoss, find_layer, has_object
 from castlit.module import ranks
-from castlit.module.figures import step_figures
-from castlit.module.finding import find_objects
-from castlit.module.following import progress, step_taken, takes_progress
-from castlit.module.looking import Explanation, explain, known_negatives, masked, score_of
+from castlit.module.contracam import find_objects
+from castlit.module.explain import Explanation, explain, known_negatives, masked, score_of
+from castlit.module.metrics import step_figures
+from castlit.module.step_hooks import progress, step_taken, takes_progress
 from castlit.module.trunks import Trunks
-from castlit.nn import InputError, OptimizerRecipe, Spec, batch_statistics, build, describe, lacks_statistics
+from castlit.nn import batch_statistics, lacks_statistics
+from castlit.optim import OptimizerRecipe
+from castlit.utils.serializable import Spec, build, describe
+from castlit.utils.validation import InputError
 
 PartT = TypeVar("PartT")
 

@@ -5,8 +5,8 @@ import torch.distributed as dist
 from pytorch_lightning.plugins.layer_sync import TorchSyncBatchNorm
 from torch import Tensor, nn
 
-from castlit.nn.distributed import world_size
 from castlit.nn.sync_batchnorm import separate_batchnorm, synchronise_batchnorm
+from castlit.utils.distributed import world_size
 
 
 class SyncBatchNorms(TorchSyncBatchNorm):

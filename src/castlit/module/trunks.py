@@ -2,10 +2,11 @@
 
 from torch import nn
 
-from castlit.nn import Encoder, InputError
-from castlit.nn.compiling import Compiled, parts_before
-from castlit.nn.recompute import Recomputed
-from castlit.nn.stand_in import StandIn, blocks_before
+from castlit.nn import Encoder
+from castlit.nn.activation_checkpointing import Recomputed
+from castlit.nn.compiled_trunk import Compiled, parts_before
+from castlit.nn.forward_patch import StandIn, blocks_before
+from castlit.utils.validation import InputError
 
 
 class Trunks:

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from castlit.nn.checks import InputError
-from castlit.nn.dry_run import dry_run
+from castlit.nn.output_shape import dry_run
+from castlit.utils.validation import InputError
 
 WHOLE = "backbone"
 """The backbone's own output: what the backbone is called inside its encoder."""

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from castlit.nn.checks import InputError, did_you_mean
-from castlit.nn.dry_run import dry_run
+from castlit.nn.output_shape import dry_run
 from castlit.nn.timm_backbones import PREFIX, build_timm
 from castlit.nn.torchvision_backbones import build_torchvision, torchvision_names
+from castlit.utils.validation import InputError, did_you_mean
 
 
 class ResidualBlock(nn.Module):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from castlit.nn.batchnorm import untracked_batchnorm
-from castlit.nn.precision import at_least_float32
+from castlit.utils.dtype import at_least_float32
 
 
 class Encoder(nn.Module):

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from castlit.nn.checks import InputError
-from castlit.nn.dry_run import dry_run
+from castlit.nn.output_shape import dry_run
 from castlit.nn.tokens import ChannelsFirst, TokensToGrid
+from castlit.utils.validation import InputError
 
 MAP = "feature_map"
 """Name of the part that makes a feature map of features that are none by themselves."""

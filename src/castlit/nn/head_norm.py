@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from castlit.nn.precision import at_least_float32
+from castlit.utils.dtype import at_least_float32
 
 _holders: list[None] = []  # Not thread-local: on a GPU, autograd runs backward passes in threads of its own.
 

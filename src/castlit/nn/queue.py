@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from castlit.nn.checks import require_int
+from castlit.utils.validation import require_int
 
 
 class KeyQueue(nn.Module):

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from castlit.nn.distributed import gather_with_gradient, world_size
 from castlit.nn.head_norm import HeadNorm, holdable, track
-from castlit.nn.precision import at_least_float32
+from castlit.utils.distributed import gather_with_gradient, world_size
+from castlit.utils.dtype import at_least_float32
 
 
 class SyncBatchNorm(_BatchNorm):

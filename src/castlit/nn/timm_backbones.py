@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import nn
 
-from castlit.nn.checks import InputError, did_you_mean
 from castlit.nn.features_only import FeaturesOnly, end_at_features
+from castlit.utils.validation import InputError, did_you_mean
 
 PREFIX = "timm/"
 

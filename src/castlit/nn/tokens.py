@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from castlit.nn.checks import InputError
+from castlit.utils.validation import InputError
 
 
 class TokensToGrid(nn.Module):

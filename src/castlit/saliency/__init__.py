@@ -1,9 +1,9 @@
 """Saliency maps of images, with no labels: what stands out against its surroundings."""
 
-from castlit.saliency.fusion import fused
-from castlit.saliency.hierarchy import hs
-from castlit.saliency.markov_chain import mc
-from castlit.saliency.reconstruction import dsr
-from castlit.saliency.robust_background import rbd
+from castlit.saliency.algorithms.fusion import fused
+from castlit.saliency.algorithms.hierarchy import hs
+from castlit.saliency.algorithms.markov_chain import mc
+from castlit.saliency.algorithms.reconstruction import dsr
+from castlit.saliency.algorithms.robust_background import rbd
 
 __all__ = ["dsr", "fused", "hs", "mc", "rbd"]

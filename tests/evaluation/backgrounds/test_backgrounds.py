@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 
 from castlit.evaluation.backgrounds import VARIANTS, evaluate_backgrounds, make_backgrounds
-from castlit.nn.checks import InputError
+from castlit.utils.validation import InputError
 
 CPU = torch.device("cpu")
 NAMES = ["apple", "kiwi", "plum"]

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from castlit.evaluation.backgrounds import Cut, box_area, mixed, variants_of
-from castlit.evaluation.backgrounds.cutting import tiled
-from castlit.evaluation.backgrounds.making import square
+from castlit.evaluation.backgrounds.make import square
+from castlit.evaluation.backgrounds.variants import tiled
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from castlit.data.errors import SampleError
+from castlit.data.io.errors import SampleError
 from castlit.evaluation.detection import read_coco, read_voc
 from castlit.evaluation.detection.data import DetectionData, DetectionDataset
-from castlit.nn import InputError
+from castlit.utils.validation import InputError
 
 SPLITS = (("VOC2007/trainval", "VOC2012/trainval"), ("VOC2007/test",))
 

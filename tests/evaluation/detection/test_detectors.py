@@ -9,7 +9,8 @@ from torchvision.ops import roi_align
 from castlit.evaluation.detection import faster_rcnn_c4, faster_rcnn_fpn, mask_rcnn_fpn
 from castlit.evaluation.detection.pooling import AlignedRoIAlign
 from castlit.evaluation.detection.stages import stages
-from castlit.nn import InputError, build_backbone
+from castlit.nn import build_backbone
+from castlit.utils.validation import InputError
 
 SMALL = {"min_size": [96], "max_size": 128, "anchors": (16, 24, 32, 48, 64), "boxes": 8, "proposals": 20}
 MAKERS = [faster_rcnn_c4, faster_rcnn_fpn, mask_rcnn_fpn]

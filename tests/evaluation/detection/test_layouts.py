@@ -8,7 +8,7 @@ import pytest
 from castlit.evaluation.detection import read_coco, read_voc
 from castlit.evaluation.detection.coco_layout import object_mask
 from castlit.evaluation.detection.records import choose_classes
-from castlit.nn import InputError
+from castlit.utils.validation import InputError
 
 TRAIN, TEST = ("VOC2007/trainval", "VOC2012/trainval"), ("VOC2007/test",)
 

@@ -13,7 +13,8 @@ from castlit.evaluation.detection import evaluate_coco_segmentation, evaluate_vo
 from castlit.evaluation.detection.coco_segmentation import SCHEDULES
 from castlit.evaluation.detection.settings import recipe_of
 from castlit.evaluation.detection.training import DetectorTraining, Recipe
-from castlit.nn import InputError, build_backbone
+from castlit.nn import build_backbone
+from castlit.utils.validation import InputError
 
 TINY = {
     "batch_size": 2,

@@ -5,10 +5,10 @@ from PIL import Image
 from torch import nn
 
 from castlit.data import MEAN, STD
-from castlit.data.errors import SampleError
+from castlit.data.io.errors import SampleError
 from castlit.evaluation.frozen import FrozenFeatures, ImageList, read_class_folders
 from castlit.nn import build_backbone
-from castlit.nn.checks import InputError
+from castlit.utils.validation import InputError
 
 CPU = torch.device("cpu")
 

@@ -22,7 +22,7 @@ from castlit.evaluation.probing import (
 )
 from castlit.evaluation.probing.data import ProbeData
 from castlit.nn import build_backbone
-from castlit.nn.checks import InputError
+from castlit.utils.validation import InputError
 
 CPU = torch.device("cpu")
 TRAINER = partial(

@@ -14,8 +14,8 @@ from torch import nn
 
 from castlit.callbacks import LastCheckpoint
 from castlit.evaluation import probing
-from castlit.nn.checks import InputError
-from castlit.nn.distributed import rank
+from castlit.utils.distributed import rank
+from castlit.utils.validation import InputError
 
 folder, root, devices = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 kept = []

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from castlit.evaluation.voc07 import average_precision, eleven_point_precision
-from castlit.nn.checks import InputError
+from castlit.utils.validation import InputError
 
 MEASURES = [average_precision, eleven_point_precision]
 

@@ -4,7 +4,7 @@ from scipy.optimize import minimize
 from sklearn.model_selection import StratifiedKFold
 
 from castlit.evaluation.voc07 import average_precision, classify
-from castlit.nn.checks import InputError
+from castlit.utils.validation import InputError
 
 
 def blobs(count, seed, classes=2, dims=6, distance=1.0):

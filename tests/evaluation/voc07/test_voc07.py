@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from castlit.evaluation.voc07 import VOC_CLASSES, evaluate_voc07, read_voc_lists
-from castlit.nn.checks import InputError
+from castlit.utils.validation import InputError
 
 CPU = torch.device("cpu")
 

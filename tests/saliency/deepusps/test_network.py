@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from castlit.nn import InputError, build_backbone
+from castlit.nn import build_backbone
 from castlit.saliency.deepusps.network import SaliencyNetwork, feature_levels
+from castlit.utils.validation import InputError
 
 
 def strides(backbone):

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from castlit.data.reading import read_image
-from castlit.nn.checks import InputError
-from castlit.saliency.deepusps import fitting, phases
+from castlit.data.io.images import read_image
+from castlit.saliency.deepusps import fit as fitting
+from castlit.saliency.deepusps import phases
 from castlit.saliency.deepusps.phases import NETWORK, train_deepusps
+from castlit.utils.validation import InputError
 
 METHODS = {"methods": ["rbd", "hs"], "rounds": 2}
 

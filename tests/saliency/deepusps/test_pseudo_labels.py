@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.filters import threshold_otsu
 
-from castlit.data.reading import read_image
-from castlit.nn.checks import InputError
+from castlit.data.io.images import read_image
+from castlit.saliency.algorithms.registry import HANDCRAFTED
 from castlit.saliency.deepusps.pseudo_labels import (
     UNUSABLE,
     discretise,
@@ -17,7 +17,7 @@ from castlit.saliency.deepusps.pseudo_labels import (
     refine_targets,
 )
 from castlit.saliency.deepusps.rows import Rows
-from castlit.saliency.maps import HANDCRAFTED
+from castlit.utils.validation import InputError
 
 
 def test_maps_of_all_images_that_can_be_read(photographs, tmp_path):

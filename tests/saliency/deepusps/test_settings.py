@@ -4,15 +4,15 @@ import json
 
 import pytest
 
-from castlit.nn.checks import InputError
 from castlit.saliency.deepusps.settings import Settings, digest_of
+from castlit.utils.validation import InputError
 
 
 def test_the_defaults_are_those_of_the_config():
     from hydra import compose, initialize_config_module
     from omegaconf import OmegaConf
 
-    from castlit.cli import CONFIG_MODULE
+    from castlit.cli.app import CONFIG_MODULE
 
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         config = compose("make_masks", ["images=a", "output=b"])

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from castlit.data.scenes.backgrounds import BACKGROUNDS, render_background
 from castlit.data.scenes.objects import OBJECTS, render_object
-from castlit.nn.checks import require_int
+from castlit.utils.validation import require_int
 
 Bytes = NDArray[np.uint8]
 

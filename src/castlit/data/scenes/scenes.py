@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from castlit.data.scenes.backgrounds import BACKGROUNDS
 from castlit.data.scenes.objects import OBJECTS
 from castlit.data.scenes.render import compose
-from castlit.nn.checks import require_choice, require_int, require_number
+from castlit.utils.validation import require_choice, require_int, require_number
 
 SPLITS = ("train", "original", "mixed_same", "mixed_rand", "only_fg")
 

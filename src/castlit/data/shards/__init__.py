@@ -1,5 +1,5 @@
 """Images and masks in tar files, for data that outgrows a disk of files (webdataset's format)."""
 
-from castlit.data.shards.module import ShardsDataModule
+from castlit.data.shards.datamodule import ShardsDataModule
 
 __all__ = ["ShardsDataModule"]

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from castlit.data.progress import progress
 from castlit.data.shards.streams import count_samples, folder_of, read_beside
 from castlit.data.shards.urls import local_path
-from castlit.nn.whole_files import write_whole
+from castlit.utils.atomic_write import write_whole
+from castlit.utils.progress import progress
 
 MANIFEST = "shards.json"
 FORMAT = 1

@@ -9,14 +9,15 @@ from typing import Any
 import webdataset
 from torch.utils.data import Dataset
 
-from castlit.data.datasets import Sample, view_sample
-from castlit.data.errors import SampleError
-from castlit.data.sampling import EpochSampler
+from castlit.data.datamodules.datasets import view_sample
+from castlit.data.datamodules.sampler import EpochSampler
+from castlit.data.io.errors import SampleError
+from castlit.data.io.source import Sample
 from castlit.data.shards.plan import Plan
 from castlit.data.shards.records import Record, RecordReader, make_record
 from castlit.data.shards.streams import read_samples
-from castlit.data.views import TwoViews
-from castlit.nn.checks import require_int
+from castlit.data.transforms.views import TwoViews
+from castlit.utils.validation import require_int
 
 
 class ShardDataset(Dataset[list[Sample | None]]):

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from castlit.data.datasets import Item
-from castlit.data.errors import SampleError
+from castlit.data.io.errors import SampleError
+from castlit.data.io.source import Item
 from castlit.data.shards.records import Record, RecordReader, make_record
 from castlit.data.shards.streams import read_samples
 
@@ -14,7 +14,7 @@ _FEW = 16
 
 
 class MemorySource:
-    """A :class:`castlit.data.datasets.Source` of samples in memory, as shards hold them.
+    """A :class:`castlit.data.io.source.Source` of samples in memory, as shards hold them.
 
     Args:
         records: The samples; numbered by their places among them.

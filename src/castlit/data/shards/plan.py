@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from castlit.nn.checks import InputError, require_int
+from castlit.utils.validation import InputError, require_int
 
 LANES = 16
 """Streams that a process reads in turn. A loader's worker serves whole lanes, so the workers must divide it."""

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from castlit.data.bad import BadSamples
-from castlit.data.datasets import Item
-from castlit.data.errors import EmptyMaskError, SampleError
-from castlit.data.masks import Mask, decode_mask, fit_mask
-from castlit.data.reading import Encoded, EncodedImage, image_size, stored_size
+from castlit.data.io.bad_samples import BadSamples
+from castlit.data.io.errors import EmptyMaskError, SampleError
+from castlit.data.io.images import Encoded, EncodedImage, image_size, stored_size
+from castlit.data.io.masks import Mask, decode_mask, fit_mask
+from castlit.data.io.source import Item
 from castlit.data.shards.streams import RawSample
 
 IMAGES = ("jpg", "jpeg", "webp", "bmp", "tif", "tiff", "png")

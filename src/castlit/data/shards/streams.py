@@ -11,7 +11,7 @@ from typing import IO, Any
 from webdataset.gopen import gopen
 from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expander
 
-from castlit.data.errors import SampleError
+from castlit.data.io.errors import SampleError
 from castlit.data.shards.urls import local_path
 
 RawSample = dict[str, Any]

@@ -8,7 +8,7 @@ from urllib.request import url2pathname
 from webdataset.gopen import gopen_schemes
 from webdataset.shardlists import expand_urls
 
-from castlit.nn.checks import InputError
+from castlit.utils.validation import InputError
 
 
 def find_shards(key: str, urls: str | Sequence[str]) -> list[str]:

@@ -13,12 +13,12 @@ from typing import NamedTuple, TypeVar
 import cv2
 import webdataset
 
-from castlit.data.errors import SampleError
-from castlit.data.files import FileSource
-from castlit.data.progress import progress
-from castlit.data.reading import read_bytes
+from castlit.data.index.file_source import FileSource
+from castlit.data.io.errors import SampleError
+from castlit.data.io.images import read_bytes
 from castlit.data.shards.counts import MANIFEST, write_manifest
-from castlit.nn.checks import InputError
+from castlit.utils.progress import progress
+from castlit.utils.validation import InputError
 
 _THREADS = 8
 

@@ -1,9 +1,9 @@
 """How much a network relies on backgrounds (Xiao et al., "Noise or Signal", ICLR 2021)."""
 
-from castlit.evaluation.backgrounds.cutting import VARIANTS, Cut, box_area, mixed, variants_of
 from castlit.evaluation.backgrounds.head import LinearHead, read_head, read_mapping
-from castlit.evaluation.backgrounds.making import make_backgrounds
+from castlit.evaluation.backgrounds.make import make_backgrounds
 from castlit.evaluation.backgrounds.protocol import evaluate_backgrounds
+from castlit.evaluation.backgrounds.variants import VARIANTS, Cut, box_area, mixed, variants_of
 
 __all__ = [
     "VARIANTS",

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from castlit.nn.checks import InputError
+from castlit.utils.validation import InputError
 
 _NAMES = ("", "fc.", "classifier.", "head.", "head.fc.")
 """Under which a linear layer's weight and bias may lie: alone, in torchvision's and timm's networks."""

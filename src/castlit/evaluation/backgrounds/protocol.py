@@ -10,15 +10,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from castlit.data.folders import require_folder
-from castlit.evaluation.backgrounds.cutting import VARIANTS
+from castlit.data.io.folders import require_folder
 from castlit.evaluation.backgrounds.head import LinearHead, read_head, read_mapping
-from castlit.evaluation.backgrounds.making import make_backgrounds
+from castlit.evaluation.backgrounds.make import make_backgrounds
+from castlit.evaluation.backgrounds.variants import VARIANTS
 from castlit.evaluation.frozen import FrozenFeatures, class_names, read_class_folders
 from castlit.evaluation.linear import linear_probe
-from castlit.evaluation.protocol import Results
-from castlit.evaluation.published import PublishedRow
-from castlit.nn.checks import InputError
+from castlit.reporting.published import PublishedRow
+from castlit.reporting.results import Results
+from castlit.utils.validation import InputError
 
 logger = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ import numpy as np
 from faster_coco_eval.core import mask as coco_mask
 from numpy.typing import NDArray
 
-from castlit.data.annotations import _load as load_annotations
-from castlit.data.annotations import _runs as run_lengths
-from castlit.data.errors import SampleError
+from castlit.data.io.coco_annotations import _load as load_annotations
+from castlit.data.io.coco_annotations import _runs as run_lengths
+from castlit.data.io.errors import SampleError
 from castlit.evaluation.detection.records import Annotated, Annotations
-from castlit.nn.checks import InputError
+from castlit.utils.validation import InputError
 
 
 def read_coco(root: str | Path | None, train: str = "train2017", test: str = "val2017") -> Annotations:

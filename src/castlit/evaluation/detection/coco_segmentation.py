@@ -13,9 +13,9 @@ from castlit.evaluation.detection.fine_tuning import fine_tune
 from castlit.evaluation.detection.records import choose_classes
 from castlit.evaluation.detection.scoring import average_precision
 from castlit.evaluation.detection.settings import recipe_of, require_anchors, require_sizes
-from castlit.evaluation.protocol import Results
-from castlit.evaluation.published import PublishedRow
-from castlit.nn.checks import require_choice
+from castlit.reporting.published import PublishedRow
+from castlit.reporting.results import Results
+from castlit.utils.validation import require_choice
 
 _LATER = "R50 pretrained on COCO, as the papers after CAST report it"
 
@@ -86,7 +86,7 @@ def evaluate_coco_segmentation(
         workers: Loader processes; None: as many as help.
         resume: ``"last"`` goes on from ``checkpoints/last.ckpt`` in ``output``; or the path of a checkpoint.
         trainer: Lightning's ``Trainer``, with the user's settings.
-        callbacks: By name, see :func:`castlit.evaluation.fitting.fit_and_test`.
+        callbacks: By name, see :func:`castlit.evaluation.training.fit_and_test`.
         logger: By name, likewise.
 
     Returns:

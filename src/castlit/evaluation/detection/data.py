@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from castlit.data.base import default_workers
-from castlit.data.errors import MismatchError
-from castlit.data.loading import ViewLoader, worker_options
-from castlit.data.reading import read_image
-from castlit.data.sampling import EpochSampler, sample_rng
+from castlit.data.datamodules.base import default_workers
+from castlit.data.datamodules.loader import ViewLoader, worker_options
+from castlit.data.datamodules.sampler import EpochSampler, sample_rng
+from castlit.data.io.errors import MismatchError
+from castlit.data.io.images import read_image
 from castlit.evaluation.detection.coco_layout import object_masks
 from castlit.evaluation.detection.records import Annotated
-from castlit.nn.checks import InputError
-from castlit.nn.distributed import world_size
+from castlit.utils.distributed import world_size
+from castlit.utils.validation import InputError
 
 Sample = dict[str, Any]
 Batch = dict[str, Any]

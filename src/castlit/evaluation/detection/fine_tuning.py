@@ -11,7 +11,7 @@ from castlit.evaluation.detection.data import DetectionData
 from castlit.evaluation.detection.records import Annotations
 from castlit.evaluation.detection.scoring import Detected
 from castlit.evaluation.detection.training import DetectorTraining, Recipe
-from castlit.evaluation.fitting import fit_and_test
+from castlit.evaluation.training import fit_and_test
 
 
 def fine_tune(
@@ -41,7 +41,7 @@ def fine_tune(
         told: What tells this run from others, beside what is given here: ``protocol``, ``checkpoint``, ...
         masks: Whether it learns and gives masks.
         workers: Loader processes; None: as many as help.
-        resume: As :func:`castlit.evaluation.fitting.fit_and_test` takes it, and the rest too.
+        resume: As :func:`castlit.evaluation.training.fit_and_test` takes it, and the rest too.
         trainer: As there.
         callbacks: As there.
         logger: As there.

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from castlit.nn.checks import InputError, did_you_mean
+from castlit.utils.validation import InputError, did_you_mean
 
 logger = logging.getLogger(__name__)
 

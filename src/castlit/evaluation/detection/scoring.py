@@ -8,7 +8,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
 from castlit.evaluation.detection.records import Annotated
-from castlit.evaluation.protocol import Results
+from castlit.reporting.results import Results
 
 Counts = dict[str, Any]
 """A mask as COCO's compressed run lengths."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from castlit.evaluation.detection.training import Recipe
-from castlit.nn.checks import InputError, as_list, require_choice, require_int, require_number
+from castlit.utils.validation import InputError, as_list, require_choice, require_int, require_number
 
 _LEVELS = 5  # of a feature pyramid, with the one for proposals alone
 

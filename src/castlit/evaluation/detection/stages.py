@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from castlit.nn.checks import InputError
+from castlit.utils.validation import InputError
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 

@@ -12,9 +12,9 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from castlit.evaluation.detection.data import Batch
 from castlit.evaluation.detection.scoring import Counts, Detected
-from castlit.evaluation.fitting import ProtocolTraining
-from castlit.nn.checks import InputError
-from castlit.nn.distributed import world_size
+from castlit.evaluation.training import ProtocolTraining
+from castlit.utils.distributed import world_size
+from castlit.utils.validation import InputError
 
 
 class Recipe(NamedTuple):
@@ -45,7 +45,7 @@ class DetectorTraining(ProtocolTraining):
         detector: Takes images in [0, 1] (it normalises by itself) and, in training, targets.
         recipe: How it is trained.
         masks: Whether it gives masks.
-        identity: See :class:`castlit.evaluation.fitting.ProtocolTraining`.
+        identity: See :class:`castlit.evaluation.training.ProtocolTraining`.
     """
 
     def __init__(self, detector: GeneralizedRCNN, recipe: Recipe, masks: bool, identity: dict[str, Any]) -> None:

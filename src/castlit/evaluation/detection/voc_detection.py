@@ -13,10 +13,10 @@ from castlit.evaluation.detection.records import choose_classes
 from castlit.evaluation.detection.scoring import average_precision
 from castlit.evaluation.detection.settings import recipe_of, require_anchors, require_sizes
 from castlit.evaluation.detection.voc_layout import read_voc
-from castlit.evaluation.protocol import Results
-from castlit.evaluation.published import PublishedRow
 from castlit.evaluation.voc07.lists import VOC_CLASSES
-from castlit.nn.checks import as_list
+from castlit.reporting.published import PublishedRow
+from castlit.reporting.results import Results
+from castlit.utils.validation import as_list
 
 _CAST = "Selvaraju et al., CVPR 2021 (a digest of its tables), unverified"
 _LATER = "R50 pretrained on COCO for 800 epochs, as the papers after CAST report it"
@@ -89,7 +89,7 @@ def evaluate_voc_detection(
         workers: Loader processes; None: as many as help.
         resume: ``"last"`` goes on from ``checkpoints/last.ckpt`` in ``output``; or the path of a checkpoint.
         trainer: Lightning's ``Trainer``, with the user's settings.
-        callbacks: By name, see :func:`castlit.evaluation.fitting.fit_and_test`.
+        callbacks: By name, see :func:`castlit.evaluation.training.fit_and_test`.
         logger: By name, likewise.
 
     Returns:

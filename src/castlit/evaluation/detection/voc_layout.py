@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from castlit.data.progress import progress
 from castlit.evaluation.detection.records import Annotated, Annotations
 from castlit.evaluation.voc07.lists import VOC_CLASSES
-from castlit.nn.checks import InputError
+from castlit.utils.progress import progress
+from castlit.utils.validation import InputError
 
 
 def read_voc(

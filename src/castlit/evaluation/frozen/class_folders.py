@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from castlit.data.folders import IMAGE_SUFFIXES, require_folder, walk
+from castlit.data.io.folders import IMAGE_SUFFIXES, require_folder, walk
 from castlit.evaluation.frozen.images import ImageList
-from castlit.nn.checks import InputError
+from castlit.utils.validation import InputError
 
 
 def class_names(folder: Path) -> list[str]:

@@ -13,12 +13,12 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from castlit.data import EvalDataset, collate
-from castlit.data.base import default_workers
-from castlit.data.loading import worker_options
+from castlit.data.datamodules.base import default_workers
+from castlit.data.datamodules.loader import worker_options
 from castlit.evaluation.frozen.images import Images
-from castlit.nn.checks import InputError, require_int
-from castlit.nn.whole_files import part_of
-from castlit.saliency.pace import Pace
+from castlit.utils.atomic_write import part_of
+from castlit.utils.progress_log import Pace
+from castlit.utils.validation import InputError, require_int
 
 logger = logging.getLogger(__name__)
 

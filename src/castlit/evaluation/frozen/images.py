@@ -6,10 +6,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from castlit.data.datasets import Item, Source
-from castlit.data.errors import SampleError
-from castlit.data.reading import EncodedImage, file_state, image_size, read_bytes
-from castlit.data.strings import BytesArray, decode, encode
+from castlit.data.io.errors import SampleError
+from castlit.data.io.images import EncodedImage, file_state, image_size, read_bytes
+from castlit.data.io.source import Item, Source
+from castlit.utils.bytes_array import BytesArray, decode, encode
 
 
 class Images(Source, Protocol):

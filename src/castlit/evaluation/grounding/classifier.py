@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from castlit.data import EvalDataset, collate
-from castlit.data.datasets import Source
-from castlit.data.errors import SampleError
+from castlit.data.io.errors import SampleError
+from castlit.data.io.source import Source
 from castlit.evaluation.linear import linear_probe
 
 

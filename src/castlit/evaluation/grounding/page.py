@@ -11,11 +11,11 @@ import pytorch_lightning as pl
 from numpy.typing import NDArray
 from PIL import Image
 
-from castlit.evaluation import html
-from castlit.evaluation.grounding.seen import Seen
-from castlit.evaluation.pictures import Picture, enlarge, grid, overlay_cam, overlay_mask, strip, to_picture
-from castlit.evaluation.protocol import Table
-from castlit.nn.whole_files import write_whole
+from castlit.evaluation.grounding.examples import Seen
+from castlit.reporting import html
+from castlit.reporting.images import Picture, enlarge, grid, overlay_cam, overlay_mask, strip, to_picture
+from castlit.reporting.results import Table
+from castlit.utils.atomic_write import write_whole
 
 HEIGHT = 168
 """Of one picture, in pixels."""

@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from castlit.attention import has_object
 from castlit.evaluation.grounding.classifier import pooled, train_classifier
+from castlit.evaluation.grounding.examples import Seen
 from castlit.evaluation.grounding.page import write_pictures
 from castlit.evaluation.grounding.questions import QUESTIONS, Batch, Question, questions
 from castlit.evaluation.grounding.scores import NO_MASK, ImageScores, image_scores
-from castlit.evaluation.grounding.seen import Seen
-from castlit.evaluation.protocol import Explain, Network, Table
-from castlit.nn.checks import InputError, require_int
-from castlit.saliency.floors import centre_gaussian
-from castlit.saliency.pace import Pace
+from castlit.evaluation.protocol import Explain, Network
+from castlit.reporting.results import Table
+from castlit.saliency.algorithms.baselines import centre_gaussian
+from castlit.utils.progress_log import Pace
+from castlit.utils.validation import InputError, require_int
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def evaluate_grounding(
     What the CAMs explain is told by :func:`castlit.evaluation.grounding.questions.questions`; a linear classifier is
     trained on the frozen backbone where the data have labels. ``grounding.html`` (with all pictures in it),
     ``grounding.png`` and ``grounding/*.png`` show query, mask and CAMs; which images, is told by
-    :meth:`castlit.evaluation.grounding.seen.Seen.choose`.
+    :meth:`castlit.evaluation.grounding.examples.Seen.choose`.
 
     Args:
         backbone: Maps normalised images (N, 3, H, W) to (N, C, h, w); in evaluation mode, on ``device``.

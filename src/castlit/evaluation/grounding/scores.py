@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from castlit.attention import has_object, pointing_hits
-from castlit.nn.checks import InputError
+from castlit.utils.validation import InputError
 
 NO_MASK = "grounding needs at least one image with a mask that is not empty"
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from castlit.evaluation.fitting import ProtocolTraining
+from castlit.evaluation.training import ProtocolTraining
 from castlit.nn import feature_channels
-from castlit.nn.distributed import gather
+from castlit.utils.distributed import gather
 
 
 class Recipe(NamedTuple):
@@ -36,7 +36,7 @@ class Classifier(ProtocolTraining):
         backbone: Maps images (N, 3, H, W) to (N, C, h, w); a copy is taken.
         classes: Number of classes.
         recipe: How it is trained.
-        identity: See :class:`castlit.evaluation.fitting.ProtocolTraining`.
+        identity: See :class:`castlit.evaluation.training.ProtocolTraining`.
     """
 
     def __init__(self, backbone: nn.Module, classes: int, recipe: Recipe, identity: dict[str, Any]) -> None:

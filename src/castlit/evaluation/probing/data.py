@@ -10,14 +10,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from castlit.crops import BoxSampler, crop_resize
 from castlit.data import EpochSampler, EvalDataset, collate
-from castlit.data.base import default_workers
-from castlit.data.datasets import Sample, Source
-from castlit.data.errors import SampleError
-from castlit.data.loading import ViewLoader, worker_options
-from castlit.data.sampling import sample_rng
-from castlit.data.views import for_crops
-from castlit.nn.checks import InputError
-from castlit.nn.distributed import world_size
+from castlit.data.datamodules.base import default_workers
+from castlit.data.datamodules.loader import ViewLoader, worker_options
+from castlit.data.datamodules.sampler import sample_rng
+from castlit.data.io.errors import SampleError
+from castlit.data.io.source import Sample, Source
+from castlit.data.transforms.views import for_crops
+from castlit.utils.distributed import world_size
+from castlit.utils.validation import InputError
 
 _BOXES = BoxSampler(0.0, (0.08, 1.0), law="resized_crop")
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from castlit.data import ArraySource
 from castlit.data.scenes import OBJECTS, Scenes
 from castlit.evaluation.frozen import ImageList, Images, read_class_folders
-from castlit.nn.checks import InputError, require_int, require_number
+from castlit.utils.validation import InputError, require_int, require_number
 
 SIZE, SCENE_SIZE = 224, 64
 """Sides of a network's input in pixels, for photographs and for scenes."""

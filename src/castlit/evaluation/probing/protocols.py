@@ -8,14 +8,14 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from castlit.evaluation.fitting import fit_and_test
 from castlit.evaluation.frozen import FrozenFeatures
-from castlit.evaluation.knn import knn_accuracy
 from castlit.evaluation.probing.classifier import Classifier, Recipe
 from castlit.evaluation.probing.data import ProbeData
 from castlit.evaluation.probing.labelled import balanced_subset, open_labelled
-from castlit.evaluation.protocol import Results
-from castlit.nn.checks import InputError, as_list, require_int, require_number
+from castlit.evaluation.training import fit_and_test
+from castlit.nn.nearest_neighbours import knn_accuracy
+from castlit.reporting.results import Results
+from castlit.utils.validation import InputError, as_list, require_int, require_number
 
 _SIMILARITIES = 2**26  # at a time: 256 MiB
 

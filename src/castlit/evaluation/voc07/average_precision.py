@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from castlit.nn.checks import InputError
+from castlit.utils.validation import InputError
 
 Scores = NDArray[np.float64]
 Truth = NDArray[np.bool_]

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from castlit.data.folders import require_folder
+from castlit.data.io.folders import require_folder
 from castlit.evaluation.frozen import ImageList
-from castlit.nn.checks import InputError
+from castlit.utils.validation import InputError
 
 # fmt: off
 VOC_CLASSES = [

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from castlit.evaluation.frozen import FrozenFeatures
-from castlit.evaluation.protocol import Results
-from castlit.evaluation.published import PublishedRow
 from castlit.evaluation.voc07.lists import read_voc_lists
 from castlit.evaluation.voc07.svm import COSTS, ClassResult, classify
-from castlit.nn.checks import InputError, as_list, require_choice, require_int
-from castlit.nn.cores import available_cores
+from castlit.reporting.published import PublishedRow
+from castlit.reporting.results import Results
+from castlit.utils.cores import available_cores
+from castlit.utils.validation import InputError, as_list, require_choice, require_int
 
 PUBLISHED = [
     PublishedRow("MoCo-COCO", {"mAP": 66.9}, "Selvaraju et al., CVPR 2021 (unverified)"),

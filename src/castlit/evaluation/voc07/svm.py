@@ -11,8 +11,8 @@ from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
 from castlit.evaluation.voc07.average_precision import average_precision, eleven_point_precision
-from castlit.nn.checks import InputError
-from castlit.saliency.pace import Pace
+from castlit.utils.progress_log import Pace
+from castlit.utils.validation import InputError
 
 Features = NDArray[np.float32]
 Labels = NDArray[np.int8]

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from castlit.nn import InputError, build_backbone
-from castlit.nn.dry_run import dry_run
+from castlit.nn import build_backbone
+from castlit.nn.output_shape import dry_run
+from castlit.utils.validation import InputError
 
 FINEST = 4
 """Pixels of the input, each way, for one of the logit map."""

@@ -10,25 +10,19 @@ import numpy as np
 import torch
 
 from castlit.interop import load_into
-from castlit.nn import OptimizerRecipe
-from castlit.nn.checks import InputError, require_int
-from castlit.nn.cores import available_cores
-from castlit.nn.whole_files import write_whole
-from castlit.saliency.deepusps.fitting import MapsDataset, fit
+from castlit.optim import OptimizerRecipe
+from castlit.saliency.algorithms.superpixels import Map
+from castlit.saliency.deepusps.fit import MapsDataset, fit
 from castlit.saliency.deepusps.network import SaliencyNetwork
 from castlit.saliency.deepusps.predictor import Predictor, predict
-from castlit.saliency.deepusps.pseudo_labels import (
-    Levels,
-    PseudoLabels,
-    discretise,
-    make_pseudo_labels,
-    refine_targets,
-)
+from castlit.saliency.deepusps.pseudo_labels import Levels, PseudoLabels, discretise, make_pseudo_labels, refine_targets
 from castlit.saliency.deepusps.rows import Rows
 from castlit.saliency.deepusps.settings import Settings, digest_of
 from castlit.saliency.deepusps.state import NETWORK, claim, settings_of
 from castlit.saliency.deepusps.training import SaliencyTraining
-from castlit.saliency.superpixels import Map
+from castlit.utils.atomic_write import write_whole
+from castlit.utils.cores import available_cores
+from castlit.utils.validation import InputError, require_int
 
 _BATCH = 32  # images that are predicted at a time
 

@@ -5,9 +5,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from castlit.data.datasets import normalise
-from castlit.saliency.refine import crf
-from castlit.saliency.superpixels import Image, Map
+from castlit.data.datamodules.datasets import normalise
+from castlit.saliency.algorithms.refine import crf
+from castlit.saliency.algorithms.superpixels import Image, Map
 
 
 class Predictor:

@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from castlit.data.errors import SampleError
-from castlit.data.reading import read_image
-from castlit.nn.checks import InputError
+from castlit.data.io.errors import SampleError
+from castlit.data.io.images import read_image
+from castlit.saliency.algorithms.refine import crf
+from castlit.saliency.algorithms.registry import HANDCRAFTED, shrink
+from castlit.saliency.algorithms.superpixels import Image, Map
 from castlit.saliency.deepusps.rows import Rows
-from castlit.saliency.maps import HANDCRAFTED, shrink
-from castlit.saliency.pace import Pace
-from castlit.saliency.pool import in_processes
-from castlit.saliency.refine import crf
-from castlit.saliency.superpixels import Image, Map
+from castlit.utils.process_pool import in_processes
+from castlit.utils.progress_log import Pace
+from castlit.utils.validation import InputError
 
 UNUSABLE = 2
 """Flags an image that cannot be read, or in which no method finds anything."""
@@ -47,7 +47,7 @@ def make_pseudo_labels(
     Args:
         paths: N images.
         folder: Where ``images`` and ``maps`` are kept; what a killed run has made there is not made again.
-        methods: K names of :data:`castlit.saliency.maps.HANDCRAFTED`.
+        methods: K names of :data:`castlit.saliency.algorithms.registry.HANDCRAFTED`.
         size: S: all images are resized to squares of so many pixels.
         workers: Processes; 0 works in this one.
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from castlit.nn.checks import InputError, did_you_mean, require_choice, require_int, require_number
-from castlit.saliency.maps import HANDCRAFTED
+from castlit.saliency.algorithms.registry import HANDCRAFTED
+from castlit.utils.validation import InputError, did_you_mean, require_choice, require_int, require_number
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Settings:
     """All that decides what is learned; another value is another training.
 
     Args:
-        methods: The handcrafted methods to learn from, of :data:`castlit.saliency.maps.HANDCRAFTED`.
+        methods: The handcrafted methods to learn from, of :data:`castlit.saliency.algorithms.registry.HANDCRAFTED`.
         backbone: ``name``, see :func:`castlit.nn.build_backbone`, and ``weights``, see
             :func:`castlit.interop.load_into`; without, it starts from scratch.
         width: Channels of the network's decoder, a multiple of 8.

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from castlit.nn.checks import InputError
-from castlit.nn.whole_files import write_whole
 from castlit.saliency.deepusps.settings import Settings
+from castlit.utils.atomic_write import write_whole
+from castlit.utils.validation import InputError
 
 logger = logging.getLogger(__name__)
 

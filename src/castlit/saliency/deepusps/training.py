@@ -9,8 +9,8 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from castlit.data.datasets import normalise
-from castlit.nn import OptimizerRecipe
+from castlit.data.datamodules.datasets import normalise
+from castlit.optim import OptimizerRecipe
 from castlit.saliency.deepusps.augment import augment
 
 BETA_SQUARED = 0.3

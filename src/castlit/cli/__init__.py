@@ -1,0 +1,1 @@
+"""Command line and configuration: what all programs share. Imports neither torch nor Lightning."""

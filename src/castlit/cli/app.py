@@ -1,0 +1,207 @@
+"""What all programs share: Hydra on the outside, one clear line when the user made a mistake."""
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException, HydraException, InstantiationException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from castlit.cli.config_dir import composable, split_config_dir
+from castlit.cli.overrides import quote_path, refuse_expanded
+from castlit.utils.paths import shown
+from castlit.utils.validation import InputError, did_you_mean
+
+CONFIG_MODULE = "castlit.conf"
+
+# Classes of errors by name: this file imports neither Lightning nor torch.
+_MISCONFIGURATION = "lightning_fabric.utilities.exceptions.MisconfigurationException"
+_BACKEND = "torch.distributed.DistBackendError"
+
+Task = Callable[[DictConfig], Any]
+
+
+class UserError(CompactHydraException):
+    """A mistake of the user's, told in one line."""
+
+
+def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[str]] | None = None) -> None:
+    """Run a task as a program: compose its config from the command line and call it, once or for each job of a sweep.
+
+    A mistake of the user's ends the program with one line on standard error and exit code 1. With
+    ``HYDRA_FULL_ERROR=1`` in the environment, everything ends with its full traceback instead.
+
+    Paths that are numbers, or hold braces (``data.urls=/data/{000..099}.tar``), may be typed as they are; see
+    :mod:`castlit.cli.overrides`.
+
+    Args:
+        config_name: The primary config in ``castlit.conf``.
+        task: Called with the composed config.
+        prepare: Called with the words of the command line; Hydra gets what it returns.
+    """
+    started = False
+
+    def guarded(config: DictConfig) -> Any:  # noqa: ANN401
+        nonlocal started
+        started = True
+        if full_errors():
+            return task(config)
+        try:
+            return task(config)
+        except Exception as error:
+            line = explain_error(error)
+            if line is None:
+                raise
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                # The sweep goes on with its other jobs and fails at its end.
+                overrides = " ".join(HydraConfig.get().overrides.task)
+                print(f"error: {line} (job {HydraConfig.get().job.num}: {overrides})", file=sys.stderr)
+                raise UserError(f"a job of the sweep failed: {line}") from None
+            print(f"error: {line}", file=sys.stderr)
+            sys.exit(1)
+
+    try:
+        refuse_expanded(sys.argv[1:])
+        sys.argv[1:] = map(quote_path, sys.argv[1:])
+        if prepare is not None:
+            sys.argv[1:] = prepare(sys.argv[1:])
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    main = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=config_name)(guarded)
+    try:
+        main()
+    except SystemExit as stop:
+        if stop.code and not started and not full_errors():
+            hint = suggest_override(config_name, sys.argv[1:])
+            if hint:
+                print(hint, file=sys.stderr)
+        raise
+
+
+def full_errors() -> bool:
+    """Whether the user wants tracebacks."""
+    return os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+
+
+def _of_other_processes(error: RuntimeError) -> bool:
+    # gloo has no type of error of its own; when the wait itself runs out it does not even say its name.
+    return _is_a(error, _BACKEND) or any(word in str(error) for word in ("gloo", "pair closure"))
+
+
+def _is_a(error: BaseException, name: str) -> bool:
+    """Whether the error is of the class with this full name, without importing the package that defines it."""
+    return any(f"{cls.__module__}.{cls.__qualname__}" == name for cls in type(error).__mro__)
+
+
+def explain_error(error: BaseException) -> str | None:
+    """Return the line that tells a user of this error, or ``None`` where it is our mistake and needs its traceback."""
+    if isinstance(error, InstantiationException):
+        cause = _innermost(error)
+        key = str(error).rpartition("full_key: ")[2].strip()
+        if cause is error:
+            return _one_line(str(error))
+        told = explain_error(cause) or f"{type(cause).__name__}: {_one_line(str(cause))}"
+        return f"{key}: {told}" if key and key != "instantiate" else told
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} must be given: add {error.full_key}=..."
+    if isinstance(error, (InputError, HydraException, OmegaConfBaseException)) or _is_a(error, _MISCONFIGURATION):
+        return _one_line(str(error))
+    if isinstance(error, RuntimeError) and _of_other_processes(error):
+        return f"another process of this run has died or does not answer ({_one_line(str(error)).rpartition('] ')[2]})"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, (FileNotFoundError, NotADirectoryError, PermissionError)):
+        return _one_line(str(error))
+    return None
+
+
+def suggest_override(config_name: str, arguments: list[str]) -> str | None:
+    """Return a line on the first override whose option or key does not exist, with what comes nearest, or ``None``."""
+    GlobalHydra.instance().clear()
+    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        option = _suggest_option(arguments)
+        if option is not None:
+            return option
+        try:
+            # With the groups that the user chose: they bring keys of their own.
+            groups = [word for word in composable(arguments) if _chooses(*word.partition("=")[:2])]
+            known = set(_keys(compose(config_name, groups)))
+        except HydraException:
+            known = set(_keys(compose(config_name)))
+    for argument in arguments:
+        key, equals, _ = argument.partition("=")
+        if equals and key[:1] not in "-+~" and key not in known and "@" not in key and "/" not in key:
+            hint = did_you_mean(key, sorted(known))
+            if hint:
+                return f"{key} is no key of the config{hint}; all keys: add --cfg job"
+    return None
+
+
+def _suggest_option(arguments: list[str]) -> str | None:
+    """A line on the first group whose option does not exist; None where options may be in a folder of the user's."""
+    if split_config_dir(arguments)[0] is not None:
+        return None
+    for argument in arguments:
+        group, _, option = argument.lstrip("+").partition("=")
+        options = GlobalHydra.instance().config_loader().get_group_options(group)
+        if options and re.fullmatch(r"\w+", option) and option != "null" and option not in options:
+            return f"{group} has no option {option}{did_you_mean(option, options)}"
+    return None
+
+
+def _chooses(key: str, equals: str) -> bool:
+    """Whether an override chooses a group's option, adds something, or says where groups are.
+
+    A key of the config is none of these; were it here, a mistyped one would keep all groups' keys from being known.
+    """
+    if not equals:
+        return False
+    if "." in key:
+        return key == "hydra.searchpath"
+    return key.startswith("+") or bool(GlobalHydra.instance().config_loader().get_group_options(key))
+
+
+def output_dir() -> Path:
+    """Return this run's folder."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def this_python() -> str:
+    """Return what to type for the Python that runs this: ``make train`` does not put its .venv on the path."""
+    on_path = shutil.which("python")
+    if on_path is not None and Path(on_path).absolute() == Path(sys.executable).absolute():
+        return "python"
+    return shown(Path(sys.executable))
+
+
+def _keys(config: DictConfig, prefix: str = "") -> list[str]:
+    keys = []
+    for key in map(str, config):
+        name = prefix + key
+        keys.append(name)
+        if OmegaConf.is_missing(config, key) or OmegaConf.is_interpolation(config, key):
+            continue
+        if isinstance(config[key], DictConfig):
+            keys += _keys(config[key], f"{name}.")
+    return keys
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while error.__cause__ is not None and isinstance(error, InstantiationException):
+        error = error.__cause__
+    return error
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

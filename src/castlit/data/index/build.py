@@ -1,0 +1,177 @@
+"""Build an index: pair images and masks, open every one of them once, and note what is wrong."""
+
+import itertools
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from castlit.data.index.check import Check, Checker, Pair
+from castlit.data.index.image_index import FORMAT, ImageIndex, Problem
+from castlit.data.io.coco_annotations import AnnotationMasks
+from castlit.data.io.folders import IMAGE_SUFFIXES, MASK_SUFFIXES, Folder, by_stem, join, walk
+from castlit.data.io.images import file_state, quiet_decoding
+from castlit.utils.bytes_array import BytesArray, encode
+from castlit.utils.cores import available_cores
+from castlit.utils.progress import progress
+
+BLOCK = 256
+"""Images that a thread checks at a time."""
+
+logger = logging.getLogger(__name__)
+
+
+def build_index(images: Path, masks: Path | None, threshold: float, scratch: Path | None = None) -> ImageIndex:
+    """Look at every image and mask once, on all cores, with a progress bar on a terminal.
+
+    Args:
+        images: Folder of images.
+        masks: Folder of masks, COCO's instance annotations (.json), or None.
+        threshold: See :func:`castlit.data.io.masks.decode_mask`.
+        scratch: Folder with room for the masks, some 1 kB each; None means the system's temporary folder.
+
+    Raises:
+        OSError: A folder cannot be read.
+        InputError: The annotations cannot be used.
+    """
+    annotations = AnnotationMasks(masks) if masks is not None and masks.is_file() else None
+    image_folders = list(walk(images))
+    mask_folders = {} if masks is None or annotations is not None else {each.path: each for each in walk(masks)}
+    pairs, orphans = _pair(image_folders, mask_folders, masks is not None and annotations is None)
+    checker = Checker(images, masks, annotations, threshold)
+    sizes = np.zeros((len(pairs), 2), np.int32)
+    areas = np.zeros(len(pairs), np.float32)
+    problems = np.zeros(len(pairs), np.uint8)
+    states = np.zeros((len(pairs), 2), np.int64)
+    details: list[bytes] = []
+
+    def packed_masks() -> Iterator[bytes]:
+        for i, check in enumerate(_run(checker, pairs)):
+            sizes[i], areas[i], problems[i], states[i] = check.size, check.area, check.problem, check.state
+            if check.problem:
+                details.append(encode(check.detail))
+            yield check.packed
+
+    packed = BytesArray.collect(packed_masks(), scratch)
+    index = ImageIndex(
+        images=BytesArray.of([encode(image) for image, _, _ in pairs]),
+        masks=BytesArray.of([encode(mask) for _, mask, _ in pairs]),
+        packed=packed,
+        states=states,
+        sizes=sizes,
+        areas=areas,
+        problems=problems,
+        details=BytesArray.of(details),
+        orphans=BytesArray.of([encode(name) for name in orphans]),
+        stamp={},
+    )
+    bad = _bad_files(index, images, masks)
+    index.stamp = _stamp(images, masks, threshold, image_folders, list(mask_folders.values()), bad)
+    return index
+
+
+def is_current(stamp: dict[str, Any], images: Path, masks: Path | None, threshold: float) -> bool:
+    """Whether an index with this stamp still describes what is there.
+
+    Adding, removing or renaming a file changes its folder's time, so only folders are looked at; and the files that had
+    a problem, which may have been repaired in place. (Other files that change in place are noticed when read.)
+    """
+    if stamp["inputs"] != _inputs(images, masks, threshold):
+        return False
+    for folders, top in ((stamp["images"], images), (stamp["masks"], masks)):
+        for path, modified in folders:
+            if top is None or _modified(top / path) != modified:
+                return False
+    return all(_state(Path(path)) == state for path, state in stamp["bad_files"])
+
+
+def _pair(images: list[Folder], masks: dict[str, Folder], in_folders: bool) -> tuple[list[Pair], list[str]]:
+    """Images in the order of their paths, each with its mask; and the masks that are left over."""
+    pairs: list[Pair] = []
+    orphans: list[str] = []
+    for folder in images:
+        twin = masks.get(folder.path)
+        found = {} if twin is None else by_stem(twin.files, MASK_SUFFIXES)
+        for stem, names in by_stem(folder.files, IMAGE_SUFFIXES).items():
+            mask = found.pop(stem, None)
+            for name in names:
+                problem = Problem.NONE
+                if in_folders:
+                    shared = len(names) > 1
+                    problem = Problem.MASK_MISSING if mask is None else Problem.MASK_SHARED if shared else problem
+                pairs.append((join(folder.path, name), join(folder.path, mask[0]) if mask else "", problem))
+        orphans += [join(folder.path, name) for names in found.values() for name in names]
+    pairs.sort()
+    return pairs, sorted(orphans)
+
+
+def _run(checker: Checker, pairs: list[Pair]) -> Iterator[Check]:
+    threads = available_cores()
+    # Reading and decoding leave Python's lock, so threads do; and one that dies takes no results with it.
+    with (
+        quiet_decoding(),
+        ThreadPoolExecutor(threads) as pool,
+        progress("Indexing images") as bar,
+    ):
+        task = bar.add_task("", total=len(pairs), rate="")
+        blocks = (pairs[i : i + BLOCK] for i in range(0, len(pairs), BLOCK))
+        waiting = [pool.submit(checker.block, block) for block in itertools.islice(blocks, 4 * threads)]
+        while waiting:
+            results = waiting.pop(0).result()
+            waiting += [pool.submit(checker.block, block) for block in itertools.islice(blocks, 1)]
+            bar.update(task, advance=len(results), rate=f"{bar.tasks[0].speed or 0:.0f}/s")
+            yield from results
+
+
+def stamp_folders(images: Path, masks: Path | None, threshold: float) -> dict[str, Any]:
+    """The stamp of an index in which nothing is wrong, see :func:`is_current`."""
+    in_folder = masks is not None and masks.is_dir()
+    return _stamp(images, masks, threshold, list(walk(images)), list(walk(masks)) if masks and in_folder else [], [])
+
+
+def _stamp(
+    images: Path,
+    masks: Path | None,
+    threshold: float,
+    image_folders: list[Folder],
+    mask_folders: list[Folder],
+    bad_files: list[Path],
+) -> dict[str, Any]:
+    return {
+        "inputs": _inputs(images, masks, threshold),
+        "images": [(folder.path, folder.modified) for folder in image_folders],
+        "masks": [(folder.path, folder.modified) for folder in mask_folders],
+        "bad_files": [(str(file), _state(file)) for file in bad_files],
+    }
+
+
+def _bad_files(index: ImageIndex, images: Path, masks: Path | None) -> list[Path]:
+    # A mask that is missing shows in its folder's time. The others may be repaired without a trace there.
+    bad = np.flatnonzero((index.problems != Problem.NONE) & (index.problems != Problem.MASK_MISSING))
+    files = []
+    for row in bad.tolist():
+        entry = index[row]
+        files.append(images / entry.image)
+        if masks is not None and masks.is_dir() and entry.mask:
+            files.append(masks / entry.mask)
+    return files
+
+
+def _inputs(images: Path, masks: Path | None, threshold: float) -> list[Any]:
+    annotations = _state(masks) if masks is not None and masks.is_file() else None
+    return [FORMAT, str(images.resolve()), None if masks is None else str(masks.resolve()), threshold, annotations]
+
+
+def _modified(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _state(file: Path) -> list[int]:
+    """Size and time of a file, as a list: equal after a trip through JSON."""
+    return list(file_state(str(file)))

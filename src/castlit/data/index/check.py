@@ -1,0 +1,98 @@
+"""Open an image and its mask to see what is wrong with them."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+
+from castlit.data.index.image_index import Problem
+from castlit.data.io.coco_annotations import AnnotationMasks
+from castlit.data.io.errors import MismatchError, SampleError
+from castlit.data.io.images import (
+    Encoded,
+    decode,
+    decode_image,
+    file_state,
+    image_size,
+    is_jpeg,
+    read_bytes,
+    refuse_cut_jpeg,
+)
+from castlit.data.io.masks import decode_mask, fit_mask, pack_mask
+
+Pair = tuple[str, str, Problem]
+"""Image, mask (empty where none), and what is wrong with the pairing."""
+
+
+class Check(NamedTuple):
+    """What opening an image and its mask showed."""
+
+    size: tuple[int, int]
+    area: float = 0.0
+    problem: Problem = Problem.NONE
+    detail: str = ""
+    packed: bytes = b""
+    state: tuple[int, int] = (0, 0)
+
+
+class Checker:
+    """Checks pairs of images and masks.
+
+    Args:
+        images: Folder of images.
+        masks: Folder of masks, file of annotations, or None.
+        annotations: What is in that file.
+        threshold: See :func:`castlit.data.io.masks.decode_mask`.
+    """
+
+    def __init__(self, images: Path, masks: Path | None, annotations: AnnotationMasks | None, threshold: float) -> None:
+        self.images, self.masks, self.annotations, self.threshold = images, masks, annotations, threshold
+
+    def block(self, pairs: list[Pair]) -> list[Check]:
+        """Check pairs one after the other."""
+        return [self._check(*pair) for pair in pairs]
+
+    def _check(self, name: str, mask: str, problem: Problem) -> Check:
+        path = self.images / name
+        try:
+            data = read_bytes(path)
+            size = _verify(data, str(path))
+        except SampleError as error:
+            return Check((0, 0), problem=Problem.IMAGE_UNREADABLE, detail=str(error))
+        if self.masks is None or problem:
+            return Check(size, problem=problem, detail=self._expected(name, problem))
+        state = (0, 0)
+        try:
+            if self.annotations is not None:
+                what, own = f"{self.masks} ({name})", self.annotations.mask(name)
+                if own is None:
+                    return Check(size, problem=Problem.MASK_MISSING, detail=f"{self.masks} does not list it")
+            else:
+                what = f"{self.masks}/{mask}"
+                state = file_state(what)
+                own = decode_mask(read_bytes(what), what, self.threshold)
+            fitted = fit_mask(own, what, size, data)
+        except MismatchError as error:
+            return Check(size, problem=Problem.MASK_MISMATCHED, detail=str(error))
+        except SampleError as error:
+            return Check(size, problem=Problem.MASK_UNREADABLE, detail=str(error))
+        area = cv2.countNonZero(fitted) / fitted.size
+        if area == 0:
+            return Check(size, problem=Problem.MASK_EMPTY, detail=f"{what}: nothing is salient")
+        return Check(size, area, packed=pack_mask(fitted), state=state)
+
+    def _expected(self, name: str, problem: Problem) -> str:
+        if problem == Problem.MASK_MISSING:
+            return f"expected {self.masks}/{os.path.splitext(name)[0]}.png"  # noqa: PTH122
+        return "several images of this name differ in their suffix only" if problem else ""
+
+
+def _verify(data: Encoded, name: str) -> tuple[int, int]:
+    """Decode an image to see that it can be, as cheaply as that can be had, and return its upright size."""
+    if not is_jpeg(data):
+        height, width = decode_image(data, name).shape[:2]
+        return height, width
+    refuse_cut_jpeg(data, name)
+    decode(data, name, cv2.IMREAD_REDUCED_GRAYSCALE_8)
+    return image_size(data, name)

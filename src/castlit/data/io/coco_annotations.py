@@ -1,0 +1,90 @@
+"""COCO's instance annotations as masks: everything annotated is salient."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from faster_coco_eval.core import mask as coco_mask
+from numpy.typing import NDArray
+
+from castlit.data.io.errors import SampleError
+from castlit.utils.validation import InputError
+
+
+class AnnotationMasks:
+    """The masks in a file like ``instances_train2017.json``: the union of all segmentations of an image, crowds too.
+
+    Args:
+        path: The JSON file.
+
+    Raises:
+        InputError: The file is missing, is no JSON, or has not COCO's ``images`` and ``annotations``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        content = _load(path)
+        try:
+            # By file name, as the images' own paths tell no ids.
+            self._images = {image["file_name"]: image for image in content["images"]}
+            self._segments: dict[Any, list[Any]] = defaultdict(list)
+            for annotation in content["annotations"]:
+                self._segments[annotation["image_id"]].append(annotation["segmentation"])
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{path}: is not COCO's instance annotations: every image needs file_name, height, width and id, every "
+                f"annotation image_id and segmentation ({type(error).__name__}: {error})"
+            ) from None
+
+    def mask(self, name: str) -> NDArray[np.uint8] | None:
+        """The mask (h, w) uint8 of {0, 1} of the image ``name`` (its path, or the last part of it).
+
+        Returns:
+            The mask; None where the file does not list the image.
+
+        Raises:
+            SampleError: Its segmentation cannot be understood.
+        """
+        image = self._images.get(name) or self._images.get(name.rpartition("/")[2])
+        if image is None:
+            return None
+        try:
+            height, width = int(image["height"]), int(image["width"])
+            runs = [run for segment in self._segments[image["id"]] for run in _runs(segment, height, width)]
+            if not runs:
+                return np.zeros((height, width), np.uint8)
+            return np.ascontiguousarray(coco_mask.decode(coco_mask.merge(runs)))
+        except Exception as error:  # the library raises what its C code happens to meet
+            raise SampleError(
+                f"{self.path}: the segmentation of {name} is not COCO's ({type(error).__name__}: {error})"
+            ) from None
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            content = json.load(file)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except ValueError as error:
+        raise InputError(f"{path}: is no JSON ({error})") from None
+    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
+        raise InputError(f"{path}: is not COCO's instance annotations: it needs the keys images and annotations")
+    return content
+
+
+def _runs(segment: Any, height: int, width: int) -> list[dict[str, Any]]:  # noqa: ANN401
+    """The run lengths of one segmentation: polygons, or run lengths, compressed or not."""
+    if isinstance(segment, list):
+        polygons = [polygon for polygon in segment if len(polygon) >= 6]  # less than three points enclose nothing
+        return list(coco_mask.frPyObjects(polygons, height, width)) if polygons else []
+    if list(segment["size"]) != [height, width]:
+        raise ValueError(f"size {segment['size']} in an image of {[height, width]}")
+    if isinstance(segment["counts"], list):
+        if sum(segment["counts"]) != height * width:
+            raise ValueError("the run lengths do not add up to the image")
+        return [coco_mask.frPyObjects(segment, height, width)]
+    counts = segment["counts"]
+    return [{"size": [height, width], "counts": counts.encode() if isinstance(counts, str) else counts}]

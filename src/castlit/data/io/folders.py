@@ -1,0 +1,99 @@
+"""Find the images of a folder, and the mask that belongs to each."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from castlit.utils.validation import InputError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+"""What counts as an image."""
+
+MASK_SUFFIXES = (".png", ".npy", *IMAGE_SUFFIXES[1:])
+"""What counts as a mask, in the order in which one is looked for."""
+
+
+class Folder(NamedTuple):
+    """One folder of a tree."""
+
+    path: str
+    """Relative to the tree's top, with forward slashes; empty for the top itself."""
+    files: list[str]
+    """The names of its files, sorted, but for those that start with a dot."""
+    modified: int
+    """When a file was last added or removed, in nanoseconds."""
+
+
+def walk(top: Path) -> Iterator[Folder]:
+    """All folders below ``top``, itself included, through links too, each once.
+
+    Folders whose name starts with a dot are passed over.
+
+    Raises:
+        OSError: A folder cannot be read.
+    """
+    seen: set[tuple[int, int]] = set()
+    for where, folders, files in os.walk(top, followlinks=True, onerror=_fail):
+        state = os.stat(where)  # noqa: PTH116 - os.walk deals in strings
+        # A link may lead back up, where the walk would go round for ever.
+        if (state.st_dev, state.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inside = Path(where).relative_to(top).as_posix()
+        names = sorted(name for name in files if not name.startswith("."))
+        yield Folder("" if inside == "." else inside, names, state.st_mtime_ns)
+
+
+def by_stem(names: list[str], suffixes: tuple[str, ...]) -> dict[str, list[str]]:
+    """The names that end in one of ``suffixes``, by what comes before it, each list in the order of the suffixes."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        stem, suffix = os.path.splitext(name)  # noqa: PTH122 - a loop over millions
+        if suffix.lower() in suffixes:
+            found.setdefault(stem, []).append(name)
+    for same in found.values():
+        if len(same) > 1:
+            same.sort(key=lambda name: suffixes.index(os.path.splitext(name)[1].lower()))  # noqa: PTH122
+    return found
+
+
+def join(folder: str, name: str) -> str:
+    """The path of ``name`` in a folder of a tree."""
+    return f"{folder}/{name}" if folder else name
+
+
+def require_folder(key: str, path: str | Path, content: str) -> Path:
+    """Return ``path`` if it is a folder.
+
+    Raises:
+        FileNotFoundError: It is not; the message names the argument and what belongs there.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise FileNotFoundError(f"{key}={folder} {what}: give the folder that holds {content}")
+    return folder
+
+
+def require_masks(key: str, path: str | Path) -> Path:
+    """Return ``path`` if it is a folder, or a JSON file.
+
+    Raises:
+        FileNotFoundError: It is neither.
+        InputError: It is a file, but not called .json.
+    """
+    given = Path(path).expanduser()
+    if given.suffix.lower() == ".json" and not given.is_dir():
+        if not given.is_file():
+            raise FileNotFoundError(f"{key}={given} does not exist: give COCO's instances_*.json, or a folder of masks")
+        return given
+    if given.is_file():
+        raise InputError(f"{key}={given} is a file: give a folder of masks, or COCO's instances_*.json")
+    return require_folder(key, given, "the saliency masks")
+
+
+def _fail(error: OSError) -> None:
+    raise error

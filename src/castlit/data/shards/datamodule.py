@@ -1,0 +1,163 @@
+"""The data module for photographs with masks in tar files."""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+from typing_extensions import Unpack
+
+from castlit.data.datamodules.base import LoaderOptions, ViewsDataModule
+from castlit.data.datamodules.datasets import collate
+from castlit.data.datamodules.loader import ViewLoader, worker_options
+from castlit.data.io.bad_samples import BadSamples, OnBad
+from castlit.data.io.data_report import DataReport
+from castlit.data.io.mask_store import SELF
+from castlit.data.io.masks import THRESHOLD
+from castlit.data.io.source import Sample, Source
+from castlit.data.shards.counts import shard_counts
+from castlit.data.shards.dataset import OrderSampler, ShardDataset
+from castlit.data.shards.memory import MemorySource, first_records, spread_records
+from castlit.data.shards.plan import LANES, Plan
+from castlit.data.shards.records import AUTO, RecordReader
+from castlit.data.shards.urls import find_shards
+from castlit.utils.distributed import rank, world_size
+from castlit.utils.validation import InputError, require_choice, require_int, require_number
+
+logger = logging.getLogger(__name__)
+
+
+class ShardsDataModule(ViewsDataModule):
+    """Batches from tar files in webdataset's format, read in streams; ``castlit.make_shards`` writes them.
+
+    A sample is an image (``.jpg``, ``.jpeg``, ``.webp``, ``.bmp``, ``.tif``, ``.tiff`` or ``.png``) and its mask
+    (``.mask.png``, ``.mask.npy`` and so on, ``.seg.png``, or ``.png`` or ``.npy`` beside an image of another kind). In
+    each epoch every sample is read by one worker of one rank, once. Batches do not depend on the number of workers,
+    which must divide 16 and is rounded down.
+
+    A batch mixes what one stream's buffer holds. Shards whose samples lie sorted, by class say, should be written anew:
+    ``castlit.make_shards`` shuffles.
+
+    Args:
+        urls: Pattern of the training shards, or several (see :func:`castlit.data.shards.urls.find_shards`).
+        val_urls: Likewise for validation. None validates on *training* images, spread over the shards.
+        val_count: Validate on the first so many samples. They are kept in memory, encoded.
+        masks: Suffix of the mask in a sample; ``"auto"`` finds the usual ones. None trains with unconstrained crops and
+            empty masks, so without attention.
+        shuffle: Samples that wait in each of a process's 16 streams, undecoded, to be mixed; 0 keeps their order.
+        drop_last: Leave out the last, incomplete batch of an epoch, unless it is the only one.
+        on_bad: About samples without a mask, with one that is unreadable, empty or of another shape, and unreadable
+            images: ``"error"``, ``"drop"`` or ``"unconstrained"``, as for files; found while training. Samples that
+            ``castlit.make_shards`` was told to write without a mask count as good.
+        threshold: Share of a mask's full level above which a pixel is salient, in [0, 1]; None means 128 of 255, as in
+            the reference code.
+        cache: Folder for the sizes of shards that have no ``shards.json`` beside them. None keeps them in
+            ``castlit_index`` in the trainer's folder, or in memory without a trainer.
+        **options: See :class:`castlit.data.datamodules.base.ViewsDataModule`; ``size`` is 224 and ``batch_size`` 256 by default.
+
+    Raises:
+        FileNotFoundError: A shard does not exist. Raised by ``setup``.
+        InputError: An argument is out of range; or, by ``setup``, a pattern or shard cannot be used.
+    """
+
+    most_workers = 8  # Decoding photographs takes more than drawing crops from memory.
+
+    def __init__(
+        self,
+        urls: str | Sequence[str],
+        *,
+        val_urls: str | Sequence[str] | None = None,
+        val_count: int = 1024,
+        masks: str | None = AUTO,
+        shuffle: int = 256,
+        drop_last: bool = True,
+        on_bad: OnBad = "error",
+        threshold: float | None = None,
+        cache: str | Path | None = None,
+        **options: Unpack[LoaderOptions],
+    ) -> None:
+        super().__init__(**options)
+        self.urls, self.val_urls = urls, val_urls
+        self.val_count = require_int("val_count", val_count, 1)
+        if masks is not None and (not isinstance(masks, str) or not masks.strip(".")):
+            raise InputError(f"masks must be auto, the suffix of the masks (mask.png), or null; got {masks!r}")
+        if masks == SELF:
+            raise InputError("masks=self makes masks of images in folders: data=folder or data=coco, not data=shards")
+        self.masks = None if masks is None else masks.lower().lstrip(".")
+        self.shuffle = require_int("shuffle", shuffle, 0)
+        self.drop_last = drop_last
+        require_choice("on_bad", on_bad, ("error", "drop", "unconstrained"))
+        self.on_bad: OnBad = on_bad
+        self.threshold = THRESHOLD if threshold is None else require_number("threshold", threshold, 0, 1)
+        self.cache = cache
+        self._train: tuple[list[str], NDArray[np.int64]] | None = None
+        self._bad_report: DataReport | None = None
+
+    def prepare_data(self) -> None:
+        """Count samples in one process of each machine; the others wait, and read the result."""
+        if self._cache_folder(self.cache) is not None:
+            _ = self.train_shards
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find the shards, and read the validation images."""
+        super().setup(stage)
+        if stage in (None, "fit"):
+            _ = self.train_shards
+
+    @property
+    def train_shards(self) -> tuple[list[str], NDArray[np.int64]]:
+        """The training shards, and how many samples each holds."""
+        if self._train is None:
+            urls = find_shards("urls", self.urls)
+            self._train = urls, shard_counts(urls, self._cache_folder(self.cache))
+        return self._train
+
+    def make_sources(self) -> tuple[Source, Source, NDArray[np.int64] | None]:
+        """Read the validation images. They stand for the training images too, which no source can give by number.
+
+        Raises:
+            FileNotFoundError: A shard does not exist.
+            InputError: A pattern cannot be understood, or a shard cannot be read.
+        """
+        self._bad_report = self._report()
+        if self.val_urls is not None:
+            find_shards("urls", self.urls)  # says so now if one is missing
+            records = first_records(find_shards("val_urls", self.val_urls), self.val_count, self.masks)
+        else:
+            records = spread_records(*self.train_shards, self.val_count, self.masks)
+        if not records:
+            raise InputError("the validation shards hold no samples")
+        bad = BadSamples(self.on_bad, len(records), "val", self._bad_report)
+        source = MemorySource(records, RecordReader(self.threshold, bad))
+        return source, source, None
+
+    def train_dataloader(self) -> DataLoader[Sample | None]:
+        """Shuffled two-view batches."""
+        _ = self.sources  # which starts the report
+        urls, counts = self.train_shards
+        world = world_size()
+        plan = Plan(counts, self.batch_size, seed=self.seed, world=world, rank=rank(), drop_last=self.drop_last)
+        reader = RecordReader(self.threshold, BadSamples(self.on_bad, plan.total, "train", self._bad_report))
+        return ViewLoader(
+            ShardDataset(urls, plan, reader, self.views, self.masks, self.shuffle),
+            batch_size=None,
+            images_per_batch=self.batch_size * world,
+            sampler=OrderSampler(plan),
+            collate_fn=partial(collate, whole=world > 1, raw=self._raw or self.views.defer),
+            **self._worker_options(),
+        )
+
+    def _worker_options(self) -> dict[str, Any]:
+        options = super()._worker_options()
+        asked = options["num_workers"]
+        fitting = next(number for number in range(asked, -1, -1) if number == 0 or LANES % number == 0)
+        if fitting == asked:
+            return options
+        if self.workers is not None:
+            logger.warning("workers=%d: %d are used, as shards need 1, 2, 4, 8 or 16", asked, fitting)
+            self.workers = fitting
+        return worker_options(fitting, self.seed)

@@ -1,0 +1,1 @@
+"""Two views of an image: crops, flips and colour augmentation."""

@@ -1,0 +1,139 @@
+"""How well saliency maps agree with ground-truth masks: each method, each folder of maps, and what any must beat."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+import pytorch_lightning as pl
+from numpy.typing import NDArray
+
+from castlit.data.index.file_source import FileSource
+from castlit.data.io.errors import SampleError
+from castlit.data.io.images import EncodedImage, decode, read_bytes
+from castlit.data.io.source import Source
+from castlit.evaluation.saliency.scores import SaliencyScores
+from castlit.reporting.results import Table
+from castlit.saliency.algorithms.registry import FLOORS, METHODS, shrink
+from castlit.utils.cores import available_cores
+from castlit.utils.process_pool import in_processes
+from castlit.utils.progress import progress
+from castlit.utils.validation import InputError, as_list, require_choice, require_int
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "all")
+
+Sources = tuple[Source, Source, NDArray[np.int64] | None]
+"""Training images, validation images, and which of the latter to use (None: all)."""
+
+Job = tuple[int, int]
+"""An image: which of the two sources, and its number there."""
+
+
+def evaluate_saliency(
+    data: pl.LightningDataModule,
+    methods: Sequence[str] | str = tuple(METHODS),
+    maps: Mapping[str, str | Path] | str | Path | None = None,
+    floors: bool = True,
+    split: str = "all",
+    count: int | None = 1000,
+    workers: int | None = None,
+) -> Table:
+    """Score saliency methods, and maps that are there already, on images with ground-truth masks.
+
+    Args:
+        data: A data module of castlit's; its masks are the ground truth. Images without one are left out.
+        methods: Names of methods (rbd, dsr, mc, hs, fast, fused), whose maps are made here.
+        maps: A folder of maps as ``castlit.make_masks`` writes them, or several by name.
+        floors: Whether to score what any method must beat, too: all ones, a Gaussian in the centre, spectral residual.
+        split: ``"train"``, ``"val"`` or ``"all"`` images of the data.
+        count: Score a fixed sample of so many images of each split at most; None means all.
+        workers: Processes; 0 works in this one; None means one for each core.
+
+    Returns:
+        Figures of each, see :class:`castlit.evaluation.saliency.scores.SaliencyScores`, floors first.
+
+    Raises:
+        InputError: A name is unknown, a map is missing, no image has a mask, or there is nothing to score.
+    """
+    require_choice("protocol.split", split, SPLITS)
+    methods = [require_choice("protocol.methods", name, tuple(METHODS)) for name in as_list(methods)]
+    folders = {Path(maps).name: Path(maps)} if isinstance(maps, (str, Path)) else dict(maps or {})
+    folders = {name: Path(folder).expanduser() for name, folder in folders.items()}
+    for name, folder in folders.items():
+        if not folder.is_dir():
+            raise InputError(f"maps.{name}={folder} is no folder: give one of maps, as castlit.make_masks writes it")
+    names = [*(FLOORS if floors else ()), *methods]
+    if not names and not folders:
+        raise InputError("there is nothing to score: give protocol.methods, protocol.maps or protocol.floors")
+    sources: Sources | None = getattr(data, "sources", None)
+    if sources is None:
+        raise InputError(f"{type(data).__name__} cannot be read image by image: use data=folder, coco or scenes")
+    jobs = list(_jobs(sources, split, None if count is None else require_int("count", count, 1)))
+    workers = available_cores() if workers is None else require_int("workers", workers, 0)
+    scores: dict[str, SaliencyScores] = {name: SaliencyScores() for name in (*names, *folders)}
+    work = partial(_score, sources[:2], names, folders)
+    with progress("Scoring maps") as bar:
+        task = bar.add_task("", total=len(jobs), rate="")
+        for found in in_processes(work, jobs, workers, died=_lost):
+            for name, score in found.items():
+                scores[name].merge(score)
+            bar.advance(task)
+    if not all(score.images for score in scores.values()):
+        raise InputError("none of the images has a mask to score against: give data.masks=, the ground truth")
+    return {name: {**score.results(), "images": score.images} for name, score in scores.items()}
+
+
+def _jobs(sources: Sources, split: str, count: int | None) -> Iterator[Job]:
+    """The images, each once."""
+    train, val, some = sources
+    chosen = [np.arange(len(train)), np.arange(len(val)) if some is None else some]
+    splits = [split] if split != "all" else ["train"] if val is train else ["train", "val"]
+    for which in map(SPLITS.index, splits):
+        numbers = chosen[which]
+        if count is not None and count < len(numbers):
+            numbers = np.sort(np.random.default_rng(0).choice(numbers, count, replace=False))
+        yield from ((which, int(number)) for number in numbers)
+
+
+def _score(
+    sources: tuple[Source, Source], names: list[str], folders: dict[str, Path], job: Job
+) -> dict[str, SaliencyScores]:
+    """The scores of one image; empty where it has no mask, or cannot be read."""
+    source, index = sources[job[0]], job[1]
+    try:
+        item = source.read(index)
+        if item.mask is None:
+            return {}
+        image = item.image.decode() if isinstance(item.image, EncodedImage) else item.image
+    except SampleError as error:
+        source.give_up(index, error)
+        return {}
+    small = shrink(image)
+    made = {name: {**FLOORS, **METHODS}[name](small) for name in names}
+    made |= {name: _stored(name, folder, source, index) for name, folder in folders.items()}
+    scores = {name: SaliencyScores() for name in made}
+    for name, values in made.items():
+        scores[name].add(values, item.mask)
+    return scores
+
+
+def _lost(job: Job) -> dict[str, SaliencyScores]:
+    logger.warning("image %d of the %s images is left out: its process died", job[1], SPLITS[job[0]])
+    return {}
+
+
+def _stored(name: str, folder: Path, source: Source, index: int) -> NDArray[np.float32]:
+    """The map of an image that ``castlit.make_masks`` wrote, run on the image's folder or on the one above."""
+    if not isinstance(source, FileSource):
+        raise InputError("maps= needs images in folders: use data=folder or data=coco")
+    relative = PurePosixPath(source.entry(index).image).with_suffix(".png")
+    places = [folder / relative, folder / source.images.name / relative]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise InputError(f"maps.{name}: neither {places[0]} nor {places[1]} exists: make the maps of these images")
+    levels = decode(read_bytes(path), str(path), cv2.IMREAD_GRAYSCALE)
+    return np.asarray(levels / 255, np.float32)

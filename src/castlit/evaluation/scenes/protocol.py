@@ -1,0 +1,92 @@
+"""The built-in scenes' protocol: does the encoder see the object, or the background that goes with it?"""
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from castlit.attention import pointing_hits
+from castlit.data import ArraySource, EvalDataset, collate
+from castlit.data.scenes import Scenes
+from castlit.evaluation.linear import linear_probe
+from castlit.evaluation.protocol import Explain, Explained, explain_all
+from castlit.nn.nearest_neighbours import knn_accuracy
+from castlit.reporting.results import Results
+from castlit.utils.validation import InputError, require_int
+
+CPU = torch.device("cpu")
+
+TEST_SPLITS = ("original", "mixed_same", "mixed_rand", "only_fg")
+
+
+def evaluate_scenes(
+    explain: Explain | None = None,
+    device: torch.device = CPU,
+    backbone: nn.Module | None = None,
+    train_count: int = 4096,
+    test_count: int = 1000,
+    scene_size: int = 72,
+    size: int = 64,
+    background_correlation: float = 0.9,
+) -> Results:
+    """Probe frozen features for the object's class, and Grad-CAM for its place.
+
+    Two linear probes: one is trained on scenes like those of pretraining, whose backgrounds give the object away,
+    and tested on every split (its fall from ``mixed_same`` to ``mixed_rand`` is the background gap of Xiao et al.,
+    2021); the other is trained and tested on random backgrounds, where only the object helps: what of it is in the
+    features at all.
+
+    Args:
+        explain: What the network answers, see :data:`castlit.evaluation.protocol.Explain`; None where it is no
+            checkpoint of castlit's training: then there is no pointing.
+        device: Where the network is.
+        backbone: The network where ``explain`` is None: normalised images to a feature map (N, C, h, w).
+        train_count: Scenes to train each probe on.
+        test_count: Scenes in each test split.
+        scene_size: Side of a scene in pixels.
+        size: Side of the network's input in pixels.
+        background_correlation: That of the pretraining scenes, in [0, 1].
+
+    Returns:
+        ``linear/<split>``, ``linear/background_gap``, ``object_information``, ``knn``, ``pointing/<split>``; all are
+        shares in [0, 1].
+
+    Raises:
+        InputError: Neither ``explain`` nor ``backbone`` is given, or there are too few scenes.
+    """
+    if explain is None and backbone is None:
+        raise InputError("evaluate_scenes needs what the network explains, or a backbone")
+    require_int("protocol.train_count", train_count, 2)
+    require_int("protocol.test_count", test_count, 2)
+    ask = explain or _features_alone(backbone)  # type: ignore[arg-type]
+
+    def see(scenes: Scenes) -> Explained:
+        dataset = EvalDataset(ArraySource(scenes.images, scenes.masks, scenes.objects), size, size, None)
+        return explain_all(ask, DataLoader(dataset, 256, collate_fn=collate), device)
+
+    # Another seed than pretraining's: the probe sees new scenes of the same kind.
+    like_training = Scenes(train_count, size=scene_size, background_correlation=background_correlation, seed=1)
+    probe = linear_probe(see(like_training).features.numpy(), like_training.objects)
+    results: Results = {}
+    for split in TEST_SPLITS:
+        scenes = Scenes(test_count, split=split, size=scene_size, background_correlation=background_correlation)
+        seen = see(scenes)
+        results[f"linear/{split}"] = float(probe.score(seen.features.numpy(), scenes.objects))
+        if explain is not None:
+            results[f"pointing/{split}"] = pointing_hits(seen.cams, seen.masks).float().mean().item()
+        if split == "mixed_rand":
+            random_test, random_scenes = seen, scenes
+    random_train = Scenes(train_count, split="mixed_rand", size=scene_size, seed=1)
+    on_random = linear_probe(see(random_train).features.numpy(), random_train.objects)
+    results["linear/background_gap"] = results["linear/mixed_same"] - results["linear/mixed_rand"]
+    results["object_information"] = float(on_random.score(random_test.features.numpy(), random_scenes.objects))
+    results["knn"] = knn_accuracy(random_test.features, torch.from_numpy(random_scenes.objects))
+    return results
+
+
+def _features_alone(backbone: nn.Module) -> Explain:
+    @torch.inference_mode()
+    def explain(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        features = backbone(images).float().mean((2, 3))
+        return features, features.new_zeros(len(images), 1, 1)
+
+    return explain

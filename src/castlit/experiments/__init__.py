@@ -1,0 +1,1 @@
+"""Many runs: studies over configurations and seeds, and comparisons of runs."""

@@ -1,0 +1,43 @@
+"""Find the objects of images by the encoder alone: where does an image differ from the others?"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from castlit.attention import AttentionLoss, contrast, grad_cam, tap
+from castlit.module.explain import DEFAULT_TEMPERATURE, embed
+
+
+def find_objects(method: nn.Module, look: AttentionLoss, images: Tensor, iterations: int = 1) -> Tensor:
+    """Compute ContraCAMs, see :meth:`castlit.CASTModule.find_objects`."""
+    encoder: nn.Module = method.encoder  # type: ignore[assignment]
+    layer = look.find_layers(encoder)[-1]
+    temperature = float(getattr(method, "temperature", DEFAULT_TEMPERATURE))
+    with torch.inference_mode(False):
+        images = images.clone()  # a tensor that was made in inference mode cannot enter a graph
+        with torch.no_grad():
+            key: Tensor = method.target(images)  # type: ignore[operator]
+        others, found, shown = [key], torch.zeros_like(images[:, 0]), images
+        for iteration in range(iterations):
+            if iteration:
+                # What is found already is painted over in the mean colour, so that the next CAM is somewhere else.
+                shown = images * (1 - found[:, None])
+                with torch.no_grad():
+                    others.append(method.target(shown))  # type: ignore[operator]
+            # Only what lies behind the CAM's layer needs a graph.
+            with torch.no_grad(), tap(encoder, layer, leaf=True) as activations:
+                z_q = embed(method, shown)
+            with torch.enable_grad():
+                score = contrast(z_q, key, others, temperature)
+                cam = grad_cam(score, activations, create_graph=False, positive_weights=True)
+            found = torch.maximum(found, stretched(cam, images.shape[-2:]).to(found.dtype))
+    return found
+
+
+@torch.no_grad()
+def stretched(cam: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Enlarge CAMs (N, h, w) to (N, H, W), each from its own minimum at 0 to its maximum at 1; a dead one stays 0."""
+    large = F.interpolate(cam[:, None].detach(), tuple(size), mode="bilinear", align_corners=False)[:, 0]
+    large = large - large.amin((1, 2), keepdim=True)
+    top = large.amax((1, 2), keepdim=True)
+    return large / torch.where(top > 0, top, torch.ones_like(top))

@@ -1,0 +1,1 @@
+"""Tables, images and pages that all programs share."""

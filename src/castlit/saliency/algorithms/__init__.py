@@ -1,0 +1,1 @@
+"""Saliency maps without labels or training: four published methods, their fusion, and baselines."""

@@ -1,0 +1,139 @@
+"""DSR: what the image's border cannot describe (dense and sparse reconstruction)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.cluster.vq import kmeans2
+from scipy.spatial.distance import cdist
+
+from castlit.saliency.algorithms.superpixels import Floats, Image, Map, Superpixels, segment, stretch, to_lab
+
+SCALES = (50, 100, 150, 200, 250, 300, 350, 400)
+"""Superpixels of each scale."""
+
+SPARSITY = 0.01
+CLUSTERS = 8
+PROPAGATION = 0.5
+OBJECT_SIGMA = 0.25
+VARIANCE_KEPT = 0.95
+
+
+def dsr(image: Image, scales: Sequence[int] = SCALES) -> Map:
+    """Salient is what is reconstructed badly from the superpixels at the image's border.
+
+    Li, Lu, Zhang, Ruan, Yang: Saliency Detection via Dense and Sparse Reconstruction, ICCV 2013.
+
+    Args:
+        image: (H, W, 3) RGB.
+        scales: Superpixels of each scale.
+
+    Returns:
+        (H, W) in [0, 1]; all 0 where nothing stands out.
+    """
+    dense: list[Map] = []
+    sparse: list[Map] = []
+    similar = []
+    pixels = pixel_features(image)
+    for count in scales:
+        regions = segment(image, count)
+        if regions.uniform:
+            return np.zeros(image.shape[:2], np.float32)
+        features = region_features(regions)
+        border = features[regions.border]
+        clusters = kmeans2(features, min(CLUSTERS, len(regions)), minit="++", rng=0)[1]
+        for errors, maps in ((dense_errors(features, border), dense), (sparse_errors(features, border), sparse)):
+            maps.append(regions.to_pixels(stretch(propagate(errors, features, clusters))))
+        distance = np.sqrt(((pixels - features[regions.labels]) ** 2).sum(-1))
+        similar.append(1 / np.maximum(distance, 1e-2))
+    weights = np.stack(similar) / np.sum(similar, 0)
+    one, other = (stretch(towards_object(stretch((np.stack(found) * weights).sum(0)))) for found in (dense, sparse))
+    return np.asarray(stretch(bayesian(one, other)), np.float32)
+
+
+def pixel_features(image: Image) -> Floats:
+    """Lab, RGB and place of each pixel as (H, W, 8), each in about [0, 1]."""
+    height, width = image.shape[:2]
+    rows, columns = np.mgrid[:height, :width]
+    places = np.stack([columns + 0.5, rows + 0.5], -1) / max(height, width)
+    return np.asarray(np.concatenate([_scaled(to_lab(image)), image / 255.0, places], -1), np.float64)
+
+
+def region_features(regions: Superpixels) -> Floats:
+    """The same for superpixels, (n, 8)."""
+    return np.concatenate([_scaled(regions.lab), regions.rgb, regions.centres], 1)
+
+
+def dense_errors(features: Floats, border: Floats) -> Floats:
+    """Squared errors (n,) of a reconstruction from the border's principal components (equations 2 and 3)."""
+    mean = border.mean(0)
+    _, singular, components = np.linalg.svd(border - mean, full_matrices=False)
+    power = np.cumsum(singular**2)
+    kept = components[: int(np.searchsorted(power, VARIANCE_KEPT * power[-1])) + 1]
+    centred = features - mean
+    return np.asarray(((centred - centred @ kept.T @ kept) ** 2).sum(1))
+
+
+def sparse_errors(features: Floats, border: Floats, steps: int = 150) -> Floats:
+    """Squared errors (n,) of a sparse combination of the border's superpixels (equations 4 and 5).
+
+    min ‖x − Bα‖² + λ ‖α‖₁ for all superpixels at once, by FISTA (Beck and Teboulle, 2009).
+    """
+    gram, aligned = border @ border.T, border @ features.T
+    step = 1 / np.linalg.norm(gram, 2)
+    current = momentum = np.zeros_like(aligned)
+    t = 1.0
+    for _ in range(steps):
+        moved = momentum - step * (gram @ momentum - aligned)
+        found = np.sign(moved) * np.maximum(np.abs(moved) - step * SPARSITY / 2, 0)
+        t_next = (1 + np.sqrt(1 + 4 * t * t)) / 2
+        momentum = found + (t - 1) / t_next * (found - current)
+        current, t = found, t_next
+    return np.asarray(((features - current.T @ border) ** 2).sum(1))
+
+
+def propagate(errors: Floats, features: Floats, clusters: NDArray[np.int32]) -> Floats:
+    """Let superpixels of a cluster take over from those with larger errors (equations 6 and 7), (n,)."""
+    smoothed = errors.copy()
+    for cluster in np.unique(clusters):
+        members = np.flatnonzero(clusters == cluster)
+        members = members[np.argsort(-errors[members], kind="stable")]
+        distances = cdist(features[members], features[members], "sqeuclidean")
+        # The sum, over the features' dimensions, of their variances.
+        variance = 2 * max(float(features[members].var(0).sum()), 1e-12)
+        weights = np.exp(-distances / variance)
+        for i in range(1, len(members)):
+            before = weights[i, :i] / weights[i, :i].sum()
+            smoothed[members[i]] = PROPAGATION * before @ smoothed[members[:i]] + (1 - PROPAGATION) * errors[members[i]]
+    return np.asarray(smoothed)
+
+
+def towards_object(errors: Floats) -> Floats:
+    """Weigh a map (H, W) by a Gaussian around its own centre of mass (equations 9 and 10)."""
+    height, width = errors.shape
+    rows, columns = np.mgrid[:height, :width]
+    mass = max(float(errors.sum()), 1e-12)
+    x, y = float((columns * errors).sum()) / mass, float((rows * errors).sum()) / mass
+    across, down = (columns - x) / (OBJECT_SIGMA * width), (rows - y) / (OBJECT_SIGMA * height)
+    return np.asarray(errors * np.exp(-(across**2 + down**2) / 2))
+
+
+def bayesian(one: Floats, other: Floats) -> Floats:
+    """Take each map as the prior of the other's likelihood, and add the posteriors (equations 11 to 14), (H, W)."""
+    return posterior(one, other) + posterior(other, one)
+
+
+def posterior(prior: Floats, seen: Floats, bins: int = 60) -> Floats:
+    """The probability (H, W) of object given ``seen``, whose histograms on object and ground the prior tells apart."""
+    level = np.minimum((seen * bins).astype(int), bins - 1)
+    on_object = prior >= prior.mean()
+    shares = []
+    for where in (on_object, ~on_object):
+        counts = np.bincount(level[where], minlength=bins)
+        shares.append((counts / max(int(counts.sum()), 1))[level])
+    numerator = prior * shares[0]
+    return np.asarray(numerator / np.maximum(numerator + (1 - prior) * shares[1], 1e-12))
+
+
+def _scaled(lab: NDArray[np.floating]) -> Floats:
+    return np.asarray((lab + np.array([0, 128, 128])) / np.array([100, 255, 255]), np.float64)

@@ -1,0 +1,139 @@
+"""Bring soft maps to the edges of their images, and to a clear answer."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from castlit.saliency.algorithms.superpixels import Image, Map, stretch
+
+GRID = 64
+"""Cells along the longer side on which the CRF is solved."""
+
+
+GAIN = 10.0
+
+
+def finish(image: Image, values: Map) -> Map:
+    """Bring a method's map to the image's edges, and make it decide: a mask that is cut at one half needs that.
+
+    On photographs it leaves the order of the pixels, and so the F-measure, about as it was, and adds a fifth and more
+    to the intersection over union (benchmarks/README.md).
+
+    Args:
+        image: (H, W, 3) RGB.
+        values: (H, W) in [0, 1].
+
+    Returns:
+        (H, W) in [0, 1]; all 0 where ``values`` is.
+    """
+    return sharpen(guided_filter(image, values)) if values.any() else values
+
+
+def sharpen(values: Map, gain: float = GAIN) -> Map:
+    """Spread a map around the level that best tells its two sides apart (Otsu, 1979), which comes near one half.
+
+    Args:
+        values: (H, W) in [0, 1].
+        gain: Of the logistic curve; the larger, the nearer to a mask.
+
+    Returns:
+        (H, W) in [0, 1], in the same order.
+    """
+    levels = np.asarray(values * 255, np.uint8)
+    level, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    return np.asarray(stretch(1 / (1 + np.exp(-gain * (values.astype(np.float64) - level / 255)))), np.float32)
+
+
+def guided_filter(guide: Image, values: Map, radius: int = 8, epsilon: float = 1e-3) -> Map:
+    """Smooth a map, but not across the edges of its image (He, Sun, Tang: Guided Image Filtering, TPAMI 2013).
+
+    In each window of 2 · radius + 1 pixels the map is taken for a linear function of the colours.
+
+    Args:
+        guide: (H, W, 3) RGB.
+        values: (H, W) in [0, 1].
+        radius: Of the windows, in pixels.
+        epsilon: Variance of colour, in [0, 1]², up to which a window counts as smooth.
+
+    Returns:
+        (H, W) in [0, 1].
+    """
+    colours = np.asarray(guide, np.float32) / np.float32(255)
+    centre, level = _mean(colours, radius), _mean(values, radius)
+    covariance = np.empty((*values.shape, 3, 3), np.float32)
+    for i in range(3):
+        # Three at a time, as blur() takes at most four channels.
+        covariance[..., i, :] = _mean(colours * colours[..., i : i + 1], radius) - centre * centre[..., i : i + 1]
+    covariance[..., range(3), range(3)] += epsilon
+    with_level = _mean(colours * values[..., None], radius) - centre * level[..., None]
+    slopes = np.linalg.solve(covariance, with_level[..., None])[..., 0]
+    offset = level - (slopes * centre).sum(-1)
+    smooth = (_mean(slopes, radius) * colours).sum(-1) + _mean(offset, radius)
+    return np.asarray(np.clip(smooth, 0, 1), np.float32)
+
+
+def crf(
+    image: Image,
+    values: Map,
+    steps: int = 5,
+    colour_weight: float = 3.0,
+    place_weight: float = 1.0,
+    colour_sigma: float = 0.08,
+    far_sigma: float = 0.2,
+    near_sigma: float = 0.02,
+) -> Map:
+    """Make pixels of similar colour agree, by a fully connected CRF (Krähenbühl and Koltun, NeurIPS 2011).
+
+    Its mean field is computed exactly on a grid of at most 64 cells a side, on which all pairs fit into memory, and
+    brought back to the pixels along the image's edges.
+
+    Args:
+        image: (H, W, 3) RGB.
+        values: (H, W): the probability of object, in [0, 1].
+        steps: Of the mean field.
+        colour_weight: Of pairs near in colour and place, relative to a cell's own evidence.
+        place_weight: Of pairs near in place.
+        colour_sigma: Of colours in [0, 1].
+        far_sigma: Of places for the former pairs, in units of the longer side.
+        near_sigma: Of places for the latter.
+
+    Returns:
+        (H, W) in [0, 1].
+    """
+    height, width = values.shape
+    scale = min(1.0, GRID / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    belief = np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA), np.float32).ravel()
+    colours = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32).reshape(-1, 3) / 255
+    rows, columns = np.mgrid[: size[1], : size[0]]
+    places = np.stack([columns.ravel(), rows.ravel()], 1) / max(size)
+    apart = _squared_distances(places)
+    alike = np.exp(-apart / (2 * far_sigma**2) - _squared_distances(colours) / (2 * colour_sigma**2))
+    close = np.exp(-apart / (2 * near_sigma**2))
+    pairs = colour_weight * _normalised(alike) + place_weight * _normalised(close)
+    sure = np.clip(belief, 0.02, 0.98)
+    evidence = np.log(sure / (1 - sure))
+    for _ in range(steps):
+        belief = 1 / (1 + np.exp(-(evidence + pairs @ (2 * belief - 1))))
+    back = cv2.resize(belief.reshape(size[::-1]), (width, height), interpolation=cv2.INTER_LINEAR)
+    return guided_filter(image, np.asarray(back, np.float32), radius=max(2, round(1 / scale)))
+
+
+def _mean(x: NDArray[Any], radius: int) -> NDArray[np.float32]:
+    side = 2 * radius + 1
+    return np.asarray(cv2.blur(np.ascontiguousarray(x, np.float32), (side, side)), np.float32)
+
+
+def _squared_distances(points: NDArray[Any]) -> NDArray[np.float32]:
+    points = points.astype(np.float32)
+    norms = (points**2).sum(1)
+    return np.asarray(np.maximum(norms[:, None] + norms[None] - 2 * points @ points.T, 0), np.float32)
+
+
+def _normalised(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Symmetrically, without each cell's weight for itself (the paper's kernel normalisation)."""
+    np.fill_diagonal(kernel, 0)
+    root = 1 / np.sqrt(np.maximum(kernel.sum(1), 1e-12))
+    return np.asarray(kernel * root[:, None] * root[None], np.float32)

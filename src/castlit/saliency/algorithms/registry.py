@@ -1,0 +1,46 @@
+"""The methods that need no training, by name."""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from castlit.saliency.algorithms.baselines import all_ones, centre_gaussian, spectral_residual
+from castlit.saliency.algorithms.fusion import fused
+from castlit.saliency.algorithms.hierarchy import hs
+from castlit.saliency.algorithms.markov_chain import mc
+from castlit.saliency.algorithms.reconstruction import dsr
+from castlit.saliency.algorithms.refine import finish
+from castlit.saliency.algorithms.robust_background import rbd
+from castlit.saliency.algorithms.superpixels import Image, Map
+
+HANDCRAFTED: dict[str, Callable[[Image], Map]] = {"rbd": rbd, "dsr": dsr, "mc": mc, "hs": hs}
+"""The four that DeepUSPS learns from."""
+
+
+def fast(image: Image) -> Map:
+    """RBD, at the image's edges: (H, W) in [0, 1], of (H, W, 3) RGB."""
+    return finish(image, rbd(image))
+
+
+METHODS: dict[str, Callable[[Image], Map]] = {**HANDCRAFTED, "fast": fast, "fused": fused}
+"""Those and what ``castlit.make_masks`` makes of them without training, by its name for the quality."""
+
+FLOORS: dict[str, Callable[[Image], Map]] = {
+    "all_ones": all_ones,
+    "centre_gaussian": centre_gaussian,
+    "spectral_residual": spectral_residual,
+}
+"""What each of them must beat."""
+
+SIDE = 256
+"""The longer side at which maps are made: superpixels of larger images say no more, and cost more."""
+
+
+def shrink(image: Image, side: int = SIDE) -> Image:
+    """Reduce an image whose longer side is above ``side`` to it."""
+    scale = side / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,0 +1,166 @@
+"""Fit a network to maps under Lightning, so that a killed process can go on from where it was."""
+
+import logging
+import math
+import os
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from castlit.data.datamodules.sampler import EpochSampler
+from castlit.saliency.deepusps.training import SaliencyTraining
+from castlit.utils.progress_log import Pace
+
+SAVE_EVERY_S = 30.0
+
+Levels = NDArray[np.uint8]
+
+
+class MapsDataset(Dataset[dict[str, Tensor]]):
+    """Images with their maps, read from the disk batch by batch.
+
+    Args:
+        images: (N, S, S, 3) RGB.
+        targets: K times (N, S, S).
+        usable: The numbers, below N, of the images to take.
+    """
+
+    def __init__(self, images: Levels, targets: Sequence[Levels], usable: NDArray[np.intp]) -> None:
+        self.images, self.targets, self.usable = images, targets, usable
+
+    def __len__(self) -> int:
+        return len(self.usable)
+
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
+        """The batch for the (epoch, index) pairs of a sampler: image (n, 3, S, S) and targets (n, K, S, S), uint8."""
+        rows = self.usable[[index for _, index in keys]]
+        return {
+            # Channels stay last in memory: no copy, and what convolutions like.
+            "image": torch.from_numpy(self.images[rows]).permute(0, 3, 1, 2),
+            "targets": torch.from_numpy(np.stack([target[rows] for target in self.targets], 1)),
+        }
+
+
+def fit(
+    training: SaliencyTraining,
+    data: MapsDataset,
+    checkpoint: Path,
+    title: str,
+    *,
+    epochs: int,
+    max_steps: int | None,
+    batch_size: int,
+    accelerator: str,
+    precision: str | None,
+) -> None:
+    """Train; from ``checkpoint`` on where that is there, and then as if it had been in one go.
+
+    Args:
+        training: What is trained.
+        data: What from.
+        checkpoint: Where the state is kept every half a minute, between two epochs.
+        title: What the progress bar says.
+        epochs: Passes over the images.
+        max_steps: Fewer epochs are made where these would take more steps; None sets no limit.
+        batch_size: Images in a step. An incomplete last batch is left out, unless it is the only one.
+        accelerator: Lightning's.
+        precision: Lightning's; None: bfloat16 where the accelerator has it, otherwise float32.
+    """
+    sampler = EpochSampler(data, 1, 0, seed=training.seed)
+    loader: DataLoader[dict[str, Tensor]] = DataLoader(
+        data, batch_size, sampler=sampler, drop_last=len(data) > batch_size, collate_fn=_as_it_is
+    )
+    if max_steps is not None:
+        epochs = min(epochs, math.ceil(max_steps / len(loader)))
+    with _quiet():
+        trainer = pl.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            precision=precision or _precision(accelerator),  # type: ignore[arg-type]
+            max_epochs=epochs,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            default_root_dir=checkpoint.parent,
+            callbacks=[_Keep(checkpoint), _Progress(title, batch_size)],
+        )
+        trainer.fit(training, loader, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=True)
+
+
+class _Keep(pl.Callback):
+    """Saves between epochs, now and then."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._saved = path, time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if time.monotonic() - self._saved >= SAVE_EVERY_S:
+            part = self.path.with_name(f".{self.path.name}.part")
+            trainer.save_checkpoint(part, weights_only=False)
+            os.replace(part, self.path)  # noqa: PTH105
+            self._saved = time.monotonic()
+
+
+class _Progress(pl.Callback):
+    """Shows how far the training has come, and its loss."""
+
+    def __init__(self, title: str, batch_size: int) -> None:
+        self.title, self.batch_size = title, batch_size
+        self.pace: Pace | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        steps = int(trainer.estimated_stepping_batches) - trainer.global_step
+        self.pace = Pace(self.title, steps * self.batch_size).__enter__()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: dict[str, Tensor],
+        batch_idx: int,
+    ) -> None:
+        if self.pace is not None:
+            for _ in batch["image"]:
+                self.pace.advance()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self.pace is not None:
+            self.pace.__exit__(None, None, None)
+            self.pace = None
+
+
+def _as_it_is(batch: Any) -> Any:  # noqa: ANN401
+    return batch
+
+
+def _precision(accelerator: str) -> str:
+    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's lines for each of many short trainings, and its advice for other set-ups than this one."""
+    lines = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    level = lines.level
+    lines.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for advice in (".*does not have many workers.*", ".*LeafSpec.*", ".*GPU available but not used.*"):
+                warnings.filterwarnings("ignore", message=advice)
+            yield
+    finally:
+        lines.setLevel(level)

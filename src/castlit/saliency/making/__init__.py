@@ -1,1 +1,0 @@
-"""From photographs to masks: :func:`castlit.saliency.making.folder.make_masks` is the way in."""

@@ -1,0 +1,1 @@
+"""From photographs to masks: :func:`castlit.saliency.pipeline.folder.make_masks` is the way in."""

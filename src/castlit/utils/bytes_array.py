@@ -1,0 +1,75 @@
+"""Many strings in two arrays, which processes share without copying."""
+
+import tempfile
+from array import array
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from castlit.utils.validation import InputError
+
+
+class BytesArray:
+    """A read-only sequence of byte strings, kept as one array of bytes and one of offsets.
+
+    A list is copied page by page into every forked worker, because reading an element writes its reference count.
+    Arrays are not, and can be mapped from a file.
+
+    Args:
+        data: All bytes, one after the other.
+        offsets: Where each string starts, and where the last one ends: one more than there are strings, int64.
+    """
+
+    def __init__(self, data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
+        self.data, self.offsets = data, offsets
+
+    @classmethod
+    def of(cls, values: Sequence[bytes]) -> "BytesArray":
+        """Pack a sequence."""
+        offsets = np.zeros(len(values) + 1, np.int64)
+        np.cumsum([len(value) for value in values], out=offsets[1:])
+        return cls(np.frombuffer(b"".join(values), np.uint8), offsets)
+
+    @classmethod
+    def collect(cls, values: Iterable[bytes], folder: Path | None = None) -> "BytesArray":
+        """Pack what comes along, in a file without a name in ``folder``, so that it need not fit into memory."""
+        lengths = array("q")
+        with tempfile.TemporaryFile(dir=folder) as file:
+            for value in values:
+                lengths.append(len(value))
+                _write(file, value, folder)
+            _write(file, None, folder)
+            # The mapping keeps the file's space until it is dropped itself.
+            data = np.memmap(file, np.uint8, "r") if sum(lengths) else np.empty(0, np.uint8)
+        offsets = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(np.frombuffer(lengths, np.int64), out=offsets[1:])
+        return cls(np.asarray(data), offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> bytes:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} is out of range for {len(self)} strings")
+        index %= len(self)
+        return self.data[self.offsets[index] : self.offsets[index + 1]].tobytes()
+
+
+def _write(file: IO[bytes], value: bytes | None, folder: Path | None) -> None:
+    try:
+        file.flush() if value is None else file.write(value)
+    except OSError as error:
+        raise InputError(f"{folder or tempfile.gettempdir()}: no room for the index ({error.strerror})") from None
+
+
+def encode(name: str) -> bytes:
+    """A path's bytes, also where the file system's are no UTF-8."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def decode(name: bytes) -> str:
+    """The path of these bytes."""
+    return name.decode("utf-8", "surrogateescape")

@@ -1,0 +1,181 @@
+"""COCO's annotations as masks, against pycocotools' own reading of them."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as reference
+
+from castlit.data import CocoDataModule, FileSource
+from castlit.data.io.coco_annotations import AnnotationMasks
+from castlit.data.io.errors import SampleError
+from castlit.utils.validation import InputError
+
+# pycocotools' own, with numpy 2.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+HEIGHT, WIDTH = 30, 40
+
+
+def polygon(x, y, side):
+    return [x, y, x + side, y, x + side, y + side, x, y + side]
+
+
+def runs(mask):
+    """Run lengths down the columns, not compressed."""
+    flat = np.concatenate([[0], mask.T.ravel(), [2]])
+    edges = np.flatnonzero(np.diff(flat))
+    return np.diff(np.concatenate([[0], edges])).tolist()
+
+
+def box_mask():
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[3:9, 20:31] = 1
+    return mask
+
+
+def content(segments, file_name="a.jpg"):
+    image = {"id": 7, "file_name": file_name, "height": HEIGHT, "width": WIDTH}
+    annotations = [{"id": i, "image_id": 7, "segmentation": segment} for i, segment in enumerate(segments)]
+    return {"images": [image], "annotations": annotations, "categories": []}
+
+
+def write(path, value):
+    path.write_text(value if isinstance(value, str) else json.dumps(value))
+    return path
+
+
+def expected(segments):
+    union = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for segment in segments:
+        encoded = reference.frPyObjects(segment, HEIGHT, WIDTH) if "counts" not in segment else segment
+        if isinstance(encoded, dict) and isinstance(encoded["counts"], list):
+            encoded = reference.frPyObjects(encoded, HEIGHT, WIDTH)
+        decoded = reference.decode(encoded)
+        union |= decoded if decoded.ndim == 2 else decoded.max(2)
+    return union
+
+
+COMPRESSED = reference.encode(np.asfortranarray(box_mask()))
+
+SEGMENTS = {
+    "one polygon": [[polygon(2, 3, 10)]],
+    "two polygons of one object": [[polygon(2, 3, 5), polygon(20, 20, 8)]],
+    "two objects that overlap": [[polygon(2, 3, 10)], [polygon(5, 6.5, 12)]],
+    "a crowd": [{"size": [HEIGHT, WIDTH], "counts": runs(box_mask())}],
+    "compressed run lengths": [{"size": [HEIGHT, WIDTH], "counts": COMPRESSED["counts"].decode()}],
+    "everything": [[polygon(1, 20, 6)], {"size": [HEIGHT, WIDTH], "counts": runs(box_mask())}],
+    "out of the image": [[polygon(30, 20, 50)]],
+}
+
+
+@pytest.mark.parametrize("name", SEGMENTS)
+def test_every_kind_of_segmentation(tmp_path, name):
+    masks = AnnotationMasks(write(tmp_path / "i.json", content(SEGMENTS[name])))
+    mask = masks.mask("a.jpg")
+    assert mask.dtype == np.uint8
+    assert mask.any()
+    assert np.array_equal(mask, expected(SEGMENTS[name]))
+
+
+def test_images_are_found_by_path_or_name_and_may_be_empty(tmp_path):
+    masks = AnnotationMasks(write(tmp_path / "i.json", content([], "a.jpg")))
+    assert np.array_equal(masks.mask("sub/a.jpg"), masks.mask("a.jpg"))
+    assert masks.mask("a.jpg").sum() == 0
+    assert masks.mask("b.jpg") is None
+
+
+@pytest.mark.parametrize(
+    "segment",
+    [
+        {"size": [HEIGHT, WIDTH], "counts": [3, 4]},
+        {"size": [HEIGHT + 1, WIDTH], "counts": [HEIGHT * WIDTH]},
+        {"counts": [HEIGHT * WIDTH]},
+        "polygon",
+        [["a", "b", "c", "d", "e", "f"]],
+        None,
+        [3, 4, 5],
+    ],
+    ids=str,
+)
+def test_segmentations_that_make_no_sense_are_named(tmp_path, segment):
+    masks = AnnotationMasks(write(tmp_path / "i.json", content([segment])))
+    with pytest.raises(SampleError, match=r"i.json: the segmentation of a.jpg is not COCO's") as caught:
+        masks.mask("a.jpg")
+    assert "\n" not in str(caught.value)
+
+
+def test_polygons_of_two_points_enclose_nothing(tmp_path):
+    masks = AnnotationMasks(write(tmp_path / "i.json", content([[[1, 2, 3, 4]]])))
+    assert masks.mask("a.jpg").sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("", "is no JSON"),
+        ("{", "is no JSON"),
+        ("[]", "it needs the keys images and annotations"),
+        ('{"images": []}', "it needs the keys images and annotations"),
+        ('{"images": [{"id": 1}], "annotations": []}', "every image needs file_name"),
+        ('{"images": [], "annotations": [{"image_id": 1}]}', "every image needs file_name"),
+        ('{"images": 3, "annotations": []}', "every image needs file_name"),
+    ],
+)
+def test_files_that_are_not_cocos(tmp_path, value, message):
+    with pytest.raises(InputError, match=rf"i.json: .*{message}") as caught:
+        AnnotationMasks(write(tmp_path / "i.json", value))
+    assert "\n" not in str(caught.value)
+
+
+class TestAsMasksOfAFolder:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        for split in ("train2017", "val2017"):
+            (tmp_path / split).mkdir()
+            for name in ("a", "b", "c"):
+                picture = Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+                picture.save(tmp_path / split / f"{name}.jpg")
+            value = content([[polygon(2, 3, 10)]])
+            value["images"].append({"id": 8, "file_name": "b.jpg", "height": HEIGHT, "width": WIDTH})
+            (tmp_path / "annotations").mkdir(exist_ok=True)
+            write(tmp_path / "annotations" / f"instances_{split}.json", value)
+        return tmp_path
+
+    def test_source(self, folder, caplog):
+        masks = folder / "annotations" / "instances_train2017.json"
+        source = FileSource(folder / "train2017", masks, on_bad="unconstrained", cache=folder / "cache")
+        assert [source.read(i).mask is None for i in range(3)] == [False, True, True]
+        assert np.array_equal(source.read(0).mask, expected([[polygon(2, 3, 10)]]))
+        assert source.mask_path(0) is None
+        assert "1 mask missing: c.jpg; 1 mask empty: b.jpg" in caplog.text
+        again = FileSource(folder / "train2017", masks, on_bad="drop", cache=folder / "cache")
+        assert len(again) == 1
+        assert np.array_equal(again.read(0).mask, source.read(0).mask)
+
+    @pytest.mark.parametrize("where", ["relative", "absolute"])
+    def test_coco(self, folder, where):
+        name = "annotations/instances_train2017.json"
+        masks = folder / name if where == "absolute" else name
+        data = CocoDataModule(folder, masks, on_bad="unconstrained", size=16, batch_size=3, workers=0)
+        batch = next(iter(data.train_dataloader()))
+        assert batch["query_mask"].flatten(1).bool().any(1).sum() == 1
+        assert next(iter(data.val_dataloader()))["mask"].any()
+
+    def test_coco_needs_both_files(self, folder):
+        (folder / "annotations" / "instances_val2017.json").unlink()
+        for name in ("train", "val"):
+            with pytest.raises(FileNotFoundError, match=r"masks=.*instances_"):
+                CocoDataModule(folder, f"annotations/instances_{name}2017.json")
+
+
+def test_real_annotations_agree_with_the_masks_made_from_them(mini):
+    masks = AnnotationMasks(mini / "annotations" / "instances_val2017.json")
+    source = FileSource(mini / "val2017", mini / "masks" / "val2017")
+    agree = []
+    for i in range(len(source)):
+        ours = masks.mask(source.entry(i).image)
+        theirs = source.read(i).mask
+        agree.append((ours & theirs).sum() / max(1, (ours | theirs).sum()))
+    assert np.median(agree) > 0.99

@@ -1,0 +1,253 @@
+"""Shards as files: finding them, counting and reading their samples, whoever wrote them."""
+
+import gzip
+import io
+import json
+import shutil
+import tarfile
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from castlit.data.shards import streams
+from castlit.data.shards.counts import shard_counts, write_manifest
+from castlit.data.shards.memory import spread
+from castlit.data.shards.streams import ShardError, count_samples, read_samples
+from castlit.data.shards.urls import find_shards
+from castlit.utils.validation import InputError
+
+
+def write_tar(path, members, mode="w"):
+    with tarfile.open(path, mode) as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return str(path)
+
+
+@pytest.fixture
+def members():
+    """Five samples, among things that webdataset passes over."""
+    found = [("__meta__", b"?"), ("README", b"no suffix")]
+    for i in range(5):
+        found += [(f"a/{i}.jpg", b"image" * i), (f"a/{i}.mask.png", b"mask" * 300), (f"a/{i}.json", b"{}")]
+    return found
+
+
+@pytest.fixture
+def shard(tmp_path, members):
+    return write_tar(tmp_path / "0.tar", members)
+
+
+def keys(samples):
+    return [sample["__key__"] for sample in samples]
+
+
+class TestReading:
+    @pytest.mark.parametrize("form", ["tar", "gz", "pipe", "file"])
+    def test_any_part_of_a_shard_however_it_comes(self, tmp_path, members, shard, form):
+        if form == "gz":
+            shard = write_tar(tmp_path / "0.tar.gz", members, "w:gz")
+        url = {"pipe": f"pipe:cat {shard}", "file": f"file://{shard}"}.get(form, shard)
+        assert count_samples(url) == 5
+        whole = list(read_samples(url))
+        assert keys(whole) == [f"a/{i}" for i in range(5)]
+        assert whole[2] == {
+            "__key__": "a/2",
+            "__url__": url,
+            "jpg": b"image" * 2,
+            "mask.png": b"mask" * 300,
+            "json": b"{}",
+        }
+        for start in range(5):
+            for stop in range(start + 1, 6):
+                assert list(read_samples(url, start, stop)) == whole[start:stop]
+
+    def test_local_files_are_not_read_before_the_start(self, shard, monkeypatch):
+        seen = []
+        monkeypatch.setattr(
+            streams, "tar_file_expander", lambda data: seen.append(data[0]["stream"].tell()) or iter(())
+        )
+        with pytest.raises(ShardError):
+            list(read_samples(shard, 4, 5))
+        assert seen[0] > 4 * 2048
+
+    def test_long_names_and_pax_headers(self, tmp_path):
+        names = [f"{'long/' * 30}{'ü' * 60}{i}.jpg" for i in range(3)]
+        for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+            path = tmp_path / f"{form}.tar"
+            with tarfile.open(path, "w", format=form) as tar:
+                for name in names:
+                    tar.addfile(tarfile.TarInfo(name))
+            assert count_samples(str(path)) == 3
+            assert keys(read_samples(str(path), 2)) == [names[2][:-4]]
+
+
+@pytest.fixture
+def served(tmp_path):
+    """The folder over HTTP."""
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="webdataset asks curl")
+def test_over_http(served, tmp_path, shard):
+    url = f"{served}/0.tar"
+    assert keys(read_samples(url, 3)) == ["a/3", "a/4"]
+    assert shard_counts([url], None).tolist() == [5]
+    write_manifest(tmp_path, {"0.tar": 7})
+    assert shard_counts([url], None).tolist() == [7], "the manifest is believed"
+    with pytest.raises(ShardError, match=r"/1\.tar: cannot be read"):
+        list(read_samples(f"{served}/1.tar"))
+
+
+class TestDamage:
+    """One line that names the shard, whatever happened to it."""
+
+    @pytest.mark.parametrize("cut", [0, 100, 700, 1536, 3000, 7000])
+    def test_cut_short(self, tmp_path, shard, cut):
+        path = tmp_path / "cut.tar"
+        path.write_bytes((tmp_path / "0.tar").read_bytes()[:cut])
+        with pytest.raises(ShardError, match=r"cut\.tar: cannot be read as a tar file"):
+            count_samples(str(path))
+        with pytest.raises(ShardError, match=r"cut\.tar: (cannot be read|ends after)"):
+            list(read_samples(str(path), 0, 5))
+
+    def test_damaged_in_the_middle(self, tmp_path, shard):
+        data = bytearray((tmp_path / "0.tar").read_bytes())
+        at = data.index(b"a/3.jpg")
+        data[at : at + 512] = bytes(range(256)) * 2
+        path = tmp_path / "damaged.tar"
+        path.write_bytes(data)
+        with pytest.raises(ShardError, match=r"damaged\.tar: .*end mark is missing"):
+            count_samples(str(path))
+        with pytest.raises(ShardError, match=r"damaged\.tar: ends after 3 samples, where at least 5"):
+            list(read_samples(str(path), 1, 5))
+
+    @pytest.mark.parametrize("content", [b"no tar at all" * 100, b"\x1f\x8b no gzip", b"<html>" * 500])
+    def test_no_tar(self, tmp_path, content):
+        path = tmp_path / "0.tar"
+        path.write_bytes(content)
+        for use in (count_samples, lambda url: list(read_samples(url, 1, 2))):
+            with pytest.raises(ShardError, match=r"0\.tar: cannot be read as a tar file") as caught:
+                use(str(path))
+            assert "\n" not in str(caught.value)
+
+    def test_cut_gzip(self, tmp_path, members):
+        path = tmp_path / "0.tar.gz"
+        data = io.BytesIO()
+        with tarfile.open(fileobj=data, mode="w") as tar:
+            info = tarfile.TarInfo("a.jpg")
+            info.size = 9000
+            tar.addfile(info, io.BytesIO(np.random.default_rng(0).bytes(9000)))
+        path.write_bytes(gzip.compress(data.getvalue())[:4000])
+        with pytest.raises(ShardError, match=r"0\.tar\.gz: cannot be read"):
+            count_samples(str(path))
+
+    @pytest.mark.parametrize("command", ["false", "cat {} && exit 3", "head -c 1000 {}"])
+    def test_a_command_that_fails(self, shard, command):
+        with pytest.raises(ShardError, match=r"^pipe:.*cannot be read"):
+            count_samples(f"pipe:{command.format(shard)}")
+
+    def test_two_files_of_one_name(self, tmp_path):
+        shard = write_tar(tmp_path / "0.tar", [("a.jpg", b"1"), ("a.jpg", b"2")])
+        with pytest.raises(ShardError, match=r"0\.tar: .*duplicate file name"):
+            list(read_samples(shard))
+
+
+class TestFinding:
+    def test_patterns(self, tmp_path):
+        paths = [tmp_path / f"{i:02d}.tar" for i in range(12)]
+        for path in paths:
+            path.touch()
+        expected = [str(path) for path in paths]
+        assert find_shards("urls", f"{tmp_path}/{{00..11}}.tar") == expected
+        assert find_shards("urls", [f"{tmp_path}/{{00..05}}.tar", f"{tmp_path}/{{06..11}}.tar"]) == expected
+        assert find_shards("urls", f"{tmp_path}/0?.tar") == expected[:10]
+        assert find_shards("urls", str(tmp_path)) == expected
+        assert find_shards("urls", "http://host/{a,b}.tar::pipe:cat x") == [
+            "http://host/a.tar",
+            "http://host/b.tar",
+            "pipe:cat x",
+        ]
+
+    def test_mistakes(self, tmp_path):
+        (tmp_path / "00.tar").touch()
+        with pytest.raises(FileNotFoundError, match=r"urls: .*/01\.tar does not exist \(and 1 more of the 3 shards\)"):
+            find_shards("urls", f"{tmp_path}/{{00..02}}.tar")
+        for pattern, words in {
+            f"{tmp_path}/*.tgz": r"matches nothing: there is no \*\.tgz in",
+            f"{tmp_path}/{{00..": "Unbalanced",
+            "s3://bucket/0.tar": "webdataset opens no s3: URLs",
+            "": "must be a pattern",
+        }.items():
+            with pytest.raises(InputError, match=words):
+                find_shards("urls", pattern)
+        with pytest.raises(InputError, match="listed twice"):
+            find_shards("urls", [f"{tmp_path}/00.tar", str(tmp_path)])
+
+
+class TestCounting:
+    @pytest.fixture
+    def counted(self, monkeypatch):
+        """The shards that had to be gone through."""
+        seen = []
+
+        def count(url):
+            seen.append(url)
+            return count_samples(url)
+
+        monkeypatch.setattr("castlit.data.shards.counts.count_samples", count)
+        return seen
+
+    def test_once_and_again_when_a_shard_changed(self, tmp_path, shard, members, counted):
+        other = write_tar(tmp_path / "1.tar", members[:5])
+        urls, cache = [shard, other, f"pipe:cat {shard}"], tmp_path / "cache"
+        for _ in range(2):
+            assert shard_counts(urls, cache).tolist() == [5, 1, 5]
+        assert sorted(counted) == sorted(urls)
+        write_tar(other, members)
+        assert shard_counts(urls, cache).tolist() == [5, 5, 5]
+        assert counted[3:] == [other]
+
+    def test_as_the_manifest_says_while_sizes_agree(self, tmp_path, shard, members, counted):
+        write_manifest(tmp_path, {"0.tar": 7})
+        assert shard_counts([shard], None).tolist() == [7]
+        assert counted == []
+        write_tar(shard, members + [(f"b.{i}", bytes(10000)) for i in range(2)])
+        assert shard_counts([shard], None).tolist() == [6]
+
+    @pytest.mark.parametrize(
+        "content", [b"", b"[]", b'{"format": 99, "shards": {}}', b'{"format": 1, "shards": {"0.tar": 3}}']
+    )
+    def test_a_strange_manifest_or_cache_is_passed_over(self, tmp_path, shard, counted, content):
+        (tmp_path / "shards.json").write_bytes(content)
+        (tmp_path / "shard_counts.json").write_bytes(content)
+        assert shard_counts([shard], tmp_path).tolist() == [5]
+        assert json.loads((tmp_path / "shard_counts.json").read_text())["format"] == 1
+
+    def test_a_cache_that_cannot_be_written_is_done_without(self, tmp_path, shard, caplog):
+        (tmp_path / "file").touch()
+        assert shard_counts([shard], tmp_path / "file").tolist() == [5]
+        assert "cannot be kept" in caplog.text
+
+
+def test_validation_images_come_from_all_over():
+    assert spread(np.array([10, 10, 10]), 6).tolist() == [2, 2, 2]
+    assert spread(np.array([1, 10, 10]), 11).tolist() == [1, 5, 5]
+    assert spread(np.array([3, 4]), 100).tolist() == [3, 4]
+    many = spread(np.full(1000, 50), 100)
+    assert many.sum() == 100
+    assert (many > 0).sum() <= 16
+    assert many[0] > 0
+    assert many[-1] > 0
+    assert spread(np.full(1000, 1), 900).sum() == 900

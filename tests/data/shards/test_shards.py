@@ -1,0 +1,417 @@
+"""Batches from shards: every sample once, the same batches whatever the workers, and bad samples as told."""
+
+import io
+import json
+import logging
+import pickle
+import tarfile
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+
+from castlit.data import ShardsDataModule
+from castlit.data.io.errors import SampleError
+from castlit.data.shards.dataset import ShardDataset
+from castlit.data.shards.plan import Plan
+from castlit.utils.validation import InputError
+
+UNEVEN = (7, 1, 12, 0, 5, 9)
+
+
+def encoded(image, suffix):
+    if suffix == ".npy":
+        file = io.BytesIO()
+        np.save(file, image)
+        return file.getvalue()
+    return cv2.imencode(suffix, image)[1].tobytes()
+
+
+def photo(seed, size=(24, 32)):
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype(np.uint8)
+
+
+def mask(seed, size=(24, 32)):
+    image = np.zeros(size, np.uint8)
+    image[4 + seed % 8 : 16, 6:20] = 255
+    return image
+
+
+def sample(seed):
+    return {"jpg": encoded(photo(seed), ".jpg"), "mask.png": encoded(mask(seed), ".png")}
+
+
+def write(path, samples):
+    with tarfile.open(path, "w") as tar:
+        for key, members in samples.items():
+            for suffix, data in members.items():
+                info = tarfile.TarInfo(f"{key}.{suffix}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """34 samples in shards as somebody else may have written them, with no word on how many there are."""
+    folder = tmp_path_factory.mktemp("shards")
+    number = 0
+    for shard, count in enumerate(UNEVEN):
+        write(folder / f"{shard}.tar", {f"{shard}_{i}": sample(number + i) for i in range(count)})
+        number += count
+    return folder
+
+
+def module(urls, **options):
+    urls = f"{urls}/{{0..{len(UNEVEN) - 1}}}.tar" if not isinstance(urls, (str, list)) else urls
+    return ShardsDataModule(urls, **{"batch_size": 4, "size": 16, "workers": 0, "shuffle": 5, **options})
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def indices(batches):
+    return [batch["index"].tolist() for batch in batches]
+
+
+@pytest.fixture
+def ranks(monkeypatch):
+    """Pretend to be one of several processes."""
+
+    def pretend(world, rank):
+        for name in ("castlit.data.shards.datamodule", "castlit.data.io.bad_samples"):
+            monkeypatch.setattr(f"{name}.world_size", lambda: world)
+        monkeypatch.setattr("castlit.data.shards.datamodule.rank", lambda: rank)
+
+    return pretend
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on few cores
+class TestPartition:
+    @pytest.mark.parametrize("workers", [0, 1, 2])
+    @pytest.mark.parametrize("drop_last", [True, False])
+    @pytest.mark.parametrize("world", [1, 2, 3])
+    def test_nothing_twice_and_nothing_lost(self, folder, ranks, world, drop_last, workers):
+        loaders = []
+        for rank in range(world):
+            ranks(world, rank)
+            loaders.append(module(folder, drop_last=drop_last, workers=workers).train_dataloader())
+        for _ in range(2):
+            shares = [indices(loader) for loader in loaders]
+            lengths = [[len(batch) for batch in share] for share in shares]
+            assert all(each == lengths[0] for each in lengths), "ranks exchange batches of one length"
+            seen = Counter(index for share in shares for batch in share for index in batch)
+            assert set(seen) <= set(range(34))
+            if drop_last:
+                assert set(lengths[0]) == {4}
+                assert len(lengths[0]) == 34 // (4 * world)
+                assert set(seen.values()) == {1}
+            else:
+                assert set(lengths[0][:-1]) == {4}
+                assert len(seen) == 34
+                assert seen.total() - 34 < world
+
+    @pytest.mark.parametrize("workers", [1, 2, 4])
+    def test_the_same_batches_whatever_the_workers(self, folder, workers):
+        alone, together = module(folder).train_dataloader(), module(folder, workers=workers).train_dataloader()
+        for _ in range(2):
+            here, there = list(alone), list(together)
+            assert len(here) == len(there) == 8
+            assert all(map(same, here, there))
+
+    def test_workers_that_do_not_divide_the_streams_are_fewer(self, folder, caplog):
+        data = module(folder, workers=3)
+        assert data.train_dataloader().num_workers == 2
+        assert data.val_dataloader().num_workers == 2
+        assert [record.getMessage() for record in caplog.records] == [
+            "workers=3: 2 are used, as shards need 1, 2, 4, 8 or 16"
+        ]
+
+    def test_what_epoch_leaves_out_the_next_may_bring(self, tmp_path):
+        """Also where there is but one shard."""
+        one = write(tmp_path / "0.tar", {str(i): sample(i) for i in range(11)})
+        loader = module(one).train_dataloader()
+        epochs = [indices(loader) for _ in range(6)]
+        assert {index for epoch in epochs for batch in epoch for index in batch} == set(range(11))
+        assert len({str(epoch) for epoch in epochs}) == 6
+
+    def test_fewer_samples_than_a_batch_make_one(self, folder):
+        (batch,) = module(folder, batch_size=50).train_dataloader()
+        assert sorted(batch["index"].tolist()) == list(range(34))
+
+    def test_without_a_buffer_streams_keep_the_order(self, folder):
+        for batch in module(folder, shuffle=0, batch_size=2).train_dataloader():
+            first, second = batch["index"].tolist()
+            assert second == first + 1 or second in (0, 7, 8, 20, 25), "the next one, or the first of a shard"
+
+
+class TestPlan:
+    @pytest.mark.parametrize("drop_last", [True, False])
+    @pytest.mark.parametrize(("counts", "batch_size", "world"), [([100, 3, 250], 3, 2), ([1000], 7, 4), ([5, 5], 1, 3)])
+    def test_lanes_are_whole_batches(self, counts, batch_size, world, drop_last):
+        counts = np.array(counts)
+        seen = Counter()
+        for rank in range(world):
+            plan = Plan(counts, batch_size, world=world, rank=rank, drop_last=drop_last)
+            for lane in range(plan.lanes):
+                length = sum(plan.batch_length(n) for n in range(lane, plan.batches, plan.lanes))
+                segments = plan.segments(3, lane)
+                assert sum(stop - start for _, start, stop in segments) == length
+                for shard, start, stop in segments:
+                    assert 0 <= start < stop <= counts[shard]
+                    seen.update((shard, i) for i in range(start, stop))
+        assert set(seen.values()) == {1} or (not drop_last and seen.total() - counts.sum() < world)
+        assert len(seen) == (counts.sum() // (batch_size * world) * batch_size * world if drop_last else counts.sum())
+
+    def test_no_samples(self):
+        with pytest.raises(InputError, match="the 2 shards hold no samples"):
+            Plan(np.array([0, 0]), 4)
+
+
+class TestStreams:
+    """A lane's stream is read on, not anew; and answers any order."""
+
+    @pytest.fixture
+    def opened(self, monkeypatch):
+        lanes = []
+        stream = ShardDataset._stream
+        monkeypatch.setattr(
+            ShardDataset, "_stream", lambda self, epoch, lane: lanes.append((epoch, lane)) or stream(self, epoch, lane)
+        )
+        return lanes
+
+    def test_each_lane_is_opened_once_in_an_epoch(self, folder, opened):
+        loader = module(folder, batch_size=1).train_dataloader()
+        for _ in range(2):
+            list(loader)
+        assert sorted(opened) == [(epoch, lane) for epoch in range(2) for lane in range(16)]
+
+    def test_any_order_is_answered(self, folder):
+        dataset = module(folder, batch_size=1).train_dataloader().dataset
+        expected = [dataset[1, number][0]["index"] for number in range(34)]
+        for number in np.random.default_rng(0).permutation(34).tolist():
+            assert dataset[1, number][0]["index"] == expected[number]
+
+    def test_an_epoch_that_was_left_holds_no_files(self, folder):
+        loader = module(folder, batch_size=1).train_dataloader()
+        next(iter(loader))
+        assert len(loader.dataset._lanes) == 1
+        loader.dataset[1, 5]
+        assert list(loader.dataset._lanes) == [5]
+        loader.dataset.close()
+        assert not loader.dataset._lanes
+
+    def test_a_copy_reads_for_itself(self, folder):
+        """As a worker that does not share memory gets it, and one that is forked while streams are open."""
+        dataset = module(folder, batch_size=1).train_dataloader().dataset
+        expected = [dataset[0, number][0]["index"] for number in (0, 16)]
+        copy = pickle.loads(pickle.dumps(dataset))
+        assert [copy[0, number][0]["index"] for number in (0, 16)] == expected
+        dataset._owner = (-1, 0)
+        assert dataset[0, 16][0]["index"] == expected[1]
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_it_goes_on_in_the_middle_of_an_epoch(self, folder, workers):
+        loader = module(folder, workers=workers).train_dataloader()
+        list(loader)
+        whole = list(loader)
+        state = {"epoch": 1, "images": 12}
+        resumed = module(folder, workers=workers).train_dataloader()
+        resumed.load_state_dict(state)
+        batches = iter(resumed)
+        first = next(batches)
+        assert resumed.state_dict() == {"epoch": 1, "images": 16}
+        rest = [first, *batches]
+        assert len(rest) == 5
+        assert all(map(same, rest, whole[3:]))
+        assert indices(resumed) == indices(loader), "and then comes the next epoch"
+
+
+@pytest.mark.parametrize(
+    ("members", "image", "salient"),
+    [
+        ({"jpg": ".jpg", "mask.png": ".png"}, "jpg", True),
+        ({"jpeg": ".jpg", "mask.npy": ".npy"}, "jpeg", True),
+        ({"webp": ".webp", "seg.png": ".png"}, "webp", True),
+        ({"jpg": ".jpg", "png": ".png"}, "jpg", True),
+        ({"png": ".png", "npy": ".npy"}, "png", True),
+        ({"JPG": ".jpg", "mask.PNG": ".png", "cls": b"3", "txt": b"a dog"}, "jpg", True),
+        ({"jpg": ".jpg", "other.png": ".png"}, "jpg", False),
+    ],
+)
+def test_which_members_are_image_and_mask(tmp_path, members, image, salient):
+    def data(name, suffix):
+        if isinstance(suffix, bytes):
+            return suffix
+        return encoded(photo(0) if name.lower() == image else mask(0), suffix)
+
+    url = write(tmp_path / "0.tar", {"a": {name: data(name, suffix) for name, suffix in members.items()}})
+    source = module(url, on_bad="unconstrained").sources[1]
+    item = source.read(0)
+    assert item.image.shape == (24, 32, 3)
+    assert (item.mask is not None) == salient
+    if salient:
+        assert np.array_equal(item.mask != 0, mask(0) != 0)
+    assert module(url, masks=None).sources[1].read(0).mask is None
+
+
+def test_masks_of_another_suffix(tmp_path):
+    url = write(tmp_path / "0.tar", {"a": {**sample(0), "saliency.png": encoded(255 - mask(0), ".png")}})
+    item = module(url, masks=".saliency.png").sources[1].read(0)
+    assert np.array_equal(item.mask != 0, mask(0) == 0)
+
+
+def test_validation(folder):
+    data = module(folder, val_count=6, val_urls=str(folder / "2.tar"))
+    (first, second) = data.val_dataloader()
+    assert set(first) == {"image", "mask", "index"}
+    assert first["index"].tolist() + second["index"].tolist() == list(range(6))
+    assert first["image"].shape == (4, 3, 16, 16)
+    assert first["mask"].any()
+    assert len(module(folder, val_count=12).sources[1]) == 12
+    assert len(module(folder).sources[1]) == 34
+
+
+BAD = {
+    "unreadable image": ({"jpg": b"no image", "mask.png": encoded(mask(0), ".png")}, "is not an image", False),
+    "cut image": ({"jpg": sample(0)["jpg"][:-300], "mask.png": encoded(mask(0), ".png")}, "cut short", False),
+    "empty image": ({"jpg": b"", "mask.png": encoded(mask(0), ".png")}, "the file is empty", False),
+    "no image": ({"txt": b"a dog"}, "holds no image", False),
+    "no mask": ({"jpg": sample(0)["jpg"]}, "holds no mask", True),
+    "unreadable mask": ({"jpg": sample(0)["jpg"], "mask.png": b"no mask"}, "is not an image", True),
+    "empty mask": ({"jpg": sample(0)["jpg"], "mask.png": encoded(mask(0) * 0, ".png")}, "nothing is salient", True),
+    "other shape": (
+        {"jpg": sample(0)["jpg"], "mask.png": encoded(mask(0, (24, 99)), ".png")},
+        "99 x 24, which cannot show an image of 32 x 24",
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize(("members", "words", "has_image"), BAD.values(), ids=BAD.keys())
+class TestBadSamples:
+    @pytest.fixture
+    def spoiled(self, tmp_path, members):
+        about = {"json": json.dumps({"image": "x/b.jpg"}).encode()}
+        return write(tmp_path / "0.tar", {"a": sample(0), "b": {**members, **about}, "c": sample(2)})
+
+    def test_error(self, spoiled, words, has_image):
+        for loader in (module(spoiled).train_dataloader(), module(spoiled).val_dataloader()):
+            with pytest.raises(SampleError, match=words) as caught:
+                list(loader)
+            assert f"{spoiled}: b" in str(caught.value)
+            assert "(x/b.jpg)" in str(caught.value)
+            assert "\n" not in str(caught.value)
+
+    def test_drop(self, spoiled, words, has_image, caplog):
+        loader = module(spoiled, on_bad="drop").train_dataloader()
+        with caplog.at_level(logging.WARNING):
+            for _ in range(2):
+                (batch,) = loader
+                assert sorted(batch["index"].tolist()) == [0, 2]
+        assert len(caplog.records) == 1, "told once"
+        assert words in caplog.text
+        assert "left out" in caplog.text
+
+    def test_drop_on_several_processes(self, spoiled, words, has_image, ranks):
+        ranks(2, 0)
+        for batch in module(spoiled, on_bad="drop", batch_size=3, drop_last=False).train_dataloader():
+            assert len(batch["index"]) == 2
+            assert 1 not in batch["index"]
+
+    def test_unconstrained(self, spoiled, words, has_image, caplog):
+        (batch,) = module(spoiled, on_bad="unconstrained").train_dataloader()
+        assert sorted(batch["index"].tolist()) == ([0, 1, 2] if has_image else [0, 2])
+        empty = ~batch["query_mask"].flatten(1).bool().any(1)
+        assert batch["index"][empty].tolist() == ([1] if has_image else [])
+        assert words in caplog.text
+
+
+def test_masks_left_out_on_purpose_are_no_mistake(tmp_path, caplog):
+    about = json.dumps({"image": "b.jpg", "mask": None}).encode()
+    url = write(tmp_path / "0.tar", {"a": sample(0), "b": {"jpg": sample(1)["jpg"], "json": about}})
+    (batch,) = module(url).train_dataloader()
+    empty = ~batch["query_mask"].flatten(1).bool().any(1)
+    assert batch["index"][empty].tolist() == [1]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("on_bad", ["error", "drop"])
+def test_a_damaged_shard_stops_whatever_on_bad(folder, tmp_path, workers, on_bad):
+    shard = tmp_path / "0.tar"
+    data = (folder / "2.tar").read_bytes()
+    shard.write_bytes(data)
+    loader = module(str(shard), workers=workers, on_bad=on_bad, val_urls=str(folder / "0.tar")).train_dataloader()
+    shard.write_bytes(data[: len(data) // 2])
+    with pytest.raises(SampleError, match=r"0\.tar: ") as caught:
+        list(loader)
+    assert "\n" not in str(caught.value)
+    if workers:
+        # As Lightning does. Left to the garbage collector, after an error, it takes seconds.
+        loader._iterator._shutdown_workers()
+
+
+def test_mistakes_show_before_training(folder, tmp_path):
+    for options, words in {
+        ("urls", f"{tmp_path}/{{0..3}}.tar"): "0.tar does not exist",
+        ("val_urls", f"{tmp_path}/*.tar"): "val_urls=.* matches nothing",
+        ("val_count", 0): "val_count must be at least 1",
+        ("shuffle", -1): "shuffle must be at least 0",
+        ("on_bad", "ignore"): "on_bad must be one of",
+        ("masks", ""): "masks must be auto",
+    }.items():
+        with pytest.raises((InputError, FileNotFoundError), match=words):
+            module(**{"urls": folder, options[0]: options[1]}).setup()
+    with pytest.raises(InputError, match="hold no samples"):
+        module(str(folder / "3.tar")).setup()
+
+
+class Network(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 1)
+        self.seen = []
+
+    def training_step(self, batch, index):
+        self.seen.append((self.current_epoch, batch["index"].tolist()))
+        return self.layer(batch["query"].mean((2, 3))).mean()
+
+    def validation_step(self, batch, index):
+        self.seen.append(("val", batch["index"].tolist()))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*GPU available")
+def test_in_a_trainer(folder, tmp_path, caplog):
+    options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    trainer = pl.Trainer(default_root_dir=tmp_path, max_epochs=2, enable_checkpointing=False, **options)
+    network, data = Network(), module(folder, val_count=4)
+    trainer.fit(network, data)
+    loader = module(folder).train_dataloader()
+    for epoch in range(2):
+        loader.sampler.set_epoch(epoch)
+        assert [seen for name, seen in network.seen if name == epoch] == indices(loader)
+    assert (tmp_path / "data_report.csv").read_text().count("\n") == 1
+    assert len(json.loads((tmp_path / "castlit_index" / "shard_counts.json").read_text())["shards"]) == 6
+
+
+def test_photographs_turned_by_exif(tmp_path):
+    image = Image.fromarray(photo(0))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    image.save(file, "JPEG", exif=exif)
+    url = write(tmp_path / "0.tar", {"a": {"jpg": file.getvalue(), "mask.png": encoded(mask(0, (32, 24)), ".png")}})
+    item = module(url).sources[1].read(0)
+    assert item.image.shape == (32, 24, 3)
+    assert item.mask.shape == (32, 24)
+    (batch,) = module(url).train_dataloader()
+    assert batch["query_mask"].any()

@@ -1,0 +1,155 @@
+"""Grounding of any network: what its CAMs explain, the classifier made on the spot, and the pictures."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import castlit
+from castlit.data import ScenesDataModule
+from castlit.evaluation import evaluate_grounding, linear_probe
+from castlit.evaluation.grounding.classifier import _as_layer, train_classifier
+from castlit.evaluation.grounding.examples import Seen
+from castlit.evaluation.grounding.questions import questions
+from castlit.evaluation.grounding.scores import ImageScores, grounding, image_scores
+from castlit.evaluation.protocol import Network
+from castlit.interop import open_backbone
+from castlit.utils.validation import InputError
+
+CPU = torch.device("cpu")
+IMAGES = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A backbone that has seen data: with its first statistics, the features of an untrained one are tiny."""
+    backbone = open_backbone("random", "tiny_resnet")
+    backbone.train()(torch.randn(64, 3, 64, 64))
+    return Network("random", backbone.eval(), None)
+
+
+@pytest.fixture
+def scenes():
+    return ScenesDataModule(train_count=200, val_count=48, batch_size=20, workers=0)
+
+
+def test_the_scores_of_each_image_average_to_those_of_all():
+    cams, masks = torch.rand(6, 5, 5), torch.zeros(6, 1, 20, 20, dtype=torch.uint8)
+    masks[:, :, 3:11, 5:15] = 1
+    scores = image_scores(cams, masks)
+    assert scores.chance.tolist() == pytest.approx([0.2] * 6)
+    for i in range(6):
+        assert torch.stack([part[i] for part in scores]).tolist() == pytest.approx(
+            grounding(cams[i : i + 1], masks[i : i + 1])[:4]
+        )
+    assert scores.mean() == pytest.approx(grounding(cams, masks))
+
+
+def test_the_features_cam_is_the_inner_product_with_the_mean(network):
+    found = questions(network)["features"]({"image": IMAGES})
+    maps = network.backbone(IMAGES).detach().double().numpy()
+    mean = maps.mean((2, 3))
+    direction = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    expected = np.einsum("nc,nchw->nhw", direction, maps) / (maps.shape[2] * maps.shape[3])
+    np.testing.assert_allclose(found.numpy(), np.maximum(expected, 0), rtol=1e-4, atol=1e-7)
+    assert found.max() > 0
+    assert "pretext" not in questions(network)
+
+
+def test_the_classifiers_cam_is_the_class_activation_map(network):
+    classifier, labels = nn.Linear(128, 3), torch.tensor([2, 0, 1, 1])
+    found = questions(network, classifier=classifier)["classifier"]({"image": IMAGES, "label": labels})
+    maps = network.backbone(IMAGES).detach()
+    expected = torch.einsum("nc,nchw->nhw", classifier.weight[labels], maps).relu() / maps[0, 0].numel()
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-4, atol=1e-7)
+    unseen = questions(network, classifier=classifier)["classifier"]({"image": IMAGES, "label": labels + 1})
+    assert not unseen[0].any()  # its class is none of the three
+    assert unseen[1:].any()
+
+
+def test_another_layer_gives_another_grid(network):
+    assert questions(network, "layer1")["features"]({"image": IMAGES}).shape == (4, 16, 16)
+    with pytest.raises(InputError, match="no layer 'layer9'"):
+        questions(network, "layer9")["features"]({"image": IMAGES})
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 4], [1, 3]])
+def test_the_classifier_as_one_layer_answers_as_the_probe(labels):
+    rng = np.random.default_rng(0)
+    known = rng.choice(labels, 80)
+    features = (rng.normal(size=(80, 6)) * 5 + known[:, None] * rng.normal(size=6) * 3 + 7).astype(np.float32)
+    probe = linear_probe(features, known)
+    layer = _as_layer(*probe, max(labels) + 1)
+    shares = layer(torch.from_numpy(features)).softmax(1).detach().numpy()
+    np.testing.assert_allclose(shares[:, labels], probe.predict_proba(features), atol=1e-5)
+    assert set(shares.argmax(1)) <= set(labels)
+
+
+def test_no_labels_no_classifier(network, tmp_path):
+    (tmp_path / "i").mkdir()
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / "i" / f"{i}.png"), np.random.default_rng(i).integers(0, 255, (40, 40, 3), np.uint8))
+    data = castlit.data.SaliencyDataModule(tmp_path / "i", None, size=32, batch_size=2, workers=0)
+    data.setup("validate")
+    assert train_classifier(network.backbone, CPU, data, 10) is None
+    with pytest.raises(InputError, match="at least one image with a mask"):
+        evaluate_grounding(network.backbone, CPU, tmp_path, "x", data)
+
+
+def seen(count, gains=None):
+    own = torch.zeros(count) if gains is None else torch.tensor(gains)
+    scores = {
+        "features": ImageScores(own, own, own, own),
+        "features!": ImageScores(own * 0, own * 0, own * 0, own * 0),
+    }
+    return Seen({key: torch.zeros(count, 2, 2) for key in scores}, scores, torch.arange(count) * 2)
+
+
+def test_which_images_are_shown():
+    assert list(seen(100).choose(5, None).values()) == [[0, 25, 50, 74, 99]]
+    assert list(seen(3).choose(24, None).values()) == [[0, 1, 2]]
+    even, most, least = seen(6, [0.0, 0.5, -0.3, 0.9, -0.8, 0.1]).choose(8, "!").values()
+    assert even == [0, 2, 3, 5]
+    assert (most, least) == ([3, 1], [4, 2])
+
+
+def test_figures_and_pictures(network, scenes, tmp_path):
+    module = castlit.CASTModule(castlit.methods.MoCo("tiny_resnet", queue_size=8, dim=4)).eval()
+    other = Network("<b>x</b>.ckpt", module.method.encoder.backbone, module.explain)
+    own = [network.backbone, CPU, tmp_path, "random", scenes]
+    results = evaluate_grounding(*own, compare=other, pictures=8, classifier_images=100)
+    assert list(results) == [
+        "pretext (compare)",
+        "features",
+        "features (compare)",
+        "classifier",
+        "classifier (compare)",
+        "a Gaussian in the centre",
+    ]
+    for row in results.values():
+        assert row["images"] == 48
+        assert 0 <= min(row["pointing"], row["energy"], row["iou"]) <= max(row["energy"], row["iou"]) < 1
+    assert {key for key, row in results.items() if "accuracy" in row} == {"classifier", "classifier (compare)"}
+    assert {key for key, row in results.items() if "more_energy" in row} == {"features", "classifier"}
+    strips = sorted((tmp_path / "grounding").iterdir())
+    assert 6 <= len(strips) <= 8
+    picture = cv2.imread(str(strips[0]))
+    assert picture.shape[1] > 7 * 100
+    page = (tmp_path / "grounding.html").read_text()
+    assert page.count("<img") == 8
+    assert "&lt;b&gt;x&lt;/b&gt;.ckpt" in page
+    assert "<b>x" not in page
+    assert f"{results['features']['energy']:.3f}" in page
+    assert len(page) < 1e6
+    assert (tmp_path / "grounding.png").is_file()
+
+
+def test_no_pictures_where_none_are_wanted(network, scenes, tmp_path):
+    alone = evaluate_grounding(network.backbone, CPU, tmp_path / "o", "random", scenes, pictures=0)
+    assert list(alone) == ["features", "classifier", "a Gaussian in the centre"]
+    assert not Path(tmp_path / "o").exists()
+    with pytest.raises(InputError, match="pictures must be at least 0"):
+        evaluate_grounding(network.backbone, CPU, tmp_path, "random", scenes, pictures=-1)

@@ -1,0 +1,123 @@
+"""The momentum over a real run: derived from the step, whatever the Trainer was told, and exact after a resume."""
+
+import math
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from castlit import CASTModule
+from castlit.attention import AttentionLoss
+from castlit.methods import BYOL, MoCo
+from castlit.optim import OptimizerRecipe
+from castlit.utils.validation import InputError
+
+
+def watched(method):
+    """Compute after each step, from the weights alone, what the momentum must have been."""
+    found, plain = [], method.after_step
+
+    def after_step(progress=0.0):
+        old = torch.cat([p.double().flatten() for p in method.momentum_encoder.parameters()])
+        new = torch.cat([p.detach().double().flatten() for p in method.encoder.parameters()])
+        plain(progress)
+        now = torch.cat([p.double().flatten() for p in method.momentum_encoder.parameters()])
+        found.append(float(((now - new) @ (old - new)) / ((old - new) @ (old - new))))
+
+    method.after_step = after_step
+    return found
+
+
+def cosine(momentum, total):
+    return [1 - (1 - momentum) * (math.cos(math.pi * k / total) + 1) / 2 for k in range(total)]
+
+
+@pytest.mark.parametrize(
+    ("options", "total"),
+    [
+        ({"max_epochs": 3}, 9),
+        ({"max_epochs": 3, "accumulate_grad_batches": 2}, 6),
+        ({"max_epochs": -1, "max_steps": 7}, 7),
+        ({"max_epochs": 50, "max_steps": 7}, 7),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", [MoCo, BYOL])
+def test_from_the_first_step_to_the_last(fit, make_backbone, samples, kind, options, total):
+    sizes = {"dim": 4, "queue_size": 7} if kind is MoCo else {"dim": 4, "hidden": 6}
+    for schedule, wanted in (("cosine", cosine(0.5, total)), ("constant", [0.5] * total)):
+        method = kind(make_backbone(), momentum=0.5, momentum_schedule=schedule, **sizes)
+        with torch.no_grad():
+            for parameter in method.momentum_encoder.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        found = watched(method)
+        fit(CASTModule(method, optimizer=OptimizerRecipe(lr=0.1)), samples(12), **options)
+        assert found == pytest.approx(wanted, abs=1e-4)
+
+
+class StopAfterTwoEpochs(pl.Callback):
+    def on_train_epoch_end(self, trainer, pl_module):
+        trainer.should_stop = trainer.current_epoch == 1
+
+
+def test_a_resumed_run_has_the_momentum_of_the_unbroken_one(fit, make_backbone, samples, tmp_path):
+    made = samples(12)
+
+    def module():
+        torch.manual_seed(5)
+        method = BYOL(make_backbone(), dim=4, hidden=6, momentum=0.5, momentum_schedule="cosine")
+        return CASTModule(method, AttentionLoss(), OptimizerRecipe(lr=0.1))
+
+    whole, first, second = module(), module(), module()
+    fit(whole, made, max_epochs=4)
+    # Broken off, not shorter: the end of the run is as far as in the whole one.
+    fit(first, made, max_epochs=4, callbacks=[StopAfterTwoEpochs()]).save_checkpoint(tmp_path / "last.ckpt")
+    found = watched(second.method)
+    trainer = fit(second, made, max_epochs=4, ckpt_path=tmp_path / "last.ckpt")
+    assert trainer.global_step == 12
+    assert found == pytest.approx(cosine(0.5, 12)[6:], abs=1e-4)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(second.state_dict()[name], tensor), name
+
+
+def test_a_checkpoint_brings_the_schedule_back(fit, samples, tmp_path):
+    method = MoCo("tiny_resnet", dim=4, queue_size=7, momentum=0.7, momentum_schedule="cosine")
+    fit(CASTModule(method), samples(4, (32, 32))).save_checkpoint(tmp_path / "last.ckpt")
+    again = CASTModule.load_from_checkpoint(tmp_path / "last.ckpt").method
+    assert (again.momentum, again.momentum_schedule) == (0.7, "cosine")
+
+
+class Plain(MoCo):
+    """As methods were written before there was a schedule."""
+
+    calls = 0
+
+    def after_step(self):
+        self.calls += 1
+
+
+class Keyword(MoCo):
+    def after_step(self, *, progress):
+        self.seen = [*getattr(self, "seen", []), progress]
+
+
+class Demanding(MoCo):
+    def after_step(self, step):
+        pass
+
+
+def test_own_methods_take_the_progress_or_nothing(fit, make_backbone, samples):
+    plain, keyword = (kind(make_backbone(), dim=4, queue_size=7) for kind in (Plain, Keyword))
+    for method in (plain, keyword):
+        fit(CASTModule(method), samples(12))
+    assert plain.calls == 3
+    assert keyword.seen == pytest.approx([0, 1 / 3, 2 / 3])
+    with pytest.raises(InputError, match=r"Demanding.after_step wants 'step': it is given `progress`"):
+        CASTModule(Demanding(make_backbone(), dim=4, queue_size=7))
+
+
+@pytest.mark.parametrize("kind", [MoCo, BYOL])
+def test_a_misspelt_schedule(kind):
+    with pytest.raises(InputError, match=r"momentum_schedule must be one of .*did you mean 'cosine'"):
+        kind(nn.Conv2d(3, 4, 1), momentum_schedule="cosin")

@@ -1,0 +1,58 @@
+"""MC against plain loops over its equations."""
+
+import numpy as np
+import pytest
+
+from castlit.saliency.algorithms import markov_chain as module
+from castlit.saliency.algorithms.superpixels import segment
+
+
+@pytest.fixture
+def regions(red_on_green):
+    return segment(red_on_green[0], 40)
+
+
+def slow_weights(regions):
+    n = len(regions)
+    near = regions.neighbours
+    colour = np.array([[np.sqrt(((a - b) ** 2).sum()) for b in regions.lab] for a in regions.lab])
+    weights = np.zeros((n, n))
+    for i in range(n):
+        for j in range(n):
+            through = any(near[i, k] and near[k, j] for k in range(n))
+            if i == j or near[i, j] or through or (regions.border[i] and regions.border[j]):
+                weights[i, j] = np.exp(-10 * colour[i, j] / colour.max())
+    return weights
+
+
+def test_walks_prefer_what_is_alike(regions):
+    weights, to_border = module.walk_weights(regions)
+    expected = slow_weights(regions)
+    assert weights == pytest.approx(expected)
+    assert to_border == pytest.approx([sum(row[regions.border]) for row in expected])
+
+
+def test_the_absorbed_time_is_the_expected_number_of_steps(regions):
+    """Against the sum of the chances to be still on the way after each number of steps."""
+    weights, to_border = module.walk_weights(regions)
+    chances = weights / (weights.sum(1) + to_border)[:, None]
+    # Of the first 2, 4, 8, … steps at once.
+    expected, on_the_way = np.ones(len(regions)), chances
+    for _ in range(25):
+        expected, on_the_way = expected + on_the_way @ expected, on_the_way @ on_the_way
+    assert on_the_way.max() < 1e-12
+    assert module.absorbed_time(weights, to_border, np.ones(len(regions))) == pytest.approx(expected, rel=1e-6)
+
+
+def test_steps_count_what_they_are_told(regions):
+    weights, to_border = module.walk_weights(regions)
+    ones = np.ones(len(regions))
+    assert module.absorbed_time(weights, to_border, 3 * ones) == pytest.approx(
+        3 * module.absorbed_time(weights, to_border, ones)
+    )
+
+
+def test_middling_maps_are_told_from_clear_ones():
+    assert module.middling_share(np.array([0.0, 0.01, 0.99, 1.0])) == 1  # bins 1 and 10 count 1
+    assert module.middling_share(np.array([0.45, 0.55])) == 5  # bins 5 and 6 count 5
+    assert module.middling_share(np.array([0.0, 0.25])) == pytest.approx((1 + 3) / 2)

@@ -1,0 +1,91 @@
+"""Gathering and shuffling on two processes (gloo), and on one, where they do nothing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from castlit.nn.shuffled_batchnorm import encode_shuffled
+from castlit.utils.distributed import gather, gather_with_gradient, rank, world_size
+
+pytestmark = pytest.mark.slow  # Two processes import torch.
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory, run_two_ranks):
+    """What both ranks found, see two_ranks.py."""
+    folder = tmp_path_factory.mktemp("two_ranks")
+    script = Path(__file__).with_name("two_ranks.py")
+    return run_two_ranks(script, folder)
+
+
+def test_ranks_know_themselves(ranks):
+    assert [found["world"] for found in ranks] == [(2, 0), (2, 1)]
+
+
+def test_gather_is_in_the_order_of_the_ranks(ranks):
+    x = torch.arange(6.0).view(3, 2)
+    expected = torch.cat([x, x + 100])
+    for found in ranks:
+        for kind in ("contiguous", "transposed", "int"):
+            assert torch.equal(found["gather"][kind].float(), expected), kind
+
+
+def test_the_gradient_of_a_gather_is_the_sum_of_all_ranks_gradients(ranks):
+    everything = torch.randn(16, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    weight = sum(found["gradient"]["weight"] for found in ranks)
+    (everything.sin() * weight).sum().backward()
+    for found, part in zip(ranks, everything.grad.chunk(2), strict=True):
+        assert torch.equal(found["gradient"]["forward"], everything.detach())
+        assert torch.allclose(found["gradient"]["gradient"], part, atol=1e-6)
+
+
+def test_gathers_backward_pass_does_not_overwrite_others_gradients(ranks):
+    for found in ranks:
+        assert (found["gradient"]["of_other"] == 3).all()
+
+
+def test_under_ddp_the_gradient_is_that_of_one_process_with_the_whole_batch(ranks):
+    for found in ranks:
+        assert found["ddp"]["single"].abs().max() > 0.01
+        assert torch.allclose(found["ddp"]["ddp"], found["ddp"]["single"], rtol=1e-4, atol=1e-6)
+
+
+def test_shuffled_embeddings_come_back_in_their_own_order(ranks):
+    for found in ranks:
+        expected = (found["shuffle"]["images"] * 2 + 1)[:, None].expand(8, 3)
+        assert torch.equal(found["shuffle"]["embeddings"], expected)
+        everybodys = torch.cat([other["shuffle"]["embeddings"] for other in ranks])
+        assert torch.equal(found["shuffle"]["everybodys"], everybodys)
+
+
+def test_what_goes_with_the_images_is_shuffled_alike(ranks):
+    for found in ranks:
+        images, company = found["shuffle"]["together"].split([3, 2], 1)
+        assert torch.equal(company, found["shuffle"]["company"])
+        assert torch.equal(images[:, :2] * 10, company)
+
+
+def test_images_are_shuffled_over_the_ranks(ranks):
+    seen = [found["shuffle"]["seen"][0] for found in ranks]
+    assert [len(found["shuffle"]["seen"]) for found in ranks] == [1, 1]
+    everything = torch.cat([found["shuffle"]["images"] for found in ranks])
+    assert torch.equal(torch.cat(seen).sort().values, everything), "each image once"
+    for number, batch in enumerate(seen):
+        assert len(batch) == 8
+        foreign = (batch >= 100) != bool(number)
+        assert 0 < foreign.sum() < 8
+        assert not torch.equal(batch, batch.sort().values)
+
+
+def test_one_process_does_nothing():
+    x = torch.randn(3, 2, requires_grad=True)
+    assert (world_size(), rank()) == (1, 0)
+    assert gather(x) is x
+    assert gather_with_gradient(x) is x
+    images = torch.randn(4, 3, 2, 2)
+    seen = []
+    embeddings, everybodys = encode_shuffled(lambda batch: seen.append(batch) or batch.mean((2, 3)), images)
+    assert seen[0] is images
+    assert torch.equal(embeddings, images.mean((2, 3)))
+    assert everybodys is embeddings

@@ -1,0 +1,53 @@
+"""Argument checks: what passes, what does not, and what the line says."""
+
+import pytest
+
+from castlit.utils.validation import InputError, as_list, did_you_mean, require_choice, require_int, require_number
+
+
+def test_what_is_right_comes_back():
+    assert require_number("x", 1, low=1, high=1) == 1.0
+    assert type(require_number("x", 1)) is float
+    assert require_int("x", 3, low=3, high=3) == 3
+    assert require_choice("x", "b", ["a", "b"]) == "b"
+
+
+@pytest.mark.parametrize("value", [None, "1", float("nan"), float("inf"), True, [1]])
+def test_no_number(value):
+    with pytest.raises(InputError, match="x must be a number, got"):
+        require_number("x", value)
+
+
+@pytest.mark.parametrize("value", [None, 1.0, "1", False])
+def test_no_whole_number(value):
+    with pytest.raises(InputError, match="x must be a whole number, got"):
+        require_int("x", value)
+
+
+def test_bounds():
+    with pytest.raises(InputError, match=r"x must be at least 0, got -0\.1"):
+        require_number("x", -0.1, low=0)
+    with pytest.raises(InputError, match="x must be at most 2, got 3"):
+        require_int("x", 3, high=2)
+    with pytest.raises(InputError, match="x must be greater than 0, got 0"):
+        require_number("x", 0, above=0)
+    assert require_number("x", 1e-12, above=0) == 1e-12
+
+
+def test_choices():
+    with pytest.raises(InputError, match=r"x must be one of paper, reference; got 'papr' \(did you mean 'paper'\?\)"):
+        require_choice("x", "papr", ("paper", "reference"))
+    with pytest.raises(InputError, match=r"got 3$"):
+        require_choice("x", 3, ("paper", "reference"))
+    assert did_you_mean("zzz", ["paper"]) == ""
+
+
+def test_it_is_a_value_error():
+    assert issubclass(InputError, ValueError)
+
+
+def test_one_value_is_a_list_of_one():
+    assert as_list(3) == [3]
+    assert as_list("abc") == ["abc"]
+    assert as_list((1, 2)) == as_list([1, 2]) == [1, 2]
+    assert as_list([]) == []
