@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PARALLEL := -n auto --dist loadscope --no-loadscope-reorder
 export NO_ALBUMENTATIONS_UPDATE = 1
 
-.PHONY: help train test test-fast coverage check docs clean
+.PHONY: help train test test-all test-nightly test-fast coverage check docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,19 +14,26 @@ help: ## Show this list
 train: $(VENV)/.installed ## Train CAST on the built-in scenes; more options in ARGS="key=value ..."
 	$(BIN)/python -m castlit.train +experiment=cast_mocov2 $(ARGS)
 
-test: $(VENV)/.installed-dev ## Run all tests, on all cores
-	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+test: $(VENV)/.installed-dev ## Run all tests but the nightly ones, on all cores
+	$(BIN)/python -m pytest $(PARALLEL) --durations=10 -m "not nightly" $(ARGS)
+
+test-all: $(VENV)/.installed-dev ## Run all tests
+	$(BIN)/python -m pytest $(PARALLEL) --durations=10 $(ARGS)
+
+test-nightly: $(VENV)/.installed-dev ## Run the tests that make test leaves out
+	$(BIN)/python -m pytest $(PARALLEL) --durations=10 -m nightly $(ARGS)
 
 test-fast: $(VENV)/.installed-dev ## Run the tests that take less than ten seconds each
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not nightly" $(ARGS)
 
 coverage: $(VENV)/.installed-dev ## Run the tests that take less than ten seconds, and show which lines they miss
-	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term-missing $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not nightly" --cov --cov-report=term-missing $(ARGS)
 
-check: $(VENV)/.installed-dev ## Lint, format check and type check
+check: $(VENV)/.installed-dev ## Lint, format check, type check and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
 
 docs: $(VENV)/.installed-dev ## Build the documentation into site/; open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

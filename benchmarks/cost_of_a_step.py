@@ -1,10 +1,10 @@
-"""How a step's time and memory grow: with the batch, the images, the queue and the backbone.
+"""How a step's time and memory depend on batch size, image size, queue size and backbone.
 
     python benchmarks/cost_of_a_step.py output=benchmarks/results/cost_of_a_step.json
 
-Around one setting, one thing is changed at a time. For each, plain MoCo's bare step and CAST's step under Lightning
-run in turn in one process; their memory is measured in processes of their own. A straight line is fitted to each row of
-times: its slope is the cost of one more image, of a thousand pixels, of a thousand keys.
+From one central setting, one value is changed at a time. For each, a bare MoCo step and CAST's step under Lightning run
+in turn in one process; memory is measured in separate processes. A straight line is fitted to each series of times: its
+slope is the cost of one more image, of a thousand pixels, or of a thousand keys.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from castlit.bench.contestants import WARM_UP, Settings, contestant
+from castlit.bench.implementations import WARM_UP, Settings, timed_training
 from castlit.bench.machine import machine
 from castlit.bench.memory import peak_memory
 from castlit.bench.ratios import median_ratio
@@ -27,7 +27,7 @@ AXES = {
     "queue_size": [4096, 65536, 131072, 262144],
     "backbone": ["resnet18", "resnet50", "convnext_tiny", "timm/vit_small_patch16_224"],
 }
-# What a time is a straight line of: images, pixels of an image in thousands, keys in thousands.
+# The x values of the straight line: images, thousands of pixels of an image, thousands of keys.
 SCALES = {"batch_size": lambda n: n, "size": lambda side: side**2 / 1000, "queue_size": lambda keys: keys / 1000}
 NAMES = ("moco", "cast", "cast_masked_features")
 STEPS, ROUNDS = 2, 3
@@ -36,7 +36,7 @@ STEPS, ROUNDS = 2, 3
 def measure(settings: Settings) -> dict[str, object]:
     """Seconds of a step and peak memory of each contestant."""
     batches = settings.batches(2)
-    runs = {name: contestant(name, settings) for name in NAMES}
+    runs = {name: timed_training(name, settings) for name in NAMES}
     seconds: dict[str, list[float]] = {name: [] for name in NAMES}
     for round_number in range(ROUNDS + 1):
         for name, run in runs.items():
@@ -52,7 +52,7 @@ def measure(settings: Settings) -> dict[str, object]:
 
 
 def fitted(axis: str, rows: list[dict[str, object]]) -> dict[str, dict[str, float]]:
-    """Slope in ms for each unit, the step's share that does not grow, and how straight the line is (R²)."""
+    """Slope in ms per unit, constant part in ms, and R² of the straight line."""
     x = np.array([SCALES[axis](row[axis]) for row in rows], dtype=float)
     lines = {}
     for name in NAMES:
@@ -65,7 +65,7 @@ def fitted(axis: str, rows: list[dict[str, object]]) -> dict[str, dict[str, floa
 
 
 def main() -> None:
-    """Measure all axes, or those named: ``python benchmarks/cost_of_a_step.py queue_size output=row.json``."""
+    """Measure all axes, or the given ones: ``python benchmarks/cost_of_a_step.py queue_size output=row.json``."""
     words = sys.argv[1:]
     output = next((word.removeprefix("output=") for word in words if word.startswith("output=")), None)
     axes = [word for word in words if "=" not in word] or list(AXES)
@@ -76,7 +76,7 @@ def main() -> None:
         for value in AXES[axis]:
             changed = {**CENTRE, axis: value}
             if "vit" in str(changed["backbone"]):
-                changed["size"] = 224  # what its position embeddings are made for
+                changed["size"] = 224  # the size of its position embeddings
             rows.append({axis: value, **measure(Settings(**changed, precision=precision, device=device))})
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
         found["axes"][axis] = {"rows": rows, **({"fit": fitted(axis, rows)} if axis in SCALES else {})}

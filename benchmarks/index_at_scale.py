@@ -1,9 +1,9 @@
-"""Ten million images: how long the cached index takes to open, and whether workers' memory grows over an epoch.
+"""Ten million images: the time to open the cached index, and the growth of workers' memory over an epoch.
 
     python benchmarks/index_at_scale.py [count] [output.json]
 
-The index is written as castlit keeps it, over real (empty) folders, whose times opening checks. No image is read: what
-is measured is the index and the sampler. Beside it, the same names in a Python list, as most datasets keep them.
+The index is written in castlit's format for real (empty) folders, as opening checks their times. No image is read: the
+benchmark measures index and sampler. For comparison, the same names are kept in a Python list, as in most datasets.
 """
 
 import json
@@ -19,19 +19,19 @@ from torch.utils.data import DataLoader, Dataset
 from castlit.bench.machine import machine
 from castlit.data.datamodules.sampler import EpochSampler
 from castlit.data.index.build import stamp_folders
-from castlit.data.index.file_source import open_index
+from castlit.data.index.cache import open_index
 from castlit.data.index.image_index import ImageIndex
 from castlit.data.io.masks import THRESHOLD
 from castlit.utils.bytes_array import BytesArray
 
 FOLDERS = 1000
-MASK_BYTES = 200  # a real mask takes some 1,000; this much fits on a small disk ten million times
+MASK_BYTES = 200  # a real mask takes about 1,000; ten million of these fit on a small disk
 WORKERS = 2
 BATCH = 2000
 
 
 class Entries(Dataset):
-    """Looks an image up, as reading it would, and reports the worker's own memory now and then."""
+    """Looks up an image and its mask, without reading the files."""
 
     def __init__(self, index):
         self.index = index
@@ -44,7 +44,7 @@ class Entries(Dataset):
 
 
 class Names(Entries):
-    """The same, from a list of strings."""
+    """Looks up a name in a list of strings."""
 
     def __getitem__(self, key):
         return len(self.index[key[1]])
@@ -55,7 +55,7 @@ def with_memory(lengths):
 
 
 def private_mib():
-    """Memory that this process shares with no other, in MiB."""
+    """This process's private memory, in MiB."""
     for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
         if line.startswith("Private_Dirty:"):
             return int(line.split()[1]) / 1024
@@ -83,13 +83,13 @@ def write_index(top, count):
         orphans=BytesArray.of([]),
         stamp=stamp_folders(images, masks, THRESHOLD),
     )
-    # Where open_index looks for it: let it make the place, of an index of the empty folders, and put ours there.
+    # open_index creates the folder for an index of the empty folders; replace that index.
     index.save(open_index(images, masks, THRESHOLD, top / "cache").folder)
     return images, masks
 
 
 def epoch_memory(dataset):
-    """Each worker's own memory at a tenth of an epoch and at its end, in MiB, and the epoch's seconds."""
+    """A worker's largest private memory after a tenth of an epoch and at its end, in MiB, and the epoch's seconds."""
     sampler = EpochSampler(dataset)
     loader = DataLoader(
         dataset,

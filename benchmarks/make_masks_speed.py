@@ -1,11 +1,10 @@
-"""How many masks castlit.make_masks makes in a second on one core, and what that means for COCO.
+"""Masks per second of castlit.make_masks on one core, and the core-hours for COCO.
 
     python benchmarks/make_masks_speed.py [--images FOLDER] [--count 32] [--rounds 3] [--output row.json]
 
-From file to file, as one of the program's processes works, with one thread. Without a folder: 640 x 480 JPEGs of the
-built-in scenes, with a photograph's grain. The qualities go through the images in turn, several times. Rates are by the
-process's own time on the processor, which other work on the machine disturbs less than the clock; by the clock, they
-stand beside.
+Measured like one of the program's processes, with one thread, including reading and writing. Without a folder: 640 x
+480 JPEGs of the built-in scenes with noise. The qualities run in turn, for several rounds. Rates are given by CPU time,
+which other work on the machine disturbs less, and by wall-clock time.
 """
 
 import argparse
@@ -26,13 +25,13 @@ from castlit.data.io.folders import IMAGE_SUFFIXES
 from castlit.saliency.algorithms.registry import METHODS, SIDE
 from castlit.saliency.pipeline.folder import MASK_SIDE
 from castlit.saliency.pipeline.one_mask import Recipe, encode, make_mask, open_image, resize, to_levels
-from castlit.saliency.pipeline.quality import judge
+from castlit.saliency.pipeline.quality import measure_quality
 
 COCO_TRAIN = 118_287
 
 
 def timed(work, items):
-    """Seconds of the processor and of the clock that an item takes."""
+    """CPU and wall-clock seconds per item."""
     cpu, clock = time.process_time(), time.perf_counter()
     for item in items:
         work(item)
@@ -40,7 +39,7 @@ def timed(work, items):
 
 
 def stages(path, method):
-    """Milliseconds of the processor for each part of the work on an image."""
+    """CPU milliseconds of each stage for an image."""
     marks = [time.process_time()]
     opened = open_image(path, SIDE, MASK_SIDE)
     marks.append(time.process_time())
@@ -48,20 +47,20 @@ def stages(path, method):
     marks.append(time.process_time())
     small = to_levels(values)
     levels = resize(small, opened.size)
-    judge(opened.image, small)
+    measure_quality(opened.image, small)
     encode(levels)
     marks.append(time.process_time())
     return np.diff(marks) * 1000
 
 
 def measure(images, names, rounds, scratch):
-    """One row of the table for each quality."""
+    """Rates and stages of each quality."""
     seconds = {quality: [] for quality in ("fast", "fused")}
     for number in range(rounds + 1):
         for quality in ("fast", "fused"):
             recipe = Recipe(images, scratch / quality, "benchmark", SIDE, MASK_SIDE)
             taken = timed(functools.partial(make_mask, recipe, quality), names[:1] if number == 0 else names)
-            if number > 0:  # the first warms up
+            if number > 0:  # the first is a warm-up
                 seconds[quality].append(taken)
     rows = {}
     for quality, taken in seconds.items():

@@ -1,10 +1,10 @@
-"""How good are the masks that a run with data.masks=self has made? They are scored against ground-truth masks.
+"""Score the masks of a run with data.masks=self against ground truth.
 
     python benchmarks/self_masks.py RUN IMAGES MASKS [OTHER_IMAGES OTHER_MASKS] [output.json]
 
-RUN is the folder of the run, IMAGES what it trained on, MASKS their ground truth; the others are photographs that the
-run has not seen. There the last encoder looks, and an untrained one beside it. A Gaussian in the centre and chance are
-what they must beat. Figures are in per cent.
+RUN is the run's folder, IMAGES are its training images, MASKS their ground truth; the others are photographs that it
+has not seen. For these, the maps of the last encoder and of an untrained one are scored. Baselines are a Gaussian in
+the centre and chance. Metrics are in per cent.
 """
 
 import json
@@ -20,7 +20,7 @@ from castlit import CASTModule
 from castlit.bench.machine import machine
 from castlit.callbacks.mask_maker import REFINEMENTS, blocks
 from castlit.data.datamodules.datasets import normalise
-from castlit.data.datamodules.full_images import WholeImages
+from castlit.data.datamodules.full_images import FullImages
 from castlit.data.index.file_source import FileSource
 from castlit.evaluation.saliency.scores import SaliencyScores
 from castlit.methods import MoCo
@@ -28,7 +28,7 @@ from castlit.nn import batch_statistics
 from castlit.saliency.algorithms.baselines import centre_gaussian
 
 
-def judged(maps, truth):
+def scored(maps, truth):
     """Pointing, intersection over union at 128 of 255, and the largest F-measure of maps by image."""
     scores, hits, chance = SaliencyScores(), [], []
     for index, mask in truth.items():
@@ -37,13 +37,13 @@ def judged(maps, truth):
         hits.append(large.max() > 0 and mask.flat[large.argmax()] > 0)
         chance.append(mask.mean())
     results = scores.results()
-    figures = {"pointing": np.mean(hits), "iou": results["iou"], "max_f": results["max_f"]}
-    return {name: round(100 * float(value), 1) for name, value in figures.items()}, float(np.mean(chance))
+    metrics = {"pointing": np.mean(hits), "iou": results["iou"], "max_f": results["max_f"]}
+    return {name: round(100 * float(value), 1) for name, value in metrics.items()}, float(np.mean(chance))
 
 
 def found(module, source, size, settings):
-    """The maps that a run would make now."""
-    whole, maps = WholeImages(source, size), {}
+    """The maps that a module makes of a source's images."""
+    whole, maps = FullImages(source, size), {}
     for block in blocks(np.arange(len(source)), settings.batch_size):
         pixels = np.stack([whole[index]["image"] for index in block.tolist()])
         values = module.find_objects(normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2)), settings.iterations)
@@ -65,20 +65,20 @@ def main(run, images, masks, *rest):
         items = {index: source.read(index).mask for index in range(len(source))}
         truth = {index: mask for index, mask in items.items() if mask is not None}
         centre = centre_gaussian(np.zeros((size, size, 3), np.uint8))
-        figures = {"centre Gaussian": judged(dict.fromkeys(truth, centre), truth)}
+        metrics = {"centre Gaussian": scored(dict.fromkeys(truth, centre), truth)}
         for edition in sorted((run / "self_masks").glob("epoch_*")) if name == "trained on" else ():
             made = {i: edition / "train" / Path(source.entry(i).image).with_suffix(".png") for i in truth}
             maps = {i: cv2.imread(str(path), cv2.IMREAD_UNCHANGED) / np.float32(255) for i, path in made.items()}
-            figures[edition.name] = judged(maps, truth)
+            metrics[edition.name] = scored(maps, truth)
         torch.manual_seed(0)
         fresh = CASTModule(MoCo(config.backbone, queue_size=64)).eval()
         with batch_statistics(fresh, settings.batch_size):
-            figures["untrained encoder"] = judged(found(fresh, source, size, settings), truth)
+            metrics["untrained encoder"] = scored(found(fresh, source, size, settings), truth)
         trained = CASTModule.load_from_checkpoint(run / "checkpoints" / "last.ckpt", map_location="cpu").eval()
-        figures["last encoder"] = judged(found(trained, source, size, settings), truth)
-        chance = figures["centre Gaussian"][1]
+        metrics["last encoder"] = scored(found(trained, source, size, settings), truth)
+        chance = metrics["centre Gaussian"][1]
         row[name] = {"images": len(truth), "chance of pointing": round(100 * chance, 1)}
-        row[name] |= {key: value for key, (value, _) in figures.items()}
+        row[name] |= {key: value for key, (value, _) in metrics.items()}
     text = json.dumps({**row, "machine": machine()}, indent=2) + "\n"
     print(text)
     if output is not None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from support.fork_client import ForkServer, rank_environments
+
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 # Before torch is imported, and for every process a test starts: small tensors gain nothing from threads, and threads
 # that wait for each other on a busy machine cost tenfold.
@@ -20,6 +22,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     """Files with slow tests first: at the end, a long one would keep one core while the others have nothing to do."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
@@ -60,31 +63,83 @@ def mini():
 
 
 @pytest.fixture(scope="session")
-def run_program():
-    """Run one of castlit's programs as its user does: in a process of its own, from a folder of the caller's."""
+def fork_server():
+    """One process for each worker of pytest that has imported castlit and forks others: see support/fork_client.py."""
+    server = ForkServer()
+    yield server
+    server.close()
+
+
+def _environment(changes):
+    return {**os.environ, "COLUMNS": "200", **changes}
+
+
+@pytest.fixture(scope="session")
+def run_python(fork_server):
+    """Run ``python *words``, forked with castlit imported; returns what ``subprocess.run`` does."""
+
+    def run(*words, cwd, timeout=300, **environment):
+        return fork_server.run(words, cwd, timeout, _environment(environment))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_program(run_python):
+    """Run one of castlit's programs, forked with castlit imported. This is the fixture for most tests of programs."""
+
+    def run(program, *arguments, cwd, timeout=300, **environment):
+        return run_python("-m", f"castlit.{program}", *arguments, cwd=cwd, timeout=timeout, **environment)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def start_program():
+    """Run one of castlit's programs as a user does, imports included: 6 to 8 s of CPU time for each.
+
+    For what the start itself decides (signals, several processes, variables that imports read) and for one success and
+    one error of each program.
+    """
 
     def run(program, *arguments, cwd, timeout=300, **environment):
         return subprocess.run(
             [sys.executable, "-m", f"castlit.{program}", *map(str, arguments)],
             cwd=cwd,
-            env={**os.environ, "COLUMNS": "200", **environment},
+            env=_environment(environment),
             capture_output=True,
             text=True,
             timeout=timeout,
+            check=False,
         )
 
     return run
 
 
 @pytest.fixture(scope="session")
-def run_ranks():
-    """Run a script on several processes (gloo), each with its rank and its folder to write to."""
+def run_line(fork_server):
+    """Run a line of a shell in which ``python -m castlit...`` is forked with castlit imported."""
+
+    def run(line, cwd, timeout=300):
+        environment = _environment({"PATH": f"{fork_server.python.parent}{os.pathsep}{os.environ['PATH']}"})
+        return subprocess.run(
+            line, shell=True, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_ranks(fork_server):
+    """Run a script on several processes (gloo), each with its rank and its folder to write to.
+
+    The processes are forked with castlit imported, in an environment as torchrun gives it.
+    """
 
     def run(count, script, folder, *arguments, timeout=120):
-        ranks = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"] if count > 1 else []
-        command = [sys.executable, *ranks, script, folder, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=folder, check=False)
-        assert done.returncode == 0, done.stderr
+        words = [script, folder, *arguments]
+        for done in fork_server.run_together([words] * count, folder, timeout, rank_environments(count)):
+            assert done.returncode == 0, done.stderr
 
     return run
 

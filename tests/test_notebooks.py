@@ -30,6 +30,7 @@ def test_what_is_kept_is_light_and_says_nothing_of_a_machine(repository, name):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.filterwarnings("ignore:.*without encryption.*")
 def test_it_runs(repository, tmp_path, name):

@@ -1,4 +1,4 @@
-"""Hand weights on: ``python -m castlit.export checkpoint=last.ckpt output=backbone.pth format=torchvision``."""
+"""Export a backbone: ``python -m castlit.export checkpoint=last.ckpt output=backbone.pth format=torchvision``."""
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -7,16 +7,16 @@ from castlit.cli.app import program
 from castlit.interop import export
 
 
-def export_as(config: DictConfig) -> None:
-    """Write a backbone as the config says, and print how to read it."""
-    told = export(config.checkpoint, config.output, config.format, config.backbone)
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(f"Wrote {config.output}, for {told}", markup=False)
-
-
 def main() -> None:
     """Run the program."""
     program("export", export_as)
+
+
+def export_as(config: DictConfig) -> None:
+    """Write a backbone as the config says, and print how to read it."""
+    readers = export(config.checkpoint, config.output, config.format, config.backbone)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"Wrote {config.output}, for {readers}", markup=False)
 
 
 if __name__ == "__main__":

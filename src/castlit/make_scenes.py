@@ -8,8 +8,13 @@ from rich.console import Console
 from castlit.cli.app import program
 from castlit.data.scenes import Scenes
 from castlit.data.scenes.files import write_scenes
-from castlit.utils.paths import shown
+from castlit.utils.paths import display_path
 from castlit.utils.progress import progress
+
+
+def main() -> None:
+    """Run the program."""
+    program("make_scenes", make_scenes)
 
 
 def make_scenes(config: DictConfig) -> None:
@@ -26,12 +31,7 @@ def make_scenes(config: DictConfig) -> None:
             write_scenes(scenes, output / "images" / folder, output / "masks" / folder)
             bar.advance(task)
     console = Console(soft_wrap=True, highlight=False)
-    console.print(f"{config.train_count} + {config.val_count} scenes in {shown(output)}", markup=False)
-
-
-def main() -> None:
-    """Run the program."""
-    program("make_scenes", make_scenes)
+    console.print(f"{config.train_count} + {config.val_count} scenes in {display_path(output)}", markup=False)
 
 
 if __name__ == "__main__":

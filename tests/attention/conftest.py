@@ -1,4 +1,4 @@
-"""Networks that several attention tests look into, all in float64, where rounding cannot hide a mistake."""
+"""Networks for the attention tests, in float64, so that rounding cannot hide errors."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def make_encoder():
         trunk = build_backbone(backbone)
         width = feature_channels(trunk)
         encoder = Encoder(trunk, mlp_head(width, 16, dim) if mlp else linear_head(width, dim)).double()
-        # Batch norm with statistics and weights of its own, unlike a fresh one, which is the identity.
+        # Random batch norm statistics: an untrained batch norm is the identity.
         for name, tensor in encoder.state_dict().items():
             if name.endswith("running_mean"):
                 tensor.normal_(0, 0.1)

@@ -1,4 +1,4 @@
-"""attention_loss against loops over pixels, and the cases in which a cosine is not defined."""
+"""attention_loss against loops over pixels, and cases where the cosine is undefined."""
 
 import numpy as np
 import pytest
@@ -23,20 +23,20 @@ def area_average(mask, h, w):
 
 
 def losses_by_loops(cam, mask):
-    """The loss of each image, and None where the mask is empty."""
+    """The loss of each image; None if its mask is empty."""
     losses = []
     for g, m in zip(cam, mask, strict=True):
         if not m.any():
             losses.append(None)
             continue
         m = area_average(m[0], *g.shape)
-        meeting = size_g = size_m = 0.0
+        overlap = size_g = size_m = 0.0
         for y in range(g.shape[0]):
             for x in range(g.shape[1]):
-                meeting += g[y, x] * m[y, x]
+                overlap += g[y, x] * m[y, x]
                 size_g += g[y, x] ** 2
                 size_m += m[y, x] ** 2
-        losses.append(1 - meeting / (size_g**0.5 * size_m**0.5) if size_g else 1.0)
+        losses.append(1 - overlap / (size_g**0.5 * size_m**0.5) if size_g else 1.0)
     return losses
 
 
@@ -74,7 +74,7 @@ def test_equals_loops(grid, size, kind):
     assert torch.allclose(attention_loss(cam.float(), mask).double(), torch.tensor(np.mean(counted)), rtol=1e-5)
 
 
-def test_range():
+def test_loss_range():
     mask = torch.zeros(2, 1, 14, 14, dtype=torch.uint8)
     mask[:, :, :4, :6] = 1
     cam = torch.zeros(2, 7, 7)
@@ -84,7 +84,7 @@ def test_range():
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e-6, 1e6, 1e18])
-def test_the_scale_of_one_images_cam_matters_to_nobody(scale):
+def test_loss_is_scale_invariant(scale):
     cam, mask = torch.rand(4, 5, 7), torch.rand(4, 1, 40, 56) > 0.5
     expected = attention_loss(cam, mask, reduction="none")
     scaled = cam.clone()
@@ -92,13 +92,13 @@ def test_the_scale_of_one_images_cam_matters_to_nobody(scale):
     assert torch.allclose(attention_loss(scaled, mask, reduction="none"), expected, rtol=1e-5)
 
 
-def test_tiny_cam_has_the_right_gradient_in_float32():
+def test_tiny_cam_gradient_in_float32():
     cam, mask = torch.rand(2, 5, 7), torch.rand(2, 1, 40, 56) > 0.5
 
     def gradient(scale, dtype):
         scaled = (cam.to(dtype) * scale).requires_grad_()
         attention_loss(scaled, mask).backward()
-        # Of a function that no scale changes, the gradient runs against the scale.
+        # The gradient of a scale-invariant function is inversely proportional to the scale.
         return scaled.grad * scale
 
     expected = gradient(1.0, torch.float64)
@@ -107,7 +107,7 @@ def test_tiny_cam_has_the_right_gradient_in_float32():
 
 
 @pytest.mark.parametrize("dead", [[0], [0, 1, 2]])
-def test_a_dead_cam_gives_one_and_no_gradient(dead):
+def test_dead_cam_has_loss_one_and_zero_gradient(dead):
     cam = torch.rand(3, 4, 4)
     cam[dead] = 0
     cam.requires_grad_()
@@ -120,7 +120,7 @@ def test_a_dead_cam_gives_one_and_no_gradient(dead):
     assert (cam.grad[alive].abs().sum((1, 2)) > 0).all()
 
 
-def test_a_cam_dead_behind_its_relu_gives_finite_zero_gradients():
+def test_dead_grad_cam_has_zero_gradients():
     weight = torch.full((3,), -1.0, requires_grad=True)
     maps = torch.rand(2, 3, 4, 4, requires_grad=True)
     cam = grad_cam((maps.mean((2, 3)) * weight).sum(1), maps)
@@ -132,7 +132,7 @@ def test_a_cam_dead_behind_its_relu_gives_finite_zero_gradients():
     assert (maps.grad == 0).all()
 
 
-def test_empty_masks_take_no_part():
+def test_empty_masks_are_left_out():
     cam, mask = torch.rand(4, 5, 7), torch.rand(4, 1, 40, 56) > 0.5
     mask[[1, 3]] = False
     cam.requires_grad_()
@@ -144,7 +144,7 @@ def test_empty_masks_take_no_part():
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-def test_only_empty_masks(reduction):
+def test_all_masks_empty(reduction):
     cam = torch.rand(3, 5, 7, requires_grad=True)
     loss = attention_loss(cam, torch.zeros(3, 1, 40, 56, dtype=torch.uint8), reduction=reduction)
     assert (loss == 0).all()
@@ -154,11 +154,11 @@ def test_only_empty_masks(reduction):
 
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.integers(1, 9), st.integers(1, 9), st.integers(1, 700), st.integers(1, 700))
-def test_a_mask_of_one_pixel_never_vanishes(data, h, w, height, width):
+def test_one_pixel_mask_counts(data, h, w, height, width):
     y, x = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
     mask = torch.zeros(1, 1, height, width, dtype=torch.uint8)
     mask[0, 0, y, x] = 1
-    # A CAM on the one cell that holds the pixel's centre meets the mask, wherever the pixel is.
+    # A CAM on the cell of the pixel's centre overlaps the mask for every pixel.
     cam = torch.zeros(1, h, w)
     cam[0, int((y + 0.5) * h / height), int((x + 0.5) * w / width)] = 1.0
     loss = float(attention_loss(cam, mask))
@@ -177,7 +177,7 @@ def test_one_pixel_of_a_large_photograph():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_raised(dtype):
+def test_half_precision_computes_in_float32(dtype):
     cam, mask = (torch.rand(2, 7, 7) * 1e-4).to(dtype), torch.rand(2, 1, 56, 56) > 0.5
     with torch.autocast("cpu", torch.bfloat16):
         loss = attention_loss(cam, mask)
@@ -185,7 +185,7 @@ def test_half_precision_is_raised(dtype):
     assert torch.allclose(loss, attention_loss(cam.float(), mask))
 
 
-def test_errors_say_what_is_wrong():
+def test_error_messages():
     cam, mask = torch.rand(2, 7, 7), torch.ones(2, 1, 8, 8)
     with pytest.raises(InputError, match="mean, sum, none"):
         attention_loss(cam, mask, reduction="avg")

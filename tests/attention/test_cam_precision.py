@@ -1,4 +1,4 @@
-"""Under autocast, head, score and CAM stay in float32: in bfloat16 the CAM would be off by a tenth."""
+"""Under autocast, head, score and CAM stay in float32: in bfloat16 the CAM would be off by 10 %."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def batch():
     return torch.randn(4, 3, 64, 48), F.normalize(torch.randn(4, 32), dim=1), torch.rand(4, 1, 64, 48) > 0.5
 
 
-def test_cam_and_loss_equal_those_in_float32_from_the_same_activations(encoder, batch):
+def test_cam_and_loss_equal_float32(encoder, batch):
     images, target, mask = batch
     with torch.autocast("cpu", BF16):
         with tap(encoder, "layer4") as activations:
@@ -27,7 +27,7 @@ def test_cam_and_loss_equal_those_in_float32_from_the_same_activations(encoder, 
         cam = grad_cam((embedding.float() * target).sum(1), activations)
         loss = attention_loss(cam, mask)
     assert {embedding.dtype, activations.first.dtype, cam.dtype, loss.dtype} == {torch.float32}
-    # That autocast was on at all shows in the activations.
+    # The activations show that autocast was on.
     exact = encoder.backbone(images)
     assert 1e-4 < (activations.first - exact).abs().max() / exact.abs().max() < 0.1
 
@@ -39,7 +39,7 @@ def test_cam_and_loss_equal_those_in_float32_from_the_same_activations(encoder, 
 
 
 @pytest.mark.parametrize("dtype", [BF16, torch.float16])
-def test_gradients_of_the_head_equal_those_in_float32(encoder, batch, dtype):
+def test_head_gradients_equal_float32(encoder, batch, dtype):
     images, target, mask = batch
     with torch.autocast("cpu", dtype):
         with tap(encoder, "layer4") as activations:
@@ -57,7 +57,7 @@ def test_gradients_of_the_head_equal_those_in_float32(encoder, batch, dtype):
 
 
 @pytest.mark.parametrize("layer", ["layer4", "layer3"])
-def test_the_whole_network_trains_under_autocast(encoder, batch, layer):
+def test_network_trains_under_autocast(encoder, batch, layer):
     images, target, mask = batch
     attention = AttentionLoss(layer=layer)
     with torch.autocast("cpu", BF16):

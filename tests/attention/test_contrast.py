@@ -1,4 +1,4 @@
-"""The score of ContraCAM against plain loops in float64."""
+"""ContraCAM's score against plain loops in float64."""
 
 import math
 
@@ -22,7 +22,7 @@ def dot(a, b):
 
 @settings(max_examples=30, deadline=None)
 @given(count=st.integers(2, 6), looks=st.integers(1, 3), temperature=st.sampled_from([0.07, 0.2, 1.0]))
-def test_equals_the_loops(count, looks, temperature):
+def test_equals_loops(count, looks, temperature):
     query, key = drawn(count, 0), drawn(count, 1)
     others = [drawn(count, 2 + look) for look in range(looks)]
     expected = [
@@ -35,7 +35,7 @@ def test_equals_the_loops(count, looks, temperature):
     assert contrast(query, key, others, temperature).tolist() == pytest.approx(expected, rel=1e-10)
 
 
-def test_an_image_alone_is_told_from_nothing():
+def test_single_image_scores_zero():
     query = drawn(1, 0).requires_grad_()
     key = drawn(1, 1)
     score = contrast(query, key, [key], 0.2)
@@ -44,7 +44,7 @@ def test_an_image_alone_is_told_from_nothing():
     assert gradient.abs().max() < 1e-12
 
 
-def test_half_precision_is_scored_in_float32():
+def test_half_precision_computes_in_float32():
     query, key = drawn(4, 0).bfloat16(), drawn(4, 1).bfloat16()
     score = contrast(query, key, [key], 0.2)
     assert score.dtype == torch.float32

@@ -23,7 +23,7 @@ def cam_by_loops(weights, maps):
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-def test_pooling_and_linear_head_in_closed_form(grid):
+def test_linear_head_closed_form(grid):
     # score = t · (W mean(A) + b), so ∂score/∂A_c = (Wᵀ t)_c / (h w) everywhere.
     maps = torch.randn(3, 4, *grid, dtype=torch.float64, requires_grad=True)
     weight, bias, target = (torch.randn(*shape, dtype=torch.float64) for shape in [(5, 4), (5,), (3, 5)])
@@ -32,11 +32,11 @@ def test_pooling_and_linear_head_in_closed_form(grid):
     expected = cam_by_loops(alpha, maps.detach().numpy())
     np.testing.assert_allclose(raw_cam(score, maps).detach(), expected, rtol=1e-12)
     np.testing.assert_allclose(grad_cam(score, maps).detach(), np.maximum(expected, 0), rtol=1e-12)
-    assert (expected < 0).any(), "a case in which the ReLU does nothing shows nothing"
+    assert (expected < 0).any(), "the ReLU must have an effect"
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-def test_positive_weights_leave_out_what_lowers_the_score(grid):
+def test_positive_weights(grid):
     maps = torch.randn(3, 4, *grid, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(3, 4, dtype=torch.float64)
     score = (maps.mean((2, 3)) * weight).sum(1)
@@ -50,7 +50,7 @@ def test_positive_weights_leave_out_what_lowers_the_score(grid):
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-def test_normalised_embedding_in_closed_form(grid):
+def test_normalised_embedding_closed_form(grid):
     # With z = u / ‖u‖, u = W mean(A): ∂(z · t)/∂u = (t - (z · t) z) / ‖u‖.
     maps = torch.randn(3, 4, *grid, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(5, 4, dtype=torch.float64)
@@ -81,7 +81,7 @@ def parts_after(encoder, layer):
         ("resnet18", "layer3", (48, 32)),
     ],
 )
-def test_finite_differences_through_real_layers(make_encoder, backbone, layer, size):
+def test_equals_finite_differences(make_encoder, backbone, layer, size):
     encoder = make_encoder(backbone, mlp=True)
     images, target = torch.randn(2, 3, *size, dtype=torch.float64), torch.randn(2, 6, dtype=torch.float64)
     with tap(encoder, layer) as activations:
@@ -107,7 +107,7 @@ def test_finite_differences_through_real_layers(make_encoder, backbone, layer, s
     assert np.abs(expected).max() > 1e-6
 
 
-def test_no_image_changes_anothers_cam(make_encoder):
+def test_cams_are_independent(make_encoder):
     encoder = make_encoder("tiny_resnet")
     images, target = torch.randn(3, 3, 32, 32, dtype=torch.float64), torch.randn(3, 6, dtype=torch.float64)
 
@@ -125,14 +125,14 @@ def test_no_image_changes_anothers_cam(make_encoder):
     assert torch.equal(cams(louder, target)[[0, 2]], together[[0, 2]])
 
 
-def test_the_scores_scale_scales_the_cam_and_nothing_else():
+def test_cam_scales_with_score():
     maps = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
     score = maps.square().mean((1, 2, 3))
     assert torch.allclose(grad_cam(7 * score, maps), 7 * grad_cam(score, maps), rtol=1e-12)
 
 
 @pytest.mark.parametrize("create_graph", [True, False])
-def test_graph_only_where_asked_and_the_scores_graph_stays(create_graph):
+def test_create_graph_and_score_graph(create_graph):
     maps = torch.randn(2, 3, 4, 5, requires_grad=True)
     score = maps.square().mean((1, 2, 3))
     cam = grad_cam(score, maps, create_graph=create_graph)
@@ -149,13 +149,13 @@ def test_graph_only_where_asked_and_the_scores_graph_stays(create_graph):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_float32_at_least(dtype):
+def test_output_is_at_least_float32(dtype):
     maps = torch.randn(2, 3, 4, 5, dtype=dtype, requires_grad=True)
     cam = grad_cam(maps.square().mean((1, 2, 3)), maps)
     assert cam.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
 
 
-def test_errors_say_what_is_wrong():
+def test_error_messages():
     maps = torch.randn(2, 3, 4, 5, requires_grad=True)
     with pytest.raises(InputError, match=r"score \(N,\).*\(3,\) and \(2, 3, 4, 5\)"):
         grad_cam(torch.randn(3, requires_grad=True), maps)

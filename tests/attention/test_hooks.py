@@ -1,4 +1,4 @@
-"""tap and find_layer: the right layer, its true output, in order, and nothing left behind."""
+"""tap and find_layer: the right layer, its output, the order of passes, and removal of the hooks."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def images():
 
 
 @pytest.mark.parametrize("layer", ["layer1", "layer3", "layer4", "backbone.layer4", "layer2.0.conv2", "backbone"])
-def test_records_what_the_layer_gives(encoder, images, layer):
+def test_tap_records_layer_output(encoder, images, layer):
     path = layer if layer.startswith("backbone") else f"backbone.{layer}"
     truth = []
     handle = encoder.get_submodule(path).register_forward_hook(lambda *call: truth.append(call[2].clone()))
@@ -39,8 +39,8 @@ def test_records_what_the_layer_gives(encoder, images, layer):
 
 
 @pytest.mark.parametrize("layer", ["layer4.1.bn2", "layer4.1.bn1", "bn1"])
-def test_an_operation_in_place_behind_the_layer_does_not_overwrite_what_is_recorded(make_encoder, layer):
-    # torchvision's blocks go on with `out += identity` and ReLU(inplace=True).
+def test_in_place_operation_keeps_record(make_encoder, layer):
+    # torchvision's blocks use `out += identity` and ReLU(inplace=True).
     encoder, images = make_encoder("resnet18"), torch.randn(1, 3, 64, 64, dtype=torch.float64)
     truth = []
     handle = find_layer(encoder, layer).register_forward_hook(lambda *call: truth.append(call[2].clone()))
@@ -49,13 +49,13 @@ def test_an_operation_in_place_behind_the_layer_does_not_overwrite_what_is_recor
     with tap(encoder, layer) as activations:
         tapped = encoder(images)
     assert torch.equal(activations.first, truth[0])
-    assert (activations.first < 0).any(), "what comes before the ReLU has negative values"
+    assert (activations.first < 0).any(), "values before the ReLU are partly negative"
     assert torch.equal(tapped, plain)
     (gradient,) = torch.autograd.grad(tapped.sum(), activations.first)
     assert gradient.abs().sum() > 0
 
 
-def test_several_forward_passes_in_order(encoder, images):
+def test_several_passes_in_order(encoder, images):
     batches = [images, 2 * images, images[:1]]
     with tap(encoder, "layer4") as activations:
         for batch in batches:
@@ -75,7 +75,7 @@ def test_nested_taps(encoder, images):
     assert hooks_on(encoder) == 0
 
 
-def test_hooks_are_gone_afterwards(encoder, images):
+def test_hooks_removed_on_exit(encoder, images):
     with tap(encoder, "layer4") as activations:
         assert hooks_on(encoder) == 1
         encoder(images)
@@ -84,7 +84,7 @@ def test_hooks_are_gone_afterwards(encoder, images):
     assert len(activations) == 1
 
 
-def test_hooks_are_gone_after_an_exception(encoder, images):
+def test_hooks_removed_after_exception(encoder, images):
     with pytest.raises(RuntimeError, match="expected input"), tap(encoder, "layer4"):
         encoder(images[:, :2])
     assert hooks_on(encoder) == 0
@@ -93,7 +93,7 @@ def test_hooks_are_gone_after_an_exception(encoder, images):
     assert hooks_on(encoder) == 0
 
 
-def test_other_hooks_stay(encoder, images):
+def test_other_hooks_still_run(encoder, images):
     seen = []
     encoder.backbone.layer4.register_forward_hook(lambda *call: seen.append(1))
     with tap(encoder, "layer4"):
@@ -102,7 +102,7 @@ def test_other_hooks_stay(encoder, images):
     assert len(seen) == 2
 
 
-def test_a_layer_that_gives_no_tensor():
+def test_layer_without_tensor_output():
     class Pair(nn.Module):
         def forward(self, x):
             return x, x
@@ -112,7 +112,7 @@ def test_a_layer_that_gives_no_tensor():
         network(torch.zeros(1, 1, 1, 1))
 
 
-def test_find_layer_by_full_and_short_name(encoder):
+def test_find_layer_by_full_or_short_name(encoder):
     assert find_layer(encoder, "layer4") is encoder.backbone.layer4
     assert find_layer(encoder, "backbone.layer4") is encoder.backbone.layer4
     assert find_layer(encoder, "layer4.0.conv1") is encoder.backbone.layer4[0].conv1
@@ -124,7 +124,7 @@ def test_find_layer_by_full_and_short_name(encoder):
     ("wrong", "nearest"),
     [("layer5", "layer"), ("layr4", "layer4"), ("backbone.layr4", "backbone.layer4"), ("Layer2", "layer2")],
 )
-def test_an_unknown_layer_names_the_nearest(encoder, wrong, nearest):
+def test_unknown_layer_suggests_nearest(encoder, wrong, nearest):
     with pytest.raises(InputError, match=f"no layer '{wrong}' .did you mean '{nearest}") as failure:
         find_layer(encoder, wrong)
     assert "conv1, bn1, relu, layer1, layer2, layer3, layer4, head" in str(failure.value)
@@ -132,7 +132,7 @@ def test_an_unknown_layer_names_the_nearest(encoder, wrong, nearest):
         pass
 
 
-def test_an_empty_name_is_no_layer(encoder):
+def test_empty_layer_name(encoder):
     with pytest.raises(InputError, match="no layer ''"):
         find_layer(encoder, "")
 

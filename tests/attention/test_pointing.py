@@ -37,7 +37,7 @@ def test_equals_loop(grid, size, dtype):
     assert pointing_hits(torch.from_numpy(cam), torch.from_numpy(mask)).tolist() == expected
 
 
-def test_every_cell_points_to_its_own_centre():
+def test_each_cell_points_to_its_centre():
     cams = torch.eye(35).view(35, 5, 7)
     mask = torch.zeros(35, 1, 50, 70, dtype=torch.uint8)
     for cell in range(35):
@@ -46,7 +46,7 @@ def test_every_cell_points_to_its_own_centre():
     assert not pointing_hits(cams, mask.roll(1, dims=3)).any()
 
 
-def test_a_dead_cam_and_an_empty_mask_miss():
+def test_dead_cam_and_empty_mask_miss():
     cam = torch.stack([torch.zeros(4, 4), torch.ones(4, 4), torch.rand(4, 4)])
     mask = torch.ones(3, 1, 16, 16)
     mask[2] = 0

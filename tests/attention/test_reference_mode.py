@@ -1,4 +1,4 @@
-"""AttentionLoss: both modes, their weights, and the reference code's numbers written out step by step."""
+"""AttentionLoss: both modes, their weights, and the reference code step by step in numpy."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def reference_by_hand(maps, gradients, mask):
 
 @pytest.fixture
 def case():
-    """Three images whose CAMs have very different sizes; score, activations, gradients by hand, mask."""
+    """Three images whose CAMs differ in scale; score, activations, gradients by hand, mask."""
 
     def make(grid=(7, 7), size=(56, 56)):
         scale = torch.tensor([1e-3, 1.0, 30.0], dtype=torch.float64).view(3, 1, 1, 1)
@@ -65,7 +65,7 @@ def case():
 @pytest.mark.parametrize(
     ("grid", "size"), [((7, 7), (224, 224)), ((5, 7), (33, 50)), ((7, 7), (3, 4)), ((4, 6), (4, 6)), ((7, 7), (1, 1))]
 )
-def test_reference_numbers(case, grid, size):
+def test_reference_equals_loop(case, grid, size):
     score, maps, gradients, mask = case(grid, size)
     mask[0, 0, 0, 0] = True
     expected = reference_by_hand(maps.detach().numpy(), gradients, mask)
@@ -76,7 +76,7 @@ def test_reference_numbers(case, grid, size):
     assert torch.equal(part.cam, grad_cam(score, maps).detach())
 
 
-def test_reference_takes_one_cosine_over_the_batch_and_paper_one_per_image(case):
+def test_cosine_per_batch_or_per_image(case):
     score, maps, _, mask = case()
     cam, mask = raw_cam(score, maps).detach(), torch.from_numpy(mask)
     alone = [float(reference_attention_loss(cam[i : i + 1], mask[i : i + 1])) for i in (0, 2)]
@@ -85,7 +85,7 @@ def test_reference_takes_one_cosine_over_the_batch_and_paper_one_per_image(case)
     assert float(attention_loss(cam.relu(), mask)) == pytest.approx(np.mean(alone), rel=1e-12)
 
 
-def test_paper_mode_is_grad_cam_and_attention_loss(case):
+def test_paper_mode_equals_functions(case):
     score, maps, gradients, mask = case((5, 7), (20, 50))
     by_hand = np.maximum((gradients.mean((2, 3))[:, :, None, None] * maps.detach().numpy()).sum(1), 0)
     part = AttentionLoss()(score, maps, torch.from_numpy(mask))
@@ -108,7 +108,7 @@ def test_paper_mode_is_grad_cam_and_attention_loss(case):
         ("paper", 0, 1.0, 0.0),
     ],
 )
-def test_weights(mode, weight, of_contrastive, of_attention):
+def test_loss_weights(mode, weight, of_contrastive, of_attention):
     contrastive = torch.tensor(2.0, requires_grad=True)
     attention = torch.tensor(0.7, requires_grad=True)
     total = AttentionLoss(mode=mode, weight=weight).combine(contrastive, attention)
@@ -118,7 +118,7 @@ def test_weights(mode, weight, of_contrastive, of_attention):
 
 
 @pytest.mark.parametrize("mode", ["paper", "reference"])
-def test_without_weight_the_loss_is_measured_and_the_graph_left_alone(case, mode):
+def test_weight_zero_has_no_graph(case, mode):
     score, maps, _, mask = case()
     mask = torch.from_numpy(mask)
     measured = AttentionLoss(mode=mode, weight=0)(score, maps, mask)
@@ -129,7 +129,7 @@ def test_without_weight_the_loss_is_measured_and_the_graph_left_alone(case, mode
 
 @pytest.mark.parametrize("cam", [torch.zeros(2, 4, 4), torch.full((2, 4, 4), -3.0), torch.full((2, 4, 4), 1e-20)])
 @pytest.mark.parametrize("filled", [0, 1])
-def test_reference_with_flat_cams_or_empty_masks_stays_finite(cam, filled):
+def test_reference_constant_cams_are_finite(cam, filled):
     cam = cam.clone().requires_grad_()
     loss = reference_attention_loss(cam, torch.full((2, 1, 16, 16), float(filled)))
     loss.backward()
@@ -137,7 +137,7 @@ def test_reference_with_flat_cams_or_empty_masks_stays_finite(cam, filled):
     assert torch.isfinite(cam.grad).all()
 
 
-def test_reference_in_half_precision_is_raised():
+def test_reference_half_precision():
     cam, mask = torch.randn(2, 7, 7).bfloat16(), torch.rand(2, 1, 56, 56) > 0.5
     with torch.autocast("cpu", torch.bfloat16):
         loss = reference_attention_loss(cam, mask)
@@ -145,7 +145,7 @@ def test_reference_in_half_precision_is_raised():
     assert torch.equal(loss, reference_attention_loss(cam.float(), mask))
 
 
-def test_settings_are_checked_and_described():
+def test_settings_round_trip_and_checks():
     part = AttentionLoss("layer3", weight=1, mode="reference")
     again = build(describe(part))
     assert (again.layer, again.weight, again.mode) == ("layer3", 1.0, "reference")
@@ -158,7 +158,7 @@ def test_settings_are_checked_and_described():
         reference_attention_loss(torch.rand(2, 7, 7), torch.rand(3, 1, 7, 7))
 
 
-def test_sampling_by_hand_is_that_of_torch():
+def test_bilinear_loop_equals_torch():
     mask = torch.rand(2, 1, 9, 14, dtype=torch.float64)
     by_torch = F.interpolate(mask, (5, 7), mode="bilinear", align_corners=True)
     by_hand = np.stack([sampled_at_points(m[0].numpy(), 5, 7) for m in mask])

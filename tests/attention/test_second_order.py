@@ -14,7 +14,7 @@ DTYPE = torch.float64
 
 
 class Smooth(nn.Module):
-    """A network small enough to try every single weight, and smooth, so that finite differences hold everywhere."""
+    """A network small enough to check every weight, and smooth, as finite differences need."""
 
     def __init__(self):
         super().__init__()
@@ -28,7 +28,7 @@ class Smooth(nn.Module):
 
 @pytest.mark.parametrize("mode", ["paper", "reference"])
 @pytest.mark.parametrize("layer", ["layer1", "layer2", "layer3"])
-def test_every_weight_of_a_smooth_network(layer, mode):
+def test_gradcheck_of_smooth_network(layer, mode):
     encoder = Encoder(Smooth(), nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 3))).to(DTYPE)
     images, target = torch.randn(2, 3, 5, 8, dtype=DTYPE), F.normalize(torch.randn(2, 3, dtype=DTYPE), dim=1)
     mask = torch.rand(2, 1, 7, 9) > 0.4
@@ -55,7 +55,7 @@ def test_every_weight_of_a_smooth_network(layer, mode):
         ("resnet18", "layer3", (32, 48), True),
     ],
 )
-def test_real_networks_along_random_directions(make_encoder, backbone, layer, size, training):
+def test_gradient_along_random_directions(make_encoder, backbone, layer, size, training):
     encoder = make_encoder(backbone, mlp=True).train(training)
     images, target = torch.randn(3, 3, *size, dtype=DTYPE), torch.randn(3, 6, dtype=DTYPE)
     mask = torch.rand(3, 1, 9, 9) > 0.7
@@ -68,7 +68,7 @@ def test_real_networks_along_random_directions(make_encoder, backbone, layer, si
     weights = list(encoder.parameters())
     gradients = torch.autograd.grad(loss(), weights, allow_unused=True)
     start = [weight.detach().clone() for weight in weights]
-    # Each tensor moves by a share of its own size, so that none of them drowns in the others.
+    # Each tensor moves in proportion to its size, so that all contribute.
     direction = [torch.randn_like(weight) * weight.std(correction=0).clamp(min=0.1) for weight in start]
     slope = sum((g * d).sum() for g, d in zip(gradients, direction, strict=True) if g is not None)
     values = []
@@ -78,11 +78,11 @@ def test_real_networks_along_random_directions(make_encoder, backbone, layer, si
                 weight.copy_(origin + step * d)
         values.append(loss().detach())
     assert torch.allclose((values[0] - values[1]) / 2e-7, slope, rtol=1e-4, atol=1e-6)
-    assert slope.abs() > 1e-4, "a slope of nothing shows nothing"
+    assert slope.abs() > 1e-4, "a zero slope would test nothing"
 
 
-def test_the_weights_share_of_the_gradient_is_there(make_encoder):
-    # The head touches the CAM only through α, so without the second order it would get no gradient at all.
+def test_head_gets_second_order_gradient(make_encoder):
+    # The head affects the CAM only through α, so its gradient is second order only.
     encoder = make_encoder("tiny_resnet")
     images, target = torch.randn(2, 3, 32, 32, dtype=DTYPE), torch.randn(2, 6, dtype=DTYPE)
     with tap(encoder, "layer4") as activations:
@@ -92,7 +92,7 @@ def test_the_weights_share_of_the_gradient_is_there(make_encoder):
 
 
 @pytest.mark.parametrize("mask_size", [(4, 5), (2, 3), (17, 11)])
-def test_losses_by_gradcheck_and_gradgradcheck(mask_size):
+def test_losses_pass_gradcheck(mask_size):
     mask = torch.rand(3, 1, *mask_size) > 0.5
     mask[1] = False
     cam = torch.rand(3, 4, 5, dtype=DTYPE).add_(0.1).requires_grad_()
@@ -101,7 +101,7 @@ def test_losses_by_gradcheck_and_gradgradcheck(mask_size):
     assert gradcheck(lambda cam: reference_attention_loss(cam, mask), (cam,))
 
 
-def test_the_cam_itself_by_gradgradcheck():
+def test_cam_passes_gradgradcheck():
     head = mlp_head(3, 5, 4).to(DTYPE)
     head[1] = nn.Tanh()
     maps = torch.randn(2, 3, 3, 2, dtype=DTYPE, requires_grad=True)

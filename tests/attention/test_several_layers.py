@@ -1,4 +1,4 @@
-"""A loss over several layers is the mean of theirs, from one backward pass; a layer that nobody names is found."""
+"""The loss over several layers is their mean, from one backward pass; the default layer."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def weights(method):
     return [parameter for parameter in method.encoder.parameters() if parameter.requires_grad]
 
 
-def test_the_loss_is_the_mean_over_the_layers(method, batch):
+def test_loss_is_mean_over_layers(method, batch):
     images, z, mask = batch
     attention = AttentionLoss(layer=["layer3", "layer4"])
     with attention.tap(method.encoder) as activations:
@@ -44,24 +44,24 @@ def test_the_loss_is_the_mean_over_the_layers(method, batch):
 
     assert together.loss.item() == pytest.approx(mean.item(), rel=1e-9)
     assert losses[0].item() != pytest.approx(losses[1].item(), rel=1e-2)
-    assert torch.allclose(together.cam, cams[1].detach(), rtol=1e-9), "pictures show the one named last"
+    assert torch.allclose(together.cam, cams[1].detach(), rtol=1e-9), "the returned CAM is the last layer's"
     for ours, theirs in zip(found, expected, strict=True):
         assert (ours is None) == (theirs is None)
         assert ours is None or torch.allclose(ours, theirs, rtol=1e-6, atol=1e-12)
 
 
 @pytest.mark.parametrize("wrong", [[], "", ["layer3", "layer3"], ["layer3", 4]])
-def test_no_layers_or_the_same_twice_are_refused(wrong):
+def test_invalid_layer_lists(wrong):
     with pytest.raises(InputError, match=r"attention\.layer"):
         AttentionLoss(layer=wrong)
 
 
-def test_each_of_several_layers_is_looked_for(method):
+def test_unknown_layer_among_several(method):
     with pytest.raises(InputError, match="no layer 'layer5'"):
         AttentionLoss(layer=["layer4", "layer5"]).find_layers(method.encoder)
 
 
-def test_a_layer_that_nobody_names_is_the_last_feature_map(method, batch):
+def test_default_layer_is_last_feature_map(method, batch):
     images, z, mask = batch
     found = {}
     for layer in (None, "layer4"):

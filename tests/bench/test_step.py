@@ -1,11 +1,11 @@
-"""The step's benchmark: its contestants do what they are named for, and its program writes a row."""
+"""The step's benchmark: its implementations run the right passes, and its program writes a row."""
 
 import json
 
 import pytest
 import torch
 
-from castlit.bench.contestants import CONTESTANTS, WARM_UP, Settings, contestant
+from castlit.bench.implementations import IMPLEMENTATIONS, WARM_UP, Settings, timed_training
 from castlit.bench.loops import BareMoCo, PublishedCAST
 from castlit.bench.step import bench_step
 from castlit.utils.validation import InputError
@@ -15,7 +15,7 @@ SMALL = Settings("tiny_resnet", size=16, batch_size=4, queue_size=9, precision="
 
 @pytest.fixture
 def built(monkeypatch):
-    """The methods that contestants train, in the order in which they were built."""
+    """The methods that the implementations train, in the order of construction."""
     methods = []
     build = Settings.method
 
@@ -34,32 +34,32 @@ def passes(network):
     return seen
 
 
-class TestContestants:
+class TestImplementations:
     @pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
-    def test_lightning_trains_the_same_as_the_bare_loop(self, built):
+    def test_lightning_equals_bare_loop(self, built):
         batches = SMALL.batches(4)
         for name in ("moco", "lightning_moco"):
-            assert contestant(name, SMALL)(batches) > 0
+            assert timed_training(name, SMALL)(batches) > 0
         bare, lightning = built
         assert int(bare.queue.pointer) == 4 * 4 % 9
         for (key, a), (_, b) in zip(bare.state_dict().items(), lightning.state_dict().items(), strict=True):
             assert torch.allclose(a.float(), b.float(), atol=1e-5), key
 
     @pytest.mark.parametrize(("loop", "queries", "keys"), [(BareMoCo, 1, 1), (PublishedCAST, 2, 2)])
-    def test_passes_of_a_bare_step(self, loop, queries, keys):
+    def test_passes_of_bare_step(self, loop, queries, keys):
         method = SMALL.method()
         of_queries, of_keys = passes(method.encoder.backbone), passes(method.momentum_encoder.backbone)
         loop(method, autocast=False).run(SMALL.batches(1))
         assert (len(of_queries), len(of_keys)) == (queries, keys)
 
     @pytest.mark.parametrize(("name", "keys"), [("cast", 2), ("cast_masked_features", 1), ("lightning_moco", 1)])
-    def test_passes_of_our_step(self, built, name, keys):
-        run = contestant(name, SMALL)
+    def test_passes_of_module_step(self, built, name, keys):
+        run = timed_training(name, SMALL)
         of_queries, of_keys = passes(built[0].encoder.backbone), passes(built[0].momentum_encoder.backbone)
         run(SMALL.batches(WARM_UP + 1))
         assert (len(of_queries), len(of_keys)) == (WARM_UP + 1, keys * (WARM_UP + 1))
 
-    def test_the_published_step_moves_the_momentum_encoder_twice(self):
+    def test_published_step_updates_momentum_twice(self):
         method = SMALL.method()
         with torch.no_grad():
             for parameter in method.momentum_encoder.parameters():
@@ -82,29 +82,29 @@ class TestSettings:
             ({"backbone": "resnet19"}, "resnet1"),
         ],
     )
-    def test_bad_values_are_named(self, wrong, message):
+    def test_invalid_values(self, wrong, message):
         given = {"backbone": "tiny_resnet", "size": 16, "batch_size": 4, "queue_size": 9, "rounds": 1, "steps": 1}
         with pytest.raises(InputError, match=message):
             bench_step(**{**given, **wrong})
 
 
 @pytest.mark.slow
-def test_the_program_writes_a_row(run_program, tmp_path):
+def test_step_row(run_program, tmp_path):
     settings = ["backbone=tiny_resnet", "size=32", "batch_size=8", "queue_size=64", "steps=1", "rounds=2"]
     done = run_program("bench", "step", *settings, "output=rows/step.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     row = json.loads((tmp_path / "rows" / "step.json").read_text())
     assert row == json.loads(done.stdout.splitlines()[-1])
     for part in ("images_per_s", "ratio_to_moco", "peak_memory_mib"):
-        assert set(row[part]) == set(CONTESTANTS)
+        assert set(row[part]) == set(IMPLEMENTATIONS)
         assert all(figure > 0 for figure in row[part].values()), part
     assert row["ratio_to_moco"]["moco"] == 1
     assert {"cpu", "cores", "gpu", "versions"} <= set(row["machine"])
-    assert [path.name for path in tmp_path.iterdir()] == ["rows"], "a benchmark leaves nothing else behind"
+    assert [path.name for path in tmp_path.iterdir()] == ["rows"], "a benchmark writes nothing else"
 
 
 @pytest.mark.slow
-def test_the_data_benchmark_writes_a_row(run_program, tmp_path):
+def test_data_row(run_program, tmp_path):
     done = run_program("bench", "data", "count=32", "size=64", "rounds=1", "output=data.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     row = json.loads((tmp_path / "data.json").read_text())
@@ -112,7 +112,7 @@ def test_the_data_benchmark_writes_a_row(run_program, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["data.json"]
 
 
-def test_an_unknown_benchmark_is_named(run_program, tmp_path):
+def test_unknown_benchmark(run_program, tmp_path):
     done = run_program("bench", "speed", cwd=tmp_path)
     assert done.returncode == 1
     assert "there is no benchmark 'speed'" in done.stderr

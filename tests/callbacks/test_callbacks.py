@@ -1,4 +1,4 @@
-"""The callbacks inside a real Trainer, on a few scenes."""
+"""The callbacks in a real Trainer, on a few scenes."""
 
 import json
 
@@ -50,7 +50,7 @@ def run(tmp_path_factory):
     return folder, trainer, module.eval(), data
 
 
-def test_the_logged_figures_are_those_of_the_functions(run):
+def test_logged_metrics_equal_functions(run):
     _, trainer, module, data = run
     features, hits, labels = [], [], []
     for batch in data.val_dataloader():
@@ -63,7 +63,7 @@ def test_the_logged_figures_are_those_of_the_functions(run):
     assert trainer.callback_metrics["val/knn"] == pytest.approx(knn)
 
 
-def test_the_summary(run):
+def test_summary(run):
     summary = json.loads((run[0] / "summary.json").read_text())
     assert (summary["epochs"], summary["steps"], summary["images"]) == (2, 4, 128)
     assert summary["seconds"] > summary["validation_seconds"] > 0
@@ -72,14 +72,14 @@ def test_the_summary(run):
     assert summary["checkpoint"] is None
 
 
-def test_the_panel_has_a_row_before_and_one_after(run):
+def test_panel_rows(run):
     panel = np.asarray(Image.open(run[0] / "gradcam.png"))
     rows = [panel[40 + i * 70 : 40 + i * 70 + 64, 132 : 132 + 3 * 70 - 6] for i in range(4)]
     assert all(row.std() > 15 for row in rows)
     assert not np.array_equal(rows[2], rows[3])
 
 
-def test_a_trained_network_is_not_called_untrained(run, tmp_path):
+def test_panel_label_of_trained_network(run, tmp_path):
     _, _, module, data = run
     panel = GradCAMPanel(tmp_path / "p.png", count=2)
     trainer, _, _ = parts(callbacks=[panel])
@@ -87,7 +87,7 @@ def test_a_trained_network_is_not_called_untrained(run, tmp_path):
     assert [label for label, _ in panel._rows] == ["Grad-CAM"]
 
 
-def test_what_was_looked_at_in_between_is_shown_and_bounded(tmp_path):
+def test_panel_frames(tmp_path):
     panel = GradCAMPanel(tmp_path / "p.png", count=2, pixels=32, frames=3)
     trainer, module, data = parts(max_epochs=15, limit_train_batches=1, callbacks=[panel])
     trainer.validate(module, data, verbose=False)
@@ -108,7 +108,7 @@ def test_what_was_looked_at_in_between_is_shown_and_bounded(tmp_path):
     )
 
 
-def test_without_labels_and_masks_nothing_is_logged():
+def test_no_labels_or_masks():
     class Blank(castlit.data.ScenesDataModule):
         def val_dataloader(self):
             batches = []
@@ -122,7 +122,7 @@ def test_without_labels_and_masks_nothing_is_logged():
     assert not [name for name in trainer.callback_metrics if name.startswith("val/")]
 
 
-def test_a_dead_cam_leaves_a_grey_picture_and_a_hot_spot_is_red():
+def test_overlay_colours():
     image = np.full((32, 32, 3), (200, 40, 40), np.uint8)
     dead = overlay_cam(image, np.zeros((4, 4), np.float32))
     assert np.ptp(dead.reshape(-1, 3), axis=0).max() == 0
@@ -133,7 +133,7 @@ def test_a_dead_cam_leaves_a_grey_picture_and_a_hot_spot_is_red():
     assert np.ptp(hot[28, 28]) < 10, "grey far from it"
 
 
-def test_the_mask_keeps_the_object_and_fades_the_rest():
+def test_overlay_mask():
     image = np.full((32, 32, 3), (10, 120, 10), np.uint8)
     mask = np.zeros((32, 32), np.uint8)
     mask[8:24, 8:24] = 1
@@ -142,6 +142,6 @@ def test_the_mask_keeps_the_object_and_fades_the_rest():
     assert shown[0, 0].min() > 180
 
 
-def test_a_panel_needs_the_name_of_a_picture():
-    with pytest.raises(InputError, match=r"callbacks\.panel\.path=cams\.txt: name a picture"):
+def test_panel_path_must_be_image():
+    with pytest.raises(InputError, match=r"callbacks\.panel\.path=cams\.txt: name an image file"):
         GradCAMPanel("cams.txt")

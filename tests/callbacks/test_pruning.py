@@ -1,4 +1,4 @@
-"""Pruning: the median rule against Optuna's own, and real fits beside runs whose figures are known."""
+"""Pruning: the median rule against Optuna's, and fits next to runs with known metrics."""
 
 import json
 import warnings
@@ -19,7 +19,7 @@ CURVES = st.lists(st.floats(0, 1), min_size=1, max_size=6)
 
 @settings(max_examples=60, deadline=None)
 @given(CURVES, st.lists(CURVES, max_size=5), st.integers(1, 3), st.integers(0, 4))
-def test_the_rule_is_optunas(mine, others, startup, warmup):
+def test_rule_equals_optuna(mine, others, startup, warmup):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an old Optuna, on a new SQLAlchemy
         optuna = pytest.importorskip("optuna", reason="needs castlit[sweep]")
@@ -41,17 +41,17 @@ def test_the_rule_is_optunas(mine, others, startup, warmup):
     assert (enough and below(dict(enumerate(mine, start=1)), median_at(epoch, curves))) == theirs
 
 
-def test_values_that_are_not_finite():
+def test_non_finite_values():
     nan = float("nan")
     assert median_at(1, [{1: 0.2}, {1: nan}, {2: 0.9}, {1: 0.4}]) == pytest.approx(0.3)
     assert median_at(1, [{1: nan}]) is None
     assert below({1: nan}, 0.1)
     assert not below({1: nan}, None)
-    assert not below({1: 0.1}, 0.1), "as good as the median is good enough"
+    assert not below({1: 0.1}, 0.1), "equal to the median is not below"
 
 
 class Follows(pl.LightningModule):
-    """Logs the figures that it is given, epoch by epoch."""
+    """Logs the given values, epoch by epoch."""
 
     def __init__(self, values):
         super().__init__()
@@ -61,7 +61,7 @@ class Follows(pl.LightningModule):
         return {"loss": (self.weight * batch["query"]).sum()}
 
     def validation_step(self, batch):
-        # As castlit's probe does it: the other processes do not know the figure.
+        # As castlit's probe: the other processes do not have the metric.
         self.log("val/knn", self.values[self.current_epoch], rank_zero_only=True)
 
     def configure_optimizers(self):
@@ -99,7 +99,7 @@ def sweep(made_run, tmp_path):
     return tmp_path
 
 
-def test_a_run_below_the_median_ends_after_the_warmup_and_its_summary_says_so(sweep, capsys):
+def test_run_below_median_is_pruned(sweep, capsys):
     trainer, summary = fit(sweep)
     assert summary["epochs"] == trainer.current_epoch == 2
     assert summary["steps"] == 4
@@ -108,9 +108,9 @@ def test_a_run_below_the_median_ends_after_the_warmup_and_its_summary_says_so(sw
     assert "Pruned after epoch 2" in capsys.readouterr().out
 
 
-def test_it_stays_pruned_when_it_is_resumed(sweep):
+def test_resumed_run_stays_pruned(sweep):
     first = fit(sweep)[1]
-    # Even if the others have gone by then.
+    # Even if the other runs are deleted by then.
     for i in range(3):
         (sweep / str(i) / "summary.json").unlink()
     trainer, again = fit(sweep, resume=True)
@@ -121,22 +121,22 @@ def test_it_stays_pruned_when_it_is_resumed(sweep):
 @pytest.mark.parametrize(
     ("values", "arguments"),
     [
-        ((0.1, 0.5, 0.1, 0.1), {}),  # its best so far counts
+        ((0.1, 0.5, 0.1, 0.1), {}),  # the best value so far counts
         ((0.1, 0.1, 0.1, 0.1), {"startup_runs": 4}),
-        ((0.1, 0.1, 0.1, 0.1), {"warmup_epochs": 4}),  # after the last epoch there is nothing to save
+        ((0.1, 0.1, 0.1, 0.1), {"warmup_epochs": 4}),  # pruning after the last epoch saves nothing
     ],
 )
-def test_who_is_not_pruned(sweep, values, arguments):
+def test_runs_not_pruned(sweep, values, arguments):
     summary = fit(sweep, values, **arguments)[1]
     assert summary["pruned"] is None
     assert summary["epochs"] == 4
 
 
-def test_a_run_that_is_no_sweeps_is_not_pruned(sweep):
+def test_run_outside_sweep(sweep):
     assert fit(sweep, sweep=sweep / "other")[1]["pruned"] is None
 
 
-def test_pruned_broken_off_and_half_written_runs_are_no_measure(made_run, sweep):
+def test_unfinished_runs_do_not_count(made_run, sweep):
     made_run(sweep / "0", knn=(0, *[0.4] * 4), pruned={"epoch": 1})
     made_run(sweep / "1", knn=(0, *[0.4] * 4), summary=False)
     (sweep / "2" / "summary.json").write_text('{"epochs"')
@@ -146,30 +146,30 @@ def test_pruned_broken_off_and_half_written_runs_are_no_measure(made_run, sweep)
     assert fit(sweep, name="another")[1]["pruned"]["median"] == pytest.approx(0.35)
 
 
-def test_a_run_that_is_never_finite_is_pruned(sweep, capsys):
+def test_non_finite_run_is_pruned(sweep, capsys):
     assert fit(sweep, [float("nan")] * 4)[1]["pruned"]["best"] is None
     assert "val/knn was never finite" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_two_processes_end_together(sweep, run_two_ranks):
+def test_pruning_on_two_ranks(sweep, run_two_ranks):
     first, second = run_two_ranks(Path(__file__).with_name("two_ranks_pruning.py"), sweep)
     assert first["epochs"] == second["epochs"] == 2
     assert first["pruned"] == second["pruned"]
     assert first["pruned"]["median"] == 0.5
 
 
-def test_a_figure_that_is_not_logged(sweep):
+def test_unknown_monitor(sweep):
     with pytest.raises(InputError, match=r"monitor=val/other: in validation this run logs val/knn"):
         fit(sweep, monitor="val/other")
 
 
-def test_by_default_a_quarter_of_the_epochs_is_free(sweep):
+def test_default_warmup(sweep):
     assert fit(sweep, warmup_epochs=None)[1]["pruned"]["epoch"] == 1
 
 
-def test_a_quarter_is_free_where_steps_end_the_run(sweep):
-    # Two steps an epoch: nine epochs, of which three are free.
+def test_default_warmup_with_max_steps(sweep):
+    # Two steps per epoch: nine epochs, three of them warm-up.
     values = [0.1] * 9
     assert fit(sweep, values, max_steps=18, warmup_epochs=None)[1]["pruned"]["epoch"] == 3
 

@@ -1,4 +1,4 @@
-"""masks=self in a real Trainer: when masks are made, and of what; nothing else changes, and runs go on exactly."""
+"""masks=self in a real Trainer: when and how masks are made, that nothing else changes, and exact resume."""
 
 import json
 import shutil
@@ -17,11 +17,11 @@ from pytorch_lightning.demos.boring_classes import BoringModel
 from castlit import CASTModule
 from castlit.attention import AttentionLoss
 from castlit.callbacks import ExactResume, GradCAMPanel, LastCheckpoint, MetricsCSV, SelfMasks
-from castlit.callbacks.mask_maker import blocks, no_trace
-from castlit.callbacks.progress_bar import counted
+from castlit.callbacks.mask_maker import split_batches, temporary_eval
+from castlit.callbacks.progress_bar import progress_of
 from castlit.data import SaliencyDataModule
 from castlit.data.datamodules.datasets import normalise
-from castlit.data.datamodules.full_images import WholeImages
+from castlit.data.datamodules.full_images import FullImages
 from castlit.data.scenes import Scenes
 from castlit.methods import MoCo
 from castlit.optim import OptimizerRecipe
@@ -41,11 +41,11 @@ def photographs(tmp_path_factory):
 
 
 class Broken(Exception):
-    """The power cut."""
+    """An interruption."""
 
 
 class Break(pl.Callback):
-    """Cuts the power in a hook, the ``count``-th time it is called."""
+    """Interrupts the run in a hook, at its ``count``-th call."""
 
     def __init__(self, hook, count):
         self.left = count
@@ -58,21 +58,21 @@ class Break(pl.Callback):
 
 
 class Noted(pl.Callback):
-    """Which masks there were, and all a run is in the end."""
+    """Records the masks in use, and the final state of a run."""
 
     def __init__(self):
-        self.found, self.editions, self.empty = {}, [], []
+        self.found, self.versions, self.empty = {}, [], []
 
     def on_train_epoch_start(self, trainer, pl_module):
-        """Behind SelfMasks: what it should have made, by hand."""
+        """After SelfMasks: the masks it should have made, by hand."""
         source = trainer.datamodule.sources[0]
         epoch = trainer.current_epoch
-        if source.own is None or source.own.edition != epoch:
+        if source.mask_store is None or source.mask_store.version != epoch:
             return
-        whole = WholeImages(source, 24)
+        whole = FullImages(source, 24)
         maps = {}
-        with no_trace(pl_module):
-            for block in blocks(np.arange(COUNT), 5):
+        with temporary_eval(pl_module):
+            for block in split_batches(np.arange(COUNT), 5):
                 pixels = torch.from_numpy(np.stack([whole[i]["image"] for i in block.tolist()]))
                 found = pl_module.find_objects(normalise(pixels.permute(0, 3, 1, 2)))
                 maps.update(zip(block.tolist(), (found * 255).round().byte().numpy(), strict=True))
@@ -83,7 +83,7 @@ class Noted(pl.Callback):
 
     def on_train_epoch_end(self, trainer, pl_module):
         source = trainer.datamodule.sources[0]
-        self.editions.append(None if source.own is None else source.own.edition)
+        self.versions.append(None if source.mask_store is None else source.mask_store.version)
 
     def on_fit_end(self, trainer, pl_module):
         self.weights = {name: tensor.clone() for name, tensor in pl_module.state_dict().items()}
@@ -150,7 +150,7 @@ def run(
 
 @pytest.fixture(scope="module")
 def whole(photographs, tmp_path_factory):
-    """A run that nobody touched, and its folder."""
+    """An uninterrupted run, and its folder."""
     folder = tmp_path_factory.mktemp("whole")
     return run(folder, photographs), folder
 
@@ -169,9 +169,9 @@ def assert_same(found, folder, wanted, other):
     assert {path.name for path in (folder / "self_masks").iterdir()} == {"epoch_2", "epoch_4"}
 
 
-def test_masks_come_after_the_warmup_and_come_anew(whole):
+def test_masks_after_warmup_and_again(whole):
     noted, folder = whole
-    assert noted.editions == [None, None, 2, 2, 4, 4]
+    assert noted.versions == [None, None, 2, 2, 4, 4]
     shares = {epoch: [share for e, share in noted.empty if e == epoch] for epoch in range(EPOCHS)}
     assert all(share == 1 for epoch in (0, 1) for share in shares[epoch]), "no masks yet"
     assert all(share < 1 for epoch in range(2, EPOCHS) for share in shares[epoch])
@@ -179,7 +179,7 @@ def test_masks_come_after_the_warmup_and_come_anew(whole):
     assert (folder / "gradcam.png").is_file()
 
 
-def test_they_are_where_the_encoder_looks(whole):
+def test_masks_equal_encoder_maps(whole):
     noted, folder = whole
     assert set(noted.found) == {2, 4}
     for epoch, maps in noted.found.items():
@@ -199,11 +199,11 @@ def test_they_are_where_the_encoder_looks(whole):
     assert not np.array_equal(noted.found[2], noted.found[4]), "the encoder has trained in between"
 
 
-def test_nothing_else_changes(photographs, tmp_path):
-    """With masks that are all emptied, the run is one without masks."""
+def test_rest_of_run_is_equal(photographs, tmp_path):
+    """If all masks are empty, the run equals one without masks."""
     masked = run(tmp_path / "masked", photographs, most=1e-9)
     plain = run(tmp_path / "plain", photographs, masks=None)
-    assert masked.editions[-1] == 4
+    assert masked.versions[-1] == 4
     assert not any(
         cv2.imread(str(path), 0).any() for path in (tmp_path / "masked" / "self_masks" / "epoch_4").rglob("*.png")
     )
@@ -219,32 +219,32 @@ def test_nothing_else_changes(photographs, tmp_path):
     assert [any("SelfMasks" in key for key in state["callbacks"]) for state in states] == [True, False]
 
 
-def test_loader_processes_see_them(whole, photographs, tmp_path):
+def test_workers_use_new_masks(whole, photographs, tmp_path):
     assert_same(run(tmp_path, photographs, workers=2), tmp_path, *whole)
 
 
 @pytest.mark.parametrize(
     ("hook", "count"),
     [
-        ("on_train_epoch_start", 3),  # they are there, and no checkpoint tells of them
-        ("on_train_batch_end", 8),  # in the epoch that has them first
+        ("on_train_epoch_start", 3),  # they exist, and no checkpoint refers to them
+        ("on_train_batch_end", 8),  # in the first epoch with them
         ("on_validation_batch_end", 3),
         ("on_train_epoch_end", 4),
     ],
 )
-def test_broken_off_anywhere(whole, photographs, tmp_path, hook, count):
+def test_resume_after_any_epoch(whole, photographs, tmp_path, hook, count):
     with pytest.raises(Broken):
         run(tmp_path, photographs, extra=[Break(hook, count)])
     found = run(tmp_path, photographs, resume=tmp_path / "checkpoints" / "last.ckpt")
     assert_same(found, tmp_path, *whole)
 
 
-def test_broken_off_while_they_are_made(whole, photographs, tmp_path, monkeypatch):
+def test_interrupted_mask_making(whole, photographs, tmp_path, monkeypatch):
     written = []
 
     def write(self, source, folder, index, *rest, _write=SelfMasks.__init__.__globals__["MaskMaker"]._write):
         written.append(index)
-        if len(written) == 20:  # of the second edition
+        if len(written) == 20:  # of the second version
             raise Broken
         return _write(self, source, folder, index, *rest)
 
@@ -256,7 +256,7 @@ def test_broken_off_while_they_are_made(whole, photographs, tmp_path, monkeypatc
     assert_same(found, tmp_path, *whole)
 
 
-def test_a_new_run_from_another_runs_checkpoint_brings_its_masks(whole, photographs, tmp_path):
+def test_masks_of_other_run(whole, photographs, tmp_path):
     with pytest.raises(Broken):
         run(tmp_path / "old", photographs, extra=[Break("on_train_batch_end", 12)])
     stale = tmp_path / "new" / "self_masks" / "epoch_2" / "train"
@@ -267,18 +267,18 @@ def test_a_new_run_from_another_runs_checkpoint_brings_its_masks(whole, photogra
     assert pngs(tmp_path / "new" / "self_masks") == pngs(folder / "self_masks")
 
 
-def test_masks_that_are_gone_are_made_anew(photographs, tmp_path, caplog):
+def test_missing_masks_are_remade(photographs, tmp_path, caplog):
     with pytest.raises(Broken):
         run(tmp_path, photographs, extra=[Break("on_train_batch_end", 12)])
     shutil.rmtree(tmp_path / "self_masks")
     found = run(tmp_path, photographs, resume=tmp_path / "checkpoints" / "last.ckpt")
-    assert "epoch_2: this run's masks are gone, and made anew" in caplog.text
-    assert found.editions == [2, 4, 4]
+    assert "epoch_2: this run's masks are gone; making new ones" in caplog.text
+    assert found.versions == [2, 4, 4]
     assert len(pngs(tmp_path / "self_masks" / "epoch_2")) == COUNT
 
 
 @pytest.mark.slow
-def test_two_processes_make_what_one_does(photographs, tmp_path, run_two_ranks):
+def test_two_ranks_make_same_masks(photographs, tmp_path, run_two_ranks):
     with pytest.raises(Broken):
         run(tmp_path / "one", photographs, extra=[Break("on_train_epoch_start", 3)])
     shutil.copytree(photographs, tmp_path / "photographs")
@@ -290,11 +290,11 @@ def test_two_processes_make_what_one_does(photographs, tmp_path, run_two_ranks):
     assert about["counts"]["images"] == COUNT
     for name, tensor in first["weights"].items():
         assert torch.equal(second["weights"][name], tensor), name
-    assert first["editions"] == second["editions"] == [2, 2, 4, 4]
+    assert first["versions"] == second["versions"] == [2, 2, 4, 4]
     assert not torch.equal(first["own"], second["own"]), "each rank's batch norm has its own statistics again"
 
 
-def test_validation_images_get_masks_too_and_only_those_that_are_used(photographs, tmp_path):
+def test_masks_of_validation_images(photographs, tmp_path):
     data = {"val_images": photographs / "val", "val_count": 3}
     run(tmp_path, photographs, data=data, iterations=2, refine="guided", size=32)
     made = tmp_path / "self_masks" / "epoch_4"
@@ -304,24 +304,24 @@ def test_validation_images_get_masks_too_and_only_those_that_are_used(photograph
     assert about["counts"]["images"] == 3
     assert about["settings"] == {"size": 32, "batch_size": 5, "iterations": 2, "refine": "guided", "most": 0.95}
     assert (tmp_path / "gradcam.png").is_file()
-    assert "val/pointing" not in (tmp_path / "metrics.csv").read_text(), "that is another callback's"
+    assert "val/pointing" not in (tmp_path / "metrics.csv").read_text(), "another callback logs it"
 
 
 @pytest.mark.parametrize("options", [{"precision": "bf16-mixed"}, {"activation_checkpointing": True, "refine": "crf"}])
-def test_however_the_steps_run(photographs, tmp_path, options):
+def test_equals_cast_module_step(photographs, tmp_path, options):
     noted = run(tmp_path, photographs, **options)
-    assert noted.editions[-1] == 4
+    assert noted.versions[-1] == 4
     assert any(image.any() for image in (cv2.imread(str(path), 0) for path in (tmp_path / "self_masks").rglob("*.png")))
 
 
-def test_no_trace_holds_after_an_error():
+def test_temporary_eval_after_error():
     module = torch.nn.Sequential(torch.nn.BatchNorm1d(3), torch.nn.Dropout())
     module[0].eval()
     state = torch.get_rng_state()
     seen = []
 
     def fail():
-        with no_trace(module):
+        with temporary_eval(module):
             seen.extend([part.training for part in module.modules()])
             torch.rand(3)
             raise Broken
@@ -333,23 +333,23 @@ def test_no_trace_holds_after_an_error():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_blocks_are_about_equal_and_hold_every_image_once():
+def test_split_batches():
     for count in (1, 2, 5, 6, 64, 65, 129):
-        dealt = blocks(np.arange(count) + 7, 64)
-        assert sorted(np.concatenate(dealt)) == list(range(7, count + 7))
-        assert max(map(len, dealt)) <= 64
-        assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
-    assert blocks(np.arange(0), 64) == []
+        batches = split_batches(np.arange(count) + 7, 64)
+        assert sorted(np.concatenate(batches)) == list(range(7, count + 7))
+        assert max(map(len, batches)) <= 64
+        assert max(map(len, batches)) - min(map(len, batches)) <= 1
+    assert split_batches(np.arange(0), 64) == []
 
 
 @pytest.mark.parametrize("bar", [None, RichProgressBar, TQDMProgressBar])
-def test_progress_joins_the_trainers_bar(bar, capsys):
+def test_progress_uses_trainer_bar(bar, capsys):
     callbacks = [bar()] if bar else []
     trainer = pl.Trainer(accelerator="cpu", logger=False, callbacks=callbacks, enable_progress_bar=bar is not None)
     if bar is RichProgressBar:
         trainer.progress_bar_callback._init_progress(trainer)
         theirs = trainer.progress_bar_callback.progress
-    with counted(trainer, "Masks of epoch 2", 5) as done:
+    with progress_of(trainer, "Masks of epoch 2", 5) as done:
         done(2)
         if bar is RichProgressBar:
             assert [(task.description, task.completed, task.total) for task in theirs.tasks] == [
@@ -360,7 +360,7 @@ def test_progress_joins_the_trainers_bar(bar, capsys):
         theirs.stop()
 
 
-def test_what_is_refused(photographs, tmp_path):
+def test_invalid_settings(photographs, tmp_path):
     for options in ({"warmup_epochs": 0}, {"every_n_epochs": 0}, {"batch_size": 1}, {"iterations": 0}, {"most": 0}):
         (name,) = options
         with pytest.raises(InputError, match=f"callbacks.self_masks.{name} must be"):
@@ -369,7 +369,7 @@ def test_what_is_refused(photographs, tmp_path):
         SelfMasks(refine="guide")
     with pytest.raises(InputError, match=r"would come after 6 epochs, and the run has 6: .*warmup_epochs"):
         run(tmp_path, photographs, warmup_epochs=EPOCHS)
-    with pytest.raises(InputError, match=r"callbacks\.self_masks\.size=40: the encoder refuses it \(.*16.*\)"):
+    with pytest.raises(InputError, match=r"callbacks\.self_masks\.size=40: the encoder does not accept it \(.*16.*\)"):
         run(tmp_path, photographs, size=40, backbone="timm/test_vit")
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=30, logger=False, callbacks=[SelfMasks(tmp_path)], default_root_dir=tmp_path

@@ -1,4 +1,4 @@
-"""CAST's loss for modules that know nothing of it: their gradients are CASTModule's, and their code is left alone."""
+"""AttentionSupervision for other modules: gradients equal CASTModule's, and the module is restored."""
 
 import copy
 import warnings
@@ -40,7 +40,7 @@ def trunk():
 
 
 class Theirs(pl.LightningModule):
-    """MoCo as somebody wrote it who has never heard of castlit: names, batches and steps are their own."""
+    """MoCo independent of castlit, with other names, batches and steps."""
 
     def __init__(self, method, as_dict=False):
         super().__init__()
@@ -67,7 +67,7 @@ class Theirs(pl.LightningModule):
 
 
 class Watch(pl.Callback):
-    """Keeps the gradients of the first step, and every attention loss."""
+    """Records the gradients of the first step, and every attention loss."""
 
     def __init__(self):
         self.gradients, self.attention = {}, []
@@ -82,7 +82,7 @@ class Watch(pl.Callback):
 
 
 def samples(count=12):
-    """Each fifth query and one key show nothing of an object."""
+    """Every fifth query and one key show no object."""
     made = []
     for number in range(count):
         masks = {"query_mask": (torch.rand(1, *SIZE) > 0.6).byte(), "key_mask": (torch.rand(1, *SIZE) > 0.4).byte()}
@@ -158,23 +158,23 @@ def castlits_name(name):
     ("as_dict", "batches", "mode"),
     [(False, 1, "paper"), (True, 1, "paper"), (False, 2, "paper"), (True, 1, "reference")],
 )
-def test_the_gradients_are_casts(as_dict, batches, mode):
-    """Also where several batches make a step."""
+def test_gradients_equal_cast_module(as_dict, batches, mode):
+    """Also with gradient accumulation."""
     ours, made = method(), doubled(samples(6 * batches))
     theirs = Theirs(ours, as_dict)
-    # Their bank stays as it is, and so must ours.
+    # Their bank does not change, and so ours must not.
     ours.queue.enqueue = lambda keys: None
     settings = {"precision": "64-true", "batch_size": 6, "accumulate_grad_batches": batches}
     trainer, wanted = fit(CASTModule(ours, AttentionLoss(layer="layer4", mode=mode)), made, **settings)
-    figures = {name: trainer.callback_metrics[f"train/{name}"] for name in ("attention", "pointing", "empty_masks")}
+    metrics = {name: trainer.callback_metrics[f"train/{name}"] for name in ("attention", "pointing", "empty_masks")}
     trainer, found = fit(theirs, renamed(made), supervision(mode=mode), **settings)
     same(found.gradients, wanted.gradients, castlits_name)
-    for name, value in figures.items():
+    for name, value in metrics.items():
         assert trainer.callback_metrics[f"train/{name}"] == pytest.approx(float(value), rel=1e-6), name
     assert trainer.callback_metrics["train/empty_masks"] > 0
 
 
-def test_without_it_or_with_a_weight_of_zero_their_gradients_are_their_own():
+def test_gradients_without_callback():
     start, made = Theirs(method()), renamed(samples(6))
     plain, measured, trained = (
         fit(copy.deepcopy(start), made, *callbacks, batch_size=6)[1]
@@ -203,7 +203,7 @@ class Looking(pl.LightningModule):
 
 
 class LookingByItself(Looking):
-    """The same, with a few lines of its own in its step."""
+    """The same, with the attention loss in its own step."""
 
     def __init__(self):
         super().__init__()
@@ -227,7 +227,7 @@ def guided(**changed):
     return AttentionSupervision(**{"embedding": "classifier", "target": LabelLogit(1), "mask": 2, **changed})
 
 
-def test_a_classifier_is_guided_by_its_logits_as_by_lines_in_its_step():
+def test_classifier_equals_manual_step():
     by_itself = LookingByItself()
     from_outside = Looking()
     from_outside.load_state_dict(by_itself.state_dict())
@@ -239,7 +239,7 @@ def test_a_classifier_is_guided_by_its_logits_as_by_lines_in_its_step():
     same(found, wanted, str)
 
 
-def test_the_module_is_given_back_as_it_was():
+def test_module_is_restored():
     module = Looking()
     seen = []
 
@@ -260,8 +260,8 @@ def test_the_module_is_given_back_as_it_was():
     assert untouched()
 
 
-def test_an_images_cam_does_not_depend_on_the_others_of_its_batch():
-    """Though the head has a batch norm: an image on which the others' scores had an influence would get another CAM."""
+def test_cams_are_independent():
+    """Also with batch norm in the head: an image's CAM does not depend on the others' scores."""
     module, cams = Looking(), []
     made = labelled(6)
 
@@ -286,7 +286,7 @@ def test_an_images_cam_does_not_depend_on_the_others_of_its_batch():
 
 
 def test_both_views_in_one_pass():
-    """As SimCLR is often written; mask and target then speak of both views."""
+    """As SimCLR is often written; mask and target then cover both views."""
 
     class Both(pl.LightningModule):
         def __init__(self):
@@ -318,7 +318,7 @@ def test_both_views_in_one_pass():
     assert watch.attention[0] > 0
 
 
-def test_by_default_the_score_is_the_encoders_own():
+def test_default_score():
     module, made = Theirs(method()), renamed(samples(6))
     explicit = supervision(embedding=None, target=MaskedKey("net", "b", "b_seg"))
     by_default = [
@@ -329,9 +329,9 @@ def test_by_default_the_score_is_the_encoders_own():
     same(second.gradients, first.gradients, str)
 
 
-def test_training_brings_the_attention_loss_down():
+def test_training_lowers_attention_loss():
     made = samples(8)
-    for sample in made:  # All objects at the same place: even this network can look there.
+    for sample in made:  # All objects at the same position, which even this network can learn.
         for name in ("query", "key"):
             sample[f"{name}_mask"].zero_()[:, :6, :8] = 1
             sample[name][:, :6, :8] += 3
@@ -341,7 +341,7 @@ def test_training_brings_the_attention_loss_down():
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
-def test_in_half_precision_the_step_points_the_same_way(precision):
+def test_half_precision_step_direction(precision):
     start, made = Theirs(method()), renamed(samples(12))
     half = [
         {n: x.bfloat16() if x.is_floating_point() and "true" in precision else x for n, x in s.items()} for s in made
@@ -358,7 +358,7 @@ def test_in_half_precision_the_step_points_the_same_way(precision):
     assert F.cosine_similarity(whole, found, dim=0) > 0.97
 
 
-def test_a_gradient_scaler_scales_both_losses():
+def test_gradient_scaler():
     """As for float16 on a GPU: the scale must not shift the weight between the module's loss and the attention's."""
     start, made = Theirs(method()), renamed(samples(12))
     scaling = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
@@ -370,7 +370,7 @@ def test_a_gradient_scaler_scales_both_losses():
         assert float((found[name] - gradient).norm() / gradient.norm()) < 0.1, name
 
 
-def test_a_run_is_resumed_as_if_it_had_never_stopped(tmp_path):
+def test_resumed_run_is_equal(tmp_path):
     start, made = Theirs(method()), renamed(samples(8))
     unbroken = copy.deepcopy(start)
     fit(unbroken, made, supervision(), max_epochs=4)
@@ -411,31 +411,31 @@ class Detached:
         ({"mask": lambda batch: batch["a_seg"][:2]}, r"mask must be \(4, 1, H, W\), .* got \(2, 1, 12, 16\)"),
         ({"target": Detached()}, "target gives scores without a graph"),
         ({"target": lambda module, batch, embedding: embedding.sum()}, r"one score for each of the 4 images .* \(4,\)"),
-        ({"target": MaskedKey("fast", "b", "b_seg")}, "Theirs has nothing called 'fast'"),
+        ({"target": MaskedKey("fast", "b", "b_seg")}, "Theirs has no 'fast'"),
         ({"target": MaskedKey("slow_net", "b", "b_seg")}, r"embedding is \(4, 4\), the masked key's \(4, 6\)"),
         ({"target": LabelLogit("b")}, r"needs logits \(N, classes\) and labels"),
         ({"forward_pass": 1}, r"forward_pass=1: .* only 1 times"),
         ({"encoder": "slow_net", "embedding": "projector"}, "its output has no graph"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(changed, message):
+def test_one_line_errors(changed, message):
     with pytest.raises(InputError, match=message) as error:
         fit(Theirs(method()), renamed(samples(4)), supervision(**changed))
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(("returned", "message"), [(None, "returned None"), ("extra", "returned no loss")])
-def test_a_step_must_return_its_loss(returned, message):
+def test_step_must_return_loss(returned, message):
     with pytest.raises(InputError, match=rf"Broken.training_step {message}"):
         fit(Broken(method(), returned), renamed(samples(4)), supervision())
 
 
-def test_what_cannot_work_is_refused_before_the_first_step():
+def test_unsupported_modules():
     with pytest.raises(InputError, match="one AttentionSupervision"):
         fit(Theirs(method()), renamed(samples(4)), supervision(), supervision())
     by_hand = Theirs(method())
     by_hand.automatic_optimization = False
-    with pytest.raises(InputError, match="Theirs optimises by hand"):
+    with pytest.raises(InputError, match="Theirs uses manual optimisation"):
         fit(by_hand, renamed(samples(4)), supervision())
     with pytest.raises(InputError, match="target must be a function"):
         supervision(target="logit")

@@ -1,4 +1,4 @@
-"""Modules as lightly's tutorials write them, of lightly's own blocks: with the callback, their gradients are CAST's."""
+"""Modules of lightly's tutorials with the callback: their gradients are CAST's."""
 
 import copy
 import warnings
@@ -83,7 +83,7 @@ class LightlySimSiam(pl.LightningModule):
 
 
 def supervision(target, embedding):
-    # Layers of a Sequential go by their numbers: 6 is the tiny network's layer4.
+    # Layers of a Sequential have numbers: 6 is the tiny network's layer4.
     return AttentionSupervision("backbone", layer="6", target=target, embedding=embedding, mask=lambda b: b[1][0])
 
 
@@ -100,13 +100,13 @@ def moco_supervision():
 
 
 def simsiam_supervision():
-    """The key side of SimSiam is the projection, which its forward() gives first."""
+    """SimSiam's key side is the projection, the first output of its forward()."""
     embed = MaskedKey(lambda module, images: module(images)[0], key_of, key_mask_of)
     return supervision(embed, "prediction_head")
 
 
 def copied(theirs, ours):
-    """Give their parts the weights of ours; both list them in the same order."""
+    """Copy our weights to their parts, which are in the same order."""
     for part, source in zip(theirs, ours, strict=True):
         pairs = list(zip(part.state_dict().values(), source.state_dict().values(), strict=True))
         for tensor, value in pairs:
@@ -116,14 +116,14 @@ def copied(theirs, ours):
 
 class Watch(pl.Callback):
     def __init__(self):
-        self.gradients, self.figures = None, []
+        self.gradients, self.metrics = None, []
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer):
         if self.gradients is None:
             self.gradients = [p.grad.clone() for p in pl_module.parameters() if p.grad is not None]
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.figures.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+        self.metrics.append({name: float(value) for name, value in trainer.callback_metrics.items()})
 
 
 def fit(module, batches, *callbacks, **options):
@@ -148,7 +148,7 @@ def fit(module, batches, *callbacks, **options):
 
 
 def scenes(count, batch_size=32):
-    """Batches as castlit gives them, and the same in the tutorials' form."""
+    """castlit's batches, and the same in the tutorials' form."""
     data = castlit.data.ScenesDataModule(train_count=count, val_count=10, batch_size=batch_size, workers=0)
     ours = [dict(batch) for batch in data.train_dataloader()]
     return ours, [((b["query"], b["key"]), (b["query_mask"], b["key_mask"])) for b in ours]
@@ -174,31 +174,31 @@ def simsiam_pair():
     ours, theirs = SimSiam(tiny_resnet(), dim=32, hidden=16), LightlySimSiam()
     parts = ours.encoder.backbone, ours.encoder.head
     copied((theirs.backbone, theirs.projection_head), parts)
-    # lightly's predictor has the same layers; so have its batch norms.
+    # lightly's predictor has the same layers.
     copied((theirs.prediction_head,), (ours.predictor,))
     return ours, theirs, simsiam_supervision()
 
 
 @pytest.mark.parametrize("pair", [moco_pair, simsiam_pair])
-def test_the_gradients_are_casts(pair):
+def test_gradients_equal_cast_module(pair):
     torch.manual_seed(0)
     ours, theirs, callback = pair()
     batches = scenes(32)
     ours_batch, theirs_batch = ([doubled(batch) for batch in made[:1]] for made in batches)
     wanted = fit(CASTModule(ours, AttentionLoss(layer="layer4")), ours_batch, precision="64-true")
     found = fit(theirs, theirs_batch, callback, precision="64-true")
-    assert found.figures[0]["train/attention"] == pytest.approx(wanted.figures[0]["train/attention"], rel=1e-6)
+    assert found.metrics[0]["train/attention"] == pytest.approx(wanted.metrics[0]["train/attention"], rel=1e-6)
     assert len(found.gradients) == len(wanted.gradients) > 10
     for gradient, other in zip(found.gradients, wanted.gradients, strict=True):
         np.testing.assert_allclose(gradient, other, rtol=1e-6, atol=1e-6 * float(other.abs().max()))
 
 
-def test_without_the_callback_they_are_other_ones():
+def test_gradients_differ_without_callback():
     torch.manual_seed(0)
     theirs, batches = LightlyMoCo(), scenes(32)[1]
     again = copy.deepcopy(theirs)
     plain, looked = fit(theirs, batches), fit(again, batches, moco_supervision())
-    assert "train/attention" not in plain.figures[0]
+    assert "train/attention" not in plain.metrics[0]
     difference = [
         float(F.cosine_similarity(a.flatten(), b.flatten(), dim=0))
         for a, b in zip(plain.gradients, looked.gradients, strict=True)
@@ -210,11 +210,11 @@ def test_without_the_callback_they_are_other_ones():
 @pytest.mark.parametrize(
     ("module", "callback"), [(LightlyMoCo, moco_supervision), (LightlySimSiam, simsiam_supervision)]
 )
-def test_they_learn_to_look_at_the_objects(module, callback):
+def test_training_raises_pointing(module, callback):
     torch.manual_seed(0)
     batches = scenes(512)[1]
-    figures = fit(module(), batches * 4, callback()).figures
-    attention, pointing = ([step[f"train/{name}"] for step in figures] for name in ("attention", "pointing"))
+    metrics = fit(module(), batches * 4, callback()).metrics
+    attention, pointing = ([step[f"train/{name}"] for step in metrics] for name in ("attention", "pointing"))
     assert len(attention) == 64
     assert np.mean(attention[-8:]) < 0.8 * np.mean(attention[:3])
     assert np.mean(pointing[-8:]) > np.mean(pointing[:8])

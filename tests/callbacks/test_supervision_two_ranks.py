@@ -1,4 +1,4 @@
-"""The callback under Lightning's DDP on two processes (gloo), with batch norm synchronised through heads too."""
+"""The callback under Lightning's DDP on two processes (gloo), with synchronised batch norm in the heads, too."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ SCRIPT = Path(__file__).with_name("two_ranks.py")
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory, run_ranks):
-    """What one process with the whole batch found, and each of two with half of it; see two_ranks.py."""
+    """The results of one process with the full batch, and of two with half of it each; see two_ranks.py."""
     folders = [tmp_path_factory.mktemp("ranks") for _ in range(2)]
     for count, folder in zip((1, 2), folders, strict=True):
         run_ranks(count, SCRIPT, folder)
@@ -22,7 +22,7 @@ def found(tmp_path_factory, run_ranks):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("run", ["", ", accumulated"])
-def test_all_ranks_take_casts_steps_on_any_number_of_processes(found, run):
+def test_ranks_take_same_steps(found, run):
     alone, first, second = found
     assert first["theirs" + run]["steps"] == (2 if run else 6)
     assert first["theirs" + run]["attention"] == pytest.approx(alone["theirs" + run]["attention"], rel=1e-6)

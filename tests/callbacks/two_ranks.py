@@ -1,4 +1,4 @@
-"""What test_supervision_two_ranks.py runs: someone else's SimSiam with the callback, and castlit's own, under DDP."""
+"""Run by test_supervision_two_ranks.py: another SimSiam with the callback, and castlit's own, under DDP."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ RANKS = int(os.environ.get("WORLD_SIZE", "1"))
 
 
 class Theirs(pl.LightningModule):
-    """SimSiam with torch's own batch norms in its heads, which knows nothing of castlit."""
+    """SimSiam independent of castlit, with torch's batch norms in its heads."""
 
     def __init__(self, method):
         super().__init__()
@@ -55,7 +55,7 @@ def samples(count):
         }
         for _ in range(count)
     ]
-    for sample in made[::3]:  # the ranks have unequal counts to look at
+    for sample in made[::3]:  # the ranks have unequal numbers of objects
         sample["query_mask"].zero_()
     return made
 
@@ -86,11 +86,11 @@ def trained(theirs, accumulate=1):
         enable_model_summary=False,
     )
     made = samples(24)
-    # One after the other to each rank: the same batches on any number of them.
+    # Interleaved over the ranks: the same batches for any number of ranks.
     mine = made[int(os.environ.get("RANK", "0")) :: RANKS]
     trainer.fit(module, DataLoader(mine, 8 // RANKS))
-    figures = {name: float(trainer.callback_metrics[f"train/{name}"]) for name in ("attention", "pointing")}
-    return {"weights": [p.detach() for p in module.parameters()], "steps": trainer.global_step, **figures}
+    metrics = {name: float(trainer.callback_metrics[f"train/{name}"]) for name in ("attention", "pointing")}
+    return {"weights": [p.detach() for p in module.parameters()], "steps": trainer.global_step, **metrics}
 
 
 if __name__ == "__main__":

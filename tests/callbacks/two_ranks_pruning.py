@@ -1,4 +1,4 @@
-"""What test_pruning.py runs on two processes."""
+"""Run by test_pruning.py on two processes."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What test_self_masks.py runs on two processes: a run that goes on from one process's checkpoint."""
+"""Run by test_self_masks.py on two processes: resume from one process's checkpoint."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ RANK = int(os.environ["RANK"])
 
 
 class Keep(pl.Callback):
-    """Keeps the first masks, which the run removes in the end; and a statistic that each rank has for itself."""
+    """Keeps the first masks, which the run removes later, and a batch norm statistic of each rank."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -31,4 +31,4 @@ if __name__ == "__main__":
     start = folder / "one" / "checkpoints" / "last.ckpt"
     noted = run(folder / "two", folder / "photographs", extra=[keep], resume=start, ranks=2)
     weights = {name: tensor for name, tensor in noted.weights.items() if "running" not in name}
-    torch.save({"weights": weights, "editions": noted.editions, "own": keep.own}, folder / f"rank{RANK}.pt")
+    torch.save({"weights": weights, "versions": noted.versions, "own": keep.own}, folder / f"rank{RANK}.pt")

@@ -1,11 +1,12 @@
-"""python -m castlit.compare, as its user types it."""
+"""castlit.compare from the command line."""
 
 import json
 import sys
 
 import pytest
 
-from castlit.compare import folders_as_runs, main
+from castlit.compare import main
+from castlit.experiments.folder_arguments import folders_as_runs
 from castlit.utils.validation import InputError
 
 
@@ -17,13 +18,13 @@ def sweep(made_run, tmp_path):
     return tmp_path
 
 
-def test_a_folder_becomes_a_table_and_files(run_program, sweep):
+def test_table_and_files(run_program, sweep):
     result = run_program("compare", "multi run", cwd=sweep)
     assert result.returncode == 0, result.stderr
     rows = [line.split() for line in result.stdout.splitlines() if line.startswith("│")]
     assert [row[1] for row in rows] == ["2", "1", "0", "3"]
     assert [row[3] for row in rows] == ["3", "1", "0", "10"]
-    assert "3: broken off" in result.stdout
+    assert "3: interrupted" in result.stdout
     folder = sweep / "multi run" / "compare"
     assert sorted(path.name for path in folder.iterdir()) == [
         f"compare.{end}" for end in ("csv", "html", "json", "png")
@@ -33,7 +34,7 @@ def test_a_folder_becomes_a_table_and_files(run_program, sweep):
 
 
 def run(monkeypatch, capfd, folder, *words):
-    """In this process: what is printed, and the exit code."""
+    """Run in this process; return exit code, output and errors."""
     monkeypatch.chdir(folder)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     monkeypatch.setattr(sys, "argv", ["castlit.compare", *map(str, words)])
@@ -46,7 +47,7 @@ def run(monkeypatch, capfd, folder, *words):
     return code or 0, captured.out, captured.err
 
 
-def test_several_folders_another_figure_and_another_place(monkeypatch, capfd, sweep):
+def test_several_folders_sort_and_output(monkeypatch, capfd, sweep):
     words = ["multi run/0", "multi run/2", "sort=train/loss", "output=else where"]
     code, out, err = run(monkeypatch, capfd, sweep, *words)
     assert code == 0, err
@@ -54,30 +55,30 @@ def test_several_folders_another_figure_and_another_place(monkeypatch, capfd, sw
     plain = json.loads((sweep / "else where" / "compare.json").read_text())
     assert [run["run"] for run in plain["runs"]] == ["0", "2"]
     assert run(monkeypatch, capfd, sweep, 'runs=["multi run/0","multi run/2"]')[0] == 0
-    assert (sweep / "compare" / "compare.json").is_file(), "what comes of several folders lies here"
+    assert (sweep / "compare" / "compare.json").is_file(), "of several folders, in the current one"
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["no such"], "no such does not exist"),
-        (["nothing"], "nothing holds no run of castlit.train"),
-        (["multi run", "sort=val/kn"], "sort=val/kn: no run has this figure; there are val/knn"),
+        (["nothing"], "nothing contains no run of castlit.train"),
+        (["multi run", "sort=val/kn"], "sort=val/kn: no run has this metric; there are val/knn"),
         (["multi run", "runs=x"], "runs= and multi run: give the folders in one way"),
         ([], "runs must be given"),
         (["runs=[]"], "runs: give a folder of runs"),
     ],
 )
-def test_mistakes_are_told_in_one_line(monkeypatch, capfd, sweep, words, told):
+def test_mistakes_give_one_line(monkeypatch, capfd, sweep, words, message):
     (sweep / "nothing").mkdir()
     code, _, err = run(monkeypatch, capfd, sweep, *words)
     assert code == 1
     assert len(err.strip().splitlines()) == 1
     assert err.startswith("error: ")
-    assert told in err
+    assert message in err
 
 
-def test_a_broken_summary_is_named(monkeypatch, capfd, sweep):
+def test_broken_summary_is_named(monkeypatch, capfd, sweep):
     (sweep / "multi run" / "1" / "summary.json").write_text('{"epochs": ')
     code, _, err = run(monkeypatch, capfd, sweep, "multi run")
     assert code == 1
@@ -85,7 +86,7 @@ def test_a_broken_summary_is_named(monkeypatch, capfd, sweep):
     assert len(err.strip().splitlines()) == 1
 
 
-def test_words_that_are_folders(tmp_path, monkeypatch):
+def test_folders_as_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "attention.weight=1").mkdir()
     assert folders_as_runs(["a", "sort=val/knn", "b c"]) == ["sort=val/knn", "runs=['a','b c']"]

@@ -124,13 +124,13 @@ def test_the_hint_knows_the_chosen_groups(monkeypatch, capfd, tmp_path):
         train,
         ["data=coco", "data.root=/a", "data.masks=/b", "atention.weight=1"],
     )
-    assert "atention.weight is no key of the config (did you mean 'attention.weight'?)" in told
+    assert "atention.weight is not a key of the config (did you mean 'attention.weight'?)" in told
 
 
 def test_a_key_that_does_not_exist_is_told_and_not_one_of_a_chosen_group(monkeypatch, capfd, tmp_path):
     arguments = ["+protocol=grounding", "data=folder", "data.images=/a", "data.masks=/b", "checkpoint=c", "output=/d"]
     told = run(monkeypatch, capfd, tmp_path, "evaluate", evaluate, arguments)
-    assert "output is no key of the config (did you mean 'output_dir'?)" in told
+    assert "output is not a key of the config (did you mean 'output_dir'?)" in told
 
 
 def test_resuming_from_garbage(monkeypatch, capfd, tmp_path):
@@ -149,8 +149,8 @@ def test_full_errors_on_demand(run_program, tmp_path):
 
 
 @pytest.mark.slow
-def test_from_the_shell(run_program, tmp_path):
-    result = run_program("train", "method.temperature=-1", cwd=tmp_path)
+def test_from_the_shell(start_program, tmp_path):
+    result = start_program("train", "method.temperature=-1", cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr.strip() == "error: module.method: temperature must be greater than 0, got -1"
 

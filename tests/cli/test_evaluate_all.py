@@ -5,21 +5,21 @@ import re
 
 import pytest
 
-from castlit.evaluate import protocols
-from castlit.evaluation.report import Part, write_report
+from castlit.evaluation.report import Section, write_report
+from castlit.evaluation.run import protocols
 from castlit.reporting.published import PublishedRow
 
 SMALL = ["checkpoint=random", "backbone=tiny_resnet", "data.train_count=48", "data.val_count=12", "data.workers=0"]
 
 
 def test_the_report_has_everything_and_is_light(tmp_path):
-    parts = [
-        Part("voc07", {"mAP": 12.3}, [PublishedRow("CAST", {"mAP": 73.1}, "a paper")], 61.4, tmp_path),
-        Part("grounding", {"features": {"iou": 0.25}, "<centre>": {"iou": 0.125}}, [], 2.0, tmp_path / "g"),
-        Part("linear", not_run="needs a folder"),
-        Part("knn", failed="no such <folder>"),
+    sections = [
+        Section("voc07", {"mAP": 12.3}, [PublishedRow("CAST", {"mAP": 73.1}, "a paper")], 61.4, tmp_path),
+        Section("grounding", {"features": {"iou": 0.25}, "<centre>": {"iou": 0.125}}, [], 2.0, tmp_path / "g"),
+        Section("linear", not_run="needs a folder"),
+        Section("knn", failed="no such <folder>"),
     ]
-    size = write_report(tmp_path / "report.html", "last.ckpt", parts)
+    size = write_report(tmp_path / "report.html", "last.ckpt", sections)
     page = (tmp_path / "report.html").read_text()
     assert size == len(page.encode())
     for text in ("12.3", "73.1", "CAST [published *]", "published, not run here: a paper", "0.125", "Took 61 s."):

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 import castlit
-from castlit.evaluate import protocols
-from castlit.evaluation.inputs import Subject, asked_for, hand_over, published_rows
+from castlit.evaluation.inputs import CheckpointUnderTest, open_parameters, protocol_inputs, published_rows
+from castlit.evaluation.run import protocols
 from castlit.reporting.published import PublishedRow
 from castlit.reporting.tables import metrics_table
 from castlit.utils.validation import InputError
@@ -45,14 +45,15 @@ def test_a_protocol_gets_what_it_asks_for_and_no_more():
     def protocol(backbone, device, name, seed, root, count=3): ...
 
     bound = partial(protocol, root="/data", count=5)
-    assert asked_for(bound) == {"backbone", "device", "name", "seed"}
-    handed = hand_over(bound, config(backbone="resnet18"), HERE)
+    assert open_parameters(bound) == {"backbone", "device", "name", "seed"}
+    handed = protocol_inputs(bound, config(backbone="resnet18"), HERE)
     assert set(handed) == {"backbone", "device", "name", "seed"}
-    assert (handed["name"], handed["seed"], handed["device"].type) == ("random", 3, Subject(config()).device.type)
+    device = CheckpointUnderTest(config()).device
+    assert (handed["name"], handed["seed"], handed["device"].type) == ("random", 3, device.type)
     assert not handed["backbone"].training
     assert handed["backbone"](torch.zeros(1, 3, 64, 64, device=handed["device"])).shape == (1, 512, 2, 2)
     # What is not asked for is not opened.
-    assert hand_over(lambda: {}, config(checkpoint="/no/such"), HERE) == {}
+    assert protocol_inputs(lambda: {}, config(checkpoint="/no/such"), HERE) == {}
 
 
 def test_explaining_takes_a_checkpoint_of_ours(checkpoint, tmp_path):
@@ -62,32 +63,32 @@ def test_explaining_takes_a_checkpoint_of_ours(checkpoint, tmp_path):
 
     images, masks = torch.randn(2, 3, 64, 64), torch.ones(2, 1, 64, 64)
     for protocol in (must, may):
-        features, cam = hand_over(protocol, config(checkpoint=checkpoint), HERE)["explain"](images, masks)
+        features, cam = protocol_inputs(protocol, config(checkpoint=checkpoint), HERE)["explain"](images, masks)
         assert (features.shape, cam.shape) == ((2, 128), (2, 8, 8))
     torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "other.pth")
     for other in ("random", str(tmp_path / "other.pth")):
-        assert hand_over(may, config(checkpoint=other), HERE) == {}
+        assert protocol_inputs(may, config(checkpoint=other), HERE) == {}
         with pytest.raises(InputError, match=r"checkpoint="):
-            hand_over(must, config(checkpoint=other), HERE)
+            protocol_inputs(must, config(checkpoint=other), HERE)
 
 
 def test_comparing(checkpoint):
     def protocol(compare=None): ...
 
-    assert hand_over(protocol, config(), HERE) == {"compare": None}
-    compared = hand_over(protocol, config(compare=checkpoint), HERE)["compare"]
+    assert protocol_inputs(protocol, config(), HERE) == {"compare": None}
+    compared = protocol_inputs(protocol, config(compare=checkpoint), HERE)["compare"]
     assert compared.name == checkpoint
     assert compared.explain is not None
     with pytest.raises(InputError, match=r"compare=.*one checkpoint at a time"):
-        hand_over(lambda backbone: {}, config(compare=checkpoint), HERE)
+        protocol_inputs(lambda backbone: {}, config(compare=checkpoint), HERE)
     with pytest.raises(InputError, match=r"compare=/no/such.ckpt: no such file"):
-        hand_over(protocol, config(compare="/no/such.ckpt"), HERE)
+        protocol_inputs(protocol, config(compare="/no/such.ckpt"), HERE)
 
 
 def test_the_second_network_is_of_the_firsts_kind_or_its_own(checkpoint, tmp_path):
     def channels(**given):
-        network = hand_over(lambda compare: {}, config(**given), HERE)["compare"]
-        return network.backbone(torch.zeros(1, 3, 64, 64, device=Subject(config()).device)).shape[1]
+        network = protocol_inputs(lambda compare: {}, config(**given), HERE)["compare"]
+        return network.backbone(torch.zeros(1, 3, 64, 64, device=CheckpointUnderTest(config()).device)).shape[1]
 
     torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "r18.pth")
     assert channels(checkpoint=checkpoint, compare="random") == 128

@@ -65,17 +65,17 @@ def devkit(mini, tmp_path):
     return tmp_path / "VOCdevkit"
 
 
-def figures_of(folder):
+def metrics_of(folder):
     return json.loads((folder / "results.json").read_text())["results"]
 
 
-def test_voc_detection_writes_figures_beside_published_ones_and_goes_on(run_program, devkit, tmp_path):
+def test_voc_detection_and_its_resumption(run_program, devkit, tmp_path):
     words = ["+protocol=voc_detection", *SMALL, f"data.root={devkit}", "protocol.train=[VOC2007/trainval]"]
     result = run_program("evaluate", *words, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    figures = figures_of(tmp_path / "run")
-    assert set(figures) == {"AP", "AP50", "AP75"}
-    assert all(0 <= value <= 100 for value in figures.values())
+    metrics = metrics_of(tmp_path / "run")
+    assert set(metrics) == {"AP", "AP50", "AP75"}
+    assert all(0 <= value <= 100 for value in metrics.values())
     for text in ("54.2", "47.5", "unverified", "DenseCL"):
         assert text in result.stdout
     assert "Traceback" not in result.stderr
@@ -84,15 +84,15 @@ def test_voc_detection_writes_figures_beside_published_ones_and_goes_on(run_prog
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
     again = run_program("evaluate", *words, "protocol.resume=last", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "at step 4" in again.stdout
-    assert figures_of(tmp_path / "run") == figures
+    assert "at epoch 2, step 4" in again.stdout
+    assert metrics_of(tmp_path / "run") == metrics
 
 
 def test_coco_segmentation_scores_boxes_and_masks(run_program, some_coco, tmp_path):
     words = ["+protocol=coco_segmentation", *SMALL, f"data.root={some_coco}", "protocol.anchors=[8,16,32,48,64]"]
     result = run_program("evaluate", *words, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert list(figures_of(tmp_path / "run")) == [f"{k}_{f}" for k in ("box", "mask") for f in ("AP", "AP50", "AP75")]
+    assert list(metrics_of(tmp_path / "run")) == [f"{k}_{f}" for k in ("box", "mask") for f in ("AP", "AP50", "AP75")]
     assert "SlotCon" in result.stdout
 
 

@@ -62,7 +62,7 @@ def test_two_processes_hand_in_once(run_program, folders, tmp_path):
         file.write_bytes(b"\xff\xd8 none")
     result = run_program("evaluate", *words, cwd=tmp_path, timeout=120)
     assert result.returncode != 0
-    assert "mend or remove this file" in result.stderr
+    assert "repair or remove this file" in result.stderr
 
 
 def test_finetune_on_a_share_of_the_labels(run_program, folders, tmp_path):

@@ -1,4 +1,4 @@
-"""Make masks as typed: broken off and begun again, on a full disk, and up to training on them."""
+"""castlit.make_masks from the command line: interruptions, a full disk, and training on the masks."""
 
 import csv
 import json
@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,9 +17,10 @@ from hydra import compose, initialize_config_module
 from PIL import Image
 
 from castlit.cli.app import CONFIG_MODULE, program
-from castlit.make_masks import _typed, run
-from castlit.saliency.pipeline.records import share_folder
-from castlit.saliency.pipeline.survey import Share
+from castlit.cli.overrides import shell_override
+from castlit.make_masks import run
+from castlit.saliency.pipeline.records import shard_folder
+from castlit.saliency.pipeline.shard import Shard
 from castlit.utils.process_pool import AHEAD
 
 TINY = [
@@ -36,7 +36,7 @@ TINY = [
 
 
 def photo(path, seed=0, size=(160, 220)):
-    """A noisy ground with a block of another colour."""
+    """A noisy background with a block of another colour."""
     rng = np.random.default_rng(seed)
     image = np.full((*size, 3), rng.integers(40, 120, 3), np.float64)
     y, x = rng.integers(20, 60, 2)
@@ -58,8 +58,8 @@ def notes(folder):
     return json.loads((folder / "masks.json").read_text())
 
 
-def whole_masks(folder):
-    """The names of all masks, each of which must be whole."""
+def complete_masks(folder):
+    """The names of all masks; each must decode."""
     paths = sorted(folder.rglob("*.png"))
     for path in paths:
         with Image.open(path) as image:
@@ -97,7 +97,7 @@ def group_ends(group, seconds=30):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGINT", "SIGTERM"])
-def test_a_run_that_is_broken_off_goes_on(run_program, many, tmp_path, name):
+def test_interrupted_run_resumes(run_program, many, tmp_path, name):
     arguments = [f"images={many / 'photos'}", "output=masks", "workers=2"]
     process = start(*arguments, cwd=tmp_path)
     output = tmp_path / "masks"
@@ -105,23 +105,23 @@ def test_a_run_that_is_broken_off_goes_on(run_program, many, tmp_path, name):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     if name == "SIGINT":
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process
+        os.killpg(process.pid, signal.SIGINT)  # to every process, as from a terminal
     else:
         process.send_signal(getattr(signal, name))
     _, errors = process.communicate(timeout=60)
-    assert group_ends(process.pid), "processes are left"
+    assert group_ends(process.pid), "processes are still running"
     assert process.returncode == {"SIGKILL": -9, "SIGINT": 130, "SIGTERM": 143}[name]
-    before = whole_masks(output)
+    before = complete_masks(output)
     assert 6 <= len(before) < 40
     if name != "SIGKILL":
         who = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM"}[name]
-        assert errors.strip() == f"{who}: stopped. The same command goes on from here"
+        assert errors.strip() == f"{who}: stopped. The same command continues from here"
     assert notes(output)["complete"] is False
     times = {mask: (output / mask).stat().st_mtime_ns for mask in before}
 
     again = run_program("make_masks", *arguments, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert len(whole_masks(output)) == 40
+    assert len(complete_masks(output)) == 40
     assert all((output / mask).stat().st_mtime_ns == time for mask, time in times.items()), "finished masks are skipped"
     assert not list(output.rglob("*.part"))
     counts = notes(output)["counts"]
@@ -135,10 +135,10 @@ def test_two_shards_at_once(many, tmp_path):
     for process in both:
         out, errors = process.communicate(timeout=200)
         assert process.returncode == 0, errors
-    assert len(whole_masks(tmp_path / "m")) == 40
+    assert len(complete_masks(tmp_path / "m")) == 40
     assert notes(tmp_path / "m")["counts"] == {"images": 40, "made": 40, "skipped": 0, "failed": 0}
     assert notes(tmp_path / "m")["complete"] is True
-    assert "castlit.train" in out or "1 shards have not come to their end" in out
+    assert "castlit.train" in out or "1 shards are not complete yet" in out
 
 
 IN_A_NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
@@ -146,7 +146,7 @@ IN_A_NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """The beginning of a command that finds a disk of so many kB at ``disk``; without privileges, in a namespace."""
+    """A command prefix that mounts a disk of a given size in kB at ``disk``, in a namespace without privileges."""
     (tmp_path / "disk").mkdir()
 
     def before(kilobytes, then=""):
@@ -155,30 +155,30 @@ def small_disk(tmp_path):
 
     probe = subprocess.run([*before(64), "true"], cwd=tmp_path, capture_output=True, check=False)
     if probe.returncode:
-        pytest.skip(f"no disk can be made here: {probe.stderr.decode().strip()}")
+        pytest.skip(f"cannot mount a disk here: {probe.stderr.decode().strip()}")
     subprocess.run(["rm", "-r", tmp_path / "after"], check=True)
     return before
 
 
 @pytest.mark.slow
-def test_a_full_disk(many, tmp_path, small_disk):
+def test_full_disk(many, tmp_path, small_disk):
     process = start(f"images={many / 'photos'}", "output=disk/masks", "workers=2", cwd=tmp_path, before=small_disk(100))
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 1
     (line,) = errors.strip().splitlines()
     assert line.startswith("error: disk/masks/")
     assert "cannot be written (No space left on device)" in line
-    assert "make room, and the same command goes on" in line
+    assert "free some space, then run the same command again" in line
     assert group_ends(process.pid)
-    left = whole_masks(tmp_path / "after" / "masks")
+    left = complete_masks(tmp_path / "after" / "masks")
     assert 0 < len(left) < 40
     counted = int(re.search(r"; (\d+) masks were made", line)[1])
-    assert len(left) - 2 * AHEAD <= counted <= len(left), "what was under way may be there, but not counted"
+    assert len(left) - 2 * AHEAD <= counted <= len(left), "masks in progress may be written but not counted"
     assert not list((tmp_path / "after").rglob("*.part"))
 
 
 @pytest.mark.slow
-def test_where_nothing_can_be_written(many, tmp_path, small_disk):
+def test_read_only_disk(many, tmp_path, small_disk):
     before = small_disk(1000, "&& mkdir disk/masks && mount -o remount,ro disk")
     process = start(f"images={many / 'photos'}", "output=disk/masks", cwd=tmp_path, before=before)
     _, errors = process.communicate(timeout=100)
@@ -186,8 +186,8 @@ def test_where_nothing_can_be_written(many, tmp_path, small_disk):
     assert errors.strip() == "error: output=disk/masks cannot be written to (Read-only file system)"
 
 
-def told(monkeypatch, capfd, folder, words):
-    """The one line in which the program ends."""
+def error_line(monkeypatch, capfd, folder, words):
+    """The one line of the program's error."""
     monkeypatch.chdir(folder)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     monkeypatch.setattr(sys, "argv", ["castlit.make_masks", *words])
@@ -199,7 +199,7 @@ def told(monkeypatch, capfd, folder, words):
     return lines[0]
 
 
-class TestMistakes:
+class TestErrors:
     @pytest.fixture
     def photos(self, tmp_path):
         for i in range(3):
@@ -216,7 +216,7 @@ class TestMistakes:
             ("images", "phtos"): "images=phtos does not exist",
             ("images", "photos/0.jpg"): "is a file, not a folder",
             ("images", "empty"): "images=empty holds no images",
-            ("output", "photos/masks"): "masks would be taken for images",
+            ("output", "photos/masks"): "masks would be read as images",
             ("output", "file"): "is a file: give a folder",
             ("quality", "fsat"): "did you mean 'fast'?",
             ("side", "0.5"): "side must be a whole number",
@@ -225,62 +225,59 @@ class TestMistakes:
         }.items():
             given = {**good, key: value}
             arguments = [f"{name}={value}" for name, value in given.items() if value is not None]
-            assert words in told(monkeypatch, capfd, photos, arguments)
+            assert words in error_line(monkeypatch, capfd, photos, arguments)
             assert sorted(path.name for path in photos.iterdir()) == ["empty", "file", "photos"], "nothing is left"
 
-    def test_a_second_process_for_the_same_masks(self, monkeypatch, capfd, photos):
-        script = "import sys, pathlib, castlit.utils.locking as h\nwith h.holding(pathlib.Path(sys.argv[1])): print(); input()"
-        folder = share_folder(photos / "masks", Share())
+    def test_second_process_is_refused(self, monkeypatch, capfd, photos):
+        script = (
+            "import sys, pathlib\n"
+            "from castlit.utils.locking import run_lock\n"
+            "with run_lock(pathlib.Path(sys.argv[1])): print(); input()"
+        )
+        folder = shard_folder(photos / "masks", Shard())
         command = [sys.executable, "-c", script, folder]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
             other.stdout.readline()
-            line = told(monkeypatch, capfd, photos, ["images=photos", "output=masks", "workers=0"])
+            line = error_line(monkeypatch, capfd, photos, ["images=photos", "output=masks", "workers=0"])
             other.communicate("\n")
         assert line == "error: output=masks: another process is making these masks"
 
-    def test_an_output_that_cannot_be_made(self, monkeypatch, capfd, photos):
+    def test_output_cannot_be_created(self, monkeypatch, capfd, photos):
         output = "/sys/castlit" if os.geteuid() == 0 else photos / "locked" / "masks"
         (photos / "locked").mkdir(mode=0o500)
-        line = told(monkeypatch, capfd, photos, ["images=photos", f"output={output}", "workers=0"])
+        line = error_line(monkeypatch, capfd, photos, ["images=photos", f"output={output}", "workers=0"])
         assert line.startswith(f"error: output={output} cannot be written to (")
 
-    def test_images_that_fail_are_listed_and_the_rest_is_done(self, monkeypatch, capfd, photos):
+    def test_failed_images_are_listed(self, monkeypatch, capfd, photos):
         (photos / "photos" / "cut.jpg").write_bytes((photos / "photos" / "0.jpg").read_bytes()[:300])
         Image.fromarray(np.full((30, 30), 9, np.uint8)).save(photos / "photos" / "flat.png")
         monkeypatch.setattr("sys.stdout", sys.__stdout__)
-        line = told(monkeypatch, capfd, photos, ["images=photos", "output=masks", "workers=0"])
+        line = error_line(monkeypatch, capfd, photos, ["images=photos", "output=masks", "workers=0"])
         assert line == (
             "error: 2 of 5 images have no mask to train with, as masks/failed.csv lists: "
             "cut.jpg (the JPEG is cut short), flat.png (nothing stands out in it)"
         )
         with (photos / "masks" / "failed.csv").open() as file:
             assert [row["image"] for row in csv.DictReader(file)] == ["cut.jpg", "flat.png"]
-        assert whole_masks(photos / "masks") == ["0.png", "1.png", "2.png", "flat.png"]
+        assert complete_masks(photos / "masks") == ["0.png", "1.png", "2.png", "flat.png"]
         assert notes(photos / "masks")["counts"] == {"images": 5, "made": 3, "skipped": 0, "failed": 2}
 
 
 @pytest.mark.parametrize(
     "path", ["/a/b.c-d", "with space", "it's", "a=b,c", "x{1..2}", "ü(1)[2]", 'quo"te', "~x", "$HOME"]
 )
-def test_paths_arrive_as_they_are(path):
-    (word,) = shlex.split(_typed("images", path))
+def test_paths_are_unchanged(path):
+    (word,) = shlex.split(shell_override("images", path))
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         assert compose("make_masks", [word, "output=o"]).images == path
 
 
-def shell(command, cwd):
-    """Run a line as it is typed, with the Python of this test as ``python``."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = environment(PATH=path)
-    return subprocess.run(command, shell=True, cwd=cwd, env=done, capture_output=True, text=True, timeout=300)
-
-
 @pytest.mark.slow
-def test_from_photographs_to_training(tmp_path):
-    """The line of the manual as it is typed, and the one that it recommends."""
+def test_photographs_to_training(run_line, tmp_path):
+    """The documented command, and the one that it prints."""
     for i in range(24):
         photo(tmp_path / "my photos" / f"{i:02d}.jpg", i, (60, 80))
-    made = shell("python -m castlit.make_masks images='my photos' output=masks", tmp_path)
+    made = run_line("python -m castlit.make_masks images='my photos' output=masks", tmp_path)
     assert made.returncode == 0, made.stderr
     assert made.stderr == ""
     assert sorted(path.name for path in tmp_path.iterdir()) == ["masks", "my photos"], "no folder of Hydra's"
@@ -290,20 +287,20 @@ def test_from_photographs_to_training(tmp_path):
         *("python", "-m", "castlit.train", "+experiment=cast_mocov2", "data=folder"),
         *("data.images='my photos'", "data.masks=masks"),
     ]
-    result = shell(f"{recommended} {' '.join(TINY)}", tmp_path)
+    result = run_line(f"{recommended} {' '.join(TINY)}", tmp_path)
     assert result.returncode == 0, result.stderr
     assert "masks=masks: quality=fast (RBD), made by castlit" in (tmp_path / "run" / "train.log").read_text()
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["masks"]["quality"] == "fast"
     assert np.isfinite(summary["metrics"]["train/attention"]["end"])
 
-    # With an image that fails, the line still trains.
+    # The printed command also works if an image failed.
     (tmp_path / "my photos" / "bad.jpg").write_bytes(b"")
-    made = shell("python -m castlit.make_masks images='my photos' output=masks", tmp_path)
+    made = run_line("python -m castlit.make_masks images='my photos' output=masks", tmp_path)
     assert made.returncode == 1
     recommended = made.stdout.splitlines()[-1].strip()
     assert recommended.endswith(" data.on_bad=unconstrained")
-    result = shell(f"{recommended} {' '.join(TINY)} trainer.fast_dev_run=true", tmp_path)
+    result = run_line(f"{recommended} {' '.join(TINY)} trainer.fast_dev_run=true", tmp_path)
     assert result.returncode == 0, result.stderr
 
 

@@ -1,4 +1,4 @@
-"""quality=deepusps as typed: trained, applied, gone on with after a stop, and started from castlit's own checkpoint."""
+"""quality=deepusps from the command line: training, resuming, and starting from a castlit checkpoint."""
 
 import json
 import os
@@ -34,7 +34,7 @@ SMALL = [
 
 
 def photo(path, seed):
-    """A noisy ground with a block of another colour."""
+    """A noisy background with a block of another colour."""
     rng = np.random.default_rng(seed)
     image = np.full((60, 80, 3), rng.integers(40, 120, 3), np.float64)
     y, x = rng.integers(5, 30, 2)
@@ -69,7 +69,7 @@ def test_trained_and_applied(run_program, photos):
     assert found["counts"] == {"images": 10, "made": 10, "skipped": 0, "failed": 0}
     assert (photos / "masks" / "preview.html").exists()
 
-    # Another photograph gets its mask from the same network, and the user is told so.
+    # A new photograph gets its mask from the same network, with a warning.
     photo(photos / "photos" / "new.jpg", 77)
     times = {path: path.stat().st_mtime_ns for path in (photos / "masks").glob("*.png")}
     network = (photos / "masks" / ".deepusps" / "training" / "network.pt").stat().st_mtime_ns
@@ -80,7 +80,7 @@ def test_trained_and_applied(run_program, photos):
     assert (photos / "masks" / ".deepusps" / "training" / "network.pt").stat().st_mtime_ns == network
     assert notes(photos)["counts"] == {"images": 11, "made": 1, "skipped": 10, "failed": 0}
 
-    # Training on the masks finds them, and nothing else.
+    # castlit.train reads the masks and no other file in their folder.
     words = [
         "+experiment=cast_mocov2",
         "data=folder",
@@ -91,7 +91,7 @@ def test_trained_and_applied(run_program, photos):
     trained = run_program("train", *words, *SMALL, "data.on_bad=unconstrained", "hydra.run.dir=run", cwd=photos)
     assert trained.returncode == 0, trained.stderr
 
-    # Other settings are another output's.
+    # Other settings need another output.
     other = run_program("make_masks", *command, "deepusps.epochs=3", cwd=photos)
     assert other.returncode == 1
     (line,) = other.stderr.strip().splitlines()
@@ -102,7 +102,7 @@ def test_trained_and_applied(run_program, photos):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
-def test_stopped_while_it_trains(run_program, photos, name):
+def test_stopped_during_training(run_program, photos, name):
     command = ["images=photos", "output=masks", *TINY, "deepusps.final_epochs=60"]
     process = subprocess.Popen(
         [sys.executable, "-m", "castlit.make_masks", *command],
@@ -119,7 +119,7 @@ def test_stopped_while_it_trains(run_program, photos, name):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == {"SIGKILL": -9, "SIGTERM": 143}[name]
     if name == "SIGTERM":
-        assert errors.strip() == "SIGTERM: stopped. The same command goes on from here"
+        assert errors.strip() == "SIGTERM: stopped. The same command continues from here"
     assert not list((photos / "masks").glob("*.png"))
     kept = (photos / "masks" / ".deepusps" / "training" / "rbd_1.pt").stat().st_mtime_ns
     again = run_program("make_masks", *command, cwd=photos)
@@ -142,4 +142,4 @@ def test_started_from_a_self_supervised_checkpoint(run_program, photos):
     assert not list((photos / "masks").glob("*.png"))
     made = run_program("make_masks", *command, *start, cwd=photos)
     assert made.returncode == 0, made.stderr
-    assert notes(photos)["settings"]["deepusps"]["backbone"]["weights"], "which weights it were is noted"
+    assert notes(photos)["settings"]["deepusps"]["backbone"]["weights"], "the weights are recorded"

@@ -2,12 +2,9 @@
 
 import csv
 import json
-import os
 import shlex
-import subprocess
 import sys
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -266,18 +263,11 @@ def test_everything_else_stays(typed):
     refuse_expanded([typed, typed])
 
 
-def shell(command, cwd):
-    """Run a line as it is typed, with the Python of this test as ``python``."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "COLUMNS": "200", "PATH": path}
-    return subprocess.run(command, shell=True, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
-
-
 @pytest.mark.slow
-def test_photographs_from_folders_to_training(mini, tmp_path):
+def test_photographs_from_folders_to_training(run_line, mini, tmp_path):
     """The lines of the manual as they are typed, and those that they recommend."""
     command = f"python -m castlit.make_shards images={mini}/train2017 masks={mini}/masks/train2017 output=shards"
-    written = shell(f"{command} samples_per_shard=25", tmp_path)
+    written = run_line(f"{command} samples_per_shard=25", tmp_path)
     assert written.returncode == 0, written.stderr
     assert written.stderr == ""
     assert [path.name for path in tmp_path.iterdir()] == ["shards"], "no folder of Hydra's"
@@ -286,7 +276,8 @@ def test_photographs_from_folders_to_training(mini, tmp_path):
         "python -m castlit.train +experiment=cast_mocov2 data=shards "
         f'data.urls="{tmp_path}/shards/{{000000..000004}}.tar"'
     )
-    result = shell(f"{recommended} {' '.join(TINY)} data.batch_size=24 data.val_count=24 hydra.run.dir=run", tmp_path)
+    more = [*TINY, "data.batch_size=24", "data.val_count=24", "hydra.run.dir=run"]
+    result = run_line(f"{recommended} {' '.join(more)}", tmp_path)
     assert result.returncode == 0, result.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["steps"] == 4

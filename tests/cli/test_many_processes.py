@@ -90,6 +90,7 @@ def test_a_killed_process_ends_the_run(start, tmp_path):
     until(lambda: not family(tmp_path), "processes are left")
 
 
+@pytest.mark.nightly
 def test_a_killed_first_process_ends_the_others(start, tmp_path):
     run = start(*TRAIN, *ON_CPU, "trainer.devices=2")
     wait_for_steps(tmp_path)
@@ -99,6 +100,7 @@ def test_a_killed_first_process_ends_the_others(start, tmp_path):
 
 
 # While the second still imports, or when it waits.
+@pytest.mark.nightly
 @pytest.mark.parametrize("sleep", [0.5, 8])
 def test_a_first_process_killed_before_they_meet_ends_the_others(start, tmp_path, sleep):
     # Nobody else comes: the second waits for the first one.
@@ -116,6 +118,7 @@ def test_a_first_process_killed_before_they_meet_ends_the_others(start, tmp_path
     until(lambda: not family(tmp_path), "the other process is left")
 
 
+@pytest.mark.nightly
 def test_a_process_that_does_not_answer_ends_the_run(start, tmp_path):
     run = start(*TRAIN, *ON_CPU, "trainer.devices=2", "trainer.strategy.timeout.minutes=0.15")
     wait_for_steps(tmp_path)
@@ -163,6 +166,7 @@ def test_two_nodes_train_in_one_folder(start, tmp_path):
     assert any(line.startswith("1,3,") for line in (folder / "metrics.csv").read_text().splitlines())
 
 
+@pytest.mark.nightly
 def test_a_worker_that_dies_ends_the_whole_torchrun(start, tmp_path):
     run = start(*torchrun(0, free_port(), nodes=1, per_node=2), *TRAIN, *ON_CPU, "trainer.devices=2")
     wait_for_steps(tmp_path)

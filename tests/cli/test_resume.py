@@ -1,4 +1,4 @@
-"""Runs whose processes are killed, and go on with the same command and resume=last, equal one that nobody touched."""
+"""Runs that are killed and resumed, with the same command and resume=last, equal an uninterrupted one."""
 
 import fcntl
 import json
@@ -27,9 +27,15 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def train(run_train_often):
+def train(run_program, repository):
+    """Run castlit.train; the callbacks of tests/support/cuts.py are found."""
+
     def run(cwd, *arguments, **environment):
-        return run_train_often(cwd, [*SMALL, *arguments], **environment)
+        cwd.mkdir(exist_ok=True)
+        options = [word for word in arguments if word.startswith("-")]
+        overrides = [word for word in arguments if not word.startswith("-")]
+        path = str(repository / "tests" / "support")
+        return run_program("train", *options, *SMALL, *overrides, cwd=cwd, PYTHONPATH=path, **environment)
 
     return run
 
@@ -44,10 +50,10 @@ def cut(kind, **options):
 
 @pytest.fixture(scope="module")
 def whole(train, tmp_path_factory):
-    """The folder of the run that nobody touched."""
+    """The folder of an uninterrupted run."""
     cwd = tmp_path_factory.mktemp("whole")
     result = train(cwd)
-    assert result.code == 0, result.err
+    assert result.returncode == 0, result.stderr
     return only_run(cwd)
 
 
@@ -74,7 +80,7 @@ def equal(found, wanted, path=""):
 
 
 def assert_same_run(folder, whole):
-    """Every file a run leaves, but for times and paths."""
+    """All files of a run, but for times and paths."""
     first, second = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (folder, whole))
     for checkpoint in (first, second):
         checkpoint["callbacks"] = {
@@ -91,7 +97,7 @@ def assert_same_run(folder, whole):
     for key in ("epochs", "steps", "images", "metrics"):
         assert ours[key] == theirs[key], key
     left = {path.name for path in folder.rglob("*")} - {path.name for path in whole.rglob("*")}
-    assert not left, "nothing lies about"
+    assert not left, "no temporary files are left"
 
 
 @pytest.mark.parametrize(
@@ -107,64 +113,64 @@ def assert_same_run(folder, whole):
 )
 def test_killed_in_a_hook(train, whole, tmp_path, hook, count):
     broken = train(tmp_path, "resume=last", *cut("SignalAt", hook=hook, count=count))
-    assert broken.code == -9
-    assert "nothing to resume yet, starting from scratch" in broken.out
+    assert broken.returncode == -9
+    assert "nothing to resume yet, starting from scratch" in broken.stdout
     result = train(tmp_path, "resume=last")
-    assert result.code == 0, result.err
+    assert result.returncode == 0, result.stderr
     folder = only_run(tmp_path)
-    assert f"resume=last: going on from {folder.relative_to(tmp_path)}/checkpoints/last.ckpt" in result.out
+    assert f"resume=last: continuing from {folder.relative_to(tmp_path)}/checkpoints/last.ckpt" in result.stdout
     assert_same_run(folder, whole)
 
 
 @pytest.mark.parametrize("middle", ["true", "false"])
 def test_killed_while_writing(train, whole, tmp_path, middle):
     broken = train(tmp_path, *cut("KillWhileWriting", count=4, middle=middle))
-    assert broken.code == -9
+    assert broken.returncode == -9
     checkpoints = only_run(tmp_path) / "checkpoints"
     assert len(list(checkpoints.glob(".last.ckpt.*"))) == 1
     assert torch.load(checkpoints / "last.ckpt", weights_only=True)["global_step"] == 5
     result = train(tmp_path, "resume=last")
-    assert result.code == 0, result.err
+    assert result.returncode == 0, result.stderr
     assert_same_run(only_run(tmp_path), whole)
 
 
 def test_killed_before_anything_was_saved(train, whole, tmp_path):
     here = ["hydra.run.dir=here", "resume=last"]
-    assert train(tmp_path, *here, *cut("SignalAt", hook="on_train_batch_start", count=1)).code == -9
+    assert train(tmp_path, *here, *cut("SignalAt", hook="on_train_batch_start", count=1)).returncode == -9
     result = train(tmp_path, *here)
-    assert result.code == 0, result.err
-    assert "nothing to resume yet" in result.out
+    assert result.returncode == 0, result.stderr
+    assert "nothing to resume yet" in result.stdout
     assert_same_run(tmp_path / "here", whole)
     again = train(tmp_path, *here)
-    assert again.code == 0, again.err
-    assert "epoch 3, step 15" in again.out, "a job that is started once too often does no harm"
+    assert again.returncode == 0, again.stderr
+    assert "epoch 3, step 15" in again.stdout, "a finished run can be started again"
     assert_same_run(tmp_path / "here", whole)
 
 
-def test_sigterm_to_all_processes_of_the_job(train, whole, tmp_path):
+def test_sigterm_to_process_group(train, whole, tmp_path):
     options = ["data.workers=2", "callbacks.checkpoint.every_n_train_steps=null", "resume=last"]
     signal = cut("SignalAt", hook="on_before_backward", count=8, name="SIGTERM", group="true")
     stopped = train(tmp_path, *options, *signal)
-    assert stopped.code == 143, stopped.err
-    (line,) = [line for line in stopped.err.splitlines() if "stopped by" in line]
+    assert stopped.returncode == 143, stopped.stderr
+    (line,) = [line for line in stopped.stderr.splitlines() if "stopped by" in line]
     assert "stopped by SIGTERM at step 8: saved outputs/" in line
-    assert line.endswith("last.ckpt, of step 8; resume=last goes on")
+    assert line.endswith("last.ckpt, of step 8; resume=last continues")
     result = train(tmp_path, *options)
-    assert result.code == 0, result.err
+    assert result.returncode == 0, result.stderr
     assert_same_run(only_run(tmp_path), whole)
 
 
 def test_ctrl_c_during_validation(train, whole, tmp_path):
     stopped = train(tmp_path, *cut("SignalAt", hook="on_validation_batch_start", count=4, name="SIGINT"))
-    assert stopped.code == 130, stopped.err
-    assert "Stopping after this step; again: at once." in stopped.err
-    assert "stopped by Ctrl-C at step 10: saved" in stopped.err
+    assert stopped.returncode == 130, stopped.stderr
+    assert "Stopping after this step; again: at once." in stopped.stderr
+    assert "stopped by Ctrl-C at step 10: saved" in stopped.stderr
     result = train(tmp_path, "resume=last")
-    assert result.code == 0, result.err
+    assert result.returncode == 0, result.stderr
     assert_same_run(only_run(tmp_path), whole)
 
 
-def test_slurm_takes_the_job_back_and_starts_it_again(train, whole, tmp_path):
+def test_slurm_requeue(train, whole, tmp_path):
     scontrol = tmp_path / "bin" / "scontrol"
     scontrol.parent.mkdir()
     scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
@@ -172,77 +178,77 @@ def test_slurm_takes_the_job_back_and_starts_it_again(train, whole, tmp_path):
     job = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "train", "PATH": f"{scontrol.parent}:{os.environ['PATH']}"}
     job |= {"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
     stopped = train(tmp_path, *cut("SignalAt", hook="on_before_backward", count=3, name="SIGUSR1", group="true"), **job)
-    assert stopped.code == 128 + 10, stopped.err
-    assert "stopped by SIGUSR1 at step 3: saved" in stopped.err
+    assert stopped.returncode == 128 + 10, stopped.stderr
+    assert "stopped by SIGUSR1 at step 3: saved" in stopped.stderr
     assert (tmp_path / "asked").read_text() == "requeue 4711\n"
     # The very same command: SLURM says that it is not the first time.
     result = train(tmp_path, **job, SLURM_RESTART_COUNT="1")
-    assert result.code == 0, result.err
+    assert result.returncode == 0, result.stderr
     assert_same_run(only_run(tmp_path), whole)
 
 
-def test_a_sweep_goes_on_where_it_was(train, whole, tmp_path):
+def test_sweep_resumes(train, whole, tmp_path):
     sweep = ["-m", "attention.weight=3,0", "hydra.sweep.dir=s", "resume=last"]
-    assert train(tmp_path, *sweep, *cut("SignalAt", hook="on_train_epoch_end", count=2)).code == -9
+    assert train(tmp_path, *sweep, *cut("SignalAt", hook="on_train_epoch_end", count=2)).returncode == -9
     assert not (tmp_path / "s" / "1").exists()
     result = train(tmp_path, *sweep)
-    assert result.code == 0, result.err
-    assert "epoch 1, step 8" in result.out
-    assert "nothing to resume yet, starting from scratch in s/1" in result.out
+    assert result.returncode == 0, result.stderr
+    assert "epoch 1, step 8" in result.stdout
+    assert "nothing to resume yet, starting from scratch in s/1" in result.stdout
     assert_same_run(tmp_path / "s" / "0", whole)
     assert json.loads((tmp_path / "s" / "1" / "summary.json").read_text())["steps"] == 15
 
 
-def test_only_a_run_of_the_same_kind_is_gone_on_with(train, tmp_path):
+def test_only_same_settings_are_resumed(train, tmp_path):
     short = ["trainer.max_epochs=1", "resume=last"]
-    assert train(tmp_path, *short).code == 0
+    assert train(tmp_path, *short).returncode == 0
     other = train(tmp_path, *short, "seed=1")
-    assert other.code == 0
-    assert "is not this run, they differ in data.seed, seed" in other.out
+    assert other.returncode == 0
+    assert "is another run, they differ in data.seed, seed" in other.stdout
     assert len(list(tmp_path.glob("outputs/*/*"))) == 2
     longer = train(tmp_path, "trainer.max_epochs=2", "seed=1", "resume=last")
-    assert "epoch 1, step 5" in longer.out
+    assert "epoch 1, step 5" in longer.stdout
     assert len(list(tmp_path.glob("outputs/*/*"))) == 2
 
 
-def test_a_run_that_is_made_longer_and_broken_off_is_not_taken_for_done(train, tmp_path):
+def test_interrupted_extension_is_not_finished(train, tmp_path):
     here = ["hydra.run.dir=here", "resume=last"]
-    assert train(tmp_path, *here, "trainer.max_epochs=1").code == 0
+    assert train(tmp_path, *here, "trainer.max_epochs=1").returncode == 0
     summary = tmp_path / "here" / "summary.json"
     assert json.loads(summary.read_text())["epochs"] == 1
-    assert train(tmp_path, *here, *cut("SignalAt", hook="on_train_batch_start", count=1)).code == -9
+    assert train(tmp_path, *here, *cut("SignalAt", hook="on_train_batch_start", count=1)).returncode == -9
     assert not summary.exists()
-    assert train(tmp_path, *here).code == 0
+    assert train(tmp_path, *here).returncode == 0
     assert json.loads(summary.read_text())["epochs"] == 3
 
 
-def test_a_new_run_in_an_old_folder_puts_the_old_checkpoint_aside(train, tmp_path):
+def test_new_run_keeps_old_checkpoint(train, tmp_path):
     here = ["hydra.run.dir=here", "trainer.max_epochs=1"]
-    assert train(tmp_path, *here).code == 0
+    assert train(tmp_path, *here).returncode == 0
     old = (tmp_path / "here" / "checkpoints" / "last.ckpt").read_bytes()
     again = train(tmp_path, *here, "seed=1")
-    assert "here/checkpoints/last.ckpt is of an earlier run (resume=last goes on with it)" in again.out
+    assert "here/checkpoints/last.ckpt is of an earlier run (resume=last resumes it)" in again.stdout
     assert (tmp_path / "here" / "checkpoints" / "replaced.ckpt").read_bytes() == old
     assert len((tmp_path / "here" / "metrics.csv").read_text().splitlines()) == 5
 
 
-def test_two_processes_do_not_share_a_folder(train, tmp_path):
+def test_folder_is_locked(train, tmp_path):
     (tmp_path / "here").mkdir()
     with (tmp_path / "here" / ".running").open("w") as file:
         fcntl.lockf(file, fcntl.LOCK_EX)
         result = train(tmp_path, "hydra.run.dir=here", "resume=last")
-    assert result.code == 1
-    (line,) = result.err.strip().splitlines()
+    assert result.returncode == 1
+    (line,) = result.stderr.strip().splitlines()
     assert line == "error: here: another process is training there; stop it, or choose another hydra.run.dir"
 
 
-def test_a_loss_that_is_no_number_names_its_images(train, tmp_path):
+def test_nan_loss_names_images(train, tmp_path):
     result = train(tmp_path, *cut("Poison", step=7))
-    assert result.code == 1
+    assert result.returncode == 1
     folder = only_run(tmp_path)
-    (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert line.startswith("error: the loss is nan at step 7 (epoch 1, batch 2): ")
-    assert "Traceback" not in result.err
+    assert "Traceback" not in result.stderr
     found = json.loads((folder / "bad_batch.json").read_text())
     assert (found["seed"], found["epoch"], found["step"]) == (0, 1, 7)
     assert found["losses"]["loss"] == "nan"

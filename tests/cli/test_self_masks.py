@@ -30,9 +30,12 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def train(run_train_often):
-    def run(cwd, *arguments):
-        return run_train_often(cwd, [*SMALL, *arguments])
+def train(run_program, repository):
+    """Run castlit.train; the callbacks of tests/support/cuts.py are found."""
+
+    def run(cwd, *arguments, words=SMALL):
+        path = str(repository / "tests" / "support")
+        return run_program("train", *words, *arguments, cwd=cwd, PYTHONPATH=path)
 
     return run
 
@@ -54,7 +57,7 @@ def whole(train, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     add_photographs(folder)
     result = train(folder)
-    assert result.code == 0, result.err
+    assert result.returncode == 0, result.stderr
     return folder / "run", result
 
 
@@ -85,12 +88,12 @@ def test_a_run_makes_its_masks(whole):
     folder, result = whole
     assert {path.name for path in (folder / "self_masks").iterdir()} == {"epoch_1", "epoch_3"}
     assert len(list((folder / "self_masks" / "epoch_3" / "train").glob("*.png"))) == 12
-    assert "The masks are now those of epoch 3" in result.out
+    assert "The masks are now those of epoch 3" in result.stdout
     summary = json.loads((folder / "summary.json").read_text())["metrics"]
     assert summary["train/empty_masks"]["end"] < 1
     assert summary["val/pointing"]["end"] >= 0
     assert (folder / "gradcam.png").is_file()
-    assert "castlit.evaluate" not in result.out, "its own masks are no ground truth"
+    assert "castlit.evaluate" not in result.stdout, "its own masks are no ground truth"
 
 
 @pytest.mark.parametrize(
@@ -105,18 +108,18 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(train, whole, photographs, 
     often = "callbacks.checkpoint.every_n_train_steps=1"
     kind, *options = cut
     killed = train(photographs, often, f"+callbacks.cut._target_=cuts.{kind}", *options)
-    assert killed.code == -9, killed.err
+    assert killed.returncode == -9, killed.stderr
     result = train(photographs, often, "resume=last")
-    assert result.code == 0, result.err
-    assert "resume=last: going on from run/checkpoints/last.ckpt" in result.out
+    assert result.returncode == 0, result.stderr
+    assert "resume=last: continuing from run/checkpoints/last.ckpt" in result.stdout
     assert_same(photographs / "run", whole[0])
 
 
-def test_other_options_are_another_run(run_train_often, photographs):
+def test_other_options_are_another_run(train, photographs):
     words = [*SMALL[:-1], "trainer.max_epochs=2", "resume=last"]
-    assert run_train_often(photographs, words).code == 0
-    other = run_train_often(photographs, [*words, "callbacks.self_masks.refine=none"])
-    assert "is not this run, they differ in callbacks.self_masks.refine" in other.out
+    assert train(photographs, words=words).returncode == 0
+    other = train(photographs, "callbacks.self_masks.refine=none", words=words)
+    assert "is not this run, they differ in callbacks.self_masks.refine" in other.stdout
 
 
 def test_what_is_refused(train, photographs, run_program, whole):
@@ -126,7 +129,7 @@ def test_what_is_refused(train, photographs, run_program, whole):
         (["trainer.max_epochs=1"], "set callbacks.self_masks.warmup_epochs"),
     ):
         result = train(photographs, *words)
-        assert told in error(result.code, result.err)
+        assert told in error(result.returncode, result.stderr)
     words = ["+protocol=grounding", f"checkpoint={whole[0] / 'checkpoints' / 'last.ckpt'}", *SMALL[1:5]]
     result = run_program("evaluate", *words, cwd=photographs)
     assert "give a folder of masks" in error(result.returncode, result.stderr)

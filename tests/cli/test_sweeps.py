@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from castlit.cli.app import CONFIG_MODULE
-from castlit.experiments.comparison_table import compare
+from castlit.experiments.comparison import compare_runs
 from castlit.experiments.read_runs import read_runs
 
 TINY = [
@@ -52,7 +52,7 @@ def test_a_search_by_optuna_two_runs_at_a_time_with_pruning(run_program, made_ru
     assert best["best_value"] == pytest.approx(max(summary["metrics"]["val/knn"]["end"] for summary in summaries))
     keys = ["attention.weight", "crop.min_coverage", "optimizer.lr"]
     assert sorted(best["best_params"]) == keys
-    what = compare(read_runs([tmp_path / "sweep"]))
+    what = compare_runs(read_runs([tmp_path / "sweep"]))
     assert [run.state for run in what.runs] == ["done", "done", "pruned", "pruned"]
     searched = [run for run in what.runs if run.state == "pruned"]
     assert searched[0].settings.values["attention.weight"] != searched[1].settings.values["attention.weight"]
@@ -75,7 +75,7 @@ def test_submitit_on_this_machine(run_program, tmp_path):
         cwd=tmp_path,
     )
     assert result.returncode == 0, result.stderr
-    what = compare(read_runs([tmp_path / "sweep"]))
+    what = compare_runs(read_runs([tmp_path / "sweep"]))
     assert what.keys == ["attention.weight"]
     assert {run.name: (run.state, run.settings.get("attention.weight")) for run in what.runs} == {
         "0": ("done", 0),

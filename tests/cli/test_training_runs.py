@@ -23,10 +23,11 @@ def columns(folder):
     return {name: [float(row[name]) for row in rows if row[name]] for name in rows[0]}
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(1800)  # four minutes on two cores of its own; beside other tests it may take thrice as long
-def test_the_main_job_as_typed(run_program, tmp_path):
+def test_the_main_job_as_typed(start_program, tmp_path):
     """The claim of the first page: nothing but the experiment's name, and the encoder looks at the objects."""
-    result = run_program(
+    result = start_program(
         "train", "+experiment=cast_mocov2", "hydra.run.dir=main", cwd=tmp_path, timeout=1700, OMP_NUM_THREADS="2"
     )
     assert result.returncode == 0, result.stderr
@@ -204,8 +205,8 @@ def test_real_photographs(run_program, mini, tmp_path):
     assert 0 < results["pretext"]["iou"] < 1
 
 
-def test_two_processes_end_with_the_same_queue_and_weights(run_program, repository, tmp_path):
-    result = run_program(
+def test_two_processes_end_with_the_same_queue_and_weights(start_program, repository, tmp_path):
+    result = start_program(
         "train",
         "+experiment=cast_mocov2",
         "trainer=ddp",

@@ -8,7 +8,8 @@ import pytest
 
 
 @pytest.mark.slow
-def test_the_installed_wheel_trains(repository, run_program, tmp_path):
+@pytest.mark.nightly
+def test_the_installed_wheel_trains(repository, start_program, tmp_path):
     # A copy, so that the build leaves nothing in the repository.
     files = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
@@ -43,7 +44,7 @@ def test_the_installed_wheel_trains(repository, run_program, tmp_path):
         check=True,
     ).stdout.split()
     assert all(path.startswith(str(site)) for path in where), where
-    result = run_program(
+    result = start_program(
         "train",
         "+experiment=cast_mocov2",
         "trainer.max_epochs=1",

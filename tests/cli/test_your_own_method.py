@@ -1,11 +1,8 @@
 """docs/your_own_method.md does what it says, file by file and command by command, in a folder outside of castlit."""
 
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -15,17 +12,16 @@ pytestmark = pytest.mark.slow
 SMALL = ["trainer.max_epochs=1", "data.train_count=128", "data.val_count=32", "data.batch_size=32"]
 
 
-def run(words, folder, *more):
-    done = subprocess.run(
-        [sys.executable, *words, *more],
-        cwd=folder,
-        env={**os.environ, "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture(scope="module")
+def run(run_python):
+    """Run Python with these words; return what it printed."""
+
+    def run(words, folder, *more):
+        done = run_python(*words, *more, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +44,7 @@ def commands(page):
 
 
 @pytest.fixture(scope="module")
-def project(page, commands, tmp_path_factory):
+def project(run, page, commands, tmp_path_factory):
     """A folder with the page's two files, in which its first command has run."""
     folder = tmp_path_factory.mktemp("my_project")
     (folder / "conf" / "experiment").mkdir(parents=True)
@@ -67,39 +63,37 @@ def test_it_trains(project):
     assert (spec["backbone"], spec["dim"]) == ("tiny_resnet", 256)
 
 
-def test_it_is_evaluated(project, commands):
+def test_it_is_evaluated(run, project, commands):
     small = ["protocol.train_count=200", "protocol.test_count=100", "hydra.run.dir=evaluation"]
     run(commands[1], project, *small)
     results = json.loads((project / "evaluation" / "results.json").read_text())["results"]
     assert {"linear/mixed_rand", "pointing/original"} <= set(results)
 
 
-def test_its_checkpoint_is_loaded_without_a_config(project, page):
+def test_its_checkpoint_is_loaded_without_a_config(run, project, page):
     check = "assert type(module.method).__name__ == 'BarlowTwins' and 'layer4.0.conv1.weight' in backbone.state_dict()"
     run(["-c", f"{page['python'][1]}\n{check}"], project)
 
 
-def test_elsewhere_one_line_says_what_is_missing(project, tmp_path):
+def test_elsewhere_one_line_says_what_is_missing(run_python, project, tmp_path):
     checkpoint = project / "first" / "checkpoints" / "last.ckpt"
     code = f"import castlit; castlit.CASTModule.load_from_checkpoint({str(checkpoint)!r})"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = run_python("-c", code, cwd=tmp_path)
     assert "cannot find the class 'my_method.BarlowTwins': is the package that defines it installed?" in done.stderr
 
 
-def test_its_run_is_resumed_in_its_own_folder(project, commands):
+def test_its_run_is_resumed_in_its_own_folder(run, project, commands):
     """Without a folder of its own in the command line, the newest run of the same kind is found."""
     words = [word for word in commands[0] if not word.startswith("hydra.run.dir=")]
     run(words, project, *SMALL)
     said = run(words, project, *SMALL, "trainer.max_epochs=2", "resume=last")
-    assert "resume=last: going on from outputs/" in said
+    assert "resume=last: continuing from outputs/" in said
     assert "at epoch 1, step 4" in said
     (summary,) = project.glob("outputs/*/*/summary.json")
     assert json.loads(summary.read_text())["steps"] == 8
 
 
-def test_a_key_of_its_own_that_is_misspelt_is_recognised(project, commands):
-    done = subprocess.run(
-        [sys.executable, *commands[0], "method.redundncy=1"], cwd=project, capture_output=True, text=True, timeout=120
-    )
+def test_a_key_of_its_own_that_is_misspelt_is_recognised(run_python, project, commands):
+    done = run_python(*commands[0], "method.redundncy=1", cwd=project)
     assert done.returncode == 1
     assert "did you mean 'method.redundancy'?" in done.stderr

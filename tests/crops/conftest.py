@@ -1,4 +1,5 @@
 import itertools
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -63,7 +64,7 @@ def table_of(mask):
     return np.pad((mask != 0).astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
 
 
-def held(table, boxes, within=None):
+def contained(table, boxes, within=None):
     """Salient pixels in each of (n, 4) boxes, inside ``within``."""
     x1, y1, x2, y2 = np.asarray(boxes).T
     if within is not None:
@@ -94,20 +95,45 @@ def covering(mask, boxes, min_coverage, within=None):
     table = table_of(mask)
     enough = np.ones(len(boxes), bool)
     for region in (None, within) if within is not None else (None,):
-        total = table[-1, -1] if region is None else held(table, [region])[0]
-        enough &= held(table, boxes, region) >= min_coverage * total - 1e-9
+        total = table[-1, -1] if region is None else contained(table, [region])[0]
+        enough &= contained(table, boxes, region) >= min_coverage * total - 1e-9
     return enough
 
 
-def nearest(mask, min_coverage, scale, ratio, within=None):
-    """All boxes that may be drawn, by listing every box; and what gave way."""
+def drawable(mask, min_coverage, scale, ratio, within=None):
+    """All boxes that may be drawn, from a list of every box; and the limit that they exceed."""
     boxes = every_box(*mask.shape)
-    boxes = boxes[covering(mask, boxes, min_coverage, within)]
+    covers = covering(mask, boxes, min_coverage, within)
     by_scale, by_ratio = distances(boxes, mask.shape, scale, ratio)
-    best = by_ratio <= by_ratio.min() + SLACK
-    best &= by_scale <= by_scale[best].min() + SLACK
-    limit = "ratio" if by_ratio.min() > 0 else "scale" if by_scale[best].min() > 0 else None
-    return boxes[best], limit
+    in_ratio = by_ratio <= by_ratio.min() + SLACK
+    nearest = in_ratio & (by_scale <= by_scale[in_ratio].min() + SLACK)
+    limit = "ratio" if by_ratio.min() > 0 else "scale" if by_scale[nearest].min() > 0 else None
+    if (nearest & covers).any():
+        return boxes[nearest & covers], limit
+    for size, exceeded in growing(boxes[in_ratio], boxes[nearest], mask.shape):
+        fits = covers & (sides(boxes) == size).all(axis=1)
+        if fits.any():
+            return boxes[fits], limit if limit == "ratio" else exceeded
+    raise AssertionError("the full image covers everything")
+
+
+def sides(boxes):
+    return boxes[:, 2:] - boxes[:, :2]
+
+
+def growing(in_ratio, nearest, shape):
+    """Yield the sizes to try where no box of the nearest sizes covers enough, and the limit that each exceeds."""
+    height, width = shape
+    w, h = max(sides(in_ratio).tolist(), key=lambda size: size[0] * size[1])
+    least = sides(nearest).prod(axis=1).min()
+    for step in range(1, max(w, h) + 1):
+        size = (math.ceil(step * w / max(w, h)), math.ceil(step * h / max(w, h)))
+        if size in set(map(tuple, sides(in_ratio).tolist())) and size[0] * size[1] >= least:
+            yield size, "scale"
+    if width / w >= height / h:
+        yield from (((wider, height), "ratio") for wider in range(w, width + 1))
+    else:
+        yield from (((width, taller), "ratio") for taller in range(h, height + 1))
 
 
 def weights(boxes, shape, law):
@@ -117,8 +143,8 @@ def weights(boxes, shape, law):
     return 1 / ((shape[1] - boxes[:, 2] + boxes[:, 0] + 1) * (shape[0] - boxes[:, 3] + boxes[:, 1] + 1))
 
 
-def any_box_will_do(mask, min_coverage, scale, ratio, every=1):
-    """Whether a box within all limits exists: at each width, the tallest that scale and ratio allow, everywhere."""
+def any_box_allowed(mask, min_coverage, scale, ratio, every=1):
+    """Whether a box within all limits exists: tries the tallest of each width, everywhere."""
     height, width = mask.shape
     table = table_of(mask)
     for w in range(width, 0, -every):
@@ -134,6 +160,6 @@ def any_box_will_do(mask, min_coverage, scale, ratio, every=1):
 
 @pytest.fixture(scope="session")
 def brute():
-    """The same by brute force, sharing nothing with the code under test; and masks of all kinds."""
-    functions = (table_of, held, every_box, distances, covering, nearest, weights, any_box_will_do, noise)
+    """The boxes by brute force, with no code in common with the code under test; and masks of all kinds."""
+    functions = (table_of, contained, every_box, distances, covering, drawable, sides, weights, any_box_allowed, noise)
     return SimpleNamespace(KINDS=KINDS, **{function.__name__: function for function in functions})

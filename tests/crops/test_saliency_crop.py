@@ -1,4 +1,6 @@
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ def agrees(image, mask, tolerance=0.04):
     return np.mean((image[..., 0] > 127) != (mask > 0)) < tolerance
 
 
-def test_image_and_mask_stay_aligned_in_a_pipeline():
+def test_image_and_mask_stay_aligned():
     image, mask = painted()
     pipeline = A.Compose([SaliencyCrop(size=(64, 96)), A.HorizontalFlip(p=0.5)], seed=1)
     for _ in range(30):
@@ -32,7 +34,7 @@ def test_image_and_mask_stay_aligned_in_a_pipeline():
         assert agrees(result["image"], result["mask"])
 
 
-def test_further_masks_are_cropped_when_declared_and_refused_when_not():
+def test_further_masks_must_be_declared():
     image, mask = painted()
     declared = A.Compose([SaliencyCrop(32)], additional_targets={"second": "mask"})
     result = declared(image=image, mask=mask, second=mask)
@@ -41,7 +43,7 @@ def test_further_masks_are_cropped_when_declared_and_refused_when_not():
         A.Compose([SaliencyCrop(32)])(image=image, mask=mask, second=mask)
 
 
-def test_draws_come_from_the_pipelines_seed():
+def test_pipeline_seed_determines_the_draws():
     image, mask = painted()
     first, second = (A.Compose([SaliencyCrop(48)], seed=7) for _ in range(2))
     for _ in range(5):
@@ -50,7 +52,7 @@ def test_draws_come_from_the_pipelines_seed():
     assert not np.array_equal(first(image=image, mask=mask)["mask"], other(image=image, mask=mask)["mask"])
 
 
-def test_the_call_needs_a_mask_of_the_images_size():
+def test_mask_must_match_the_image():
     image, mask = painted()
     with pytest.raises(ValueError, match="mask"):
         A.Compose([SaliencyCrop(32)])(image=image)
@@ -60,7 +62,7 @@ def test_the_call_needs_a_mask_of_the_images_size():
         SaliencyCrop(32)(image=image, mask=mask[:50])
 
 
-def test_it_draws_by_resized_crops_law_unless_told_otherwise():
+def test_default_distribution_is_resized_crop():
     # A size twice as long as another one has fewer positions, so it is rarer where all boxes are equally likely.
     image, mask = painted()
     sides = {}
@@ -74,7 +76,7 @@ def test_it_draws_by_resized_crops_law_unless_told_otherwise():
     assert np.mean(sides["uniform"]) < np.mean(sides["default"]) - 10
 
 
-def test_it_pickles_prints_and_can_be_skipped():
+def test_pickle_repr_and_probability():
     image, mask = painted()
     crop = pickle.loads(pickle.dumps(SaliencyCrop(size=(20, 30), min_coverage=0.4)))
     assert crop.size == (20, 30)
@@ -82,7 +84,30 @@ def test_it_pickles_prints_and_can_be_skipped():
     assert SaliencyCrop(20, p=0.0)(image=image, mask=mask)["image"].shape == image.shape
 
 
-def test_masks_with_a_channel_axis_and_float_images():
+@pytest.mark.parametrize("transform", [SaliencyCrop(32, law="uniform"), A.Compose([SaliencyCrop((20, 30))])])
+def test_serialisation_keeps_the_class_name(transform):
+    saved = A.to_dict(transform)
+    crop = saved["transform"].get("transforms", [saved["transform"]])[0]
+    assert crop["__class_fullname__"] == "castlit.crops.transform.SaliencyCrop"
+    assert A.to_dict(A.from_dict(saved)) == saved
+
+
+def test_albumentations_is_imported_when_needed():
+    code = """
+import os, sys
+import castlit.crops
+assert "albumentations" not in sys.modules
+assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
+crop = castlit.crops.SaliencyCrop(32)
+assert "albumentations" in sys.modules
+from castlit.crops import SaliencyCrop
+assert type(crop) is SaliencyCrop
+assert not hasattr(castlit.crops, "Saliency")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_channel_axis_and_float_images():
     image, mask = painted()
     result = SaliencyCrop((24, 24))(image=image.astype(np.float32) / 255, mask=mask[..., None])
     assert result["mask"].shape == (24, 24, 1)
@@ -128,7 +153,7 @@ def test_resizing_centres_pixels():
     assert crop_resize_mask(mask, (0, 0, 16, 16), (4, 4))[0, 0] == 1
 
 
-def test_the_result_is_never_a_view_of_the_source():
+def test_result_is_a_copy():
     image, mask = painted()
     crop_resize(image, (0, 0, 160, 120), (120, 160))[:] = 9
     crop_resize_mask(mask, (0, 0, 160, 120), (120, 160))[:] = 9
@@ -136,7 +161,7 @@ def test_the_result_is_never_a_view_of_the_source():
     assert mask.max() == 1
 
 
-def test_no_object_vanishes_however_small():
+def test_small_objects_do_not_vanish():
     for height, width, y, x in ((480, 640, 0, 0), (480, 640, 479, 639), (3000, 4000, 1501, 2003), (65, 65, 33, 1)):
         mask = np.zeros((height, width), np.uint8)
         mask[y, x] = 1

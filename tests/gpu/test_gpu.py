@@ -1,4 +1,4 @@
-"""What only a GPU shows: real fp16 with a gradient scaler, and TF32-free CAMs."""
+"""Tests that need a GPU: fp16 with a gradient scaler, and CAMs without TF32."""
 
 import pytest
 import pytorch_lightning as pl
@@ -13,7 +13,7 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed", "32-true"])
-def test_trains_and_the_attention_loss_falls(precision):
+def test_training_lowers_attention_loss(precision):
     pl.seed_everything(0, verbose=False)
     losses = []
 
@@ -41,7 +41,7 @@ def test_trains_and_the_attention_loss_falls(precision):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_the_cam_under_autocast_is_that_of_float32(dtype):
+def test_cam_under_autocast_equals_float32(dtype):
     torch.manual_seed(0)
     head = castlit.nn.mlp_head(64, 64, 32).cuda()
     encoder = castlit.nn.Encoder(torch.nn.Identity(), head)

@@ -6,7 +6,7 @@ IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
 
 
 def trained(network, seed=0):
-    """A network whose every weight and statistic is its own, as after training."""
+    """A network with random weights and statistics, as after training."""
     generator = torch.Generator().manual_seed(seed)
     for name, value in network.state_dict().items():
         if value.is_floating_point():
@@ -16,7 +16,7 @@ def trained(network, seed=0):
 
 
 def features(network):
-    """torchvision's own way from images to the last feature map."""
+    """torchvision's own computation of the last feature map."""
     x = network.maxpool(network.relu(network.bn1(network.conv1(IMAGES))))
     return network.layer4(network.layer3(network.layer2(network.layer1(x)))).detach()
 

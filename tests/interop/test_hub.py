@@ -1,4 +1,4 @@
-"""torch.hub gives a backbone from a clone."""
+"""torch.hub loads a backbone from a clone."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from castlit.interop import open_backbone
 from .conftest import IMAGES, features
 
 
-def test_a_backbone_through_torch_hub(repository, resnet18, tmp_path):
+def test_torch_hub(repository, resnet18, tmp_path):
     torch.save(resnet18.state_dict(), tmp_path / "r18.pth")
     found = torch.hub.load(str(repository), "backbone", checkpoint=str(tmp_path / "r18.pth"), source="local")
     torch.testing.assert_close(found(IMAGES), features(resnet18), rtol=0, atol=1e-6)
@@ -18,8 +18,8 @@ def test_a_backbone_through_torch_hub(repository, resnet18, tmp_path):
     assert torch.equal(fresh(IMAGES), open_backbone("random", "tiny_resnet")(IMAGES))
 
 
-def test_castlit_need_not_be_installed(repository, tmp_path):
-    """A Python that finds everything but castlit."""
+def test_hub_without_installed_castlit(repository, tmp_path):
+    """A Python that can import everything but castlit."""
     hide = (
         "import sys, importlib.metadata as m\n"
         "class Hide:\n"

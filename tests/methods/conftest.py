@@ -1,4 +1,4 @@
-"""Methods on a network small enough to follow, in float64."""
+"""Methods on a small network, in float64."""
 
 from collections import OrderedDict
 
@@ -44,7 +44,7 @@ def make_method():
     def make(name, **options):
         method = MAKERS[name](**options).double().train()
         if hasattr(method, "momentum_encoder"):
-            # Away from its twin, so that a test can tell the two apart.
+            # Different from the encoder, so that a test can distinguish the two.
             with torch.no_grad():
                 for parameter in method.momentum_encoder.parameters():
                     parameter.add_(0.2 * torch.randn_like(parameter))

@@ -28,7 +28,7 @@ def positions(maps):
 
 
 def alive(method):
-    """Without positions that are all zero, which are as like to one place as to any other; queues to full precision."""
+    """Without positions of all zeros, which match every position equally; queues in full precision."""
     for queue in (method.queue, method.dense_queue):
         queue.keys.copy_(F.normalize(queue.keys, dim=1))
     for encoder in (method.encoder, method.momentum_encoder):
@@ -56,7 +56,7 @@ def losses_by_loops(method, query, key):
 
 
 @pytest.mark.parametrize("weight", [0.5, 0.0, 1.0, 0.3])
-def test_the_loss(make_method, views, weight):
+def test_loss_equals_loop(make_method, views, weight):
     method, (query, key) = alive(make_method("densecl", dense_weight=weight)), views(5)
     whole, dense = losses_by_loops(method, query, key)
     assert float(method(query, key).loss.detach()) == pytest.approx((1 - weight) * whole + weight * dense, rel=1e-10)
@@ -69,26 +69,26 @@ def test_key_maps_of_another_size(make_method, views):
     assert float(method(query, key).loss.detach()) == pytest.approx((whole + dense) / 2, rel=1e-10)
 
 
-def test_each_position_finds_its_own_where_the_views_are_one():
+def test_equal_views_match_themselves():
     maps = torch.randn(3, 6, 35)
     order = torch.randperm(35)
     assert torch.equal(matches(maps, 3 * maps[:, :, order]), order.argsort().expand(3, 35))
 
 
-def test_both_queues_take_this_batchs_keys_after_the_loss(make_method, views):
+def test_keys_enqueued_after_loss(make_method, views):
     method, (query, key) = make_method("densecl"), views(17)
     maps = method.momentum_encoder.backbone(key)
     whole = F.normalize(method.momentum_encoder.head(maps.mean((2, 3))), dim=1)
     pooled = F.normalize(method.momentum_encoder.dense_head(maps).mean((2, 3)), dim=1)
     method(query, key)
     for queue, keys in ((method.queue, whole), (method.dense_queue, pooled)):
-        # Of 17 keys, written from place 0 on, the last 15 stay in a queue of 15.
+        # Of 17 keys, written from position 0 on, the last 15 stay in a queue of 15.
         expected = keys[[15, 16, *range(2, 15)]]
         assert torch.allclose(queue.keys, expected, rtol=1e-9)
         assert int(queue.pointer) == 2
 
 
-def test_the_momentum_encoder_follows_in_both_heads(make_method):
+def test_momentum_encoder_updates_both_heads(make_method):
     method = make_method("densecl", momentum=0.9)
     old = [parameter.clone() for parameter in method.momentum_encoder.parameters()]
     method.after_step()
@@ -98,7 +98,7 @@ def test_the_momentum_encoder_follows_in_both_heads(make_method):
     assert any(name.startswith("dense_head") for name, _ in method.momentum_encoder.named_parameters())
 
 
-def test_the_cam_of_the_global_score_comes_from_the_losss_own_pass(make_method, views):
+def test_cam_from_loss_pass(make_method, views):
     method, (query, key) = make_method("densecl"), views(5)
     with tap(method.encoder, "layer4") as activations:
         output = method(query, key)
@@ -112,7 +112,7 @@ def test_the_cam_of_the_global_score_comes_from_the_losss_own_pass(make_method, 
     assert torch.allclose(cam, expected, rtol=1e-8)
 
 
-def test_under_autocast_the_dense_head_stays_in_float32():
+def test_dense_head_float32_under_autocast():
     method = DenseCL("tiny_resnet", dim=8, queue_size=15)
     with torch.autocast("cpu", torch.bfloat16):
         features = method.encoder.dense(torch.randn(3, 3, 32, 32))
@@ -120,7 +120,7 @@ def test_under_autocast_the_dense_head_stays_in_float32():
     assert {features.embedding.dtype, features.maps.dtype, features.parts.dtype, loss.dtype} == {torch.float32}
 
 
-def test_defaults_are_the_papers():
+def test_defaults_of_paper():
     method = DenseCL("tiny_resnet")
     assert method.queue.keys.shape == method.dense_queue.keys.shape == (65536, 128)
     assert (method.momentum, method.temperature, method.dense_weight) == (0.999, 0.2, 0.5)

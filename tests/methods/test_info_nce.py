@@ -57,14 +57,14 @@ def test_gradients():
     assert torch.autograd.gradcheck(lambda a, b: nt_xent(a, b, 0.2), (query, positive))
 
 
-def test_a_low_temperature_does_not_overflow():
+def test_low_temperature_is_finite():
     query = unit(4, 6).float()
     assert float(info_nce(query, query, -query[:1], 1e-4)) == pytest.approx(0, abs=1e-3)
     assert torch.isfinite(nt_xent(query, -query, 1e-4))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_raised_to_float32(dtype):
+def test_half_precision_computes_in_float32(dtype):
     query, positive, negatives = (unit(4, 6).to(dtype) for _ in range(3))
     with torch.autocast("cpu", torch.bfloat16):
         losses = info_nce(query, positive, negatives, 0.1), nt_xent(query, positive, 0.1)

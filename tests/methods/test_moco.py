@@ -1,4 +1,4 @@
-"""MoCo: what is contrasted, what enters the queue and when, and who follows whom."""
+"""MoCo: the loss, the queue, and the momentum encoder."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def changed(network, before):
 
 
 @pytest.mark.parametrize("name", ["moco v1", "moco v2"])
-def test_the_queue_that_the_loss_sees_does_not_hold_this_batchs_keys(make_method, views, name):
+def test_loss_precedes_enqueue(make_method, views, name):
     method = make_method(name)
     for _ in range(3):
         query, key = views(17)
@@ -27,17 +27,17 @@ def test_the_queue_that_the_loss_sees_does_not_hold_this_batchs_keys(make_method
         loss, embedding = method(query, key)
         assert torch.allclose(loss, expected, rtol=1e-12)
         assert torch.allclose(embedding, z_q)
-        # Had the keys been enqueued before, most queries would have met their own key twice.
+        # If keys were enqueued first, most queries would be contrasted with their own key.
         late = info_nce(z_q, z_k, method.queue.keys, method.temperature)
         assert not torch.allclose(loss, late, rtol=1e-3)
 
 
-def test_a_queue_of_15_with_batches_of_17(make_method, views):
+def test_batch_larger_than_queue(make_method, views):
     method, (_, key) = make_method("moco v2"), views(17)
     for step in range(1, 5):
         method(*views(17)[:1], key)
         z_k = method.target(key)
-        # Of 17 keys the last 15 stay; the ring's pointer tells which slot comes next.
+        # Of 17 keys the last 15 stay; the pointer is the next slot.
         expected = torch.empty_like(method.queue.keys)
         for number in range(2, 17):
             expected[((step - 1) * 17 + number) % 15] = z_k[number]
@@ -45,7 +45,7 @@ def test_a_queue_of_15_with_batches_of_17(make_method, views):
         assert int(method.queue.pointer) == step * 17 % 15
 
 
-def test_the_backward_pass_survives_the_enqueue(make_method, views):
+def test_backward_after_enqueue(make_method, views):
     method, (query, key) = make_method("moco v2"), views(17)
     queue = method.queue.keys.clone()
     method(query, key).loss.backward()
@@ -56,7 +56,7 @@ def test_the_backward_pass_survives_the_enqueue(make_method, views):
         assert torch.allclose(a, b, rtol=1e-8, atol=1e-12)
 
 
-def test_enqueues_in_training_mode_only(make_method, views):
+def test_enqueues_only_in_training(make_method, views):
     method, (query, key) = make_method("moco v2").eval(), views()
     before = state(method)
     method(query, key)
@@ -65,7 +65,7 @@ def test_enqueues_in_training_mode_only(make_method, views):
     assert {"queue.keys", "queue.pointer"} < changed(method, before)
 
 
-def test_no_gradient_into_the_momentum_branch(make_method, views):
+def test_momentum_branch_has_no_gradient(make_method, views):
     method = make_method("moco v2")
     output = method(*views())
     output.loss.backward()
@@ -75,7 +75,7 @@ def test_no_gradient_into_the_momentum_branch(make_method, views):
 
 
 @pytest.mark.parametrize("name", ["moco v2", "byol", "moco v3", "densecl"])
-def test_the_average_moves_in_after_step_and_only_there(make_method, views, name):
+def test_after_step_updates_average(make_method, views, name):
     method, (query, key) = make_method(name, momentum=0.9), views()
     old = [parameter.clone() for parameter in method.momentum_encoder.parameters()]
     method(query, key)
@@ -88,14 +88,14 @@ def test_the_average_moves_in_after_step_and_only_there(make_method, views, name
         assert torch.allclose(now, 0.9 * before + 0.1 * network, rtol=1e-12)
 
 
-def test_target_does_not_touch_the_queue(make_method, views):
+def test_target_keeps_queue(make_method, views):
     method = make_method("moco v2")
     before = state(method)
     method.target(views()[0])
     assert not changed(method, before)
 
 
-def test_keys_do_leave_their_statistics_in_the_momentum_encoder(make_method, views):
+def test_keys_update_momentum_statistics(make_method, views):
     method, (query, key) = make_method("moco v2"), views()
     before = state(method.momentum_encoder)
     method(query, key)
@@ -108,7 +108,7 @@ def test_heads_of_v1_and_v2(make_method):
     assert set(make_method("moco v2").encoder.head.state_dict()) == {"0.weight", "0.bias", "2.weight", "2.bias"}
 
 
-def test_defaults_are_moco_v2s():
+def test_defaults_of_moco_v2():
     method = MoCo("tiny_resnet")
     assert (method.queue.keys.shape, method.momentum, method.temperature) == ((65536, 128), 0.999, 0.2)
 

@@ -1,4 +1,4 @@
-"""MoCo v3: its loss against loops over images, and whom it contrasts with whom."""
+"""MoCo v3: its loss against loops over images."""
 
 import math
 
@@ -32,13 +32,13 @@ def in_batch_by_loops(queries, keys, temperature, first):
 @pytest.mark.parametrize(("batch", "keys", "first"), [(5, 5, 0), (5, 15, 5), (3, 7, 4), (1, 1, 0)])
 @pytest.mark.parametrize("temperature", [0.2, 1.0])
 def test_info_nce_in_batch(batch, keys, first, temperature):
-    queries, everybodys = unit(batch, 6), unit(keys, 6)
-    expected = in_batch_by_loops(queries.tolist(), everybodys.tolist(), temperature, first)
-    found = float(info_nce_in_batch(queries, everybodys, temperature, first))
+    queries, all_keys = unit(batch, 6), unit(keys, 6)
+    expected = in_batch_by_loops(queries.tolist(), all_keys.tolist(), temperature, first)
+    found = float(info_nce_in_batch(queries, all_keys, temperature, first))
     assert found == pytest.approx(expected, rel=1e-12, abs=1e-15)
 
 
-def test_info_nce_in_batch_runs_in_float32_under_autocast():
+def test_in_batch_float32_under_autocast():
     queries, keys = unit(5, 6).bfloat16(), unit(7, 6)
     with torch.autocast("cpu", torch.bfloat16):
         found = info_nce_in_batch(queries, keys.float(), 0.1, 1)
@@ -47,7 +47,7 @@ def test_info_nce_in_batch_runs_in_float32_under_autocast():
 
 
 @pytest.mark.parametrize("temperature", [0.2, 1.0])
-def test_the_loss(make_method, views, temperature):
+def test_loss_equals_loop(make_method, views, temperature):
     method, (query, key) = make_method("moco v3", temperature=temperature), views(5)
     loss, embedding = method(query, key)
     p_q, p_k = (method.predictor(method.encoder(images)) for images in (query, key))
@@ -59,7 +59,7 @@ def test_the_loss(make_method, views, temperature):
     assert torch.allclose(embedding, F.normalize(p_q, dim=1))
 
 
-def test_heads_are_those_of_its_resnet():
+def test_head_layers():
     method = MoCoV3("tiny_resnet", dim=8, hidden=9)
     for head, width in ((method.encoder.head, 128), (method.predictor, 8)):
         assert [type(part) for part in head] == [nn.Linear, HeadNorm, nn.ReLU, nn.Linear, HeadNorm]
@@ -67,7 +67,7 @@ def test_heads_are_those_of_its_resnet():
         assert head[0].bias is head[3].bias is head[4].weight is None
 
 
-def test_only_the_momentum_encoder_takes_no_gradient(make_method, views):
+def test_only_momentum_encoder_is_frozen(make_method, views):
     method = make_method("moco v3")
     method(*views()).loss.backward()
     assert all(parameter.grad is None for parameter in method.momentum_encoder.parameters())
@@ -75,13 +75,13 @@ def test_only_the_momentum_encoder_takes_no_gradient(make_method, views):
     assert all(parameter.grad.abs().max() > 0 for parameter in trained)
 
 
-def test_defaults_are_the_official_codes_for_a_resnet():
+def test_defaults_of_official_code():
     method = MoCoV3("tiny_resnet")
     assert (method.momentum, method.momentum_schedule, method.temperature) == (0.99, "cosine", 1.0)
     assert (method.predictor[0].in_features, method.predictor[0].out_features) == (256, 4096)
 
 
-def test_the_momentum_runs_to_one(make_method):
+def test_momentum_schedule_ends_at_one(make_method):
     method = make_method("moco v3", momentum=0.5)
     old = [parameter.clone() for parameter in method.momentum_encoder.parameters()]
     method.after_step(progress=0.5)

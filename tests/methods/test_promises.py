@@ -1,4 +1,4 @@
-"""The promises of castlit.methods.Method, which make Grad-CAM work on top, for every method."""
+"""The properties of castlit.methods.Method on which Grad-CAM relies, for every method."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def assert_same(network, before):
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", NAMES)
-def test_target_has_no_graph_and_leaves_no_trace(make_method, views, name, training):
+def test_target_is_stateless(make_method, views, name, training):
     method, (query, key) = make_method(name).train(training), views()
     before = state(method)
     z = method.target(key)
@@ -37,7 +37,7 @@ def test_target_has_no_graph_and_leaves_no_trace(make_method, views, name, train
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_embedding_is_of_unit_length_with_graph(make_method, views, name):
+def test_embedding_has_unit_length(make_method, views, name):
     method, (query, key) = make_method(name), views()
     loss, embedding = method(query, key)
     assert loss.shape == ()
@@ -48,18 +48,18 @@ def test_the_embedding_is_of_unit_length_with_graph(make_method, views, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_forward_runs_the_encoder_on_the_query_once_and_first(make_method, views, name):
+def test_query_pass_is_first_and_single(make_method, views, name):
     method, (query, key) = make_method(name), views()
     seen = []
     method.encoder.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     method(query, key)
     assert torch.equal(seen[0], query)
     assert sum(torch.equal(images, query) for images in seen) == 1
-    assert len(seen) == (1 if name in WITH_QUEUE else 2), "the others go both ways"
+    assert len(seen) == (1 if name in WITH_QUEUE else 2), "the other methods are symmetric"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_masked_key_comes_from_the_keys_own_pass(make_method, views, name):
+def test_masked_key_from_key_pass(make_method, views, name):
     method, (query, key) = make_method(name), views()
     branch = method.momentum_encoder if name in WITH_AVERAGE else method.encoder
     passes = []
@@ -73,14 +73,14 @@ def test_the_masked_key_comes_from_the_keys_own_pass(make_method, views, name):
     share = F.adaptive_avg_pool2d(mask.double(), passes[-1].shape[2:])
     pooled = (passes[-1] * share).sum((2, 3)) / share.sum((2, 3))
     assert torch.allclose(output.masked_key, F.normalize(branch.head(pooled), dim=1), rtol=1e-9)
-    if name not in WITH_QUEUE:  # which has moved on
+    if name not in WITH_QUEUE:  # whose queue has changed
         assert torch.allclose(output.loss, plain.loss, rtol=1e-9)
     assert torch.allclose(output.embedding, plain.embedding, rtol=1e-9)
     assert torch.allclose(method.masked_target(key, mask), output.masked_key, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_masked_key_leaves_no_trace(make_method, views, name):
+def test_masked_key_is_stateless(make_method, views, name):
     method, (query, key) = make_method(name), views()
     twin = make_method(name)
     twin.load_state_dict(method.state_dict())
@@ -90,12 +90,12 @@ def test_the_masked_key_leaves_no_trace(make_method, views, name):
     before = state(method)
     z = method.masked_target(key, torch.ones(5, 1, 12, 15))
     assert_same(method, before)
-    assert torch.allclose(z, method.target(key), rtol=1e-9), "a full mask shows everything"
+    assert torch.allclose(z, method.target(key), rtol=1e-9), "a full mask keeps everything"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_images_cam_does_not_depend_on_the_others_scores(make_method, views, name):
-    # Batch norm in a head would let them in: what is common to all images' gradients would be missing in each.
+def test_cams_are_independent(make_method, views, name):
+    # Plain batch norm in a head would subtract the common part of all images' gradients from each.
     method, (query, key) = make_method(name), views()
     with tap(method.encoder, "layer4") as activations:
         embedding = method(query, key).embedding
@@ -107,13 +107,13 @@ def test_an_images_cam_does_not_depend_on_the_others_scores(make_method, views, 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_empty_mask_gives_numbers(make_method, views, name):
+def test_empty_mask_is_finite(make_method, views, name):
     output = make_method(name)(*views(), torch.zeros(5, 1, 12, 15))
     assert output.masked_key.isfinite().all()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_kept_in_evaluation_mode(make_method, views, name):
+def test_evaluation_changes_nothing(make_method, views, name):
     method = make_method(name).eval()
     before = state(method)
     method(*views())
@@ -121,8 +121,8 @@ def test_nothing_is_kept_in_evaluation_mode(make_method, views, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_trained_weight_gets_a_gradient(make_method, views, name):
-    # Under DDP, a parameter that takes part in no loss stops the run.
+def test_all_weights_get_gradients(make_method, views, name):
+    # DDP raises for a parameter without a gradient.
     method = make_method(name)
     method(*views()).loss.backward()
     for path, parameter in method.named_parameters():
@@ -130,7 +130,7 @@ def test_every_trained_weight_gets_a_gradient(make_method, views, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_encoder_comes_with_a_backbone(make_method, name):
+def test_encoder_has_backbone(make_method, name):
     names = [path for path, _ in make_method(name).encoder.backbone.named_children()]
     assert names == ["conv1", "bn1", "relu", "layer4"]
 
@@ -148,30 +148,30 @@ def test_the_encoder_comes_with_a_backbone(make_method, name):
     ],
     ids=lambda spec: spec["_target_"],
 )
-def test_described_by_plain_values(spec):
+def test_describe_round_trip(spec):
     method = build({**spec, "backbone": "tiny_resnet"})
     assert isinstance(method, Method)
     again = build(describe(method))
     again.load_state_dict(method.state_dict())
     for name, value in spec.items():
-        if name not in ("_target_", "dim", "hidden", "queue_size", "mlp"):  # which the weights' shapes have shown
+        if name not in ("_target_", "dim", "hidden", "queue_size", "mlp"):  # the weights' shapes depend on these
             assert getattr(again, name) == value
 
 
-def test_a_method_without_forward_says_so():
+def test_missing_forward():
     with pytest.raises(NotImplementedError, match="Method must define forward"):
         Method()(None, None)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_embedding_of_zeros_spoils_no_gradient(make_method, views, name):
+def test_zero_embedding_has_finite_gradients(make_method, views, name):
     method, (query, key) = make_method(name), views()
 
     def first_to_zeros(module, inputs, made):
         shown = torch.ones(len(made), 1, dtype=made.dtype).index_fill(0, torch.tensor(0), 0.0)
         return made * shown
 
-    # As a head without a last bias gives where all its hidden units are off.
+    # The output of a head without a last bias if all its hidden units are inactive.
     last = getattr(method, "predictor", method.encoder.head)
     last.register_forward_hook(first_to_zeros)
     with tap(method.encoder.backbone, "layer4") as maps:

@@ -47,10 +47,10 @@ def test_simsiam(make_method, views):
     weights = [*method.encoder.parameters(), *method.predictor.parameters()]
     found = torch.autograd.grad(loss, weights)
     for a, b in zip(found, torch.autograd.grad(expected, weights), strict=True):
-        assert torch.allclose(a, b, rtol=1e-6, atol=1e-12), "the stop-gradient is where equation 3 has it"
+        assert torch.allclose(a, b, rtol=1e-6, atol=1e-12), "the stop-gradient is that of equation 3"
 
 
-def test_byols_target_network_gets_no_gradient(make_method, views):
+def test_byol_target_has_no_gradient(make_method, views):
     method = make_method("byol")
     method(*views()).loss.backward()
     assert all(parameter.grad is None for parameter in method.momentum_encoder.parameters())
@@ -59,13 +59,13 @@ def test_byols_target_network_gets_no_gradient(make_method, views):
 
 
 @pytest.mark.parametrize("name", ["simclr", "byol", "simsiam"])
-def test_the_loss_treats_the_views_alike(make_method, views, name):
+def test_loss_is_symmetric(make_method, views, name):
     method, (query, key) = make_method(name), views()
     assert torch.allclose(method(query, key).loss, method(key, query).loss, rtol=1e-10)
 
 
 @pytest.mark.parametrize(("name", "best"), [("byol", 0.0), ("simsiam", -1.0)])
-def test_the_range_of_the_losses(make_method, views, name, best):
+def test_loss_range(make_method, views, name, best):
     method = make_method(name)
     loss = float(method(*views()).loss.detach())
     assert best <= loss <= best + (8 if name == "byol" else 2)

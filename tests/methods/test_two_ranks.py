@@ -22,12 +22,12 @@ NAMES = [
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory, run_two_ranks):
-    """What both ranks found, see two_ranks.py."""
+    """The results of both ranks, see two_ranks.py."""
     return run_two_ranks(Path(__file__).with_name("two_ranks.py"), tmp_path_factory.mktemp("two_ranks"))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_loss_and_gradients_are_those_of_the_whole_batch(ranks, name):
+def test_two_ranks_equal_one_batch(ranks, name):
     whole = ranks[0][name]["whole"]
     halves = [found[name]["half"] for found in ranks]
     mean = sum(half["loss"] for half in halves) / 2
@@ -40,7 +40,7 @@ def test_loss_and_gradients_are_those_of_the_whole_batch(ranks, name):
 
 
 @pytest.mark.parametrize("name", ["moco", "densecl", "densecl unshuffled"])
-def test_both_ranks_queues_hold_all_keys(ranks, name):
+def test_queues_have_keys_of_all_ranks(ranks, name):
     whole, *halves = (
         {key: buffer for key, buffer in state["buffers"].items() if "queue" in key}
         for state in (ranks[0][name]["whole"], *(found[name]["half"] for found in ranks))
@@ -48,11 +48,11 @@ def test_both_ranks_queues_hold_all_keys(ranks, name):
     assert len(whole) == (2 if name == "moco" else 4)
     for key, buffer in whole.items():
         assert torch.equal(halves[0][key], halves[1][key]), key
-        assert torch.allclose(halves[0][key], buffer, rtol=1e-9), "in the order of one process"
+        assert torch.allclose(halves[0][key], buffer, rtol=1e-9), "the order is that of one process"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_in_evaluation_an_odd_number_of_images_is_as_good_as_any(ranks, name):
+def test_odd_batch_in_evaluation(ranks, name):
     for found in ranks:
         loss, target = found[name]["half"]["evaluated"]
         assert torch.isfinite(loss)

@@ -36,8 +36,8 @@ def loss_by_loops(first, second, weights=(25, 25, 1)):
 
 @pytest.mark.parametrize(("count", "dim"), [(5, 3), (5, 5), (5, 11), (2, 7), (15, 1)])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 3.0])
-def test_the_loss(count, dim, scale):
-    # Correlated features, off centre, with deviations on both sides of 1.
+def test_loss_equals_loop(count, dim, scale):
+    # Correlated features with nonzero means and standard deviations around 1.
     mixing = torch.randn(dim, dim, dtype=torch.float64)
     first, second = (scale * torch.randn(count, dim, dtype=torch.float64) @ mixing + 2 for _ in range(2))
     assert float(vicreg_loss(first, second)) == pytest.approx(loss_by_loops(first, second), rel=1e-10)
@@ -52,7 +52,7 @@ def test_gradients(dim):
     assert torch.autograd.gradcheck(vicreg_loss, (first, second))
 
 
-def test_the_method_contrasts_the_expansions_as_they_are(make_method, views):
+def test_loss_uses_unnormalised_expansions(make_method, views):
     method, (query, key) = make_method("vicreg", invariance=2.0, variance=3.0, covariance=4.0), views(5)
     loss, embedding = method(query, key)
     first, second = method.encoder(query), method.encoder(key)
@@ -60,7 +60,7 @@ def test_the_method_contrasts_the_expansions_as_they_are(make_method, views):
     assert torch.allclose(embedding, F.normalize(first, dim=1))
 
 
-def test_both_views_take_a_gradient(make_method, views):
+def test_both_views_have_gradients(make_method, views):
     method, (query, key) = make_method("vicreg"), views(5)
     weights = list(method.encoder.parameters())
     found = torch.autograd.grad(method(query, key).loss, weights)
@@ -72,7 +72,7 @@ def test_both_views_take_a_gradient(make_method, views):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_raised_to_float32(dtype):
+def test_half_precision_computes_in_float32(dtype):
     first, second = torch.randn(2, 5, 11).to(dtype)
     with torch.autocast("cpu", torch.bfloat16):
         found = vicreg_loss(first, second)
@@ -80,7 +80,7 @@ def test_half_precision_is_raised_to_float32(dtype):
     assert torch.equal(found, vicreg_loss(first.float(), second.float()))
 
 
-def test_collapsed_views_give_numbers():
+def test_collapsed_views_are_finite():
     same = torch.ones(5, 11, requires_grad=True)
     loss = vicreg_loss(same, same)
     loss.backward()
@@ -88,7 +88,7 @@ def test_collapsed_views_give_numbers():
     assert same.grad.isfinite().all()
 
 
-def test_the_expander_is_the_official_codes():
+def test_expander_layers():
     head = VICReg("tiny_resnet", dim=8, hidden=9).encoder.head
     block = [nn.Linear, HeadNorm, nn.ReLU]
     assert [type(part) for part in head] == [*block, *block, nn.Linear]
@@ -97,7 +97,7 @@ def test_the_expander_is_the_official_codes():
         (9, 9),
         (9, 8),
     ]
-    assert head[-1].bias is None, "the loss would not notice one"
+    assert head[-1].bias is None, "the loss does not depend on a bias"
 
 
 def test_checks():

@@ -1,4 +1,4 @@
-"""What test_two_ranks.py runs on two processes: each method under DDP on half of a batch, and alone on all of it."""
+"""Run by test_two_ranks.py on two processes: each method under DDP on half of a batch, and alone on the full batch."""
 
 import copy
 import sys
@@ -26,7 +26,7 @@ COUNT = 5
 
 
 def made(name):
-    """A method in training, but with batch norms whose statistics do not depend on who is in the batch."""
+    """A method in training mode, with batch norms in evaluation mode, which do not depend on the batch."""
     torch.manual_seed(0)
     method = METHODS[name]().double()
     with torch.no_grad():
@@ -48,8 +48,8 @@ def on_half(method, rank):
     torch.manual_seed(7)
     query, key = torch.randn(2, 2 * COUNT, 3, 16, 16, dtype=torch.float64)
     together = DistributedDataParallel(method, broadcast_buffers=False)
-    mine = state_after(method, together, query[rank::2], key[rank::2])  # dealt out as a sampler does
-    # In evaluation each rank is on its own, whatever its count.
+    mine = state_after(method, together, query[rank::2], key[rank::2])  # as DistributedSampler distributes
+    # In evaluation the ranks are independent and may have different counts.
     evaluated = single.eval()(query[rank : rank + 3], key[rank : rank + 3]), single.target(key[:3])
     mine["evaluated"] = evaluated[0].loss.detach(), evaluated[1]
     for part in single.modules():
@@ -63,7 +63,7 @@ if __name__ == "__main__":
     rank = dist.get_rank()
     halves = {name: on_half(method, rank) for name, method in methods.items()}
     dist.destroy_process_group()
-    # No longer distributed: what one process with the whole batch finds.
+    # No longer distributed: one process with the full batch.
     results = {
         name: {"half": mine, "whole": state_after(single, single, query, key)}
         for name, (mine, single, query, key) in halves.items()

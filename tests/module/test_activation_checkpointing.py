@@ -1,4 +1,4 @@
-"""activation_checkpointing=true through CASTModule and a real Trainer: the same run, and less memory."""
+"""activation_checkpointing=true in CASTModule and a real Trainer: the same run, with less memory."""
 
 from pathlib import Path
 
@@ -66,7 +66,7 @@ def trained(fit, samples, name, layer, switch, precision="64-true"):
         ("simsiam", "layer4", "bf16-mixed"),
     ],
 )
-def test_the_same_run(fit, samples, name, layer, precision):
+def test_compiled_run_is_equal(fit, samples, name, layer, precision):
     made = samples(12, (32, 32))
     module, watch, _ = trained(fit, made, name, layer, True, precision)
     plain, wanted, _ = trained(fit, made, name, layer, False, precision)
@@ -77,15 +77,15 @@ def test_the_same_run(fit, samples, name, layer, precision):
     assert list(module.state_dict()) == list(plain.state_dict())
     for key, tensor in plain.state_dict().items():
         assert torch.allclose(module.state_dict()[key], tensor, rtol=1e-6, atol=1e-9), key
-    # In each of three steps: passes with a gradient, of which each is run once more, and passes without.
+    # In each of three steps: passes with a gradient, which run twice, and passes without.
     passes, others = {"moco": (1, 0), "byol": (2, 0), "simsiam": (2, 1)}[name]
     assert wanted.runs["trained"] == 3 * (passes + others)
     assert watch.runs["trained"] == 3 * (2 * passes + others)
-    assert watch.runs["momentum"] == wanted.runs["momentum"], "nothing is recomputed where nothing has a gradient"
-    assert not [part for part in module.modules() if "forward" in vars(part)], "after the fit it is as it was"
+    assert watch.runs["momentum"] == wanted.runs["momentum"], "passes without a gradient are not recomputed"
+    assert not [part for part in module.modules() if "forward" in vars(part)], "patches are removed after the fit"
 
 
-def test_less_is_kept_for_the_backward_pass(fit, samples):
+def test_saves_less_for_backward(fit, samples):
     class Kept(CASTModule):
         def training_step(self, batch, batch_idx):
             self.kept = 0
@@ -105,7 +105,7 @@ def test_less_is_kept_for_the_backward_pass(fit, samples):
     assert kept[1] < 0.5 * kept[0]
 
 
-def test_a_checkpoint_knows_nothing_of_it(fit, samples, tmp_path):
+def test_checkpoint_has_no_patches(fit, samples, tmp_path):
     made = samples(4, (32, 32))
     _, _, trainer = trained(fit, made, "moco", "layer4", True, "32-true")
     trainer.save_checkpoint(tmp_path / "with.ckpt")
@@ -124,7 +124,7 @@ def trained_once_more(fit, module, samples):
     return watch.runs["trained"] == 2
 
 
-def test_a_fit_that_broke_off_leaves_the_next_one_whole(fit, samples):
+def test_fit_after_interrupted_fit(fit, samples):
     class Break(pl.Callback):
         def on_train_batch_end(self, *_):
             raise KeyError
@@ -144,7 +144,7 @@ def test_nothing_to_recompute(fit, samples):
 
 
 @pytest.mark.parametrize("switch", ["activation_checkpointing", "compile"])
-def test_neither_true_nor_false(switch):
+def test_switches_must_be_bool(switch):
     with pytest.raises(InputError, match=f"{switch} must be true or false, got 'yes'"):
         CASTModule(METHODS["moco"](), **{switch: "yes"})
 

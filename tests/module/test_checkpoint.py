@@ -1,4 +1,4 @@
-"""Checkpoints: plain values, self-contained, and a resumed run goes on as if it had never stopped."""
+"""Checkpoints have plain values and need no config; a resumed run equals an uninterrupted one."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from castlit.utils.validation import InputError
 
 
 class OwnMethod(nn.Module):
-    """A user's method that knows nothing of castlit's: pull the views of an image together, nothing more."""
+    """A user's method that does not inherit from castlit's: bring the views of an image together."""
 
     def __init__(self, backbone):
         super().__init__()
@@ -79,7 +79,7 @@ def test_without_attention(fit, samples, tmp_path):
     assert again.cam_layer == "layer2"
 
 
-def test_arguments_given_while_loading_go_first(fit, samples, tmp_path):
+def test_loading_arguments_win(fit, samples, tmp_path):
     module = CASTModule(MoCo("tiny_resnet", dim=8, queue_size=15), AttentionLoss())
     fit(module, samples(4, (32, 32))).save_checkpoint(tmp_path / "last.ckpt")
     again = CASTModule.load_from_checkpoint(tmp_path / "last.ckpt", attention=AttentionLoss("layer3"))
@@ -87,7 +87,7 @@ def test_arguments_given_while_loading_go_first(fit, samples, tmp_path):
     assert_equal_states(module, again)
 
 
-def test_a_resumed_run_goes_on_as_if_it_had_never_stopped(make_backbone, fit, samples, tmp_path):
+def test_resumed_run_equals_uninterrupted(make_backbone, fit, samples, tmp_path):
     made = samples(12)
 
     def module():
@@ -106,7 +106,7 @@ def test_a_resumed_run_goes_on_as_if_it_had_never_stopped(make_backbone, fit, sa
 
 
 @pytest.mark.filterwarnings("ignore:.*`method` is an instance of `nn.Module`.*")
-def test_a_users_own_method_trains_and_comes_back_with_its_own_object(make_backbone, fit, samples, tmp_path):
+def test_custom_method_round_trip(make_backbone, fit, samples, tmp_path):
     method = OwnMethod(make_backbone())
     before = method.encoder.head.weight.clone()
     validation = [{"image": s["query"], "mask": s["query_mask"]} for s in samples(4)]
@@ -122,7 +122,7 @@ def test_a_users_own_method_trains_and_comes_back_with_its_own_object(make_backb
     assert again.attention.weight == 3.0
 
 
-def test_a_method_on_a_network_of_ones_own_says_so_too(make_backbone, fit, samples, tmp_path):
+def test_custom_network_without_spec(make_backbone, fit, samples, tmp_path):
     module = CASTModule(MoCo(make_backbone(), dim=4, queue_size=7))
     fit(module, samples(4)).save_checkpoint(tmp_path / "last.ckpt")
     with pytest.raises(InputError, match="method="):

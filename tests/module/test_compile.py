@@ -1,4 +1,4 @@
-"""compile=true through CASTModule and a real Trainer: the same run as without, compiled once."""
+"""compile=true in CASTModule and a real Trainer: the same run, compiled once."""
 
 import os
 import shutil
@@ -19,14 +19,14 @@ from castlit.optim import OptimizerRecipe
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="there is no C++ compiler here"),
-    # Torch's own, about its own compiler.
+    # torch's own warnings about its compiler.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings(r"ignore:The \.grad attribute of a Tensor that is not a leaf:UserWarning"),
 ]
 
 
 def backbone():
-    """Small: each kernel is some seconds of g++."""
+    """A small network: each kernel takes some seconds of g++."""
     return nn.Sequential(
         OrderedDict(
             conv1=nn.Conv2d(3, 4, 3, 2, bias=False),
@@ -76,20 +76,20 @@ def trained(fit, samples, name, layer, **switches):
     [
         # The trained trunk in two parts; the momentum encoder with statistics tracked, and for masked keys without.
         ("moco", "layer4", 4, {}),
-        # layer4 lies behind the tap and is differentiated twice: it is left alone.
-        ("moco", "layer3", 4, {}),
-        ("moco", None, 2, {}),
+        # layer4 is behind the tap and is differentiated twice: it is not compiled.
+        pytest.param("moco", "layer3", 4, {}, marks=pytest.mark.nightly),
+        pytest.param("moco", None, 2, {}, marks=pytest.mark.nightly),
         # Two parts, each with a gradient and, for masked keys, without.
-        ("simsiam", "layer4", 4, {}),
-        # Both blocks for themselves, and the momentum encoder twice. The blocks once more in the backward pass, where
+        pytest.param("simsiam", "layer4", 4, {}, marks=pytest.mark.nightly),
+        # Each of both blocks, and the momentum encoder twice. The blocks again in the backward pass, where
         # Lightning's 64-true no longer makes float64 the default; in other precisions that is not so.
-        ("moco", "layer4", 6, {"activation_checkpointing": True}),
+        pytest.param("moco", "layer4", 6, {"activation_checkpointing": True}, marks=pytest.mark.nightly),
     ],
 )
-def test_the_same_run(fit, samples, tmp_path, name, layer, graphs, switches):
+def test_compiled_run_is_equal(fit, samples, tmp_path, name, layer, graphs, switches):
     made = samples(12, (16, 16))
     module, watch, trainer = trained(fit, made, name, layer, compile=True, **switches)
-    assert watch.graphs == [graphs] * 6, "all of it in the first step, and not anew after a validation"
+    assert watch.graphs == [graphs] * 6, "all in the first step, and not again after a validation"
     assert not counters["graph_break"]
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     plain, wanted, _ = trained(fit, made, name, layer)
@@ -102,12 +102,12 @@ def test_the_same_run(fit, samples, tmp_path, name, layer, graphs, switches):
     assert list(saved) == list(plain.state_dict())
     for key, tensor in plain.state_dict().items():
         assert torch.allclose(saved[key], tensor, rtol=1e-6, atol=1e-9), key
-    assert not [part for part in module.modules() if "forward" in vars(part)], "after the fit it is as it was"
+    assert not [part for part in module.modules() if "forward" in vars(part)], "patches are removed after the fit"
 
 
-def test_without_a_compiler_one_line_says_so(run_program, tmp_path):
+def test_no_compiler_message(start_program, tmp_path):
     """From the command line, with a compiler that does not exist and nothing compiled before."""
-    result = run_program(
+    result = start_program(
         "train",
         "compile=true",
         "trainer.fast_dev_run=true",

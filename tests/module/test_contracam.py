@@ -1,4 +1,4 @@
-"""find_objects(): ContraCAMs against the formula written out in float64; no trace left; any method and precision."""
+"""find_objects(): ContraCAMs against the formula in float64; no state change; any method and precision."""
 
 import pytest
 import torch
@@ -64,7 +64,7 @@ def test_equals_the_formula(module, images, iterations):
     assert not found.requires_grad
 
 
-def test_leaves_no_trace(module, images):
+def test_explain_is_stateless(module, images):
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     draw = torch.get_rng_state()
     kept = images.clone()
@@ -78,18 +78,18 @@ def test_leaves_no_trace(module, images):
 
 
 @pytest.mark.parametrize("context", [torch.inference_mode, torch.no_grad])
-def test_the_same_where_no_graph_is_kept(module, images, context):
+def test_works_without_grad(module, images, context):
     expected = module.find_objects(images, 2)
     with context():
         assert torch.equal(module.find_objects(images * 1, 2), expected)
 
 
-def test_one_image_has_nothing_to_be_told_from(module, images):
+def test_single_image_finds_nothing(module, images):
     assert torch.equal(module.find_objects(images[:1]), torch.zeros(1, 12, 16, dtype=torch.float64))
 
 
-def test_what_all_images_share_is_not_found(make_backbone):
-    """A network that sees colours: all images are red on the left, and on the right each has a colour of its own."""
+def test_common_parts_are_not_found(make_backbone):
+    """All images are red on the left, and each has another colour on the right."""
     backbone = make_backbone()
     torch.nn.init.dirac_(backbone.conv1.weight)
     torch.nn.init.dirac_(backbone.layer4[0].weight)
@@ -104,7 +104,7 @@ def test_what_all_images_share_is_not_found(make_backbone):
         images[number, number + 1, :, 8:] = 1
     found = module.find_objects(images)
     assert (found[:, :, :4].amax((1, 2)) < 0.1).all(), "red is everywhere"
-    assert (found[:, :, 12:].amin((1, 2)) > 0.9).all(), "green and blue are theirs alone"
+    assert (found[:, :, 12:].amin((1, 2)) > 0.9).all(), "green and blue are in one image each"
 
 
 def test_autocast_changes_little(make_backbone):

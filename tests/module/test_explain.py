@@ -1,4 +1,4 @@
-"""explain(): the CAM of the masked image's similarity, with or without inference mode, and no trace left."""
+"""explain(): the CAM of the similarity to the masked image, with or without inference mode; no state change."""
 
 import pytest
 import pytorch_lightning as pl
@@ -9,7 +9,6 @@ from torch.utils.data import DataLoader
 from castlit import CASTModule
 from castlit.attention import AttentionLoss
 from castlit.methods import BYOL, MoCo, SimCLR, SimSiam
-from castlit.module.explain import masked
 
 METHODS = {
     "moco": lambda backbone: MoCo(backbone, dim=4, queue_size=7),
@@ -34,7 +33,7 @@ def batch():
 
 def test_equals_the_formula(module, batch):
     images, masks = batch
-    # The masked images alone are read by their batch's statistics, as in training; target() keeps nothing of them.
+    # Only the masked images are normalised by their batch, as in training; target() does not track them.
     module.train()
     target = module.method.target(images * masks)
     module.eval()
@@ -53,7 +52,7 @@ def test_equals_the_formula(module, batch):
 
 
 @pytest.mark.parametrize("context", [torch.inference_mode, torch.no_grad])
-def test_the_same_under_inference_mode(module, batch, context):
+def test_works_in_inference_mode(module, batch, context):
     expected = module.explain(*batch)
     with context():
         images, masks = batch[0] * 1, batch[1] * 1  # Made here, these are inference tensors.
@@ -64,7 +63,7 @@ def test_the_same_under_inference_mode(module, batch, context):
     assert found.cam.max() > 0
 
 
-def test_leaves_no_trace(module, batch):
+def test_explain_is_stateless(module, batch):
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     module.explain(*batch)
     for name, tensor in module.state_dict().items():
@@ -73,7 +72,7 @@ def test_leaves_no_trace(module, batch):
     assert not any(part._forward_hooks for part in module.modules())
 
 
-def test_features_do_not_depend_on_the_company(module, batch):
+def test_features_are_independent(module, batch):
     together, alone = module.explain(*batch), module.explain(batch[0][2:3], batch[1][2:3])
     assert torch.allclose(together.features[2:3], alone.features, rtol=1e-5, atol=1e-7)
     assert alone.cam.shape == (1, *together.cam.shape[1:])
@@ -103,14 +102,3 @@ def test_validation_inside_a_trainer(make_backbone, fit, samples):
     for outputs in (seen.outputs[1], seen.outputs[3]):
         assert torch.allclose(outputs["cam"], expected.cam)
         assert torch.allclose(outputs["features"], expected.features)
-
-
-def test_masked():
-    images = torch.randn(2, 3, 4, 4)
-    for value in (1, 255):
-        mask = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
-        mask[:, :, :2] = value
-        assert torch.equal(masked(images, mask)[:, :, :2], images[:, :, :2])
-        assert (masked(images, mask)[:, :, 2:] == 0).all()
-        assert torch.equal(masked(images, mask > 0), masked(images, mask))
-    assert torch.equal(masked(images, torch.full((2, 1, 4, 4), 0.5)), images / 2)

@@ -1,4 +1,4 @@
-"""ViTs, Swins and ConvNeXts under CASTModule: no batch norm to reckon with, tokens folded, other layouts in memory."""
+"""ViTs, Swins and ConvNeXts under CASTModule: no batch norm, folded tokens, other memory layouts."""
 
 import copy
 
@@ -42,16 +42,16 @@ def fitted(module, folder, **settings):
 
 @pytest.mark.parametrize("key", ["masked_image", "masked_features"])
 @pytest.mark.parametrize("name", BACKBONES)
-def test_a_fit(tmp_path, name, key):
+def test_fit(tmp_path, name, key):
     torch.manual_seed(0)
     module = castlit.CASTModule(MoCo(name, queue_size=64), AttentionLoss(key=key))
     module.to(memory_format=torch.channels_last)
     before = copy.deepcopy(module.state_dict())
     trainer = fitted(module, tmp_path, precision="bf16-mixed")
     assert trainer.global_step == 2
-    figures = trainer.callback_metrics
-    assert figures["train/loss"].isfinite()
-    assert 0 < figures["train/attention"] <= 1  # 1 where all CAMs of a small untrained network are dead
+    metrics = trainer.callback_metrics
+    assert metrics["train/loss"].isfinite()
+    assert 0 < metrics["train/attention"] <= 1  # 1 where all CAMs of a small untrained network are dead
     after = module.state_dict()
     for branch in ("encoder", "momentum_encoder"):
         changed = [k for k in after if k.startswith(f"method.{branch}.backbone") and not after[k].equal(before[k])]
@@ -74,7 +74,7 @@ def test_other_methods(make):
     assert found.masked_key.shape == found.embedding.shape
 
 
-def test_recomputed_is_the_same_run(tmp_path):
+def test_checkpointed_run_is_equal(tmp_path):
     torch.manual_seed(0)
     plain = castlit.CASTModule(MoCo("timm/test_vit", queue_size=64), AttentionLoss())
     recomputed = castlit.CASTModule(
@@ -100,7 +100,7 @@ def test_nothing_to_track():
 
 
 @torch.no_grad()
-def test_batch_norms_of_timm_leave_no_trace_either():
+def test_timm_batchnorm_is_restored():
     network = MoCo("timm/test_efficientnet", queue_size=8).encoder.train()
     before = copy.deepcopy(network.state_dict())
     with untracked_batchnorm(network):

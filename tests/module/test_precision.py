@@ -49,15 +49,15 @@ def test_bf16_trains_close_to_float32(fit, samples, name):
 
 
 @pytest.mark.parametrize("mode", ["paper", "reference"])
-def test_a_layer_in_the_middle_in_bf16(fit, samples, mode):
+def test_middle_layer_in_bf16(fit, samples, mode):
     losses, dtypes, maps = trained(fit, samples(8, (32, 32)), "moco", "bf16-mixed", layer="layer3", mode=mode)
     assert torch.isfinite(losses).all()
     assert dtypes == {torch.float32}
-    assert maps == {torch.bfloat16}, "what runs behind the tapped layer is still in mixed precision"
+    assert maps == {torch.bfloat16}, "layers behind the tapped one are still in mixed precision"
 
 
-def test_16_mixed_on_the_cpu(fit, samples):
-    # Lightning falls back to bfloat16 here, and says so.
+def test_fp16_mixed_on_cpu(fit, samples):
+    # Lightning falls back to bfloat16 here, with a warning.
     with pytest.warns(UserWarning, match="bf16-mixed"):
         losses, _, _ = trained(fit, samples(8, (32, 32)), "moco", "16-mixed")
     assert torch.isfinite(losses).all()

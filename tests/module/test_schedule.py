@@ -1,4 +1,4 @@
-"""The learning rate over a real run: its length in steps, warm-up in epochs, whatever the Trainer was told."""
+"""The learning rate over a real run: steps, warm-up in epochs, for all limits of the Trainer."""
 
 import pytest
 import pytorch_lightning as pl
@@ -46,14 +46,14 @@ def wanted(recipe, total, per_epoch):
     ],
     ids=str,
 )
-def test_warmup_of_one_epoch_and_cosine_to_the_end(fit, make_backbone, samples, options, total, per_epoch):
+def test_warmup_and_cosine(fit, make_backbone, samples, options, total, per_epoch):
     recipe = OptimizerRecipe(lr=0.1, warmup_epochs=1)
     found = rates(fit, make_backbone, samples(12), recipe, **options)
     assert found == pytest.approx(wanted(recipe, total, per_epoch))
     assert max(found) == found[per_epoch] == 0.1
 
 
-def test_a_cosine_needs_an_end(fit, make_backbone, samples):
+def test_cosine_needs_end(fit, make_backbone, samples):
     with pytest.raises(InputError, match="max_epochs or max_steps"):
         rates(fit, make_backbone, samples(8), OptimizerRecipe(), max_epochs=-1)
 
@@ -86,7 +86,7 @@ def test_data_without_a_length(make_backbone, samples, tmp_path):
     assert seen.seen == pytest.approx(wanted(recipe, 5, 5))
 
 
-def test_the_momentum_encoder_is_not_trained(fit, make_backbone, samples):
+def test_momentum_encoder_is_not_trained(fit, make_backbone, samples):
     module = CASTModule(MoCo(make_backbone(), dim=4, queue_size=7))
     trainer = fit(module, samples(4))
     trained = {id(p) for group in trainer.optimizers[0].param_groups for p in group["params"]}

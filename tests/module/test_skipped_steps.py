@@ -1,4 +1,4 @@
-"""Half precision: a step that the gradient scaler leaves out leaves nothing behind."""
+"""Half precision: a step that the gradient scaler skips changes nothing."""
 
 import pytest
 import pytorch_lightning as pl
@@ -27,7 +27,7 @@ def same(first, second):
 
 
 class Watch(pl.Callback):
-    """Notes before and after each step what it may move."""
+    """Records the state before and after each step."""
 
     def __init__(self):
         self.steps = []
@@ -44,17 +44,17 @@ class Watch(pl.Callback):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("method", [MoCo, BYOL])
-def test_the_average_stays_where_the_scaler_skips(fit, samples, device, method):
-    # So large a scale that gradients overflow, and after one step back they do not.
+def test_skipped_step_keeps_average(fit, samples, device, method):
+    # The gradients overflow at this scale, and not at the next smaller one.
     scaler = torch.amp.GradScaler(device, init_scale=2.0**60, backoff_factor=2.0**-50)
     options = {"queue_size": 15, "dim": 8} if method is MoCo else {"dim": 8, "hidden": 9}
     network = method("tiny_resnet", momentum=0.9, **options)
     with torch.no_grad():
         for parameter in network.momentum_encoder.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))  # or an average of equals would tell nothing
+            parameter.add_(0.1 * torch.randn_like(parameter))  # or the average would not change
     module, watch = CASTModule(network, AttentionLoss(), OptimizerRecipe(lr=0.01)), Watch()
     plugins = [MixedPrecision("16-mixed", device, scaler)]
-    with pytest.warns(UserWarning, match=r"lr_scheduler.step\(\)"):  # which the skipped first step explains
+    with pytest.warns(UserWarning, match=r"lr_scheduler.step\(\)"):  # because the first step is skipped
         fit(module, samples(8, (32, 32)), callbacks=[watch], plugins=plugins, accelerator=device)
     (skipped, taken) = watch.steps
     assert skipped[2] < 2.0**60, "it did overflow"
@@ -70,7 +70,7 @@ def test_the_average_stays_where_the_scaler_skips(fit, samples, device, method):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_keys_that_are_not_finite_stay_out_of_the_queue(device):
+def test_non_finite_keys_are_not_enqueued(device):
     queue = KeyQueue(5, 3).to(device)
     before = queue.keys.clone()
     keys = torch.nn.functional.normalize(torch.randn(4, 3, device=device), dim=1)
@@ -81,7 +81,7 @@ def test_keys_that_are_not_finite_stay_out_of_the_queue(device):
     assert int(queue.pointer) == 4
 
 
-def test_a_batch_of_nan_leaves_the_queue_alone():
+def test_nan_batch_keeps_queue():
     method = MoCo("tiny_resnet", dim=8, queue_size=15)
     before = method.queue.keys.clone()
     images = torch.randn(4, 3, 32, 32)

@@ -1,4 +1,4 @@
-"""The momentum over a real run: derived from the step, whatever the Trainer was told, and exact after a resume."""
+"""The momentum over a real run: a function of the step, for all limits of the Trainer, and exact after a resume."""
 
 import math
 
@@ -15,7 +15,7 @@ from castlit.utils.validation import InputError
 
 
 def watched(method):
-    """Compute after each step, from the weights alone, what the momentum must have been."""
+    """Compute the momentum of each step from the weights."""
     found, plain = [], method.after_step
 
     def after_step(progress=0.0):
@@ -44,7 +44,7 @@ def cosine(momentum, total):
     ids=str,
 )
 @pytest.mark.parametrize("kind", [MoCo, BYOL])
-def test_from_the_first_step_to_the_last(fit, make_backbone, samples, kind, options, total):
+def test_momentum_over_run(fit, make_backbone, samples, kind, options, total):
     sizes = {"dim": 4, "queue_size": 7} if kind is MoCo else {"dim": 4, "hidden": 6}
     for schedule, wanted in (("cosine", cosine(0.5, total)), ("constant", [0.5] * total)):
         method = kind(make_backbone(), momentum=0.5, momentum_schedule=schedule, **sizes)
@@ -61,7 +61,7 @@ class StopAfterTwoEpochs(pl.Callback):
         trainer.should_stop = trainer.current_epoch == 1
 
 
-def test_a_resumed_run_has_the_momentum_of_the_unbroken_one(fit, make_backbone, samples, tmp_path):
+def test_resumed_run_has_same_momentum(fit, make_backbone, samples, tmp_path):
     made = samples(12)
 
     def module():
@@ -71,7 +71,7 @@ def test_a_resumed_run_has_the_momentum_of_the_unbroken_one(fit, make_backbone, 
 
     whole, first, second = module(), module(), module()
     fit(whole, made, max_epochs=4)
-    # Broken off, not shorter: the end of the run is as far as in the whole one.
+    # Interrupted, not shorter: the run has the same number of steps.
     fit(first, made, max_epochs=4, callbacks=[StopAfterTwoEpochs()]).save_checkpoint(tmp_path / "last.ckpt")
     found = watched(second.method)
     trainer = fit(second, made, max_epochs=4, ckpt_path=tmp_path / "last.ckpt")
@@ -81,7 +81,7 @@ def test_a_resumed_run_has_the_momentum_of_the_unbroken_one(fit, make_backbone, 
         assert torch.equal(second.state_dict()[name], tensor), name
 
 
-def test_a_checkpoint_brings_the_schedule_back(fit, samples, tmp_path):
+def test_checkpoint_restores_schedule(fit, samples, tmp_path):
     method = MoCo("tiny_resnet", dim=4, queue_size=7, momentum=0.7, momentum_schedule="cosine")
     fit(CASTModule(method), samples(4, (32, 32))).save_checkpoint(tmp_path / "last.ckpt")
     again = CASTModule.load_from_checkpoint(tmp_path / "last.ckpt").method
@@ -89,7 +89,7 @@ def test_a_checkpoint_brings_the_schedule_back(fit, samples, tmp_path):
 
 
 class Plain(MoCo):
-    """As methods were written before there was a schedule."""
+    """A method without the argument progress."""
 
     calls = 0
 
@@ -107,17 +107,17 @@ class Demanding(MoCo):
         pass
 
 
-def test_own_methods_take_the_progress_or_nothing(fit, make_backbone, samples):
+def test_custom_after_step_signatures(fit, make_backbone, samples):
     plain, keyword = (kind(make_backbone(), dim=4, queue_size=7) for kind in (Plain, Keyword))
     for method in (plain, keyword):
         fit(CASTModule(method), samples(12))
     assert plain.calls == 3
     assert keyword.seen == pytest.approx([0, 1 / 3, 2 / 3])
-    with pytest.raises(InputError, match=r"Demanding.after_step wants 'step': it is given `progress`"):
+    with pytest.raises(InputError, match=r"Demanding.after_step requires 'step': castlit passes only `progress`"):
         CASTModule(Demanding(make_backbone(), dim=4, queue_size=7))
 
 
 @pytest.mark.parametrize("kind", [MoCo, BYOL])
-def test_a_misspelt_schedule(kind):
+def test_misspelt_schedule(kind):
     with pytest.raises(InputError, match=r"momentum_schedule must be one of .*did you mean 'cosine'"):
         kind(nn.Conv2d(3, 4, 1), momentum_schedule="cosin")

@@ -1,4 +1,4 @@
-"""What accumulation, clipping and the optimisers change in a real run, against steps written out by hand."""
+"""Accumulation, clipping and the optimisers in a real run, against steps written by hand."""
 
 import copy
 
@@ -25,7 +25,7 @@ def batches(samples, size):
 
 
 def loss_of(method, batch):
-    """CAST's loss, by the parts."""
+    """CAST's loss, from its parts."""
     with tap(method.encoder, "layer4") as maps:
         output = method(batch["query"], batch["key"])
     z_km = method.target(batch["key"] * batch["key_mask"])
@@ -46,7 +46,7 @@ def plain_sgd(**settings):
 
 
 @pytest.mark.parametrize("accumulate", [1, 2, 3])
-def test_accumulated_steps_are_by_the_mean_gradient_of_their_batches(fit, make_backbone, samples, accumulate):
+def test_accumulation_averages_gradients(fit, make_backbone, samples, accumulate):
     made = doubled(samples(24))
     method = MoCo(make_backbone(), dim=4, queue_size=7, momentum=0.9)
     by_hand = copy.deepcopy(method).double().train()
@@ -66,7 +66,7 @@ def test_accumulated_steps_are_by_the_mean_gradient_of_their_batches(fit, make_b
 
 
 class NoNorm(nn.Module):
-    """A method in which no image sees another: no batch norm, no negatives."""
+    """A method whose images are independent: no batch norm, no negatives."""
 
     def __init__(self):
         super().__init__()
@@ -81,7 +81,7 @@ class NoNorm(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:.*`method` is an instance of `nn.Module`.*")
-def test_batches_added_up_are_one_large_batch(fit, samples):
+def test_accumulation_equals_large_batch(fit, samples):
     made, found = doubled(samples(24)), []
     for size, accumulate in ((2, 6), (4, 3), (12, 1)):
         torch.manual_seed(4)
@@ -94,7 +94,7 @@ def test_batches_added_up_are_one_large_batch(fit, samples):
 
 
 class Sizes(pl.Callback):
-    """Norms of gradients as they come, and of the updates that follow."""
+    """Norms of the gradients before clipping, and of the updates."""
 
     def __init__(self):
         self.gradients, self.updates = [], []
@@ -121,7 +121,7 @@ def test_clipping_bounds_the_update(fit, make_backbone, samples):
 
     free = sizes()
     assert free.updates == pytest.approx([0.1 * size for size in free.gradients])
-    # Between the sizes that come by themselves, so that some steps are cut and some are not.
+    # Within the range of the norms, so that some steps are clipped and some are not.
     bound = sorted(free.gradients)[1] * 1.001
     clipped = sizes(gradient_clip_val=bound)
     wanted = [0.1 * min(size, bound) for size in clipped.gradients]
@@ -133,8 +133,8 @@ def test_clipping_bounds_the_update(fit, make_backbone, samples):
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
-def test_each_optimiser_steps_as_by_itself(fit, make_backbone, samples, name):
-    """Warm-up and cosine come with it; only the loop is by hand."""
+def test_optimiser_steps_equal_plain_torch(fit, make_backbone, samples, name):
+    """The loop is by hand; warm-up and cosine are the recipe's."""
     made = doubled(samples(12))
     recipe = OptimizerRecipe(name, lr=0.1, weight_decay=0.01, warmup_epochs=1, trust_coefficient=0.1)
     method = MoCo(make_backbone(), dim=4, queue_size=7, momentum=0.9)

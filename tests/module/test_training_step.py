@@ -1,4 +1,4 @@
-"""The whole training step against formulas in float64, in which Grad-CAM's α is written out and not differentiated."""
+"""The training step against formulas in float64, with Grad-CAM's α in closed form."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from castlit.optim import OptimizerRecipe
 
 
 class Gradients(pl.Callback):
-    """Keeps the gradients of the first step."""
+    """Records the gradients of the first step."""
 
     def on_after_backward(self, trainer, pl_module):
         self.found = {n: p.grad.clone() for n, p in pl_module.named_parameters() if p.grad is not None}
@@ -52,7 +52,7 @@ def naive(weights, momentum_weights, queue, batch, mode, lambda_, key="masked_im
     else:
         key_maps = maps_of(momentum_weights, batch["key"])
         share = F.adaptive_avg_pool2d(batch["key_mask"].double(), key_maps.shape[2:])
-        # What embed() pools is then the mean under the mask.
+        # Then the pooled features are the mean under the mask.
         cells = key_maps[0, 0].numel()
         z_km = embed(momentum_weights, key_maps * share / share.sum((2, 3), keepdim=True).clamp(min=1e-12) * cells)[0]
     positive = (z * z_k).sum(1)
@@ -98,14 +98,14 @@ def doubled(network):
         ("paper", 3.0, "plain"),
     ],
 )
-def test_losses_and_gradients_equal_the_formulas(make_backbone, samples, fit, mode, lambda_, key):
+def test_losses_and_gradients_equal_formulas(make_backbone, samples, fit, mode, lambda_, key):
     method = MoCo(make_backbone(), dim=4, queue_size=7)
     with torch.no_grad():
         for parameter in method.momentum_encoder.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     samples = [{k: v.double() if "mask" not in k else v for k, v in s.items()} for s in samples(10)]
     if mode == "paper":
-        samples[2]["key_mask"].zero_()  # takes no part in the attention loss
+        samples[2]["key_mask"].zero_()  # left out of the attention loss
     weights, momentum_weights = doubled(method.encoder), doubled(method.momentum_encoder)
     queue = method.queue.keys.double()
     gradients = Gradients()
@@ -129,7 +129,7 @@ def test_losses_and_gradients_equal_the_formulas(make_backbone, samples, fit, mo
         np.testing.assert_allclose(found, wanted, rtol=1e-8, atol=1e-9 * float(wanted.abs().max()), err_msg=name)
 
 
-def test_a_weight_of_zero_leaves_the_contrastive_gradient_alone(make_backbone, samples, fit):
+def test_weight_zero_keeps_contrastive_gradient(make_backbone, samples, fit):
     found, made = [], samples(8)
     for attention in (None, AttentionLoss(weight=0), AttentionLoss(weight=0, mode="reference"), AttentionLoss()):
         torch.manual_seed(3)
@@ -145,7 +145,7 @@ def test_a_weight_of_zero_leaves_the_contrastive_gradient_alone(make_backbone, s
 
 
 class Counting(MoCo):
-    """Counts what the module asks of it, and does it."""
+    """Counts the calls of its methods."""
 
     averages = 0
 
@@ -162,7 +162,7 @@ class Counting(MoCo):
 
 
 @pytest.mark.parametrize(("accumulate", "steps"), [(1, 6), (2, 3), (4, 2)])
-def test_one_query_forward_per_batch_and_one_average_per_optimizer_step(make_backbone, samples, fit, accumulate, steps):
+def test_passes_and_updates_per_step(make_backbone, samples, fit, accumulate, steps):
     method = Counting(make_backbone(), dim=4, queue_size=7, momentum=0.9)
     calls = {"query": 0, "momentum": 0}
     method.encoder.backbone.register_forward_pre_hook(lambda *_: calls.update(query=calls["query"] + 1))
@@ -176,7 +176,7 @@ def test_one_query_forward_per_batch_and_one_average_per_optimizer_step(make_bac
     assert counts == 6, "masked keys are not counted"
 
 
-def test_training_brings_the_attention_loss_down(make_backbone, samples, fit):
+def test_training_lowers_attention_loss(make_backbone, samples, fit):
     class Curve(pl.Callback):
         def __init__(self):
             self.losses = []
@@ -189,7 +189,7 @@ def test_training_brings_the_attention_loss_down(make_backbone, samples, fit):
         MoCo(make_backbone(), dim=4, queue_size=7), AttentionLoss(), OptimizerRecipe("adamw", lr=0.02, weight_decay=0)
     )
     made = samples(8, (24, 24))
-    for sample in made:  # All objects at the same place: even this network can look there.
+    for sample in made:  # All objects at the same position, which even this network can learn.
         for name in ("query", "key"):
             sample[f"{name}_mask"].zero_()[:, :12, :12] = 1
             sample[name][:, :12, :12] += 3

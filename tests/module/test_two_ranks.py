@@ -1,4 +1,4 @@
-"""Lightning's DDP on two processes (gloo): after some steps both ranks hold the same weights and the same queue."""
+"""Lightning's DDP on two processes (gloo): after some steps both ranks have the same weights and queue."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ RUNS = [*QUEUES, "simclr", "byol", "simsiam", "mocov3", "vicreg"]
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory, run_two_ranks):
-    """What both ranks hold in the end, see two_ranks.py."""
+    """The final state of both ranks, see two_ranks.py."""
     folder = tmp_path_factory.mktemp("two_ranks")
     script = Path(__file__).with_name("two_ranks.py")
     return run_two_ranks(script, folder)
@@ -26,9 +26,9 @@ def ranks(tmp_path_factory, run_two_ranks):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
-def test_both_ranks_hold_the_same(ranks, name):
+def test_ranks_are_equal(ranks, name):
     first, second = (found[name] for found in ranks)
-    # 24 images, 4 for each of 2 ranks: 3 steps an epoch. DDP would stop the second at a weight without a gradient.
+    # 24 images, 4 per rank and step: 3 steps per epoch. DDP raises at the second step if a weight has no gradient.
     assert first["steps"] == second["steps"] == 9
     assert first["moved"] > 1e-3
     for part in ("weights", "queue"):
@@ -40,9 +40,9 @@ def test_both_ranks_hold_the_same(ranks, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "queue"), [(name, queue) for name, queues in QUEUES.items() for queue in queues])
-def test_the_queue_takes_the_keys_of_both_ranks(ranks, name, queue):
+def test_queue_has_keys_of_both_ranks(ranks, name, queue):
     found = ranks[0][name]["queue"]
     assert int(found[f"{queue}.pointer"]) == 9 * 8 % 15
     keys = found[f"{queue}.keys"]
     assert torch.allclose(keys.norm(dim=1), torch.ones(15), atol=1e-5)
-    assert len(keys.unique(dim=0)) == 15, "no key twice: each rank brought its own"
+    assert len(keys.unique(dim=0)) == 15, "no key twice: each rank enqueued its own"

@@ -1,4 +1,4 @@
-"""What a checkpoint cannot hold is asked for on loading, never left out in silence."""
+"""Loading raises for parts that a checkpoint cannot describe."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def saved(module, path):
     return path
 
 
-def test_an_attention_loss_with_an_argument_that_is_no_plain_value(tmp_path):
+def test_attention_without_spec(tmp_path):
     path = saved(castlit.CASTModule(small(), Weighted(torch.ones(3))), tmp_path / "m.ckpt")
     with pytest.raises(InputError, match=r"how its attention was built.*attention=\.\.\."):
         castlit.CASTModule.load_from_checkpoint(path)
@@ -36,12 +36,12 @@ def test_an_attention_loss_with_an_argument_that_is_no_plain_value(tmp_path):
     assert loaded.attention.weight == 3.0
 
 
-def test_no_attention_stays_none(tmp_path):
+def test_no_attention(tmp_path):
     loaded = castlit.CASTModule.load_from_checkpoint(saved(castlit.CASTModule(small()), tmp_path / "m.ckpt"))
     assert loaded.attention is None
 
 
-def test_one_image_alone_can_be_explained():
+def test_single_image():
     for backbone, size in (("tiny_resnet", 64), ("resnet18", 32)):
         method = castlit.methods.MoCo(backbone=backbone, queue_size=8)
         module = castlit.CASTModule(method).eval()
@@ -50,7 +50,7 @@ def test_one_image_alone_can_be_explained():
         assert torch.isfinite(found.cam).all()
 
 
-def test_what_is_no_method_is_refused():
+def test_invalid_method():
     class Headless(torch.nn.Module):
         def __init__(self):
             super().__init__()

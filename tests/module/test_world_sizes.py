@@ -1,4 +1,4 @@
-"""One process with 64 images and two with 32 take the same steps; and each goes on where the other has stopped."""
+"""One process with 64 images and two with 32 take the same steps, and each can resume the other's run."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).with_name("world_sizes.py")
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, run_ranks):
-    """What one process found, and what each of two."""
+    """The results of one process, and of each of two."""
     folder = tmp_path_factory.mktemp("whole")
     for count in (1, 2):
         run_ranks(count, SCRIPT, folder, "whole", timeout=300)
@@ -27,7 +27,7 @@ def same_rows(found, wanted, within):
 
 
 @pytest.mark.parametrize("run", ["moco masked_image", "moco masked_features", "simclr masked_image"])
-def test_losses_and_weights_do_not_depend_on_the_number_of_processes(whole, run):
+def test_world_size_changes_nothing(whole, run):
     one, first, second = (found[run] for found in whole)
     assert len(one["rows"]) == 20
     assert one["rows"][0]["train/empty_masks"] > 0.2
@@ -37,7 +37,7 @@ def test_losses_and_weights_do_not_depend_on_the_number_of_processes(whole, run)
         assert list(rank["state"]) == list(one["state"])
         for key, value in one["state"].items():
             assert torch.allclose(rank["state"][key].double(), value.double(), atol=1e-4), key
-        assert "SyncBatchNorm" not in rank["kinds"], "they are taken out when the fit has ended"
+        assert "SyncBatchNorm" not in rank["kinds"], "they are removed after the fit"
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_losses_and_weights_do_not_depend_on_the_number_of_processes(whole, run)
         ((1, 7, 64), (2, 20, 64)),
     ],
 )
-def test_a_run_goes_on_with_another_number_of_processes(whole, parts, tmp_path, run_ranks):
+def test_resume_with_other_world_size(whole, parts, tmp_path, run_ranks):
     rows = []
     for count, steps, images in parts:
         run_ranks(count, SCRIPT, tmp_path, f"to-{steps}-{images}")
@@ -59,11 +59,11 @@ def test_a_run_goes_on_with_another_number_of_processes(whole, parts, tmp_path, 
         assert torch.allclose(found["state"][key].double(), value.double(), atol=1e-4), key
 
 
-def test_a_run_goes_on_with_another_batch_size(tmp_path, run_ranks):
-    """Two ranks with 32 images each, then one with 32: no image of the broken epoch is seen twice."""
-    run_ranks(2, SCRIPT, tmp_path, "to-4-64")  # three steps an epoch: one step into the second
+def test_resume_with_other_batch_size(tmp_path, run_ranks):
+    """Two ranks with 32 images each, then one with 32: no image of the interrupted epoch is used twice."""
+    run_ranks(2, SCRIPT, tmp_path, "to-4-64")  # three steps per epoch: one step of the second
     run_ranks(1, SCRIPT, tmp_path, "to-11-32")
     rows = torch.load(tmp_path / "to-11-32_of_1_rank0.pt")["rows"]
-    # 200 - 64 images are left: four steps of 32, and six in each epoch from then on.
+    # 200 - 64 images are left: four steps of 32, and six in each later epoch.
     assert [row["epoch"] for row in rows] == [1, 1, 1, 1, 2, 2, 2]
     assert [row["step"] for row in rows] == list(range(5, 12))

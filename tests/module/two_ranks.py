@@ -1,4 +1,4 @@
-"""What test_two_ranks.py runs on two processes: every method trained by Lightning's DDP, its state written down."""
+"""Run by test_two_ranks.py on two processes: train every method with Lightning's DDP and save its state."""
 
 import sys
 import warnings

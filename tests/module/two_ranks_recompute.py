@@ -1,4 +1,4 @@
-"""What test_activation_checkpointing.py runs on two processes: Lightning's DDP with the switch on and off."""
+"""Run by test_activation_checkpointing.py on two processes: Lightning's DDP with the switch on and off."""
 
 import sys
 import warnings

@@ -1,4 +1,4 @@
-"""What test_world_sizes.py runs, on one process and on two: the same steps on the same images."""
+"""Run by test_world_sizes.py on one process and on two: the same steps on the same images."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ from castlit.optim import OptimizerRecipe
 RANKS = int(os.environ.get("WORLD_SIZE", "1"))
 
 METHODS = {
-    # The queue is no multiple of the batch: the order of its keys matters.
+    # The queue's size is no multiple of the batch's, so the order of the keys matters.
     "moco": lambda: MoCo("tiny_resnet", dim=16, queue_size=100, momentum=0.9, shuffle_bn=False),
     # Batch norm in the head: the CAM is differentiated through it, twice.
     "simclr": lambda: SimCLR("tiny_resnet", dim=16),
@@ -26,28 +26,28 @@ METHODS = {
 
 
 class Log(pl.Callback):
-    """The figures of each step, as they are logged."""
+    """The logged metrics of each step."""
 
     def __init__(self):
         self.rows = []
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        figures = {key: float(value) for key, value in trainer.callback_metrics.items() if "train" in key}
-        self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **figures})
+        metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if "train" in key}
+        self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **metrics})
 
 
 class Unmask(pl.Callback):
-    """Takes the masks of some images away, by their number: the ranks then have unequal counts to look at."""
+    """Empties the masks of some images: the ranks then have unequal numbers of objects."""
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         batch["query_mask"][batch["index"] % 3 == 0] = 0
 
 
 def trained(folder, name="moco", key="masked_image", steps=20, images=64, resume=None):
-    # Every rank starts with other weights and another queue: it is DDP's part, and ours, to make them equal.
+    # Every rank starts with other weights and another queue: DDP and CASTModule must make them equal.
     pl.seed_everything(7, verbose=False)
     torch.manual_seed(7 + int(os.environ.get("RANK", "0")))
-    # In float64: rounding aside, nothing may depend on the number of ranks.
+    # In float64: apart from rounding, nothing may depend on the number of ranks.
     data = ScenesDataModule(train_count=200, val_count=8, size=32, scene_size=36, batch_size=images // RANKS, workers=0)
     module = CASTModule(METHODS[name](), AttentionLoss(key=key), OptimizerRecipe(lr=0.01, schedule="constant"))
     log = Log()
@@ -77,7 +77,7 @@ if __name__ == "__main__":
     if task == "whole":
         runs = [("moco", "masked_image"), ("moco", "masked_features"), ("simclr", "masked_image")]
         found = {f"{name} {key}": trained(folder / name / key, name, key) for name, key in runs}
-    else:  # go on in the other's folder, up to a step
+    else:  # resume in the other's folder, up to a step
         _, steps, images = task.split("-")
         last = folder / "last.ckpt"
         found = trained(folder, steps=int(steps), images=int(images), resume=last if last.exists() else None)

@@ -1,4 +1,4 @@
-"""Recomputed blocks: the same outputs, gradients, statistics and draws as blocks that keep everything; less is kept."""
+"""Checkpointed blocks: outputs, gradients, statistics and random draws are equal; less is saved for backward."""
 
 import copy
 
@@ -8,27 +8,27 @@ from torch import nn
 
 from castlit.attention import grad_cam, tap
 from castlit.nn import tiny_resnet
-from castlit.nn.activation_checkpointing import Recomputed
+from castlit.nn.activation_checkpointing import CheckpointedBlock
 from castlit.nn.backbones import ResidualBlock
 from castlit.nn.forward_patch import blocks_before
 
 
 def pair(network):
-    """A network with all its blocks recomputed, and its plain twin."""
+    """A network with all its blocks checkpointed, and its plain copy."""
     network, twin = network.train(), copy.deepcopy(network).train()
     blocks = blocks_before(network, network)
     assert blocks
     for block in blocks:
-        Recomputed(block).put_in()
+        CheckpointedBlock(block).apply()
     return network, twin
 
 
 def trained_on(network, batches, dtype=None):
-    """Outputs of all batches, and then one backward pass through all, as with query and key."""
+    """Outputs of all batches, then one backward pass through all, as for query and key."""
     torch.manual_seed(1)
     with torch.autocast("cpu", dtype, enabled=dtype is not None):
         outputs = [network(batch) for batch in batches]
-    torch.rand(3)  # Draws between the passes must not move those within.
+    torch.rand(3)  # Random draws between the passes must not change those within.
     sum((output.float() if dtype else output).square().mean() for output in outputs).backward()
     return outputs
 
@@ -83,7 +83,7 @@ def calls_of(network):
     return calls
 
 
-def test_once_without_gradient_and_twice_with():
+def test_number_of_forward_passes():
     network, _ = pair(tiny_resnet())
     calls = calls_of(network)
     with torch.no_grad():
@@ -106,7 +106,7 @@ def kept_bytes(run):
     return total
 
 
-def test_less_is_kept():
+def test_saves_less_for_backward():
     network, twin = pair(nn.Sequential(*[nn.Sequential(ResidualBlock(8, 8, 1)) for _ in range(6)]))
     images = torch.randn(4, 8, 16, 16, requires_grad=True)
     kept, kept_plainly = kept_bytes(lambda: network(images)), kept_bytes(lambda: twin(images))
@@ -115,13 +115,13 @@ def test_less_is_kept():
 
 
 @pytest.mark.parametrize("layer", ["layer4", "layer4.0", "layer3", "layer3.0"])
-def test_a_cam_in_front_of_it(layer):
-    """Second order from the tapped layer on, first order through the blocks before it; the tap records once."""
+def test_cam_behind_checkpointed_blocks(layer):
+    """Second order behind the tapped layer, first order before it; the tap records once."""
     torch.manual_seed(0)
     network = tiny_resnet().double().train()
     twin = copy.deepcopy(network)
     for block in blocks_before(network, network.get_submodule(layer)):
-        Recomputed(block).put_in()
+        CheckpointedBlock(block).apply()
     images = torch.randn(4, 3, 32, 32, dtype=torch.float64)
     for part in (network, twin):
         with tap(part, layer) as activations:
@@ -133,7 +133,7 @@ def test_a_cam_in_front_of_it(layer):
     assert_same(network, twin)
 
 
-def test_an_error_within_leaves_the_statistics_in_place():
+def test_statistics_restored_after_error():
     network, twin = pair(tiny_resnet())
     output = network(torch.randn(2, 3, 32, 32)).sum()
     twin.load_state_dict(network.state_dict())

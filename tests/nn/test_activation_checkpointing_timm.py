@@ -1,4 +1,4 @@
-"""Blocks of ViTs and ConvNeXts, recomputed: no batch norm, and calls with named arguments."""
+"""Checkpointed blocks of ViTs and ConvNeXts: without batch norm, called with keyword arguments."""
 
 import copy
 
@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from castlit.nn import attention_layer, build_backbone
-from castlit.nn.activation_checkpointing import Recomputed
+from castlit.nn.activation_checkpointing import CheckpointedBlock
 from castlit.nn.compiled_trunk import parts_before
 from castlit.nn.forward_patch import blocks_before
 
 timm = pytest.importorskip("timm")
 
-# Their numbers of blocks. eva02's take the rotary embedding by name; stages of ConvNeXt and Swin hold blocks inside.
+# Numbers of blocks. eva02 passes the rotary embedding by keyword; stages of ConvNeXt and Swin contain blocks.
 BLOCKS = {
     "timm/test_vit": 7,
     "timm/test_vit3": 10,
@@ -26,13 +26,13 @@ BLOCKS = {
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_the_same_gradients(name):
+def test_gradients_are_equal(name):
     network = build_backbone(name).train()
     twin = copy.deepcopy(network)
     layer = attention_layer(network)
     blocks = blocks_before(network, network.get_submodule(layer))
     for block in blocks:
-        Recomputed(block).put_in()
+        CheckpointedBlock(block).apply()
     images = torch.randn(2, 3, 56, 56) if "14" in name else torch.randn(2, 3, 64, 64)
     for one in (network, twin):
         torch.manual_seed(1)
@@ -50,7 +50,7 @@ def test_the_same_gradients(name):
         ("timm/resnet10t", ["conv1", "layer1", "layer2", "layer3", "layer4"]),
     ],
 )
-def test_what_is_compiled(name, wanted):
+def test_compiled_parts(name, wanted):
     network = build_backbone(name)
     names = {part: name for name, part in network.named_modules()}
     found = parts_before(network, network.get_submodule(attention_layer(network)))

@@ -1,4 +1,4 @@
-"""The layer where a CAM looks, found by itself; that of each named backbone is tested beside it."""
+"""The default layer of a CAM; that of each named backbone is tested with the backbones."""
 
 from collections import OrderedDict
 
@@ -18,7 +18,7 @@ def conv(stride=2, inside=3):
 
 
 class Functional(nn.Module):
-    """Its map comes out of no layer: what is pooled is the output of the whole."""
+    """No layer outputs its map: the map is the network's own output."""
 
     def __init__(self):
         super().__init__()
@@ -29,7 +29,7 @@ class Functional(nn.Module):
 
 
 class Unordered(nn.Module):
-    """Registers its layers in another order than it runs them in."""
+    """Registers its layers in another order than it runs them."""
 
     def __init__(self):
         super().__init__()
@@ -51,7 +51,7 @@ class OneSizeOnly(nn.Module):
 
 
 def pooled_resnet():
-    """What many take for a backbone: all but the last layer, the pooling included."""
+    """All but the last layer, with the pooling: a common way to make a backbone."""
     return nn.Sequential(*list(torchvision.models.resnet18(weights=None).children())[:-1])
 
 
@@ -72,7 +72,7 @@ def pooled_resnet():
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_found(backbone, wanted):
+def test_default_layer(backbone, wanted):
     network = backbone()
     layer = attention_layer(network)
     assert layer == wanted
@@ -83,10 +83,10 @@ def test_found(backbone, wanted):
         output = encoder.backbone(torch.randn(2, 3, size, size))
     assert activations.first.shape[2] > 1
     if output.shape[2] > 1:
-        assert torch.equal(activations.first, output), "the CAM looks at the very map that is pooled"
+        assert torch.equal(activations.first, output), "the CAM's map is the one that is pooled"
 
 
-def test_no_trace():
+def test_attention_layer_is_stateless():
     network = tiny_resnet().train()
     network.bn1.eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -98,6 +98,6 @@ def test_no_trace():
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in network.modules())
 
 
-def test_no_layer_with_a_map():
+def test_no_feature_map():
     with pytest.raises(InputError, match=r"no layer of the backbone gives a feature map .*attention\.layer"):
         attention_layer(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()))

@@ -1,4 +1,4 @@
-"""Backbones: the same trunk as torchvision's, and errors a user can act on."""
+"""Backbones: equal to torchvision's trunk, and error messages."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from castlit.utils.validation import InputError
 
 
 def features_of_torchvision(network, images):
-    """Run a torchvision classifier and catch what enters its global pooling: its last feature map."""
+    """Run a torchvision classifier and return the input of its global pooling."""
     seen = []
     pooling = [part for part in network.modules() if isinstance(part, nn.AdaptiveAvgPool2d)][-1]
     handle = pooling.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
@@ -21,7 +21,7 @@ def features_of_torchvision(network, images):
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "convnext_tiny", "swin_t"])
-def test_the_trunk_is_torchvisions_bit_for_bit(name):
+def test_trunk_equals_torchvision(name):
     whole = torchvision.models.get_model(name, weights=None).eval()
     trunk = build_backbone(name).eval()
     weights = {key: value for key, value in whole.state_dict().items() if key in trunk.state_dict()}
@@ -43,8 +43,8 @@ def test_resnet18_lacks_only_the_classifier():
 
 
 @torch.no_grad()
-def test_densenet_ends_in_its_relu():
-    # torchvision applies it in forward(), where a list of children does not show it.
+def test_densenet_ends_in_relu():
+    # torchvision applies the ReLU in forward(), so it is not among the children.
     whole, trunk = torchvision.models.densenet121(weights=None).eval(), build_backbone("densenet121").eval()
     trunk.load_state_dict({k: v for k, v in whole.state_dict().items() if k in trunk.state_dict()})
     images = torch.randn(2, 3, 64, 64)
@@ -60,19 +60,19 @@ def test_tiny_resnet():
     assert sum(parameter.numel() for parameter in network.parameters()) < 600_000
 
 
-def test_a_network_of_your_own_is_used_as_it_is():
+def test_custom_network():
     network = nn.Conv2d(3, 7, 3)
     assert build_backbone(network) is network
     assert feature_channels(network.double()) == 7
 
 
 @pytest.mark.parametrize(("wrong", "nearest"), [("resnet5", "resnet50"), ("tiny_resnt", "tiny_resnet")])
-def test_an_unknown_name_gives_the_nearest(wrong, nearest):
+def test_unknown_name_suggests_nearest(wrong, nearest):
     with pytest.raises(InputError, match=f"'{wrong}' is not known .did you mean '{nearest}'"):
         build_backbone(wrong)
 
 
-def test_detectors_are_no_backbones():
+def test_detectors_are_refused():
     with pytest.raises(InputError, match="is not known"):
         build_backbone("fasterrcnn_resnet50_fpn")
 
@@ -90,14 +90,14 @@ class TwoMaps(nn.Module):
         (nn.Conv2d(4, 5, 1), r"cannot take a \(1, 3, 64, 64\) image"),
     ],
 )
-def test_outputs_that_are_no_feature_map(network, message):
+def test_invalid_outputs(network, message):
     with pytest.raises(InputError, match=message):
         feature_channels(network)
 
 
-def test_asking_for_the_channels_leaves_no_trace():
+def test_feature_channels_is_stateless():
     network = build_backbone("tiny_resnet").train()
-    # Someone keeps a part frozen: it must stay so.
+    # A frozen part must stay frozen.
     network.bn1.eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     feature_channels(network)

@@ -1,4 +1,4 @@
-"""batch_statistics: batch norm as in training, also in evaluation mode, and no trace left."""
+"""batch_statistics: batch norm as in training, also in evaluation mode, without tracking."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def network(request):
     return network.train(request.param)
 
 
-def test_normalises_by_the_batch_and_keeps_nothing(network):
+def test_batch_statistics_are_not_tracked(network):
     images = torch.randn(4, 3, 32, 32)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     modes = [part.training for part in network.modules()]
@@ -28,7 +28,7 @@ def test_normalises_by_the_batch_and_keeps_nothing(network):
         assert torch.equal(found, network(images))
 
 
-def test_everything_is_back_after_an_exception(network):
+def test_restored_after_exception(network):
     modes = [part.training for part in network.modules()]
     with pytest.raises(RuntimeError), batch_statistics(network, 4):
         network(torch.randn(4, 2, 32, 32))
@@ -47,7 +47,7 @@ def test_contexts_nest(network):
     assert network.bn1.num_batches_tracked == count
 
 
-def test_one_image_alone_has_no_statistics_over_vectors():
+def test_single_image_with_batchnorm1d():
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 5), nn.BatchNorm1d(5))
     network.eval()
     with batch_statistics(network, 1):

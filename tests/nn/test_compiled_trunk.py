@@ -1,4 +1,4 @@
-"""Which parts of a network are compiled, and how they run in evaluation mode and in copies; nothing is compiled."""
+"""The parts of a network to compile, in evaluation mode and in copies; these tests compile nothing."""
 
 import copy
 import pickle
@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from castlit.nn import build_backbone, tiny_resnet
-from castlit.nn.compiled_trunk import Compiled, parts_before
+from castlit.nn.compiled_trunk import CompiledPart, parts_before
 
 
 class Own(nn.Module):
-    """No nn.Sequential."""
+    """A network that is no nn.Sequential."""
 
     def __init__(self):
         super().__init__()
@@ -27,7 +27,7 @@ class Own(nn.Module):
 @pytest.mark.parametrize(
     ("network", "layer", "wanted"),
     [
-        # Names of parts; with how many of their first children, where it is not the whole.
+        # Names of parts, and the number of their first children; None for the full part.
         ("resnet18", "layer4", [("", 7), ("layer4", None)]),
         ("resnet18", "layer3", [("", 6), ("layer3", None)]),
         ("resnet18", "", [("", None)]),
@@ -38,37 +38,37 @@ class Own(nn.Module):
         ("own", "late", [("early", None), ("late", None)]),
     ],
 )
-def test_parts(network, layer, wanted):
+def test_parts_before(network, layer, wanted):
     network = Own() if network == "own" else build_backbone(network)
     names = {part: name for name, part in network.named_modules()}
     found = parts_before(network, network.get_submodule(layer))
     assert [(names[part.module], None if part._first is None else len(part._first)) for part in found] == wanted
 
 
-def test_a_layer_elsewhere_lies_behind_everything():
+def test_layer_outside_network():
     network = tiny_resnet()
     (part,) = parts_before(network, nn.Identity())
     assert part.module is network
 
 
-def test_evaluation_runs_plainly():
+def test_evaluation_is_not_compiled():
     network = tiny_resnet().eval()
     images = torch.randn(2, 3, 32, 32)
     wanted = network(images)
     parts = parts_before(network, network.layer4)
     for part in parts:
-        part.put_in()
+        part.apply()
     assert torch.equal(network(images), wanted)
     assert all(part._compiled is None for part in parts)
 
 
-def test_copies_compile_anew():
+def test_copies_are_not_compiled():
     network = tiny_resnet()
-    part = Compiled(network)
-    part.put_in()
+    part = CompiledPart(network)
+    part.apply()
     part._compiled = torch.compile(network.layer1)
     twin = copy.deepcopy(network)
     assert vars(twin)["forward"].module is twin
     assert vars(twin)["forward"]._compiled is None
-    part.take_out()
+    part.remove()
     pickle.dumps(network)

@@ -1,4 +1,4 @@
-"""Which parts of a network lie before a layer, and that a stand-in leaves no trace."""
+"""The blocks of a network before a layer, and applying and removing a patch."""
 
 import copy
 from collections import OrderedDict
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from castlit.nn import build_backbone
-from castlit.nn.forward_patch import StandIn, blocks_before
+from castlit.nn.forward_patch import ForwardPatch, blocks_before
 
 RESNET = [f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)]
 
@@ -35,7 +35,7 @@ def test_blocks(backbone, layer, wanted):
 
 
 class Own(nn.Module):
-    """A network that is no nn.Sequential, as most people write them."""
+    """A network that is no nn.Sequential."""
 
     def __init__(self):
         super().__init__()
@@ -44,7 +44,7 @@ class Own(nn.Module):
         self.last = nn.Sequential(nn.Conv2d(4, 4, 1))
 
 
-def test_a_network_that_is_no_chain():
+def test_custom_network_blocks():
     network = Own()
     names = {part: name for name, part in network.named_modules()}
     found = [names[block] for block in blocks_before(network, network.stages[1])]
@@ -54,39 +54,39 @@ def test_a_network_that_is_no_chain():
     ]
 
 
-def test_a_layer_elsewhere_lies_behind_everything():
+def test_layer_outside_network():
     network = build_backbone("tiny_resnet")
     assert len(blocks_before(network, nn.Identity())) == 4
 
 
-class Doubled(StandIn):
+class Doubled(ForwardPatch):
     def __call__(self, *inputs):
         return 2 * super().__call__(*inputs)
 
 
-def test_in_and_out_again():
+def test_apply_and_remove():
     layer, x = nn.Linear(3, 2), torch.randn(4, 3)
     plain, names = layer(x), list(layer.state_dict())
     first, second = Doubled(layer), None
-    first.put_in()
+    first.apply()
     second = Doubled(layer)
-    second.put_in()
+    second.apply()
     assert torch.equal(layer(x), 4 * plain)
     assert list(layer.state_dict()) == names
     twin = copy.deepcopy(layer)
     with torch.no_grad():
         layer.weight.zero_()
         layer.bias.zero_()
-    assert torch.equal(twin(x), 4 * plain), "a copy runs the copy"
-    second.take_out()
-    first.take_out()
+    assert torch.equal(twin(x), 4 * plain), "a copy uses its own weights"
+    second.remove()
+    first.remove()
     assert "forward" not in vars(layer)
 
 
-def test_hooks_run_once_and_see_what_the_stand_in_gives():
+def test_hooks_get_patched_output():
     layer, x, seen = nn.Linear(3, 2), torch.randn(4, 3), []
     layer.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    Doubled(layer).put_in()
+    Doubled(layer).apply()
     output = layer(x)
     assert len(seen) == 1
     assert seen[0] is output

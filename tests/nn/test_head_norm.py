@@ -1,4 +1,4 @@
-"""A head's batch norm: torch's own in all but what is held."""
+"""HeadNorm: equal to torch's batch norm, except for constant statistics."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def pair(**options):
 @pytest.mark.parametrize("options", [{}, {"affine": False}, {"momentum": None}, {"track_running_stats": False}])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("graph", [True, False])
-def test_computes_what_torchs_does(options, training, graph):
+def test_equals_torch(options, training, graph):
     ours, torchs = (part.train(training) for part in pair(**options))
     for _ in range(3):
         x = 3 * torch.randn(5, 4, dtype=torch.float64) + 1
@@ -43,7 +43,7 @@ def test_computes_what_torchs_does(options, training, graph):
         assert torch.allclose(ours.get_buffer(name), buffer, rtol=1e-10), name
 
 
-def test_leaves_no_trace_where_none_is_wanted():
+def test_untracked_head_norm():
     ours, _ = pair()
     before = {name: buffer.clone() for name, buffer in ours.named_buffers()}
     with untracked_batchnorm(ours):
@@ -52,7 +52,7 @@ def test_leaves_no_trace_where_none_is_wanted():
         assert torch.equal(buffer, before[name])
 
 
-def test_one_image_has_no_statistics():
+def test_single_image_raises():
     with pytest.raises(ValueError, match="more than 1 value"):
         pair()[0](torch.randn(1, 4, dtype=torch.float64, requires_grad=True))
 
@@ -61,7 +61,7 @@ def scale(part, x):
     return part.weight * (x.var(0, correction=0) + part.eps).rsqrt()
 
 
-def test_held_statistics_are_constants_to_a_gradient():
+def test_held_statistics_are_constants():
     ours, _ = pair()
     x = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
     weights = torch.randn(5, 4, dtype=torch.float64)
@@ -70,11 +70,11 @@ def test_held_statistics_are_constants_to_a_gradient():
         (held,) = torch.autograd.grad(score, x, retain_graph=True)
     assert torch.allclose(held, weights * scale(ours, x), rtol=1e-10)
     (free,) = torch.autograd.grad(score, x)
-    assert torch.allclose(free.sum(0), torch.zeros(4, dtype=free.dtype), atol=1e-12), "what all have in common is gone"
+    assert torch.allclose(free.sum(0), torch.zeros(4, dtype=free.dtype), atol=1e-12), "the common part is subtracted"
     assert not torch.allclose(held.sum(0), torch.zeros(4, dtype=free.dtype), atol=1e-2)
 
 
-def test_what_is_made_of_a_held_gradient_trains_through_the_statistics():
+def test_second_order_through_statistics():
     ours, _ = pair()
     x = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
     weights = torch.randn(5, 4, dtype=torch.float64)
@@ -88,7 +88,7 @@ def test_what_is_made_of_a_held_gradient_trains_through_the_statistics():
     assert found[0].abs().max() > 1e-3
 
 
-def test_an_error_lets_go_of_them():
+def test_held_statistics_after_error():
     with pytest.raises(RuntimeError, match="on the way"), held_statistics():
         raise RuntimeError("on the way")
     ours, torchs = pair()
@@ -98,7 +98,7 @@ def test_an_error_lets_go_of_them():
     assert torch.allclose(x.grad, y.grad, rtol=1e-8, atol=1e-12)
 
 
-def test_in_half_precision_the_statistics_are_exact():
+def test_half_precision_statistics():
     ours = HeadNorm(4).bfloat16()
     for name in ("running_mean", "running_var"):
         setattr(ours, name, getattr(ours, name).float())
@@ -109,14 +109,14 @@ def test_in_half_precision_the_statistics_are_exact():
     assert float(found.detach().float().var(0, correction=0).sub(1).abs().max()) < 0.02
 
 
-def test_torchs_own_are_borrowed_and_given_back():
+def test_borrow_head_norms():
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Sequential(HeadNorm(4)), nn.BatchNorm2d(4))
     state, x = list(network.state_dict()), torch.randn(5, 3)
     wanted = network[:3](x)
     give_back = borrow_head_norms(network)
     assert [type(part) for part in (network[1], network[2][0], network[3])] == [HeadNorm, HeadNorm, nn.BatchNorm2d]
     assert torch.allclose(network[:3](x), wanted, atol=1e-6)
-    # torch's own also takes sequences (N, C, L).
+    # torch's batch norm also accepts sequences (N, C, L).
     assert network[1](torch.randn(5, 4, 6, requires_grad=True)).shape == (5, 4, 6)
     give_back()
     assert [type(part) for part in (network[1], network[2][0])] == [nn.BatchNorm1d, HeadNorm]

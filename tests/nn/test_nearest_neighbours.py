@@ -30,7 +30,7 @@ def naive(features, labels, bank, bank_labels, k, temperature, leave_one_out):
 
 @pytest.mark.parametrize("k", [1, 5, 200])
 @pytest.mark.parametrize("temperature", [0.07, 1.0])
-def test_like_a_plain_loop(k, temperature):
+def test_equals_loop(k, temperature):
     rng = np.random.default_rng(k)
     features, bank = rng.normal(size=(40, 6)), rng.normal(size=(60, 6))
     labels, bank_labels = rng.integers(0, 3, 40), rng.integers(0, 3, 60)
@@ -41,7 +41,7 @@ def test_like_a_plain_loop(k, temperature):
     assert alone == pytest.approx(naive(features, labels, features, labels, k, temperature, True))
 
 
-def test_clusters_are_told_apart_and_noise_is_chance():
+def test_clusters_and_noise():
     labels = torch.arange(10).repeat_interleave(30)
     generator = torch.Generator().manual_seed(0)
     centres = torch.randn(10, 32, generator=generator)
@@ -50,12 +50,12 @@ def test_clusters_are_told_apart_and_noise_is_chance():
     assert knn_accuracy(noise, labels) < 0.2
 
 
-def test_a_small_temperature_stays_finite():
+def test_small_temperature_is_finite():
     features, labels = torch.eye(4).repeat(2, 1), torch.arange(4).repeat(2)
     assert knn_accuracy(features, labels, k=3, temperature=1e-4) == 1.0
 
 
-def test_bad_input():
+def test_invalid_input():
     with pytest.raises(InputError, match="at least one"):
         knn_accuracy(torch.ones(1, 3), torch.zeros(1, dtype=torch.long))
     with pytest.raises(InputError, match="k must be"):

@@ -1,4 +1,4 @@
-"""Unit length: torch's own where there is a direction, zero with a gradient of zero where there is none."""
+"""unit_length: equal to torch for nonzero vectors, zero with a zero gradient for zeros."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from castlit.nn import unit_length
 
 
 @given(st.integers(0, 2**31), st.integers(-9, 9), st.sampled_from([0, 1, 2]))
-def test_it_is_torchs_to_the_last_bit_where_there_is_a_direction(seed, power, dim):
+def test_equals_torch_for_nonzero_vectors(seed, power, dim):
     x = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(seed)) * 10.0**power
     x.requires_grad_()
     weights = torch.arange(60.0).view(3, 4, 5)
@@ -21,7 +21,7 @@ def test_it_is_torchs_to_the_last_bit_where_there_is_a_direction(seed, power, di
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_zeros_stay_zeros_and_spoil_no_derivative(dtype):
+def test_zeros_have_zero_derivatives(dtype):
     x = torch.zeros(3, 4, dtype=dtype)
     x[1] = torch.tensor([3.0, 0.0, -4.0, 0.0])
     x.requires_grad_()
@@ -36,7 +36,7 @@ def test_zeros_stay_zeros_and_spoil_no_derivative(dtype):
         assert derivative[1].abs().max() > 0
 
 
-def test_of_float64_the_second_derivative_is_right():
+def test_second_derivative():
     torch.manual_seed(0)
     x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(unit_length, x)

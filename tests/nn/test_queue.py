@@ -10,7 +10,7 @@ from castlit.utils.validation import InputError
 
 
 class Ring:
-    """First in, first out, one key at a time."""
+    """A ring buffer, one key at a time."""
 
     def __init__(self, slots):
         self.slots, self.next = list(slots), 0
@@ -23,7 +23,7 @@ class Ring:
 
 @settings(max_examples=150, deadline=None)
 @given(size=st.integers(1, 20), batches=st.lists(st.integers(0, 50), max_size=8))
-def test_equals_a_ring(size, batches):
+def test_equals_python_ring(size, batches):
     queue = KeyQueue(size, 2)
     ring = Ring(queue.keys.tolist())
     count = 0
@@ -37,7 +37,7 @@ def test_equals_a_ring(size, batches):
 
 
 @pytest.mark.parametrize(("size", "batch"), [(15, 17), (17, 15), (16, 16), (5, 11), (1, 3), (7, 14)])
-def test_sizes_and_batches_that_do_not_divide(size, batch):
+def test_sizes_that_do_not_divide(size, batch):
     queue = KeyQueue(size, 1)
     ring = Ring(queue.keys.tolist())
     for step in range(9):
@@ -48,13 +48,13 @@ def test_sizes_and_batches_that_do_not_divide(size, batch):
     assert int(queue.pointer) == ring.next == 9 * batch % size
 
 
-def test_starts_with_unit_keys_of_random_directions():
+def test_initial_keys_are_random_unit_vectors():
     queue = KeyQueue(500, 8)
     assert torch.allclose(queue.keys.norm(dim=1), torch.ones(500))
     assert queue.keys.mean(0).abs().max() < 0.15
 
 
-def test_a_snapshot_stays_while_the_queue_moves_on():
+def test_snapshot_is_a_copy():
     queue = KeyQueue(4, 2)
     before = queue.keys.clone()
     snapshot = queue.snapshot()
@@ -63,7 +63,7 @@ def test_a_snapshot_stays_while_the_queue_moves_on():
     assert not torch.equal(queue.keys, before)
 
 
-def test_state_dict_round_trip_goes_on_where_it_stopped():
+def test_state_dict_round_trip():
     queue, again = KeyQueue(7, 3), KeyQueue(7, 3)
     queue.enqueue(torch.randn(5, 3))
     assert set(queue.state_dict()) == {"keys", "pointer"}
@@ -76,7 +76,7 @@ def test_state_dict_round_trip_goes_on_where_it_stopped():
     assert int(queue.pointer) == int(again.pointer) == 2
 
 
-def test_keys_with_a_graph_or_in_half_precision():
+def test_keys_with_graph_or_half_precision():
     queue = KeyQueue(4, 2)
     queue.enqueue(torch.ones(2, 2, requires_grad=True))
     queue.enqueue(torch.full((1, 2), 0.5, dtype=torch.bfloat16))
@@ -86,6 +86,6 @@ def test_keys_with_a_graph_or_in_half_precision():
 
 
 @pytest.mark.parametrize(("size", "dim", "what"), [(0, 2, "queue_size"), (2, 0, "dim"), (2.5, 2, "queue_size")])
-def test_bad_sizes(size, dim, what):
+def test_invalid_sizes(size, dim, what):
     with pytest.raises(InputError, match=what):
         KeyQueue(size, dim)

@@ -1,4 +1,4 @@
-"""Synchronised batch norms stand for all that the plain ones do; on several ranks they are tested with the module."""
+"""Synchronised batch norms replace all plain ones; several ranks are tested with the module."""
 
 import copy
 import pickle
@@ -13,7 +13,7 @@ from castlit.nn.sync_batchnorm import SyncBatchNorm, separate_batchnorm, synchro
 timm = pytest.importorskip("timm")
 
 
-def test_the_activation_inside_timms_batch_norm_stays():
+def test_timm_batchnorm_activation():
     network = build_backbone("timm/test_efficientnet").train()
     twin = copy.deepcopy(network)
     images = torch.randn(4, 3, 64, 64)
@@ -30,7 +30,7 @@ def test_the_activation_inside_timms_batch_norm_stays():
     assert torch.allclose(network.eval()(images), twin.eval()(images), atol=1e-5)
 
 
-def test_networks_without_batch_norm_stay_as_they_are():
+def test_network_without_batchnorm():
     network = build_backbone("timm/test_vit")
     before = list(network.modules())
     synchronise_batchnorm(network)

@@ -1,4 +1,4 @@
-"""timm's models: the very features that timm computes, under its names, folded to a map, and they train."""
+"""timm's models: timm's features and parameter names, folded to a map; they train."""
 
 import copy
 import pickle
@@ -13,7 +13,7 @@ from castlit.utils.validation import InputError
 
 timm = pytest.importorskip("timm")
 
-# A small member of each kind, two sizes of images that it takes, and where a CAM looks in it.
+# A small model of each kind, two image sizes, and the CAM's default layer.
 MODELS = {
     "resnet10t": ((64, 64), (64, 96), "layer4"),
     "test_resnet": ((64, 64), (64, 96), "layer4"),
@@ -37,7 +37,7 @@ MODELS = {
 
 
 def as_map(features, prefix, height, width):
-    """The features of timm as (N, C, h, w), folded one position at a time; ``height`` and ``width`` in places."""
+    """timm's features as (N, C, h, w), folded position by position; ``height`` and ``width`` in positions."""
     if features.dim() == 3:
         assert features.shape[1] == prefix + height * width
         rows = [[features[:, prefix + y * width + x] for x in range(width)] for y in range(height)]
@@ -46,7 +46,7 @@ def as_map(features, prefix, height, width):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_its_features_its_names_and_a_step(name):
+def test_family(name):
     *sizes, layer = MODELS[name]
     trunk = build_backbone(f"timm/{name}")
     dynamic = {"dynamic_img_size": True} if name.startswith(("vit", "deit", "test_vit", "swin")) else {}
@@ -62,7 +62,7 @@ def test_its_features_its_names_and_a_step(name):
             features = whole.eval().forward_features(images)
         assert feature_map.dim() == 4
         assert feature_map.shape[1] == feature_channels(trunk) == whole.num_features
-        assert feature_map.shape[2] * width == feature_map.shape[3] * height, "the images' proportions"
+        assert feature_map.shape[2] * width == feature_map.shape[3] * height, "the images' aspect ratio"
         wanted = as_map(features, getattr(whole, "num_prefix_tokens", 0), *feature_map.shape[2:])
         assert torch.equal(feature_map, wanted)
     assert attention_layer(trunk) == layer
@@ -79,23 +79,23 @@ def takes_a_step(trunk, images):
     assert without == [], "under DDP, each parameter needs a gradient"
     optimizer.step()
     moved = [name for name, parameter in trunk.named_parameters() if not torch.equal(parameter, before[name])]
-    # Not all: where a scale starts at zero, what lies before it waits.
+    # Not all: weights before a scale of zero have a zero gradient.
     assert len(moved) > len(before) / 4
     assert all(parameter.isfinite().all() for parameter in trunk.parameters())
 
 
 @torch.no_grad()
-def test_each_patch_in_its_place():
+def test_patch_positions():
     trunk = build_backbone("timm/vit_tiny_patch16_224").eval()
     images = torch.randn(1, 3, 64, 96)
     other = images.clone()
     other[:, :, 16:32, 80:] += 5
     change = (trunk(other) - trunk(images)).square().sum(1)[0]
     assert divmod(change.argmax().item(), 6) == (1, 5)
-    assert trunk.pos_embed.shape == (1, 197, 192), "timm's own, for the export"
+    assert trunk.pos_embed.shape == (1, 197, 192), "timm's own size, for the export"
 
 
-def test_the_tap_sees_what_is_pooled():
+def test_tap_gives_pooled_map():
     encoder = Encoder(build_backbone("timm/vit_tiny_patch16_224"), torch.nn.Identity())
     with tap(encoder, "feature_map") as activations:
         embedding = encoder(torch.randn(2, 3, 64, 64))
@@ -106,7 +106,7 @@ def test_the_tap_sees_what_is_pooled():
 
 
 @torch.no_grad()
-def test_copies_are_networks_of_their_own():
+def test_copies_are_independent():
     trunk = build_backbone("timm/test_vit").eval()
     images = torch.randn(1, 3, 32, 32)
     for twin in (copy.deepcopy(trunk), pickle.loads(pickle.dumps(trunk))):
@@ -125,10 +125,10 @@ def test_copies_are_networks_of_their_own():
         ("hf-hub:timm/resnet18.a1_in1k", "timm has no model"),
         ("", "timm has no model ''"),
         ("crossvit_tiny_240", "timm/crossvit_tiny_240 gives list, not one feature map .*take another model"),
-        ("pit_ti_224", "timm/pit_ti_224 gives no features of places"),
+        ("pit_ti_224", "timm/pit_ti_224 gives no features of image regions"),
     ],
 )
-def test_models_that_will_not_do(name, message):
+def test_unsupported_models(name, message):
     with pytest.raises(InputError, match=message):
         build_backbone(f"timm/{name}")
 
@@ -140,7 +140,7 @@ def test_models_that_will_not_do(name, message):
         ("convit_tiny", 64, r"timm/convit_tiny does not take images of 64 x 64 px .*its own size is 224 x 224"),
     ],
 )
-def test_a_size_that_does_not_fit(name, size, message):
+def test_unsupported_size(name, size, message):
     trunk = build_backbone(f"timm/{name}")
     with pytest.raises(InputError, match=message):
         trunk(torch.randn(1, 3, size, size))
@@ -152,7 +152,7 @@ def test_without_timm(monkeypatch):
         build_backbone("timm/resnet18")
 
 
-# Other families, the odd ones above all: on torch's meta device only shapes are computed.
+# Other families, especially unusual ones; on torch's meta device only shapes are computed.
 OTHERS = """
 beit_base_patch16_224 cait_s24_224 caformer_s18 convmixer_768_32 davit_tiny dla34 edgenext_xx_small efficientformer_l1
 efficientvit_b0 eva02_tiny_patch14_224 fastvit_s12 gcvit_xxtiny hgnetv2_b0 hiera_tiny_224 levit_128 maxvit_nano_rw_256
@@ -163,7 +163,7 @@ vitamin_small_224 volo_d1_224
 
 
 @pytest.mark.slow
-def test_other_families_give_a_map_and_a_layer_for_the_cam():
+def test_other_families():
     for name in OTHERS.split():
         with torch.device("meta"):
             trunk = build_backbone(f"timm/{name}")

@@ -1,4 +1,4 @@
-"""Every family of torchvision's classifiers: the very features that it pools, under its names, and they train."""
+"""Every family of torchvision's classifiers: their pooled features and parameter names; they train."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from torch import nn
 from castlit.nn import attention_layer, build_backbone, feature_channels
 from castlit.utils.validation import InputError
 
-# A small member of each family, the side of its images here, and where a CAM looks in it.
+# A small model of each family, the side of its images here, and the CAM's default layer.
 FAMILIES = {
     "resnet18": (64, "layer4"),
     "resnext50_32x4d": (64, "layer4"),
@@ -33,14 +33,14 @@ FAMILIES = {
     "maxvit_t": (224, "blocks.3"),
 }
 ARGUMENTS = {name: {"aux_logits": False, "init_weights": False} for name in ("googlenet", "inception_v3")}
-# These average by a method of the tensor; what they average is what this part gives.
+# These average with a tensor method; this part's output is what they average.
 LAST = {"mnasnet0_5": "layers", "shufflenet_v2_x0_5": "conv5"}
 LAST |= dict.fromkeys(("densenet121", "squeezenet1_1", "mobilenet_v2"), "features")
 SLOW = ("wide_resnet50_2", "maxvit_t", "vgg11")
 
 
 def what_it_pools(network, name, images):
-    """Run a classifier as it is, and catch the last map before its classifier."""
+    """Run a classifier and return its last feature map."""
     seen = []
     if name in LAST:
         handle = network.get_submodule(LAST[name]).register_forward_hook(
@@ -48,7 +48,7 @@ def what_it_pools(network, name, images):
         )
     else:
         pooling = [part for part in network.modules() if isinstance(part, nn.AdaptiveAvgPool2d)]
-        # Squeeze and excitation pools too, but early; MaxViT's and Inception's last pooling is behind all blocks.
+        # Squeeze-and-excitation pools too, but early; MaxViT's and Inception's last pooling is after all blocks.
         handle = pooling[-1].register_forward_hook(lambda part, inputs, output: seen.append(inputs[0]))
     network(images)
     handle.remove()
@@ -56,13 +56,13 @@ def what_it_pools(network, name, images):
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in FAMILIES])
-def test_its_features_its_names_and_a_step(name):
+def test_family(name):
     size, layer = FAMILIES[name]
     trunk = build_backbone(name)
     whole = torchvision.models.get_model(name, weights=None, **ARGUMENTS.get(name, {}))
     names = list(trunk.state_dict())
     missing = [key for key in whole.state_dict() if key not in names]
-    assert [key for key in whole.state_dict() if key in names] == names, "torchvision's names, all of them, in order"
+    assert [key for key in whole.state_dict() if key in names] == names, "all of torchvision's names, in order"
     assert all(key.split(".")[0] in ("fc", "classifier", "head") for key in missing), missing
     weights = whole.state_dict()
     weights.update(trunk.state_dict())
@@ -83,7 +83,7 @@ def takes_a_step(trunk, images):
     assert [name for name, parameter in trunk.named_parameters() if parameter.grad is None] == []
     optimizer.step()
     moved = [name for name, parameter in trunk.named_parameters() if not torch.equal(parameter, before[name])]
-    # Not all: where a scale starts at zero, what lies before it waits.
+    # Not all: weights before a scale of zero have a zero gradient.
     assert len(moved) > len(before) / 4
     assert all(parameter.isfinite().all() for parameter in trunk.parameters())
 
@@ -98,7 +98,7 @@ def vit():
 
 
 @torch.no_grad()
-def test_a_vits_patches_are_folded_to_their_grid(vit):
+def test_vit_patches_fold_to_grid(vit):
     whole, trunk = vit
     images = torch.randn(1, 3, 224, 224)
     seen = []
@@ -114,12 +114,12 @@ def test_a_vits_patches_are_folded_to_their_grid(vit):
 
 
 @torch.no_grad()
-def test_a_vit_takes_other_sizes(vit):
+def test_vit_accepts_other_sizes(vit):
     _, trunk = vit
     assert feature_channels(trunk) == 768
     assert trunk(torch.randn(1, 3, 64, 96)).shape == (1, 768, 4, 6)
-    assert trunk.encoder.pos_embedding.shape == (1, 197, 768), "torchvision's own, for the export"
-    # A patch stands in its place: what changes in the lower right corner is seen there most.
+    assert trunk.encoder.pos_embedding.shape == (1, 197, 768), "torchvision's own size, for the export"
+    # Patch positions: a change in the lower right corner changes that position most.
     images = torch.randn(1, 3, 64, 96)
     other = images.clone()
     other[:, :, 48:, 80:] += 5
@@ -134,11 +134,11 @@ def test_a_vit_takes_other_sizes(vit):
         ("maxvit_t", 64, "maxvit_t does not take images of 64 x 64 px .*its own size is 224 x 224, data.size=224"),
     ],
 )
-def test_a_size_that_does_not_fit(vit, name, size, message):
+def test_unsupported_size(vit, name, size, message):
     trunk = vit[1] if name == "vit_b_16" else build_backbone(name)
     with pytest.raises(InputError, match=message):
         trunk(torch.randn(1, 3, size, size))
 
 
-def test_a_vit_trains(vit):
+def test_vit_trains(vit):
     takes_a_step(vit[1], torch.randn(2, 3, 32, 32))

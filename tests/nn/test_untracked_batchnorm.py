@@ -1,4 +1,4 @@
-"""untracked_batchnorm normalises by the batch and leaves no trace."""
+"""untracked_batchnorm normalises by the batch and does not track it."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def assert_same(network, before):
 
 
 @pytest.mark.parametrize(("layer", "shape"), LAYERS)
-def test_normalises_by_the_batch_as_by_hand(layer, shape):
+def test_equals_formula(layer, shape):
     layer = layer.double().train()
     with torch.no_grad():
         layer.weight.uniform_(0.5, 2)
@@ -44,7 +44,7 @@ def test_normalises_by_the_batch_as_by_hand(layer, shape):
     assert_same(layer, before)
 
 
-def test_a_whole_network_gives_what_it_gives_in_training_and_keeps_nothing():
+def test_network_output_equals_training():
     network, images = tiny_resnet().train(), torch.randn(4, 3, 32, 32)
     before = state(network)
     with untracked_batchnorm(network):
@@ -53,10 +53,10 @@ def test_a_whole_network_gives_what_it_gives_in_training_and_keeps_nothing():
     assert torch.equal(untracked, network(images))
     counts = [buffer for name, buffer in network.named_buffers() if name.endswith("num_batches_tracked")]
     assert counts
-    assert all(count == 1 for count in counts), "tracking is back after the context"
+    assert all(count == 1 for count in counts), "tracking must be on after the context"
 
 
-def test_tracking_is_back_after_an_exception():
+def test_tracking_restored_after_exception():
     network = tiny_resnet().train()
     with pytest.raises(RuntimeError), untracked_batchnorm(network):
         network(torch.randn(4, 2, 32, 32))
@@ -65,7 +65,7 @@ def test_tracking_is_back_after_an_exception():
     assert network.bn1.num_batches_tracked == 1
 
 
-def test_nothing_changes_in_evaluation_mode():
+def test_evaluation_mode():
     network = tiny_resnet().train()
     network(torch.randn(4, 3, 32, 32) + 2)
     network.eval()
@@ -76,7 +76,7 @@ def test_nothing_changes_in_evaluation_mode():
     assert_same(network, before)
 
 
-def test_layers_that_never_tracked_or_are_frozen_stay_as_they_were():
+def test_untracked_and_frozen_layers():
     network = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), nn.BatchNorm2d(3).eval(), nn.BatchNorm2d(3))
     with untracked_batchnorm(network):
         assert [part.track_running_stats for part in network] == [False, True, False]

@@ -1,4 +1,4 @@
-"""Every test starts from the same random numbers."""
+"""Seed every test."""
 
 import pytest
 import torch

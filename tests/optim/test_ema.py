@@ -1,4 +1,4 @@
-"""update_average against the formula in float64, and how the momentum runs."""
+"""update_average against the formula in float64, and the momentum's schedule."""
 
 import math
 
@@ -39,7 +39,7 @@ def test_momentum_one_and_zero_are_exact():
     assert torch.equal(average.weight, other.weight)
 
 
-def test_buffers_and_the_network_are_left_alone():
+def test_buffers_do_not_change():
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     average = momentum_copy(network)
     network(torch.randn(8, 3))
@@ -52,7 +52,7 @@ def test_buffers_and_the_network_are_left_alone():
         assert torch.equal(weight, weights[name])
 
 
-def test_the_copy_shares_nothing_and_takes_no_gradient():
+def test_momentum_copy():
     network = nn.Linear(3, 4)
     average = momentum_copy(network)
     assert all(parameter.requires_grad for parameter in network.parameters())
@@ -62,7 +62,7 @@ def test_the_copy_shares_nothing_and_takes_no_gradient():
     assert torch.allclose(average.weight + 1, network.weight)
 
 
-def test_a_cosine_from_the_momentum_to_one():
+def test_cosine_momentum_equals_formula():
     # The paper's formula, k of K steps.
     wanted = [1 - (1 - 0.996) * (math.cos(math.pi * k / 8) + 1) / 2 for k in range(9)]
     found = [scheduled_momentum(0.996, "cosine", k / 8) for k in range(9)]
@@ -72,6 +72,6 @@ def test_a_cosine_from_the_momentum_to_one():
 
 
 @given(st.floats(0, 1), st.lists(st.floats(0, 1), min_size=2, max_size=2).map(sorted))
-def test_a_cosine_never_falls_nor_leaves_its_range(momentum, moments):
+def test_cosine_momentum_is_monotonic(momentum, moments):
     earlier, later = (scheduled_momentum(momentum, "cosine", moment) for moment in moments)
     assert momentum - 1e-12 <= earlier <= later <= 1

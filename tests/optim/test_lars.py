@@ -11,7 +11,7 @@ from castlit.utils.validation import InputError
 
 
 class Naive:
-    """Algorithm 1 of the paper in plain loops, with BYOL's place for the rate."""
+    """Algorithm 1 of the paper in plain loops, with the rate outside of v, as in BYOL."""
 
     def __init__(self, weights, lr, momentum, decay, trust, exclude=True):
         self.w = [w.detach().double().clone() for w in weights]
@@ -56,7 +56,7 @@ def assert_same(weights, naive):
     st.sampled_from([1e-3, 0.02, 1.0]),
     st.booleans(),
 )
-def test_equals_the_formulas(lr, momentum, decay, trust, exclude):
+def test_equals_formulas(lr, momentum, decay, trust, exclude):
     torch.manual_seed(0)
     weights = list(network().parameters())
     naive = Naive(weights, lr, momentum, decay, trust, exclude)
@@ -66,11 +66,13 @@ def test_equals_the_formulas(lr, momentum, decay, trust, exclude):
         naive.step(gradients)
         optimizer.step()
         for weight, gradient in zip(weights, gradients, strict=True):
-            assert (weight.grad is None and gradient is None) or torch.equal(weight.grad, gradient), "it is not ours"
+            assert (weight.grad is None and gradient is None) or torch.equal(weight.grad, gradient), (
+                "gradients must not change"
+            )
     assert_same(weights, naive)
 
 
-def test_the_first_step_is_the_trust_coefficients_share_of_the_weights():
+def test_first_step_size():
     weights = list(network().parameters())
     before = [weight.detach().clone() for weight in weights]
     gradients = give_gradients(weights)
@@ -79,12 +81,12 @@ def test_the_first_step_is_the_trust_coefficients_share_of_the_weights():
         if weight.dim() > 1:
             assert float((weight.detach() - old).norm() / old.norm()) == pytest.approx(0.02)
         else:
-            assert torch.allclose(weight, old - 2 * gradient), "neither decayed nor adapted"
+            assert torch.allclose(weight, old - 2 * gradient), "no decay, no trust ratio"
 
 
 @pytest.mark.parametrize(("of_weights", "of_gradients"), [(0, 1), (1, 0), (0, 0)])
 @pytest.mark.parametrize("decay", [0.0, 0.1])
-def test_where_a_norm_is_zero_the_step_is_plain(of_weights, of_gradients, decay):
+def test_zero_norm_step_is_plain(of_weights, of_gradients, decay):
     weight = nn.Parameter(torch.randn(3, 2, dtype=torch.float64) * of_weights)
     weight.grad = torch.randn_like(weight) * of_gradients
     naive = Naive([weight], 0.5, 0.9, decay, 0.001)
@@ -96,7 +98,7 @@ def test_where_a_norm_is_zero_the_step_is_plain(of_weights, of_gradients, decay)
         assert torch.allclose(weight, -0.5 * weight.grad)
 
 
-def test_groups_have_settings_of_their_own():
+def test_group_settings():
     first, second = list(network().parameters()), list(network().parameters())
     naives = Naive(first, 0.1, 0.9, 0.0, 0.001), Naive(second, 0.5, 0.0, 0.2, 0.1)
     others = {"lr": 0.5, "momentum": 0.0, "weight_decay": 0.2, "trust_coefficient": 0.1}
@@ -109,7 +111,7 @@ def test_groups_have_settings_of_their_own():
         assert_same(weights, naive)
 
 
-def test_it_goes_on_from_its_state(tmp_path):
+def test_state_dict_round_trip(tmp_path):
     weights = list(network().parameters())
     optimizer = LARS(weights, 0.3, 0.9, 0.1)
     for _ in range(2):
@@ -127,7 +129,7 @@ def test_it_goes_on_from_its_state(tmp_path):
     assert all(torch.equal(weight, other) for weight, other in zip(weights, others, strict=True))
 
 
-def test_a_closure_runs_with_gradients_and_its_loss_comes_back():
+def test_closure():
     weight = nn.Parameter(torch.ones(2, 2))
     optimizer = LARS([weight], 0.1)
 
@@ -140,7 +142,7 @@ def test_a_closure_runs_with_gradients_and_its_loss_comes_back():
     assert (weight < 1).all()
 
 
-def test_it_descends():
+def test_loss_descends():
     torch.manual_seed(0)
     model, inputs = nn.Sequential(nn.Linear(4, 8, bias=False), nn.Linear(8, 1)), torch.randn(64, 4)
     optimizer, losses = LARS(model.parameters(), lr=0.2, trust_coefficient=0.05), []

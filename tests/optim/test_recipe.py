@@ -1,4 +1,4 @@
-"""OptimizerRecipe: the schedule in closed form, the settings it passes on, and its checks."""
+"""OptimizerRecipe: the schedule in closed form, the optimisers' settings, and the checks."""
 
 import math
 
@@ -27,14 +27,14 @@ def test_cosine_without_warmup():
     assert expected[0] == 0.5
 
 
-def test_warmup_rises_linearly_and_then_the_cosine_runs_over_the_rest():
+def test_warmup_then_cosine():
     found = rates(OptimizerRecipe(lr=1.0, warmup_epochs=2), 50, 5, 50)
     assert found[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
     assert found[10:] == pytest.approx([0.5 * (1 + math.cos(math.pi * step / 40)) for step in range(40)])
     assert max(found) == found[10] == 1.0
 
 
-def test_a_part_of_an_epoch_as_warmup():
+def test_fractional_warmup():
     found = rates(OptimizerRecipe(lr=1.0, warmup_epochs=0.5), 10, 4, 10)
     assert found[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])
 
@@ -45,11 +45,11 @@ def test_constant():
     assert found == pytest.approx([0.05, 0.1, 0.15, 0.2, 0.2])
 
 
-def test_past_the_end_the_rate_stays_zero():
+def test_rate_past_end_is_zero():
     assert rates(OptimizerRecipe(lr=1.0), 3, 1, 7)[3:] == pytest.approx([0] * 4)
 
 
-def test_a_warmup_as_long_as_the_run_never_divides_by_zero():
+def test_warmup_as_long_as_run():
     found = rates(OptimizerRecipe(lr=1.0, warmup_epochs=5), 5, 1, 6)
     assert all(0 < rate <= 1 for rate in found[:5])
 
@@ -79,7 +79,7 @@ def test_lars_and_its_settings():
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
 @pytest.mark.parametrize("exclude", [None, True, False])
-def test_what_decays(name, exclude):
+def test_decayed_parameters(name, exclude):
     weights = list(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).parameters())
     before = [weight.detach().fill_(0.5).clone() for weight in weights]
     recipe = OptimizerRecipe(name, lr=0.1, weight_decay=0.2, exclude_norm_and_bias_from_decay=exclude)

@@ -1,9 +1,5 @@
-"""Every test starts from the same random numbers."""
+"""Fixtures to train with; every test starts from the same random numbers."""
 
-import pytest
-import torch
+from support.training import fit, make_backbone, samples, seeded
 
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
+__all__ = ["fit", "make_backbone", "samples", "seeded"]

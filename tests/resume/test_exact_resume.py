@@ -1,4 +1,4 @@
-"""A run that is broken off anywhere and resumed equals the unbroken one, bit for bit: weights, draws and log."""
+"""A run that is interrupted anywhere and resumed equals an uninterrupted one, bit for bit: weights, draws and log."""
 
 import os
 import random
@@ -23,7 +23,7 @@ BATCHES, EPOCHS = 5, 3
 
 
 class Noisy(CASTModule):
-    """Draws in every step, from every global source there is; and in validation."""
+    """Draws from every global generator, in every step and in validation."""
 
     def training_step(self, batch, batch_idx):
         noise = torch.randn(()) + np.random.randn() + random.gauss(0, 1)  # noqa: NPY002
@@ -34,11 +34,11 @@ class Noisy(CASTModule):
         return super().validation_step(batch, batch_idx)
 
 
-class Broken(Exception):
-    """The power cut."""
+class PowerCut(Exception):
+    """Ends a run at once."""
 
 
-class Break(pl.Callback):
+class CutPower(pl.Callback):
     """Cuts the power in a hook, the ``count``-th time it is called."""
 
     def __init__(self, hook, count):
@@ -48,11 +48,11 @@ class Break(pl.Callback):
     def _cut(self, *_, **__):
         self.left -= 1
         if self.left == 0:
-            raise Broken
+            raise PowerCut
 
 
 class Noted(pl.Callback):
-    """All a run is in the end."""
+    """Notes a run's final state."""
 
     def on_fit_end(self, trainer, pl_module):
         self.rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
@@ -141,25 +141,25 @@ PLACES = [
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_broken_off_anywhere(make_backbone, tmp_path, kind):
+def test_interrupted_anywhere(make_backbone, tmp_path, kind):
     options = KINDS[kind]
-    wanted = run(tmp_path / "whole", make_backbone, **options)
+    wanted = run(tmp_path / "uninterrupted", make_backbone, **options)
     for hook, count in PLACES:
         folder = tmp_path / f"{hook}{count}"
-        with pytest.raises(Broken):
-            run(folder, make_backbone, extra=[Break(hook, count)], **options)
+        with pytest.raises(PowerCut):
+            run(folder, make_backbone, extra=[CutPower(hook, count)], **options)
         found = run(folder, make_backbone, resume=True, **options)
-        assert_same(found, wanted, folder, tmp_path / "whole")
+        assert_same(found, wanted, folder, tmp_path / "uninterrupted")
 
 
-def test_broken_off_twice_with_loader_processes_and_another_optimizer(make_backbone, tmp_path):
+def test_interrupted_twice_with_loader_processes(make_backbone, tmp_path):
     options = {"method": "byol", "workers": 2, "recipe": {"name": "adamw"}}
-    wanted = run(tmp_path / "whole", make_backbone, **options)
+    wanted = run(tmp_path / "uninterrupted", make_backbone, **options)
     for resume, hook, count in ((False, "on_train_batch_start", 4), (True, "on_train_batch_end", 6)):
-        with pytest.raises(Broken):
-            run(tmp_path / "broken", make_backbone, extra=[Break(hook, count)], resume=resume, **options)
-    found = run(tmp_path / "broken", make_backbone, resume=True, **options)
-    assert_same(found, wanted, tmp_path / "broken", tmp_path / "whole")
+        with pytest.raises(PowerCut):
+            run(tmp_path / "interrupted", make_backbone, extra=[CutPower(hook, count)], resume=resume, **options)
+    found = run(tmp_path / "interrupted", make_backbone, resume=True, **options)
+    assert_same(found, wanted, tmp_path / "interrupted", tmp_path / "uninterrupted")
 
 
 class Signal(pl.Callback):
@@ -186,10 +186,10 @@ class Signal(pl.Callback):
         (signal.SIGTERM, "on_train_epoch_start", 3, 10),
     ],
 )
-def test_signals_stop_it_behind_the_step(make_backbone, tmp_path, kind, number, hook, count, steps):
+def test_signals_stop_after_the_step(make_backbone, tmp_path, kind, number, hook, count, steps):
     options = {**KINDS[kind], "every_n_train_steps": None}
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    wanted = run(tmp_path / "whole", make_backbone, **options)
+    wanted = run(tmp_path / "uninterrupted", make_backbone, **options)
     with pytest.raises(Stopped) as stop:
         run(tmp_path / "stopped", make_backbone, extra=[Signal(number, hook, count)], **options)
     assert stop.value.code == 128 + number
@@ -200,7 +200,7 @@ def test_signals_stop_it_behind_the_step(make_backbone, tmp_path, kind, number, 
     else:
         assert saved["global_step"] == steps
     found = run(tmp_path / "stopped", make_backbone, resume=True, **options)
-    assert_same(found, wanted, tmp_path / "stopped", tmp_path / "whole")
+    assert_same(found, wanted, tmp_path / "stopped", tmp_path / "uninterrupted")
 
 
 class StopEarly(pl.Callback):
@@ -210,8 +210,8 @@ class StopEarly(pl.Callback):
         trainer.should_stop = trainer.global_step == 8
 
 
-def test_an_epoch_that_time_cut_short_is_finished(make_backbone, tmp_path):
-    wanted = run(tmp_path / "whole", make_backbone)
+def test_early_stop_within_epoch(make_backbone, tmp_path):
+    wanted = run(tmp_path / "uninterrupted", make_backbone)
     assert run(tmp_path / "cut", make_backbone, extra=[StopEarly()]).steps == 8
     found = run(tmp_path / "cut", make_backbone, resume=True)
     assert (found.steps, found.epochs, found.images) == (wanted.steps, wanted.epochs, wanted.images)
@@ -220,25 +220,25 @@ def test_an_epoch_that_time_cut_short_is_finished(make_backbone, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["validation each second epoch", "validation within the epoch"])
-@pytest.mark.parametrize("saved", ["behind each step", "behind each validation"])
-def test_from_lightnings_own_checkpoints(make_backbone, tmp_path, kind, saved):
-    interval = {"every_n_train_steps": 1} if saved == "behind each step" else {"every_n_epochs": 1}
+@pytest.mark.parametrize("saved", ["after each step", "after each validation"])
+def test_lightning_checkpoints(make_backbone, tmp_path, kind, saved):
+    interval = {"every_n_train_steps": 1} if saved == "after each step" else {"every_n_epochs": 1}
 
     def keep(folder):
         return ModelCheckpoint(folder, filename="own", save_top_k=1, enable_version_counter=False, **interval)
 
-    def go_on(resume, *more):
-        extra = [keep(tmp_path / "broken"), *more]
-        return run(tmp_path / "broken", make_backbone, extra=extra, resume=resume, last="own.ckpt", **KINDS[kind])
+    def resume_run(resume, *more):
+        extra = [keep(tmp_path / "interrupted"), *more]
+        return run(tmp_path / "interrupted", make_backbone, extra=extra, resume=resume, last="own.ckpt", **KINDS[kind])
 
-    wanted = run(tmp_path / "whole", make_backbone, **KINDS[kind])
-    for resume, count in ((False, 6), (True, 5), (True, 4)) if saved == "behind each step" else ((False, 12),):
-        with pytest.raises(Broken):
-            go_on(resume, Break("on_train_batch_start", count))
-    found = go_on(True)
-    if saved == "behind each step":
+    wanted = run(tmp_path / "uninterrupted", make_backbone, **KINDS[kind])
+    for resume, count in ((False, 6), (True, 5), (True, 4)) if saved == "after each step" else ((False, 12),):
+        with pytest.raises(PowerCut):
+            resume_run(resume, CutPower("on_train_batch_start", count))
+    found = resume_run(True)
+    if saved == "after each step":
         # That step's row is not logged yet when Lightning saves, and would be lost; everything else is there.
-        rows = (tmp_path / "broken" / "metrics.csv").read_text().splitlines()
-        assert set(rows) <= set((tmp_path / "whole" / "metrics.csv").read_text().splitlines())
-        (tmp_path / "whole" / "metrics.csv").write_text((tmp_path / "broken" / "metrics.csv").read_text())
-    assert_same(found, wanted, tmp_path / "broken", tmp_path / "whole")
+        rows = (tmp_path / "interrupted" / "metrics.csv").read_text().splitlines()
+        assert set(rows) <= set((tmp_path / "uninterrupted" / "metrics.csv").read_text().splitlines())
+        (tmp_path / "uninterrupted" / "metrics.csv").write_text((tmp_path / "interrupted" / "metrics.csv").read_text())
+    assert_same(found, wanted, tmp_path / "interrupted", tmp_path / "uninterrupted")

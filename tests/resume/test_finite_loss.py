@@ -1,4 +1,4 @@
-"""A loss that is not finite: when it is seen, what is stopped, and what is written down."""
+"""A loss that is not finite: when it is found, what stops, and what is written."""
 
 import json
 import warnings
@@ -18,7 +18,7 @@ from castlit.utils.validation import InputError
 
 
 class Losing(pl.LightningModule):
-    """Its loss is as it is told."""
+    """Has the losses that it is given."""
 
     def __init__(self, losses):
         super().__init__()
@@ -34,7 +34,7 @@ class Losing(pl.LightningModule):
 
 
 class Waiting(FiniteLoss):
-    """Believes that looking takes long, as on a GPU."""
+    """Checks as rarely as on a GPU."""
 
     def on_train_batch_end(self, trainer, *arguments):
         strategy = SimpleNamespace(root_device=torch.device("meta"))
@@ -66,7 +66,7 @@ def fit(callback, losses, folder, **options):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_it_stops_at_the_step_and_names_its_images(tmp_path, bad):
+def test_stops_and_names_images(tmp_path, bad):
     with pytest.raises(
         InputError, match=rf"the loss is {bad} at step 3 \(epoch 0, batch 3\): .*bad_batch.json"
     ) as error:
@@ -82,13 +82,13 @@ def test_it_stops_at_the_step_and_names_its_images(tmp_path, bad):
     }
 
 
-def test_a_finite_run_is_left_alone(tmp_path):
+def test_finite_losses(tmp_path):
     fit(FiniteLoss(tmp_path / "bad_batch.json"), [1.0, 1e30, -1e30], tmp_path)
     assert not (tmp_path / "bad_batch.json").exists()
 
 
 @pytest.mark.parametrize("save", [1000, 3])
-def test_looked_at_seldom_it_still_names_the_right_batch_and_saves_nothing_bad(tmp_path, save):
+def test_rare_checks_name_the_right_batch(tmp_path, save):
     callback, losses = Waiting(tmp_path / "bad_batch.json"), [1.0] * 4 + [float("nan")] * 6
     with pytest.raises(InputError, match="the loss is nan at step 4 "):
         fit(callback, losses, tmp_path, save=save)
@@ -97,7 +97,7 @@ def test_looked_at_seldom_it_still_names_the_right_batch_and_saves_nothing_bad(t
         assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 3
 
 
-def test_images_are_called_by_their_files(tmp_path):
+def test_image_name_is_its_file(tmp_path):
     (tmp_path / "images").mkdir()
     for name in ("b.png", "a.png"):
         cv2.imwrite(str(tmp_path / "images" / name), np.zeros((8, 8, 3), np.uint8))
@@ -106,7 +106,7 @@ def test_images_are_called_by_their_files(tmp_path):
     assert image_name(data, 1) == {"index": 1, "file": str(tmp_path / "images" / "b.png")}
 
 
-def test_images_in_shards_are_called_by_shard_and_place():
+def test_image_name_in_shards():
     data = SimpleNamespace(train_shards=(["/x/0.tar", "/x/1.tar", "/x/2.tar"], np.array([3, 0, 4])))
     found = [image_name(data, i) for i in (0, 2, 3, 6)]
     assert [(name["shard"], name["place"]) for name in found] == [

@@ -1,4 +1,4 @@
-"""The small parts that keep a run: writing in one piece, the log's rows, signals and their owners."""
+"""Atomic checkpoints, the log's rows, random states, and signals and their handlers."""
 
 import os
 import random
@@ -25,7 +25,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_checkpoint_that_fails_to_be_written_leaves_the_old_one(tmp_path):
+def test_failed_write_keeps_old_checkpoint(tmp_path):
     path = tmp_path / "deep" / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"x": torch.ones(2)}, path)
     with pytest.raises(AttributeError):
@@ -34,7 +34,7 @@ def test_a_checkpoint_that_fails_to_be_written_leaves_the_old_one(tmp_path):
     assert names(path.parent) == ["last.ckpt"]
 
 
-def test_what_killed_runs_left_is_removed(tmp_path):
+def test_partial_files_are_removed(tmp_path):
     for name in (".last.ckpt.4711.partial", "last.ckpt", "notes.partial"):
         (tmp_path / name).touch()
     remove_partial(tmp_path)
@@ -47,7 +47,7 @@ def rows(path):
 
 
 @pytest.mark.filterwarnings("ignore:Experiment logs directory")
-def test_the_log_goes_on_behind_the_rows_it_keeps(tmp_path):
+def test_log_keeps_rows(tmp_path):
     first = MetricsCSV(tmp_path, name="", version="")
     for step in range(5):
         first.log_metrics({"loss": step / 3, **({"val": 1.0} if step == 3 else {})}, step)
@@ -70,10 +70,10 @@ def test_the_log_goes_on_behind_the_rows_it_keeps(tmp_path):
     third = MetricsCSV(tmp_path, name="", version="")
     third.log_metrics({"other": 1.0}, 0)
     third.save()
-    assert rows(tmp_path / "metrics.csv") == ["other,step", "1.0,0"], "without a word, a new run begins a new file"
+    assert rows(tmp_path / "metrics.csv") == ["other,step", "1.0,0"], "a new run starts a new file"
 
 
-def test_all_draws_come_again(tmp_path):
+def test_random_state_is_restored(tmp_path):
     def draw():
         return torch.rand(2).tolist(), np.random.randn(3).tolist(), random.gauss(0, 1)  # noqa: NPY002
 
@@ -132,7 +132,7 @@ def handled():
         signal.signal(number, handler)
 
 
-def test_whoever_had_a_signal_first_is_told_when_all_is_saved_and_may_go_on(tmp_path, handled):
+def test_earlier_handler_is_called_after_saving(tmp_path, handled):
     told = []
 
     def bypass(number, frame):
@@ -145,7 +145,7 @@ def test_whoever_had_a_signal_first_is_told_when_all_is_saved_and_may_go_on(tmp_
     assert steps.seen == list(range(1, 9))
 
 
-def test_or_may_end_it_as_submitit_does(tmp_path, handled):
+def test_earlier_handler_may_end_the_process(tmp_path, handled):
     def requeue(number, frame):
         sys.exit(-1)
 
@@ -157,7 +157,7 @@ def test_or_may_end_it_as_submitit_does(tmp_path, handled):
     assert signal.getsignal(signal.SIGUSR2) is requeue
 
 
-def test_a_second_ctrl_c_does_not_wait(tmp_path):
+def test_second_ctrl_c_stops_at_once(tmp_path):
     steps = Steps({2: [signal.SIGINT, signal.SIGINT]})
     with pytest.raises(Stopped) as stop:
         fit(tmp_path, steps)
@@ -166,7 +166,7 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_signal_that_is_ignored_stays_ignored(tmp_path, handled):
+def test_ignored_signal_stays_ignored(tmp_path, handled):
     handled(signal.SIGINT, signal.SIG_IGN)  # as for a shell's background job
     steps = Steps({2: [signal.SIGINT]})
     fit(tmp_path, steps)
@@ -174,7 +174,7 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path, handled):
 
 
 class Early(BoringModel):
-    """Sends a signal when Lightning listens already, and the callback not yet."""
+    """Sends a signal when Lightning handles it already, and the callback not yet."""
 
     def train_dataloader(self):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -182,7 +182,7 @@ class Early(BoringModel):
 
 
 @pytest.mark.parametrize("ignored", [False, True])
-def test_a_signal_before_the_first_step_is_not_lost(tmp_path, handled, ignored):
+def test_signal_before_first_step(tmp_path, handled, ignored):
     if ignored:
         handled(signal.SIGTERM, signal.SIG_IGN)
     steps = Steps({})
@@ -191,7 +191,7 @@ def test_a_signal_before_the_first_step_is_not_lost(tmp_path, handled, ignored):
     assert len(steps.seen) == (8 if ignored else 0)
 
 
-def test_a_signal_at_the_end_of_a_validation_ends_the_fit_behind_it(tmp_path):
+def test_signal_at_end_of_validation_ends_next_fit(tmp_path):
     class Late(pl.Callback):
         def on_validation_end(self, trainer, pl_module):
             os.kill(os.getpid(), signal.SIGTERM)
@@ -202,7 +202,7 @@ def test_a_signal_at_the_end_of_a_validation_ends_the_fit_behind_it(tmp_path):
     assert steps.seen == []
 
 
-def test_in_another_thread_nothing_is_taken_over():
+def test_other_thread_handles_no_signals():
     import threading
 
     signals = StopSignals()
@@ -212,9 +212,9 @@ def test_in_another_thread_nothing_is_taken_over():
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_a_loader_process_ends_at_the_second_sigterm():
+def test_loader_process_ends_at_second_sigterm():
     code = (
-        "import os, signal; from castlit.utils.signals import be_patient; be_patient()\n"
+        "import os, signal; from castlit.utils.signals import defer_signals; defer_signals()\n"
         "for number in (signal.SIGINT, signal.SIGTERM): os.kill(os.getpid(), number)\n"
         "print('here', flush=True); os.kill(os.getpid(), signal.SIGTERM); print('not here')"
     )
@@ -222,7 +222,7 @@ def test_a_loader_process_ends_at_the_second_sigterm():
     assert (done.returncode, done.stdout) == (143, "here\n"), done.stderr
 
 
-def test_lightnings_writer_is_replaced(tmp_path):
+def test_checkpoint_io_is_replaced(tmp_path):
     assert isinstance(fit(tmp_path).strategy.checkpoint_io, AtomicCheckpointIO)
 
 
@@ -232,7 +232,7 @@ def test_intervals_are_checked(options):
         LastCheckpoint(**options)
 
 
-def test_it_saves_by_the_clock_and_at_the_end(tmp_path):
+def test_saves_by_time_and_at_the_end(tmp_path):
     saved = []
 
     class Note(LastCheckpoint):

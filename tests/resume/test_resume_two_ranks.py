@@ -1,4 +1,4 @@
-"""Two processes (gloo): a signal to one stops both behind the same step, and both go on as if nothing had been."""
+"""Two processes (gloo): a signal to one stops both after the same step, and both resume exactly."""
 
 from pathlib import Path
 
@@ -10,18 +10,18 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory, run_two_ranks):
-    """What both ranks hold in the end, see two_ranks_resume.py; and the folder of their runs."""
+    """The final states of both ranks, see two_ranks_resume.py; and the folder of their runs."""
     folder = tmp_path_factory.mktemp("two_ranks")
     script = Path(__file__).with_name("two_ranks_resume.py")
     return folder, run_two_ranks(script, folder, timeout=180)
 
 
 @pytest.mark.parametrize("name", ["the second, in a step", "the first, in a validation"])
-def test_both_stop_and_go_on(ranks, name):
+def test_both_stop_and_resume(ranks, name):
     folder, states = ranks
     for number, state in enumerate(states):
         found, wanted = state[name], state["whole"]
-        assert found["code"] == (0 if number else 143), "one process tells how it ended"
+        assert found["code"] == (0 if number else 143), "only the first process exits with an error"
         assert found["steps"] == wanted["steps"] == 10
         for key, tensor in wanted["weights"].items():
             assert torch.equal(found["weights"][key], tensor), key
@@ -31,7 +31,7 @@ def test_both_stop_and_go_on(ranks, name):
     assert (folder / name / "metrics.csv").read_text() == (folder / "whole" / "metrics.csv").read_text()
 
 
-def test_a_loss_that_is_no_number_on_one_stops_both(ranks):
+def test_nan_loss_on_one_rank_stops_both(ranks):
     folder, states = ranks
     assert "see bad*.json" in states[0]["poisoned"] or "the loss is nan" in states[0]["poisoned"]
     assert "bad_rank1.json names its images" in states[1]["poisoned"]

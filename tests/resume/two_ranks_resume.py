@@ -28,21 +28,21 @@ class Noisy(CASTModule):
         return super().training_step({**batch, "query": batch["query"] + 0.1 * torch.randn(())}, batch_idx)
 
 
-class Tell(pl.Callback):
+class SignalRank(pl.Callback):
     """Sends SIGTERM to one rank, the ``count``-th time a hook is called there."""
 
     def __init__(self, rank, hook, count):
         self.rank, self.left = rank, count
-        setattr(self, hook, self._tell)
+        setattr(self, hook, self._send)
 
-    def _tell(self, *_, **__):
+    def _send(self, *_, **__):
         self.left -= 1
         if self.left == 0 and self.rank == RANK:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Poison(pl.Callback):
-    """A batch of one rank's is spoiled."""
+    """Puts NaN into a batch of one rank."""
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_step == 4 and RANK == 1:
@@ -85,7 +85,7 @@ if __name__ == "__main__":
         "the first, in a validation": (0, "on_validation_start", 1),
     }.items():
         try:
-            run(folder / name, Tell(rank, hook, count))
+            run(folder / name, SignalRank(rank, hook, count))
         except Stopped as stop:
             code = stop.code
         found[name] = {**run(folder / name, resume=folder / name / "last.ckpt"), "code": code}

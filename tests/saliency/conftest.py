@@ -1,4 +1,4 @@
-"""Images whose salient object is known."""
+"""Images with a known salient object."""
 
 import numpy as np
 import pytest

@@ -1,63 +1,185 @@
-"""Runs castlit.train again and again without importing it again: each run is a process of its own, forked from here.
+"""The process that fork_client.ForkServer starts: it imports castlit once and forks a child for each program it runs.
 
-Reads one JSON object a line (arguments, cwd, environment); answers with the exit code, negative for a signal, and what
-was printed.
+A child behaves like ``python -m module``, ``python script.py`` or ``python -c code`` started by the caller: it has the
+caller's arguments, folder, environment and streams, a process group of its own, and its exit code is reported. Only the
+imports are done. The server runs no torch operation, so that no thread exists when it forks.
 """
 
+import gc
+import importlib
 import json
 import os
+import runpy
+import selectors
+import signal
+import socket
 import sys
-import tempfile
+import traceback
+import types
+from contextlib import suppress
 from pathlib import Path
 
-# Before anything else may print there.
-answers = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)
+PROGRAMS = ["train", "evaluate", "make_masks", "make_shards", "make_scenes", "export", "compare", "study"]
+# Imported by some programs when they need it; most of the tests' programs do.
+LATER = ["albumentations", "matplotlib.pyplot", "skimage.segmentation", "sklearn.linear_model", "torch._dynamo"]
+POLL_S = 0.02
 
 
-def child(order, out, err):
-    os.setsid()  # signals to the group are for this run alone
+def preload():
+    """Import what programs import, and leave the programs themselves to be run as ``__main__``."""
+    for name in [*(f"castlit.{program}" for program in PROGRAMS), "castlit.bench.__main__", *LATER]:
+        importlib.import_module(name)
+    from hydra.core.plugins import Plugins
+    from PIL import Image
+
+    Plugins.instance()
+    Image.init()
+    for name in [*(f"castlit.{program}" for program in PROGRAMS), "castlit.bench.__main__"]:
+        package, _, last = name.rpartition(".")
+        del sys.modules[name]
+        delattr(sys.modules[package], last)
+    gc.collect()
+    gc.freeze()
+
+
+def run(words):
+    """Run what the words of a Python command line name: ``-m module``, ``-c code`` or a script."""
+    main = types.ModuleType("__main__")
+    main.__builtins__ = __builtins__
+    sys.modules["__main__"] = main
+    if words[0] == "-m":
+        sys.argv, sys.path[0] = words[1:], str(Path.cwd())
+        runpy._run_module_as_main(words[1])
+        return
+    if words[0] == "-c":
+        sys.argv, sys.path[0] = ["-c", *words[2:]], ""
+        code = compile(words[1], "<string>", "exec")
+    else:
+        sys.argv, sys.path[0] = words, str(Path(words[0]).resolve().parent)
+        main.__file__ = words[0]
+        code = compile(Path(words[0]).read_bytes(), words[0], "exec")
+    exec(code, main.__dict__)
+
+
+def imitate(order, streams, base_path):
+    """Become the process that the order asks for, up to its first line of code."""
+    os.setsid()  # signals to the group are for this program alone
     os.chdir(order["cwd"])
+    os.environ.clear()
     os.environ.update(order["environment"])
-    for number, path in ((1, out), (2, err)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    sys.argv = ["castlit.train", *order["arguments"]]
-    from castlit.train import main
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    more = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[:] = ["", *more, *base_path]
+    importlib.invalidate_caches()
+    sys.executable = order["executable"]
+    import numpy as np
+    import torch
 
+    np.random.seed()  # noqa: NPY002, the state that code without a generator uses
+    threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
+    if threads != torch.get_num_threads():
+        torch.set_num_threads(threads)
+
+
+def child(order, streams, base_path):
+    """Run an order to the end of the process."""
+    code = 0
     try:
-        main()
-        code = 0
+        imitate(order, streams, base_path)
+        run(order["words"])
     except SystemExit as stop:
+        if isinstance(stop.code, str):
+            print(stop.code, file=sys.stderr)
         code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
     except BaseException:
-        import traceback
-
         traceback.print_exc()
         code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
+    # What the interpreter does at its end. Threads that are no daemons are waited for.
+    with suppress(BaseException):
+        import atexit
+        import threading
+
+        threading._shutdown()
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
     os._exit(code)
 
 
-def serve():
-    import albumentations  # noqa: F401
-    import hydra  # noqa: F401
-    import torch._dynamo  # noqa: F401
+class Server:
+    """Forks a child for each connection; a client that closes its connection ends its child."""
 
-    import castlit.train  # noqa: F401
+    def __init__(self, listener):
+        self.listener, self.children = listener, {}
+        self.base_path = sys.path[1:]
+        mine = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        self.base_path = [path for path in self.base_path if path not in mine]
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(listener, selectors.EVENT_READ)
+        self.selector.register(0, selectors.EVENT_READ)
 
-    for line in sys.stdin:
-        order = json.loads(line)
-        with tempfile.TemporaryDirectory() as folder:
-            out, err = f"{folder}/out", f"{folder}/err"
-            pid = os.fork()
-            if pid == 0:
-                child(order, out, err)
-            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            answer = {"code": code, "out": Path(out).read_text(), "err": Path(err).read_text()}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+    def serve(self):
+        """Run until the standard input is closed, that is, until the process that started the server has ended."""
+        while True:
+            for key, _ in self.selector.select(POLL_S if self.children else None):
+                if key.fileobj == 0:
+                    self._end()
+                    return
+                if key.fileobj is self.listener:
+                    self._accept()
+                else:
+                    self._client_left(key.fileobj)
+            self._reap()
+
+    def _accept(self):
+        connection, _ = self.listener.accept()
+        _, streams, _, _ = socket.recv_fds(connection, 1, 3)
+        with connection.makefile() as file:
+            order = json.loads(file.readline())
+        pid = os.fork()
+        if pid == 0:
+            self.selector.close()
+            self.listener.close()
+            for other in [connection, *self.children.values()]:
+                other.close()
+            child(order, streams, self.base_path)
+        for stream in streams:
+            os.close(stream)
+        connection.sendall(f"{pid}\n".encode())
+        self.children[pid] = connection
+        self.selector.register(connection, selectors.EVENT_READ)
+
+    def _client_left(self, connection):
+        self.selector.unregister(connection)
+        for pid, other in self.children.items():
+            if other is connection:
+                _kill(pid)
+
+    def _reap(self):
+        for pid, connection in list(self.children.items()):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                del self.children[pid]
+                with suppress(KeyError):
+                    self.selector.unregister(connection)
+                with suppress(OSError):
+                    connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+                connection.close()
+
+    def _end(self):
+        for pid in self.children:
+            _kill(pid)
+
+
+def _kill(pid):
+    for kill in (os.killpg, os.kill):  # the group does not exist before the child's first line
+        with suppress(ProcessLookupError):
+            kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    serve()
+    preload()
+    Server(socket.socket(fileno=int(sys.argv[1]))).serve()

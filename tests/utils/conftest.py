@@ -1,4 +1,4 @@
-"""Every test starts from the same random numbers."""
+"""Every test starts from the same seed."""
 
 import pytest
 import torch

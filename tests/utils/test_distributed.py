@@ -1,4 +1,4 @@
-"""Gathering and shuffling on two processes (gloo), and on one, where they do nothing."""
+"""Gather and shuffle on two processes (gloo), and on one, where they are the identity."""
 
 from pathlib import Path
 
@@ -13,17 +13,17 @@ pytestmark = pytest.mark.slow  # Two processes import torch.
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory, run_two_ranks):
-    """What both ranks found, see two_ranks.py."""
+    """The results of both ranks, see two_ranks.py."""
     folder = tmp_path_factory.mktemp("two_ranks")
     script = Path(__file__).with_name("two_ranks.py")
     return run_two_ranks(script, folder)
 
 
-def test_ranks_know_themselves(ranks):
+def test_rank_and_world_size(ranks):
     assert [found["world"] for found in ranks] == [(2, 0), (2, 1)]
 
 
-def test_gather_is_in_the_order_of_the_ranks(ranks):
+def test_gather_in_rank_order(ranks):
     x = torch.arange(6.0).view(3, 2)
     expected = torch.cat([x, x + 100])
     for found in ranks:
@@ -31,7 +31,7 @@ def test_gather_is_in_the_order_of_the_ranks(ranks):
             assert torch.equal(found["gather"][kind].float(), expected), kind
 
 
-def test_the_gradient_of_a_gather_is_the_sum_of_all_ranks_gradients(ranks):
+def test_gather_gradient_is_summed(ranks):
     everything = torch.randn(16, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
     weight = sum(found["gradient"]["weight"] for found in ranks)
     (everything.sin() * weight).sum().backward()
@@ -40,18 +40,18 @@ def test_the_gradient_of_a_gather_is_the_sum_of_all_ranks_gradients(ranks):
         assert torch.allclose(found["gradient"]["gradient"], part, atol=1e-6)
 
 
-def test_gathers_backward_pass_does_not_overwrite_others_gradients(ranks):
+def test_backward_does_not_change_other_gradients(ranks):
     for found in ranks:
         assert (found["gradient"]["of_other"] == 3).all()
 
 
-def test_under_ddp_the_gradient_is_that_of_one_process_with_the_whole_batch(ranks):
+def test_ddp_gradient_equals_single_process(ranks):
     for found in ranks:
         assert found["ddp"]["single"].abs().max() > 0.01
         assert torch.allclose(found["ddp"]["ddp"], found["ddp"]["single"], rtol=1e-4, atol=1e-6)
 
 
-def test_shuffled_embeddings_come_back_in_their_own_order(ranks):
+def test_shuffle_is_undone(ranks):
     for found in ranks:
         expected = (found["shuffle"]["images"] * 2 + 1)[:, None].expand(8, 3)
         assert torch.equal(found["shuffle"]["embeddings"], expected)
@@ -59,14 +59,14 @@ def test_shuffled_embeddings_come_back_in_their_own_order(ranks):
         assert torch.equal(found["shuffle"]["everybodys"], everybodys)
 
 
-def test_what_goes_with_the_images_is_shuffled_alike(ranks):
+def test_extra_tensors_are_shuffled_alike(ranks):
     for found in ranks:
         images, company = found["shuffle"]["together"].split([3, 2], 1)
         assert torch.equal(company, found["shuffle"]["company"])
         assert torch.equal(images[:, :2] * 10, company)
 
 
-def test_images_are_shuffled_over_the_ranks(ranks):
+def test_images_are_shuffled_over_ranks(ranks):
     seen = [found["shuffle"]["seen"][0] for found in ranks]
     assert [len(found["shuffle"]["seen"]) for found in ranks] == [1, 1]
     everything = torch.cat([found["shuffle"]["images"] for found in ranks])
@@ -78,7 +78,7 @@ def test_images_are_shuffled_over_the_ranks(ranks):
         assert not torch.equal(batch, batch.sort().values)
 
 
-def test_one_process_does_nothing():
+def test_single_process():
     x = torch.randn(3, 2, requires_grad=True)
     assert (world_size(), rank()) == (1, 0)
     assert gather(x) is x

@@ -1,4 +1,4 @@
-"""Work in processes. It is ``eval`` of texts, as processes can import nothing from tests."""
+"""The process pool. The work is ``eval`` of strings: the processes cannot import the tests."""
 
 import os
 import time
@@ -20,13 +20,13 @@ def run(items, processes=2):
 
 
 @pytest.mark.parametrize("processes", [0, 2])
-def test_results_come_in_order(processes):
+def test_results_in_order(processes):
     items = [f"__import__('time').sleep({(7 - i) / 200}) or {i} ** 2" for i in range(8)]
     assert run(items, processes) == [i**2 for i in range(8)]
     assert run([], processes) == []
 
 
-def test_only_a_few_are_taken_ahead():
+def test_bounded_items_in_flight():
     taken = []
 
     def items():
@@ -41,30 +41,30 @@ def test_only_a_few_are_taken_ahead():
     results.close()
 
 
-def test_a_process_has_one_thread_and_does_not_listen_to_ctrl_c():
+def test_one_thread_and_no_ctrl_c():
     threads = "max(pool['num_threads'] for pool in __import__('threadpoolctl').threadpool_info())"
     ignored = "__import__('signal').getsignal(2) == __import__('signal').SIG_IGN"
     assert run([threads, "__import__('cv2').getNumThreads()", ignored], 1) == [1, 1, True]
 
 
-def test_an_item_that_kills_its_process_is_given_up_and_nothing_else():
+def test_item_that_kills_its_process():
     items = [str(i) for i in range(30)]
     items[4] = items[20] = DIE
     expected = [died(DIE) if item == DIE else int(item) for item in items]
     assert run(items) == expected
 
 
-def test_where_all_die_that_is_said():
-    with pytest.raises(InputError, match=r"every process that makes maps dies .* workers=0"):
+def test_every_process_dies():
+    with pytest.raises(InputError, match=r"every worker process died .* workers=0"):
         run([DIE] * 5)
 
 
-def test_exceptions_arrive():
+def test_exceptions_are_raised():
     with pytest.raises(ZeroDivisionError):
         run(["1", "1 / 0", "2"])
 
 
-def test_processes_end_with_whoever_stops_asking():
+def test_processes_end_when_iteration_stops():
     items = ["__import__('os').getpid()"] * 4 + ["__import__('time').sleep(60)"] * 20
     results = in_processes(eval, items, 2, died)
     pids = {next(results) for _ in range(4)}

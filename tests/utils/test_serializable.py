@@ -1,4 +1,4 @@
-"""describe and build: objects that come back from plain values, and nothing else that does."""
+"""describe and build: which objects have a spec, and what a spec may build."""
 
 import copy
 import io
@@ -23,7 +23,7 @@ class Part(Described):
 
 
 class Subclass(Part):
-    """What users write: one more argument, the rest handed on."""
+    """A user's subclass: one more argument, the others are passed on."""
 
     def __init__(self, extra, **rest):
         super().__init__(**rest)
@@ -42,7 +42,7 @@ class NotDescribed:
 
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch):
-    # In importlib mode pytest keeps test modules out of reach of import; users' modules are within it.
+    # In importlib mode pytest's test modules cannot be imported; users' modules can.
     module = types.ModuleType("a_users_package")
     for cls in (Part, Subclass, Plural, NotDescribed):
         monkeypatch.setattr(cls, "__module__", "a_users_package")
@@ -50,7 +50,7 @@ def _importable(monkeypatch):
     monkeypatch.setitem(sys.modules, "a_users_package", module)
 
 
-def test_defaults_and_positions_are_written_out():
+def test_defaults_and_positional_arguments():
     assert describe(Part(3, scale=0.5)) == {
         "_target_": "a_users_package.Part",
         "size": 3,
@@ -78,7 +78,7 @@ def test_round_trip(original):
     assert getattr(again, "extra", None) == getattr(original, "extra", None)
 
 
-def test_parts_within_parts_come_back_as_parts():
+def test_nested_objects():
     spec = describe(Part(size=Part(1, name="inner"), options=[OptimizerRecipe(lr=0.5)]))
     again = build(spec)
     assert isinstance(again.size, Part)
@@ -87,7 +87,7 @@ def test_parts_within_parts_come_back_as_parts():
     assert again.options[0].lr == 0.5
 
 
-def test_numbers_of_numpy_become_plain_so_that_weights_only_loads_them():
+def test_numpy_scalars_become_plain():
     spec = describe(Part(np.float64(0.5), name=np.str_("n")))
     file = io.BytesIO()
     torch.save(spec, file)
@@ -97,7 +97,7 @@ def test_numbers_of_numpy_become_plain_so_that_weights_only_loads_them():
     assert (type(spec["size"]), type(spec["name"])) == (float, str)
 
 
-def test_the_spec_does_not_change_with_the_arguments():
+def test_spec_is_a_copy():
     options = {"a": [1]}
     spec = describe(Part(1, options=options))
     options["a"].append(2)
@@ -107,16 +107,16 @@ def test_the_spec_does_not_change_with_the_arguments():
 @pytest.mark.parametrize(
     "unplain", [nn.Linear(2, 2), torch.zeros(2), np.zeros(2), len, object(), {"a": [object()]}, b"bytes"]
 )
-def test_what_is_no_plain_value_has_no_spec(unplain):
+def test_no_spec_for_other_values(unplain):
     assert describe(Part(unplain)) is None
     assert describe(Part(Part(unplain))) is None
 
 
-def test_positional_arguments_of_any_number_have_no_spec():
+def test_no_spec_for_varargs():
     assert describe(Plural(1, 2)) is None
 
 
-def test_what_does_not_describe_itself_has_no_spec():
+def test_no_spec_for_other_classes():
     assert describe(nn.Linear(2, 2)) is None
     assert describe(None) is None
     assert describe({"_target_": "x"}) is None
@@ -132,7 +132,7 @@ def test_what_does_not_describe_itself_has_no_spec():
         "castlit.utils.serializable.describe",
     ],
 )
-def test_only_classes_that_describe_themselves_are_built(target):
+def test_builds_only_described_classes(target):
     with pytest.raises(InputError, match="must inherit castlit"):
         build({"_target_": target})
     with pytest.raises(InputError, match="must inherit castlit"):
@@ -142,20 +142,20 @@ def test_only_classes_that_describe_themselves_are_built(target):
 @pytest.mark.parametrize(
     "target", ["no_such_package.Thing", "castlit.nn.NoSuchClass", "Thing", "", ".x", "a.<locals>.b"]
 )
-def test_a_class_that_is_not_there(target):
+def test_missing_class(target):
     with pytest.raises(InputError, match="cannot find the class"):
         build({"_target_": target})
     with pytest.raises(InputError, match="cannot find the class"):
         build({})
 
 
-def test_copies_and_pickles_describe_themselves_alike():
+def test_copy_and_pickle():
     part = Part(3, scale=0.5)
     assert describe(copy.deepcopy(part)) == describe(part)
     assert describe(pickle.loads(pickle.dumps(part))) == describe(part)
 
 
-def test_a_real_method_comes_back_with_its_settings():
+def test_method_round_trip():
     method = MoCo("tiny_resnet", 16, queue_size=15, temperature=0.07, mlp=False)
     again = build(describe(method))
     assert (again.temperature, again.queue.keys.shape) == (0.07, (15, 16))

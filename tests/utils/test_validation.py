@@ -1,11 +1,11 @@
-"""Argument checks: what passes, what does not, and what the line says."""
+"""Argument checks and their messages."""
 
 import pytest
 
 from castlit.utils.validation import InputError, as_list, did_you_mean, require_choice, require_int, require_number
 
 
-def test_what_is_right_comes_back():
+def test_valid_values():
     assert require_number("x", 1, low=1, high=1) == 1.0
     assert type(require_number("x", 1)) is float
     assert require_int("x", 3, low=3, high=3) == 3
@@ -13,13 +13,13 @@ def test_what_is_right_comes_back():
 
 
 @pytest.mark.parametrize("value", [None, "1", float("nan"), float("inf"), True, [1]])
-def test_no_number(value):
+def test_not_a_number(value):
     with pytest.raises(InputError, match="x must be a number, got"):
         require_number("x", value)
 
 
 @pytest.mark.parametrize("value", [None, 1.0, "1", False])
-def test_no_whole_number(value):
+def test_not_an_integer(value):
     with pytest.raises(InputError, match="x must be a whole number, got"):
         require_int("x", value)
 
@@ -42,11 +42,11 @@ def test_choices():
     assert did_you_mean("zzz", ["paper"]) == ""
 
 
-def test_it_is_a_value_error():
+def test_input_error_is_a_value_error():
     assert issubclass(InputError, ValueError)
 
 
-def test_one_value_is_a_list_of_one():
+def test_as_list():
     assert as_list(3) == [3]
     assert as_list("abc") == ["abc"]
     assert as_list((1, 2)) == as_list([1, 2]) == [1, 2]

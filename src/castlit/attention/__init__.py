@@ -1,4 +1,4 @@
-"""Where a model looks: activation tap, Grad-CAM, attention loss."""
+"""Activation taps, Grad-CAM and the attention loss."""
 
 from castlit.attention.cam import grad_cam, raw_cam
 from castlit.attention.contrast import contrast

@@ -14,18 +14,18 @@ from castlit.utils.validation import InputError
 def grad_cam(
     score: Tensor, activations: Tensor | Activations, create_graph: bool = True, positive_weights: bool = False
 ) -> Tensor:
-    """Compute where a score comes from: G = ReLU(Σ_c α_c A_c), with α_c the spatial mean of ∂score/∂A_c.
+    """Compute the Grad-CAM of a score: G = ReLU(Σ_c α_c A_c), with α_c the spatial mean of ∂score/∂A_c.
 
-    It runs in float32 also under autocast, and for one image at a time: no image's CAM is scaled by another's, nor does
-    it depend on another's score. Behind the layer, statistics of a head's batch norm count as constants for this,
-    see :func:`castlit.nn.head_norm.held_statistics`; other batch norms in training mode let others' scores in.
+    It runs in float32 also under autocast. Each image's CAM depends on its own score only and is not scaled by
+    another's: the statistics of a head's batch norm behind the layer count as constants, see
+    :func:`castlit.nn.head_norm.held_statistics`. Other batch norms in training mode mix the images' scores.
 
     Args:
         score: One score per image, (N,), computed from the activations.
-        activations: Output (N, C, h, w) of a layer, or what :func:`castlit.attention.tap` recorded (its first output).
+        activations: Output (N, C, h, w) of a layer, or the record of :func:`castlit.attention.tap` (its first output).
         create_graph: Keep the graph, so that a loss on the CAM trains the network (second order).
-        positive_weights: Leave out the channels that lower the score: ReLU(α_c) in the place of α_c (ContraCAM: Mo et
-            al., NeurIPS 2021).
+        positive_weights: Leave out the channels that lower the score: ReLU(α_c) instead of α_c (ContraCAM: Mo et al.,
+            NeurIPS 2021).
 
     Returns:
         The CAM (N, h, w), not negative, not scaled.
@@ -56,10 +56,10 @@ def raw_cams(
             )
     if not (score.requires_grad and all(each.requires_grad for each in maps)):
         raise InputError("grad_cam needs a score and activations with a graph: compute both under torch.enable_grad()")
-    # With the statistics held, each score depends on its own image only, and the gradient of the sum holds every
+    # With constant statistics each score depends on its own image only, so the gradient of the sum contains each
     # image's gradient.
     with torch.autocast(score.device.type, enabled=False), held_statistics():
-        # The graph is kept in any case: the caller's backward pass goes through the same score.
+        # Keep the graph in any case: the caller's backward pass goes through the same score.
         gradients = torch.autograd.grad(
             score.sum(), maps, create_graph=create_graph, retain_graph=True, allow_unused=True
         )

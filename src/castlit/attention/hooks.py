@@ -11,7 +11,7 @@ from castlit.utils.validation import InputError, did_you_mean
 
 
 class Activations(list[Tensor]):
-    """The outputs (N, C, h, w) of a tapped layer, one for each forward pass, in order."""
+    """The outputs (N, C, h, w) of a tapped layer, one for each forward pass, in order of the passes."""
 
     @property
     def first(self) -> Tensor:
@@ -30,7 +30,7 @@ def find_layer(network: nn.Module, layer: str) -> nn.Module:
 
     Args:
         network: Any module.
-        layer: A name from ``network.named_modules()``; names inside ``network.backbone`` may leave ``backbone.`` off.
+        layer: A name from ``network.named_modules()``; the prefix ``backbone.`` is optional.
 
     Raises:
         InputError: There is no such layer; the message gives the nearest name.
@@ -52,18 +52,18 @@ def find_layer(network: nn.Module, layer: str) -> nn.Module:
 def tap(network: nn.Module, layer: str, leaf: bool = False) -> Iterator[Activations]:
     """Record a layer's outputs, with their graph, while the context is open.
 
-    A half-precision output is recorded in float32. Under autocast the network also goes on with that, so that what is
-    differentiated with respect to it comes out in float32 too.
+    A half-precision output is recorded in float32. Under autocast the following layers also get it in float32, so that
+    gradients with respect to it are float32, too.
 
     Args:
-        network: The network that holds the layer.
+        network: The network that contains the layer.
         layer: The layer's name, see :func:`find_layer`.
-        leaf: Let the graph begin at this layer. Open the tap under ``torch.no_grad()``: what runs before the layer then
-            keeps nothing, and what runs after it can be differentiated with respect to the activations.
+        leaf: Let the graph begin at this layer. Open the tap under ``torch.no_grad()``: layers before it then store
+            nothing, and the output of those after it can be differentiated with respect to the activations.
 
     Yields:
-        A list that receives one output for each forward pass. The hook is gone when the context closes, also after
-        an error.
+        A list to which each forward pass appends one output. The hook is removed when the context closes, also after an
+        error.
 
     Raises:
         InputError: There is no such layer, or its output is not a feature map (N, C, h, w).
@@ -80,15 +80,15 @@ def tap(network: nn.Module, layer: str, leaf: bool = False) -> Iterator[Activati
         if not isinstance(output, Tensor) or output.dim() != 4:
             kind = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise InputError(f"layer {layer!r} gives {kind}, not a feature map (N, C, h, w): tap another layer")
-        # Without autocast, a network that computes in half precision has such weights, and needs such inputs.
-        own = None if torch.is_autocast_enabled(output.device.type) else output.dtype
+        # Without autocast, a half-precision network has half-precision weights and needs such inputs.
+        dtype = None if torch.is_autocast_enabled(output.device.type) else output.dtype
         output = at_least_float32(output)
         if leaf:
             output = output.detach().requires_grad_()
             torch.set_grad_enabled(True)  # Until the caller's no_grad() ends.
         activations.append(output)
-        # The network goes on with a copy: an in-place ReLU or `+=` behind the layer would overwrite what is recorded.
-        return output.clone() if own is None else output.clone().to(own)
+        # The next layer gets a copy: an in-place ReLU or `+=` would overwrite the record.
+        return output.clone() if dtype is None else output.clone().to(dtype)
 
     handle = find_layer(network, layer).register_forward_hook(record)
     try:

@@ -9,22 +9,21 @@ from castlit.utils.validation import InputError, require_choice
 
 
 def attention_loss(cam: Tensor, mask: Tensor, reduction: str = "mean") -> Tensor:
-    """Compute L_att = 1 - ⟨G, M⟩ / (‖G‖ ‖M‖) per image: 0 where the CAM is the mask, 1 where they do not meet.
+    """Compute L_att = 1 - ⟨G, M⟩ / (‖G‖ ‖M‖) per image: 0 where CAM and mask are the same, 1 where they do not overlap.
 
-    An image whose mask is empty says nothing about where to look: it takes no part. A dead CAM (all zero) meets no
-    mask and gives 1, with a zero gradient and no NaN.
+    Images with an empty mask are left out. A dead CAM (all zero) has a loss of 1, with a zero gradient and no NaN.
 
     Args:
         cam: CAMs (N, h, w), not negative; their scale does not matter.
-        mask: Masks (N, 1, H, W) of any size and dtype, not negative. They are averaged over areas to (h, w), so that no
-            mask vanishes however small.
+        mask: Masks (N, 1, H, W) of any size and dtype, not negative. They are area-averaged to (h, w), so even a
+            one-pixel mask counts.
         reduction: ``"mean"`` over the images with a mask, ``"sum"``, or ``"none"``.
 
     Returns:
-        A scalar (0 where no image has a mask), or for ``"none"`` the losses (N,), 0 where the mask is empty.
+        A scalar (0 if no image has a mask), or for ``"none"`` the losses (N,), 0 where the mask is empty.
 
     Raises:
-        InputError: The shapes disagree, or no such reduction.
+        InputError: The shapes disagree, or there is no such reduction.
     """
     require_choice("reduction", reduction, ("mean", "sum", "none"))
     check_shapes(cam, mask)
@@ -45,8 +44,8 @@ def attention_loss(cam: Tensor, mask: Tensor, reduction: str = "mean") -> Tensor
 def reference_attention_loss(raw_cam: Tensor, mask: Tensor) -> Tensor:
     """Compute the loss as the public reference code does, for comparisons with it.
 
-    It differs from the paper in three ways: the CAM is min-max scaled per image before the ReLU, which then does
-    nothing; the mask is sampled at points of the CAM's grid; and one cosine is taken over the whole batch.
+    It differs from the paper in three ways: the CAM is min-max scaled per image before the ReLU, which then has no
+    effect; the mask is sampled at points of the CAM's grid; and there is one cosine over the whole batch.
 
     Args:
         raw_cam: CAMs (N, h, w) before the ReLU.
@@ -69,15 +68,14 @@ def reference_attention_loss(raw_cam: Tensor, mask: Tensor) -> Tensor:
 
 
 def pointing_hits(cam: Tensor, mask: Tensor) -> Tensor:
-    """Play the pointing game: does the CAM's maximum fall on the mask? (Zhang et al., ECCV 2016, without tolerance).
+    """Play the pointing game: is the CAM's maximum on the mask? (Zhang et al., ECCV 2016, without tolerance).
 
     Args:
         cam: CAMs (N, h, w).
         mask: Masks (N, 1, H, W), nonzero on the object.
 
     Returns:
-        Booleans (N,): whether the pixel at the centre of the CAM's strongest cell lies on the mask. A dead CAM points
-        nowhere and misses.
+        Booleans (N,): whether the pixel at the centre of the CAM's strongest cell is on the mask. A dead CAM is a miss.
 
     Raises:
         InputError: The shapes disagree.
@@ -105,7 +103,7 @@ def check_shapes(cam: Tensor, mask: Tensor) -> None:
 
 
 def _scaled(x: Tensor) -> Tensor:
-    """Divide each row by its maximum: a cosine does not change, but squares of tiny numbers no longer underflow."""
+    """Divide each row by its maximum: the cosine stays the same, and squares of tiny numbers do not underflow."""
     top = x.detach().amax(1, keepdim=True)
     # A row of zeros is divided by infinity: it stays zero, and so does its gradient.
     return x / top.masked_fill(top <= 0, torch.inf)

@@ -1,4 +1,4 @@
-"""The attention loss as a part to plug in: which layer, how heavy, whose numerics."""
+"""The attention loss with its settings: layer, weight, mode, key, target."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from castlit.attention.cam import raw_cams
 from castlit.attention.hooks import Activations, find_layer, tap
+from castlit.attention.keys import KEYS
 from castlit.attention.loss import attention_loss, has_object, reference_attention_loss
-from castlit.attention.targets import TARGETS, Embeddings, Target, positive, scores
+from castlit.attention.targets import Embeddings, Target, scores, target_named, uses_negatives
 from castlit.nn.attention_layer import attention_layer
 from castlit.utils.distributed import mean_over_ranks, world_size
 from castlit.utils.serializable import Described
@@ -23,27 +24,27 @@ class AttentionOutput(NamedTuple):
     loss: Tensor
     """Scalar, with graph."""
     cam: Tensor
-    """(N, h, w), not negative, no graph; of the layer that was named last."""
+    """(N, h, w) of the last of the layers, not negative, no graph."""
 
 
 class AttentionLoss(Described, nn.Module):
     """CAST's Grad-CAM attention loss (CVPR 2021, section 3).
 
     Args:
-        layer: Name of the encoder's layer whose activations are looked at, or several: then the loss is the mean of
-            theirs. None: the last layer of the encoder that gives a feature map.
+        layer: Name of the encoder's layer whose activations give the CAM, or several: then the loss is the mean of
+            theirs. None: the last layer of the encoder whose output is a feature map.
         weight: λ. ``mode="paper"``: loss = contrastive + λ · attention. ``mode="reference"``: the two are weighted
             1/(1+λ) and λ/(1+λ), which for λ = 3 gives 0.25 and 0.75. With 0 the loss is measured, but not trained.
         mode: ``"paper"``, or ``"reference"`` for the numbers of the public reference code, see
             :func:`castlit.attention.reference_attention_loss`.
-        key: What the query is scored against. ``"masked_image"``: the embedding of the key under its mask, one more
-            forward pass (the paper). ``"masked_features"``: the key's own feature map, which the step has computed
-            anyway, pooled under the mask; no further pass. ``"plain"``: the key as it is, with its background; for
-            comparison, as nothing in this score asks for the object.
-        target: The score that is explained: ``"positive"`` (the paper), ``"contrastive"``, or a function from
-            :class:`castlit.attention.Embeddings` to (N,); see :mod:`castlit.attention.targets`. Checkpoints remember
-            the first two, and objects of a class that inherits :class:`castlit.utils.serializable.Described`; a function has to be
-            given again.
+        key: What the query is scored against, see :mod:`castlit.attention.keys`. ``"masked_image"``: the embedding of
+            the key under its mask, one more forward pass (the paper). ``"masked_features"``: the key's own feature map,
+            which the step computes anyway, pooled under the mask; no further pass. ``"plain"``: the whole key with its
+            background; for comparison, as nothing in this score asks for the object.
+        target: The score that the CAM explains: ``"positive"`` (the paper), ``"contrastive"``, or a function from
+            :class:`castlit.attention.Embeddings` to (N,); see :mod:`castlit.attention.targets`. Checkpoints store
+            the first two, and objects of a class that inherits :class:`castlit.utils.serializable.Described`; a
+            function has to be given again.
 
     Raises:
         InputError: A negative weight, no such mode, key or target, or no layer.
@@ -61,33 +62,28 @@ class AttentionLoss(Described, nn.Module):
         self.layers = None if layer is None else _layers(layer)
         self.weight = require_number("attention.weight", weight, low=0)
         self.mode = require_choice("attention.mode", mode, ("paper", "reference"))
-        self.key = require_choice("attention.key", key, ("masked_image", "masked_features", "plain"))
-        named = target if callable(target) else require_choice("attention.target", target, tuple(TARGETS))
-        self.target: Target = TARGETS[named] if isinstance(named, str) else named
+        self.key = require_choice("attention.key", key, tuple(KEYS))
+        self.target: Target = target_named(target)
 
     @property
     def layer(self) -> str | tuple[str, ...] | None:
-        """The layer, or the layers where there are several; None before one was looked for."""
+        """The layer, or the layers where there are several; None until :meth:`find_layers` has found one."""
         return self.layers[0] if self.layers is not None and len(self.layers) == 1 else self.layers
 
     @property
     def wants_negatives(self) -> bool:
-        """Whether the target makes use of them."""
-        return self.target is not positive
-
-    def key_region(self, mask: Tensor) -> Tensor:
-        """What of a key counts in the score, (N, 1, H, W), given the mask of its objects."""
-        return torch.ones_like(mask) if self.key == "plain" else mask
+        """Whether the target uses negatives."""
+        return uses_negatives(self.target)
 
     def find_layers(self, encoder: nn.Module) -> tuple[str, ...]:
-        """The names of the layers looked at in this encoder, in the order given.
+        """The names of this encoder's layers that give the CAMs, in the order given.
 
         Raises:
             InputError: The encoder has no such layer.
         """
         if self.layers is None:
             backbone = getattr(encoder, "backbone", encoder)
-            # A ResNet is known; others have to be asked, by running them once.
+            # ResNets are known; other backbones run once to find the layer.
             self.layers = ("layer4",) if hasattr(backbone, "layer4") else (attention_layer(backbone),)
         for layer in self.layers:
             find_layer(encoder, layer)
@@ -100,16 +96,16 @@ class AttentionLoss(Described, nn.Module):
             yield tuple(taps.enter_context(tap(encoder, layer)) for layer in self.find_layers(encoder))
 
     def score(self, embeddings: Embeddings) -> Tensor:
-        """Compute the scores (N,) that are explained, in float32 or wider also under autocast."""
+        """Compute the scores (N,) that the CAM explains, in float32 or wider also under autocast."""
         return scores(self.target, embeddings)
 
     def forward(
         self, score: Tensor, activations: Tensor | Activations | Sequence[Tensor | Activations], mask: Tensor
     ) -> AttentionOutput:
-        """Compute the CAM of the score and its loss against the mask; the same on every rank at the same time.
+        """Compute the CAM of the score and its loss against the mask; all ranks must call it together.
 
-        The loss is the mean over all ranks' images with an object, as DDP averages gradients over the ranks: a rank
-        with few such images weighs them no more than another.
+        DDP averages the ranks' gradients, so the loss is scaled to the mean over all ranks' images with an object: each
+        such image has the same weight, however many its rank has.
 
         Args:
             score: One score per image, (N,), with graph.

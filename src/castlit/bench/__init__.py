@@ -1,1 +1,1 @@
-"""Side-by-side measurements: ``python -m castlit.bench data``."""
+"""Benchmarks: ``python -m castlit.bench data`` and ``step``."""

@@ -1,4 +1,4 @@
-"""Measure castlit beside what it replaces: ``python -m castlit.bench data images=/photos``."""
+"""Measure castlit against what it replaces: ``python -m castlit.bench data images=/photos``."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ BENCHMARKS = {
 
 
 def bench(config: DictConfig) -> None:
-    """Run a benchmark; print its row as one line of JSON, and write it where the config says."""
+    """Run a benchmark; print its row as one line of JSON, and write it to the config's ``output``."""
     row = {"benchmark": config.name, **instantiate(config.benchmark, _convert_="all"), "machine": machine()}
     print(json.dumps(row))
     if config.output is not None:
@@ -28,7 +28,7 @@ def bench(config: DictConfig) -> None:
 
 
 def main() -> None:
-    """Run the benchmark that the first word names."""
+    """Run the benchmark that the first argument names."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name not in BENCHMARKS:
         listed = "\n".join(f"  python -m castlit.bench {each}    {what}" for each, what in BENCHMARKS.items())

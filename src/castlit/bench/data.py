@@ -1,4 +1,4 @@
-"""How fast castlit makes views, and where the time goes; beside the official MoCo way and the published sampler."""
+"""How fast castlit makes views, by stage, against MoCo's official pipeline and the published crop sampler."""
 
 import statistics
 import tempfile
@@ -19,28 +19,28 @@ from castlit.bench.rejection import rejection_box
 from castlit.crops import crop_resize, crop_resize_mask
 from castlit.data import ColourView, FileSource, TwoViews, ViewDataset, collate
 from castlit.data.scenes import Scenes
-from castlit.data.transforms.views import for_crops
+from castlit.data.transforms.decode_for_crops import decode_for_crops
 from castlit.utils.validation import InputError, require_int
 
 BATCH = 32
-MADE = (480, 640)
+PHOTOGRAPH = (480, 640)
 
 
 def bench_data(
     images: str | None, masks: str | None, count: int = 128, size: int = 224, rounds: int = 5, min_coverage: float = 0.2
 ) -> dict[str, Any]:
-    """Measure in one process and one thread, the contestants in turn, several rounds; medians are reported.
+    """Measure in one process and one thread, the implementations in turn; report medians over the rounds.
 
     Args:
         images: Folder of photographs; None makes 640 × 480 JPEGs of the built-in scenes.
         masks: Folder of their masks.
-        count: Number of images, evenly from the folder.
+        count: Number of images, evenly spaced over the folder.
         size: Side of the views in pixels.
-        rounds: How often each contestant goes through the images; before that, once to warm up.
+        rounds: Number of passes over the images, after one to warm up.
         min_coverage: Coverage of the crops.
 
     Returns:
-        Plain values. Every rate is per second and core.
+        Plain values. Rates are per second and core.
     """
     require_int("count", count, BATCH)
     require_int("rounds", rounds, 1)
@@ -61,13 +61,13 @@ def bench_data(
 
 def make_photographs(folder: Path, count: int) -> tuple[str, str]:
     """Write JPEGs of the built-in scenes, with a photograph's grain, and their masks; return the two folders."""
-    scenes = Scenes(count, size=MADE[1])
-    top = (MADE[1] - MADE[0]) // 2
-    rows = slice(top, top + MADE[0])
+    scenes = Scenes(count, size=PHOTOGRAPH[1])
+    top = (PHOTOGRAPH[1] - PHOTOGRAPH[0]) // 2
+    rows = slice(top, top + PHOTOGRAPH[0])
     for name in ("images", "masks"):
         (folder / name).mkdir()
     for i in range(count):
-        grain = np.random.default_rng(i).normal(0, 6, (*MADE, 3))
+        grain = np.random.default_rng(i).normal(0, 6, (*PHOTOGRAPH, 3))
         pixels = np.clip(scenes.images[i, rows] + grain, 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / "images" / f"{i:05d}.jpg", quality=90)
         Image.fromarray(scenes.masks[i, rows] * np.uint8(255)).save(folder / "masks" / f"{i:05d}.png")
@@ -84,35 +84,35 @@ def _measure(source: FileSource, chosen: list[int], views: TwoViews, rounds: int
     masks = [mask.view(np.bool_) for i in chosen if (mask := source.read(i).mask) is not None]
     stages = _Stages(source, views)
 
-    def ours(dataset: ViewDataset, raw: bool, epoch: int) -> None:
+    def castlit_views(dataset: ViewDataset, raw: bool, epoch: int) -> None:
         for start in range(0, len(chosen), BATCH):
             collate([dataset[epoch, i] for i in chosen[start : start + BATCH]], raw=raw)
 
-    def theirs(epoch: int) -> None:
+    def pil_views(epoch: int) -> None:
         for start in range(0, len(paths), BATCH):
             pil_batch(pil, paths[start : start + BATCH])
 
-    def our_boxes(epoch: int) -> None:
+    def castlit_boxes(epoch: int) -> None:
         rng = np.random.default_rng(epoch)
         for mask in masks:
             views.boxes(mask, 2, rng)
 
-    def their_boxes(epoch: int) -> None:
+    def rejection_boxes(epoch: int) -> None:
         rng = np.random.default_rng(epoch)
         for mask in masks:
             for _ in range(2):
                 rejection_box(mask.view(np.uint8), views.min_coverage, rng)
 
-    contestants: dict[str, Callable[[int], None]] = {
-        "pil": theirs,
-        "cpu": partial(ours, dataset, False),
-        "bytes": partial(ours, dataset, True),
-        "device": partial(ours, deferred, True),
-        "boxes": our_boxes,
-        "rejection": their_boxes,
+    implementations: dict[str, Callable[[int], None]] = {
+        "pil": pil_views,
+        "cpu": partial(castlit_views, dataset, False),
+        "bytes": partial(castlit_views, dataset, True),
+        "device": partial(castlit_views, deferred, True),
+        "boxes": castlit_boxes,
+        "rejection": rejection_boxes,
         "stages": partial(stages.run, chosen),
     }
-    timed = _in_turn(contestants, rounds)
+    timed = _time_in_turn(implementations, rounds)
     seconds = {name: statistics.median(each) for name, each in timed.items()}
     total = sum(stages.seconds.values())
     return {
@@ -120,8 +120,8 @@ def _measure(source: FileSource, chosen: list[int], views: TwoViews, rounds: int
         "mean_megapixels": round(statistics.mean(int(np.prod(source.entry(i).size)) for i in chosen) / 1e6, 3),
         "size": views.size,
         "rounds": rounds,
-        # Everything here, up to normalised float32 batches; as bytes, which the accelerator turns into numbers (the
-        # default there); and with the colours left to the accelerator too (photometric=device).
+        # cpu: all work on the CPU, to normalised float32 batches. bytes: the accelerator normalises (its default).
+        # device: the accelerator does the colour augmentation, too (photometric=device).
         "images_per_s": {name: round(len(chosen) / seconds[name], 1) for name in ("cpu", "bytes", "device", "pil")},
         "ratio_to_pil": {name: median_ratio(timed["pil"], timed[name], 2) for name in ("cpu", "bytes", "device")},
         "share": {name: round(spent / total, 3) for name, spent in stages.seconds.items()},
@@ -132,7 +132,7 @@ def _measure(source: FileSource, chosen: list[int], views: TwoViews, rounds: int
 
 
 class _Stages:
-    """Makes views one stage at a time, to see where the time goes."""
+    """Makes views stage by stage, and times the stages."""
 
     def __init__(self, source: FileSource, views: TwoViews) -> None:
         self.source, self.views = source, views
@@ -150,7 +150,7 @@ class _Stages:
         item = self._timed("read_and_mask", lambda: self.source.read(index))
         mask = np.zeros(item.image.shape[:2], np.uint8) if item.mask is None else item.mask
         boxes = self._timed("boxes", lambda: views.boxes(mask.view(np.bool_), 2, rng))
-        pixels, shown = self._timed("decode_image", lambda: for_crops(item.image, boxes, views.size))
+        pixels, shown = self._timed("decode_image", lambda: decode_for_crops(item.image, boxes, views.size))
         crops = self._timed("resize", lambda: [cv2.flip(crop_resize(pixels, box, size), 1) for box in shown])
         small = self._timed("resize", lambda: [cv2.flip(crop_resize_mask(mask, box, size), 1) for box in boxes])
         colours = views.colours if views.colours is not None else ColourView()
@@ -164,13 +164,13 @@ class _Stages:
         return result
 
 
-def _in_turn(contestants: dict[str, Callable[[int], None]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contestant in each round; what disturbs the machine disturbs them all."""
-    timed: dict[str, list[float]] = {name: [] for name in contestants}
+def _time_in_turn(implementations: dict[str, Callable[[int], None]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each implementation in each round; in turn, so that noise of the machine affects all of them."""
+    timed: dict[str, list[float]] = {name: [] for name in implementations}
     for round_number in range(rounds + 1):
-        for name, contestant in contestants.items():
+        for name, run in implementations.items():
             start = time.perf_counter()
-            contestant(round_number)
+            run(round_number)
             if round_number > 0:  # the first warms up
                 timed[name].append(time.perf_counter() - start)
     return timed

@@ -1,4 +1,4 @@
-"""Bare training loops, without Lightning: the yardsticks of the step."""
+"""Training loops without Lightning: the baselines of the step's benchmark."""
 
 from collections.abc import Iterable
 
@@ -7,14 +7,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from castlit.attention import AttentionLoss
+from castlit.attention.keys import apply_mask
 from castlit.methods import MoCo
-from castlit.module.explain import masked
 from castlit.optim import OptimizerRecipe
 
 Batch = dict[str, Tensor]
 
 RECIPE = OptimizerRecipe(schedule="constant")
-"""MoCo's own, at one learning rate: so the weights of all loops can be compared."""
+"""MoCo's recipe at a constant learning rate, so that tests can compare the weights of all loops."""
 
 
 class BareMoCo:
@@ -47,11 +47,11 @@ class BareMoCo:
 
 
 class PublishedCAST(BareMoCo):
-    """CAST with the work of the public reference code: the query goes through the network twice.
+    """CAST with the operations of the public reference code, which runs two forward passes of the query.
 
-    The second pass is for the CAM, whose score it takes out of all the logits, rebuilt for that. Each pass moves the
-    momentum encoder, parameter by parameter; each step measures the accuracy among all the logits, clips the gradient
-    and reads its figures off the device. (The loss is castlit's: the reference's own does not run on a current torch.)
+    The second pass is for the CAM, whose score is taken from a second set of all logits. Each pass updates the
+    momentum encoder, parameter by parameter; each step computes the accuracy over all logits, clips the gradient and
+    reads its metrics from the device. (The loss is castlit's: the reference's does not run on a current torch.)
 
     Args:
         method: On its device already.
@@ -75,16 +75,16 @@ class PublishedCAST(BareMoCo):
 
     def loss(self, batch: Batch) -> Tensor:
         """Contrastive and attention loss."""
-        self._move()
+        self._update_momentum_encoder()
         z_q = self.method.embed(batch["query"])
         z_k = self._encode_key(batch["key"])
         logits = self._logits(z_q, z_k) / self.method.temperature
         self.method.queue.enqueue(z_k)
 
-        self._move()
+        self._update_momentum_encoder()
         with self.attention.tap(self.method.encoder) as activations:
             z_q = self.method.embed(batch["query"])
-        of_masked = self._logits(z_q, self._encode_key(masked(batch["key"], batch["key_mask"])))
+        of_masked = self._logits(z_q, self._encode_key(apply_mask(batch["key"], batch["key_mask"])))
         one_hot = torch.zeros_like(of_masked)
         one_hot[:, 0] = 1
         score = (of_masked * one_hot).sum(1)
@@ -92,8 +92,8 @@ class PublishedCAST(BareMoCo):
 
         contrastive = F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
         logits.detach().topk(5, 1)
-        for figure in (contrastive, attention):
-            figure.item()
+        for metric in (contrastive, attention):
+            metric.item()
         return self.attention.combine(contrastive, attention)
 
     @torch.no_grad()
@@ -107,7 +107,7 @@ class PublishedCAST(BareMoCo):
             return torch.cat([positive, z_q.float() @ self.method.queue.snapshot().T], dim=1)
 
     @torch.no_grad()
-    def _move(self) -> None:
+    def _update_momentum_encoder(self) -> None:
         pairs = zip(self.method.momentum_encoder.parameters(), self.method.encoder.parameters(), strict=True)
         for average, trained in pairs:
             average.data = average.data * self.method.momentum + trained.data * (1.0 - self.method.momentum)

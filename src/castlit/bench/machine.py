@@ -1,4 +1,4 @@
-"""What a measurement was made on, without which its figures mean nothing."""
+"""The machine of a measurement."""
 
 import platform
 from importlib.metadata import version
@@ -12,7 +12,7 @@ PACKAGES = ("castlit", "torch", "torchvision", "pytorch-lightning", "numpy", "op
 
 
 def machine() -> dict[str, object]:
-    """Processor, cores, accelerator and versions, in plain values."""
+    """Processor, cores, accelerator and versions of this machine, in plain values."""
     return {
         "cpu": _processor(),
         "cores": available_cores(),

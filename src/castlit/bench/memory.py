@@ -1,15 +1,15 @@
-"""Peak memory of a contestant, in a process of its own."""
+"""Peak memory of an implementation, measured in a new process."""
 
 import multiprocessing
 from pathlib import Path
 
 import torch
 
-from castlit.bench.contestants import WARM_UP, Settings, contestant
+from castlit.bench.implementations import WARM_UP, Settings, timed_training
 
 
 def peak_memory(settings: Settings, names: tuple[str, ...]) -> dict[str, int]:
-    """Peak memory of each contestant over a few steps, in MiB: the GPU's, or on a CPU what the process holds."""
+    """Peak memory of each implementation over a few steps, in MiB: of the GPU, or on a CPU of the process."""
     context = multiprocessing.get_context("spawn")
     peaks = {}
     for name in names:
@@ -20,8 +20,8 @@ def peak_memory(settings: Settings, names: tuple[str, ...]) -> dict[str, int]:
 
 def _peak(settings: Settings, name: str) -> int:
     batches = settings.batches(2)
-    train = contestant(name, settings)
-    # What the process held at most from here on; libraries and batches are no part of the comparison.
+    train = timed_training(name, settings)
+    # Reset the peak: libraries and batches are not part of the comparison.
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     train([batches[i % 2] for i in range(WARM_UP + 3)])

@@ -1,4 +1,4 @@
-"""The yardstick: MoCo's two views with their masks, written with PIL and torchvision as its official code does."""
+"""The baseline: MoCo's two views with their masks, by PIL and torchvision as in its official code."""
 
 import random
 from pathlib import Path
@@ -24,7 +24,7 @@ class _Blur:
 
 
 class PilViews:
-    """Reads an image and its mask and makes MoCo v2's two views of them. Crops are free: less work than constrained.
+    """Reads an image and its mask and makes MoCo v2's two views. Crops are unconstrained, which is less work.
 
     Args:
         size: Side of the views in pixels.

@@ -1,4 +1,4 @@
-"""The yardstick for crops: the published sampler, which draws up to ten times and then gives up on its limits."""
+"""The baseline for crops: the published rejection sampler, which ignores its limits after ten tries."""
 
 import math
 
@@ -11,12 +11,12 @@ TRIES = 10
 
 
 def rejection_box(mask: NDArray[np.uint8], min_coverage: float, rng: np.random.Generator) -> Box:
-    """One box as the reference code draws it: ``RandomResizedCrop``'s proposals until one covers enough.
+    """Sample a box as the reference code does: ``RandomResizedCrop``'s proposals until one covers enough.
 
     Args:
         mask: (H, W) of {0, 1}.
-        min_coverage: Smallest share of the salient pixels, in [0, 1].
-        rng: Source of the draws.
+        min_coverage: Smallest fraction of the salient pixels, in [0, 1].
+        rng: Random generator.
     """
     height, width = mask.shape
     salient = mask.sum()
@@ -28,7 +28,7 @@ def rejection_box(mask: NDArray[np.uint8], min_coverage: float, rng: np.random.G
             x, y = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
             if mask[y : y + h, x : x + w].sum() / max(1, salient) >= min_coverage:
                 return x, y, x + w, y + h
-    # Around the objects, whatever size that is.
+    # The objects' bounding box, whatever its size.
     ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if len(ys) == 0:
         return 0, 0, width, height

@@ -1,4 +1,4 @@
-"""What a training step costs: plain MoCo, CAST as published, and CASTModule under Lightning, side by side."""
+"""The time and memory of a training step: plain MoCo, CAST as published, and CASTModule under Lightning."""
 
 import statistics
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from castlit.bench.contestants import CONTESTANTS, WARM_UP, Settings, contestant
+from castlit.bench.implementations import IMPLEMENTATIONS, WARM_UP, Settings, timed_training
 from castlit.bench.loops import BareMoCo, Batch, PublishedCAST
 from castlit.bench.memory import peak_memory
 from castlit.bench.ratios import median_ratio
@@ -14,7 +14,7 @@ from castlit.utils.progress import progress
 from castlit.utils.validation import require_int
 
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
-"""Dense bfloat16 operations per second by the makers' data sheets (SXM)."""
+"""Dense bfloat16 operations per second, from NVIDIA's data sheets (SXM)."""
 
 
 def bench_step(
@@ -26,19 +26,20 @@ def bench_step(
     steps: int = 2,
     rounds: int = 8,
 ) -> dict[str, Any]:
-    """Time training steps on batches that lie on the device already, the contestants in turn.
+    """Time training steps on batches that are on the device already, the implementations in turn.
 
     Args:
-        backbone: None: ResNet-50 on a GPU, otherwise ResNet-18; and so for the others.
-        size: Side of the images in pixels; 224 or 128.
-        batch_size: 256 or 32.
+        backbone: None: ResNet-50 on a GPU, otherwise ResNet-18.
+        size: Side of the images in pixels; None: 224 on a GPU, otherwise 128.
+        batch_size: None: 256 on a GPU, otherwise 32.
         queue_size: Keys in the queue.
-        precision: ``"bf16"`` or ``"32"``.
-        steps: Steps of each contestant in each round.
-        rounds: The medians over the rounds count; many short rounds, as a busy machine is slow for seconds at a time.
+        precision: ``"bf16"`` or ``"32"``; None: bf16 on a GPU, otherwise 32.
+        steps: Steps of each implementation in each round.
+        rounds: Number of rounds, of which medians are reported; use many short ones, as a busy machine is slow for
+            seconds at a time.
 
     Returns:
-        Plain values; ``ratio_to_moco`` is the time of a step over that of the bare loop of plain MoCo.
+        Plain values; ``ratio_to_moco`` is the time of a step over that of plain MoCo without Lightning.
     """
     gpu = torch.cuda.is_available()
     settings = Settings(
@@ -52,8 +53,8 @@ def bench_step(
     require_int("steps", steps, 1)
     require_int("rounds", rounds, 1)
     batches = settings.batches(4)
-    runs = {name: contestant(name, settings) for name in CONTESTANTS}
-    seconds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+    runs = {name: timed_training(name, settings) for name in IMPLEMENTATIONS}
+    seconds: dict[str, list[float]] = {name: [] for name in IMPLEMENTATIONS}
     with progress("Steps") as bar:
         task = bar.add_task("", total=rounds + 1, rate="rounds")
         for round_number in range(rounds + 1):
@@ -73,9 +74,11 @@ def bench_step(
         "steps": steps,
         "rounds": rounds,
         "images_per_s": {name: round(settings.batch_size / each, 1) for name, each in median.items()},
-        "ratio_to_moco": {name: median_ratio(seconds[name], seconds["moco"], 3) for name in CONTESTANTS},
-        "ratio_to_published": {name: median_ratio(seconds[name], seconds["published"], 3) for name in CONTESTANTS[2:4]},
-        "peak_memory_mib": peak_memory(settings, CONTESTANTS),
+        "ratio_to_moco": {name: median_ratio(seconds[name], seconds["moco"], 3) for name in IMPLEMENTATIONS},
+        "ratio_to_published": {
+            name: median_ratio(seconds[name], seconds["published"], 3) for name in IMPLEMENTATIONS[2:4]
+        },
+        "peak_memory_mib": peak_memory(settings, IMPLEMENTATIONS),
     }
     if gpu:
         row["model_flops_utilisation"] = _utilisation(settings, batches[0], median)
@@ -83,16 +86,16 @@ def bench_step(
 
 
 def _utilisation(settings: Settings, batch: Batch, median: dict[str, float]) -> dict[str, float] | None:
-    """Share of the GPU's peak that the operations of plain MoCo and of CAST amount to; None for an unknown GPU."""
+    """Fraction of the GPU's peak that the operations of plain MoCo and of CAST reach; None for an unknown GPU."""
     peak = next((flops for name, flops in PEAK_FLOPS.items() if name in torch.cuda.get_device_name()), None)
     if peak is None:
         return None
-    shares = {}
+    utilisation = {}
     for name, loop in (("moco", BareMoCo), ("published", PublishedCAST)):
         with FlopCounterMode(display=False) as counter:
             loop(settings.method(), settings.autocast).run([batch])
-        shares[name] = counter.get_total_flops() / median[name] / peak
-    # One forward pass of the masked key more than MoCo; and nothing more with masked features.
-    shares["cast"] = shares["moco"] * 1.25 * median["moco"] / median["cast"]
-    shares["cast_masked_features"] = shares["moco"] * median["moco"] / median["cast_masked_features"]
-    return {name: round(share, 3) for name, share in shares.items()}
+        utilisation[name] = counter.get_total_flops() / median[name] / peak
+    # CAST has one more forward pass than MoCo, of the masked key; with masked features it has none.
+    utilisation["cast"] = utilisation["moco"] * 1.25 * median["moco"] / median["cast"]
+    utilisation["cast_masked_features"] = utilisation["moco"] * median["moco"] / median["cast_masked_features"]
+    return {name: round(value, 3) for name, value in utilisation.items()}

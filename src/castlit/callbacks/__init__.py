@@ -1,4 +1,4 @@
-"""Online probes, the Grad-CAM panel, the run's record; and what makes a run go on as if it had never stopped."""
+"""Online probes, the Grad-CAM panel, masks by the encoder, the run's record; and the callbacks for exact resume."""
 
 from castlit.callbacks.panel import GradCAMPanel
 from castlit.callbacks.probes import KNNProbe, PointingProbe

@@ -1,4 +1,4 @@
-"""From where an encoder looks to masks in files."""
+"""Write an encoder's object maps as mask files."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -17,42 +17,37 @@ from castlit.data.index.file_source import FileSource
 from castlit.data.io.mask_store import encode_map
 from castlit.data.io.masks import decode_mask
 from castlit.resume.rng_state import random_state, set_random_state
-from castlit.saliency.algorithms.refine import crf, guided_filter
 from castlit.utils.distributed import world_size
 
 Pixels = NDArray[np.uint8]
 Map = NDArray[np.float32]
 
-REFINEMENTS: dict[str, Callable[[Pixels, Map], Map]] = {
-    "crf": crf,
-    "guided": guided_filter,
-    "none": lambda image, values: values,
-}
-"""How a map (H, W) in [0, 1] is brought to the edges of its image (H, W, 3), by name."""
+REFINEMENTS = ("crf", "guided", "none")
+"""The names of :func:`refinement`."""
 
 
 class Counts(NamedTuple):
-    """What became of the images."""
+    """Numbers of images by result."""
 
     images: int
     empty: int
-    """Of these, those where nothing was found."""
+    """Images in which nothing was found."""
     everything: int
-    """Those where nearly everything was."""
+    """Images in which nearly everything was found."""
 
 
 class MaskMaker:
     """Writes the masks of a source's images.
 
     Args:
-        find: From images as bytes, (N, 3, H, W) uint8, to maps (N, H, W) in [0, 1].
-        refine: A name of :data:`REFINEMENTS`.
-        most: Share of an image above which a mask counts as everything.
-        threads: That refine and write.
+        find: A function of images (N, 3, H, W) uint8 to maps (N, H, W) in [0, 1].
+        refine: One of :data:`REFINEMENTS`.
+        most: Fraction of an image above which a mask counts as everything.
+        threads: Number of threads that refine and write.
     """
 
     def __init__(self, find: Callable[[Tensor], Tensor], refine: str, most: float, threads: int) -> None:
-        self.find, self.refine, self.most, self.threads = find, REFINEMENTS[refine], most, threads
+        self.find, self.refine, self.most, self.threads = find, refinement(refine), most, threads
 
     def make(
         self, source: FileSource, batches: Iterable[dict[str, Tensor] | None], folder: Path, done: Callable[[int], None]
@@ -60,10 +55,10 @@ class MaskMaker:
         """Make the masks of these images.
 
         Args:
-            source: Where they are from; it holds a mask store.
-            batches: ``image`` uint8 (N, 3, H, W) and ``index`` (N,); None where none of a batch could be had.
-            folder: Of the edition that is being made.
-            done: Is told how many more images are done.
+            source: The images' source, with a mask store.
+            batches: ``image`` uint8 (N, 3, H, W) and ``index`` (N,); None if no image of a batch could be read.
+            folder: Folder of the version that is being written.
+            done: Called with the number of images done since the last call.
 
         Raises:
             InputError: A mask cannot be written.
@@ -76,7 +71,7 @@ class MaskMaker:
                     continue
                 maps = self.find(batch["image"]).float().cpu().numpy()
                 pixels = np.ascontiguousarray(batch["image"].permute(0, 2, 3, 1).numpy())
-                # One batch is written while the next one is looked at; not more, so that nothing piles up.
+                # One batch is written while the next one is computed; not more, to bound the memory.
                 areas += [future.result() for future in writing]
                 writing = [
                     pool.submit(self._write, source, folder, index, *pair)
@@ -87,32 +82,41 @@ class MaskMaker:
         return Counts(len(areas), sum(area == 0 for area in areas), sum(area > self.most for area in areas))
 
     def _write(self, source: FileSource, folder: Path, index: int, pixels: Pixels, values: Map) -> float:
-        """Write one mask, and return the share of its image that it took, before it was emptied if useless."""
-        assert source.own is not None
-        # Where nothing was found, a refinement might still make something of it.
+        """Write one mask, empty if useless, and return the fraction of its image that it covered before."""
+        assert source.mask_store is not None
+        # A refinement of a map of zeros need not be zero.
         refined = self.refine(pixels, values) if values.any() else values
         levels = np.asarray((refined * 255).round(), np.uint8)
         name = source.entry(index).image
-        # As the data will read it.
+        # Decoded as the data will read it.
         area = float(decode_mask(encode_map(levels), name, source.threshold).mean())
         useless = area == 0 or area > self.most
-        source.own.write(folder, name, np.zeros_like(levels) if useless else levels)
+        source.mask_store.write(folder, name, np.zeros_like(levels) if useless else levels)
         return area
 
 
-def blocks(which: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
-    """Deal images into blocks of about equal length, at most ``size``, in an order that mixes the folders."""
+def refinement(name: str) -> Callable[[Pixels, Map], Map]:
+    """Return the function that aligns a map (H, W) in [0, 1] with the edges of its image (H, W, 3)."""
+    if name == "none":
+        return lambda image, values: values
+    from castlit.saliency.algorithms import refine  # not at the top: it imports scikit-image, which takes a second
+
+    return refine.crf if name == "crf" else refine.guided_filter
+
+
+def split_batches(which: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    """Split images into batches of about equal length, at most ``size``, in random order: it mixes the folders."""
     order = np.random.default_rng(0).permutation(which)
     return np.array_split(order, -(-len(order) // size)) if len(order) else []
 
 
-def note_counts(folder: Path, edition: int, counts: Counts, settings: dict[str, Any]) -> None:
-    """Write ``masks.json`` beside the masks of an edition: how they were made, and what became of the images."""
+def write_counts(folder: Path, version_number: int, counts: Counts, settings: dict[str, Any]) -> None:
+    """Write ``masks.json`` to the folder of a version's masks: how they were made, and the numbers of images."""
     folder.mkdir(parents=True, exist_ok=True)
     about = {
         "made_by": "castlit.train",
         "method": "self",
-        "epoch": edition,
+        "epoch": version_number,
         "settings": settings,
         "counts": counts._asdict(),
         "castlit": version("castlit"),
@@ -121,11 +125,11 @@ def note_counts(folder: Path, edition: int, counts: Counts, settings: dict[str, 
 
 
 @contextmanager
-def no_trace(module: nn.Module) -> Iterator[None]:
-    """Within the context, a module evaluates, on all ranks alike; behind it, all is as before.
+def temporary_eval(module: nn.Module) -> Iterator[None]:
+    """Within the context, a module is in evaluation mode and the same on all ranks; then all is restored.
 
-    Each rank's batch norms have statistics of their own; within, the first rank's hold, which checkpoints keep. What is
-    drawn within from the global random sources is not drawn for those behind.
+    Each rank's batch norms have their own running statistics; within the context all ranks use the first rank's, which
+    are those of the checkpoint. The global random states are restored, too.
     """
     modes = [(part, part.training) for part in module.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()] if world_size() > 1 else []

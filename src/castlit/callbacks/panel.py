@@ -1,4 +1,4 @@
-"""The Grad-CAM panel: pictures of where the network looks, from before training to now."""
+"""The Grad-CAM panel: images of the CAMs from before training to now."""
 
 import io
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from torch import Tensor
 from castlit.attention import has_object
 from castlit.nn import lacks_statistics
 from castlit.reporting.images import Picture, grid, overlay_cam, overlay_mask, to_picture
-from castlit.utils.atomic_write import write_whole
+from castlit.utils.atomic_write import write_atomic
 from castlit.utils.validation import InputError, require_int
 
 Row = tuple[str, list[NDArray[np.float32]]]
@@ -26,45 +26,45 @@ Row = tuple[str, list[NDArray[np.float32]]]
 
 
 class GradCAMPanel(pl.Callback):
-    """Writes ``gradcam.png`` (query, mask, CAM) after each validation, and hands it to TensorBoard and W&B.
+    """Writes ``gradcam.png`` (query, mask, CAM) after each validation, and logs it to TensorBoard and W&B.
 
-    A validation before the first step (``trainer.validate``, or the sanity check) gives the row that the later ones are
-    compared with. ``gradcam_epochs.png`` beside it shows the same images after epochs in between, too.
+    A validation before the first step (``trainer.validate``, or the sanity check) gives the row of CAMs before
+    training. ``gradcam_epochs.png`` in the same folder also shows the CAMs after epochs in between.
 
     Args:
         path: File to write.
-        count: Number of images shown, the first of the validation set that have a mask.
-        pixels: Height of one image in the picture.
-        frames: Rows of CAMs in ``gradcam_epochs.png``, spread evenly over the validations until now.
+        count: Number of images: the first of the validation set that have a mask.
+        pixels: Height of one image in pixels.
+        frames: Rows of CAMs in ``gradcam_epochs.png``, evenly spaced over the validations so far.
 
     Raises:
-        InputError: The file's suffix is no format of pictures, or a number is out of range.
+        InputError: The file's suffix is no image format, or a number is out of range.
     """
 
     def __init__(self, path: str | Path = "gradcam.png", count: int = 8, pixels: int = 144, frames: int = 8) -> None:
         self.path = Path(path)
         if self.path.suffix.lower() not in Image.registered_extensions():
-            raise InputError(f"callbacks.panel.path={path}: name a picture, such as gradcam.png")
+            raise InputError(f"callbacks.panel.path={path}: name an image file, such as gradcam.png")
         self.count = require_int("callbacks.panel.count", count, low=1)
         self.pixels = require_int("callbacks.panel.pixels", pixels, low=16)
         self.frames = require_int("callbacks.panel.frames", frames, low=2)
         self._rows: list[Row] = []
-        """Of all validations, or of every second, fourth, ... where there were many: the first is always there."""
+        """Of all validations, or of every second, fourth, ... if there were many; always with the first."""
         self._every, self._seen = 1, 0
         self._shown: list[tuple[Picture, NDArray[np.uint8], NDArray[np.float32]]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows until now, for a resumed run."""
+        """The rows so far, for a resumed run."""
         rows = [{"label": label, "cams": torch.from_numpy(np.stack(cams))} for label, cams in self._rows]
         return {"rows": rows, "every": self._every, "seen": self._seen}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them back."""
+        """Restore them."""
         self._rows = [(row["label"], list(row["cams"].numpy())) for row in state_dict["rows"]]
         self._every, self._seen = state_dict["every"], state_dict["seen"]
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget the last validation."""
+        """Clear the last validation."""
         self._shown.clear()
 
     def on_validation_batch_end(
@@ -90,9 +90,9 @@ class GradCAMPanel(pl.Callback):
         now = (self._label(trainer, pl_module), [cam for _, _, cam in self._shown])
         if trainer.global_step == 0:
             self._rows, self._every, self._seen = [], 1, 0
-        # An epoch that is looked at once more, after the fit, has one row.
+        # The validation after the fit repeats the last epoch's: one row for both.
         before = [row for row in self._rows if row[0] != now[0]]
-        # The last row of all is now's, whether it is kept or not.
+        # The images always end with the current row, also when it is not stored.
         if self._seen % self._every == 0:
             self._rows = [*before, now]
             if len(self._rows) > 2 * self.frames:
@@ -114,7 +114,7 @@ class GradCAMPanel(pl.Callback):
     def _label(trainer: pl.Trainer, pl_module: pl.LightningModule) -> str:
         fitting = trainer.state.fn == TrainerFn.FITTING
         if trainer.global_step == 0:
-            # A network that was loaded to be looked at is not "before training".
+            # A trained network loaded for validation is not "before training".
             return "Grad-CAM\nbefore training" if fitting or lacks_statistics(pl_module) else "Grad-CAM"
         epoch = trainer.current_epoch + fitting
         return f"Grad-CAM\nafter {epoch} epoch{'s' * (epoch != 1)}"
@@ -140,7 +140,7 @@ class GradCAMPanel(pl.Callback):
 
 
 def _save(picture: NDArray[np.uint8], path: Path) -> None:
-    """Write a picture whole: people, and reports of studies, look at it while the run goes on."""
+    """Write an image atomically: users and study reports read it while the run continues."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, Image.registered_extensions()[path.suffix.lower()])
-    write_whole(path, file.getvalue())
+    write_atomic(path, file.getvalue())

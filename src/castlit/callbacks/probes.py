@@ -1,4 +1,4 @@
-"""Online probes: what the validation batches say about the encoder while it trains."""
+"""Online probes: metrics of the encoder on the validation batches while it trains."""
 
 from collections.abc import Mapping
 
@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from castlit.attention import has_object, pointing_hits
-from castlit.evaluation import knn_accuracy
+from castlit.nn.nearest_neighbours import knn_accuracy
 from castlit.utils.distributed import gather
 from castlit.utils.validation import require_int, require_number
 
 
 class KNNProbe(pl.Callback):
-    """Logs ``val/knn``: how well the nearest other validation images tell an image's label.
+    """Logs ``val/knn``: the accuracy of a k-nearest-neighbour classifier, each image against the others.
 
-    Data without labels has none to tell; then nothing is logged.
+    Without labels nothing is logged.
 
     Args:
         k: Number of neighbours.
@@ -28,7 +28,7 @@ class KNNProbe(pl.Callback):
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget the last validation."""
+        """Clear the last validation."""
         self._seen.clear()
 
     def on_validation_batch_end(
@@ -51,7 +51,7 @@ class KNNProbe(pl.Callback):
         features, labels, index = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
         if trainer.world_size > 1:
             features, labels, index = (gather(x) for x in (features, labels, index))
-            # Lightning fills up the last rank with repeated images; a copy would be its own neighbour.
+            # Lightning repeats images to make the ranks equal; a copy would be its own neighbour.
             order = index.argsort()
             first = torch.ones_like(order, dtype=torch.bool)
             first[1:] = index[order][1:] != index[order][:-1]
@@ -63,16 +63,16 @@ class KNNProbe(pl.Callback):
 
 
 class PointingProbe(pl.Callback):
-    """Logs ``val/pointing``: the share of validation images whose CAM has its maximum on the mask.
+    """Logs ``val/pointing``: the fraction of validation images whose CAM has its maximum on the mask.
 
-    Images without a mask are left out; where none has one, nothing is logged.
+    Images without a mask are left out; if no image has one, nothing is logged.
     """
 
     def __init__(self) -> None:
         self._counts: list[Tensor] = []
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget the last validation."""
+        """Clear the last validation."""
         self._counts.clear()
 
     def on_validation_batch_end(
@@ -90,7 +90,7 @@ class PointingProbe(pl.Callback):
         self._counts.append(torch.stack([hits.sum(), has_mask.sum()]))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the share over all ranks."""
+        """Log the fraction over all ranks."""
         counts = torch.stack(self._counts).sum(0) if self._counts else torch.zeros(2, device=pl_module.device)
         hits, images = trainer.strategy.reduce(counts.float(), reduce_op="sum").tolist()
         self._counts.clear()

@@ -1,4 +1,4 @@
-"""A progress bar for what a callback does between a trainer's steps."""
+"""A progress bar for a callback's work between training steps."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,34 +10,34 @@ from castlit.utils.progress import progress
 
 
 @contextmanager
-def counted(trainer: pl.Trainer, title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show how far some work has come, where the trainer shows its own.
+def progress_of(trainer: pl.Trainer, title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show the progress of some work, if the trainer shows a progress bar.
 
     Args:
-        trainer: Whose bar it joins: two live displays would be in each other's way.
-        title: What is done.
-        total: Of how many.
+        trainer: Its rich progress bar gets a task: two live displays would overwrite each other.
+        title: Name of the work.
+        total: Number of items.
 
     Yields:
-        What to call with the number of those that have been done since.
+        A function to call with the number of items done since the last call.
     """
     bar = trainer.progress_bar_callback
     if bar is None or not trainer.is_global_zero:
         yield lambda count: None
     elif isinstance(bar, RichProgressBar) and bar.progress is not None:
-        theirs = bar.progress
-        task = theirs.add_task(title, total=total)
+        live = bar.progress
+        task = live.add_task(title, total=total)
 
         def advance(count: int) -> None:
-            theirs.advance(task, count)
+            live.advance(task, count)
             bar.refresh()
 
         try:
             bar.refresh()
             yield advance
         finally:
-            theirs.remove_task(task)
+            live.remove_task(task)
     else:
-        with progress(title) as own:
-            number = own.add_task("", total=total, rate="")
-            yield lambda count: own.advance(number, count)
+        with progress(title) as own_bar:
+            number = own_bar.add_task("", total=total, rate="")
+            yield lambda count: own_bar.advance(number, count)

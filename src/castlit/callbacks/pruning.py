@@ -1,4 +1,4 @@
-"""Runs of a sweep that have no hope end early: the median rule over the sweep's own folder."""
+"""End unpromising runs of a sweep early, by the median rule over the sweep's folder."""
 
 import json
 import math
@@ -14,32 +14,32 @@ from castlit.reporting.metrics_csv import by_epoch
 from castlit.utils.validation import InputError, require_int
 
 Curve = Mapping[int, float]
-"""Epochs done → the figure."""
+"""Epochs done → the metric."""
 
 
 class Pruning(pl.Callback):
-    """Ends a run of a sweep whose figure has not been as good as the median of the finished runs.
+    """Ends a run of a sweep whose metric has never reached the median of the finished runs.
 
-    The rule is that of Optuna's ``MedianPruner``, after "Google Vizier" (Golovin et al., KDD 2017): the best value that
-    the run has had so far is held against the median, over the finished runs, of the value after the same epoch.
+    The rule is that of Optuna's ``MedianPruner``, after "Google Vizier" (Golovin et al., KDD 2017): compare the run's
+    best value so far with the median, over the finished runs, of the value after the same epoch.
 
-    The other runs are known by what they left in the sweep's folder (``summary.json`` and ``metrics.csv``), not by
-    Optuna's study: Hydra's sweeper keeps its trials to itself, and would mark one that the job has ended as pruned as
-    complete; its database needs a server as soon as jobs run on several machines. So pruning works with any sweeper
-    and launcher whose jobs share a disk, and a sweeper sees a pruned run's last figure as its result.
+    The other runs are read from the sweep's folder (``summary.json`` and ``metrics.csv``), not from Optuna's study:
+    Hydra's sweeper does not expose its trials and would mark a pruned one as complete, and its database needs a server
+    if jobs run on several machines. So pruning works with any sweeper and launcher whose jobs share a disk, and the
+    sweeper gets a pruned run's last value as its result.
 
-    A run that is pruned ends like any other, with its checkpoint and a ``summary.json`` that says so, and stays pruned
-    when it is resumed.
+    A pruned run ends like any other, with its checkpoint and a ``summary.json`` that says so. It stays pruned when it
+    is resumed.
 
     Args:
-        folder: This run's.
-        sweep: The sweep's, in which runs have their folders. Outside of a sweep nothing is pruned.
-        monitor: The figure, logged in validation; the higher the better.
-        startup_runs: So many runs must have finished, unpruned, before any is pruned.
-        warmup_epochs: No run is pruned before it has done so many; None: a quarter of the run.
+        folder: This run's folder.
+        sweep: The sweep's folder, which contains the runs' folders. Outside of a sweep nothing is pruned.
+        monitor: The metric, logged in validation; higher is better.
+        startup_runs: Number of runs that must have finished, unpruned, before any is pruned.
+        warmup_epochs: No run is pruned before this many epochs; None: a quarter of the run.
 
     Attributes:
-        pruned: Why the run was ended; None: it was not.
+        pruned: Why the run was ended; None if it was not.
     """
 
     def __init__(
@@ -59,34 +59,34 @@ class Pruning(pl.Callback):
         self._mine: dict[int, float] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run goes on with."""
+        """The state for a resumed run."""
         return {"pruned": self.pruned, "mine": list(self._mine.items())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with it."""
+        """Restore it."""
         self.pruned, self._mine = state_dict["pruned"], dict(state_dict["mine"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A run that was pruned before it was resumed does not train."""
+        """Do not train a resumed run that was pruned."""
         if self.pruned is not None:
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Judge the run by this validation.
+        """Compare the run with the finished ones.
 
         Raises:
-            InputError: It has not logged the figure.
+            InputError: Validation has not logged the metric.
         """
         if trainer.sanity_checking:
             return
-        # The first process decides for all: it alone has figures such as val/knn, and others may see other files.
-        there = sorted(name for name in trainer.callback_metrics if name.startswith("val/"))
-        there = trainer.strategy.broadcast(there)
-        if self.monitor not in there:
-            logged = ", ".join(there) or "nothing"
+        # The first process decides for all: only it has metrics such as val/knn, and others may see other files.
+        names = sorted(name for name in trainer.callback_metrics if name.startswith("val/"))
+        names = trainer.strategy.broadcast(names)
+        if self.monitor not in names:
+            logged = ", ".join(names) or "nothing"
             raise InputError(
                 f"callbacks.pruning.monitor={self.monitor}: in validation this run logs {logged} "
-                "(val/knn needs labels); in castlit.train, objective= names the figure"
+                "(val/knn needs labels); in castlit.train, objective= names the metric"
             )
         if trainer.state.fn != TrainerFn.FITTING:
             return
@@ -98,7 +98,7 @@ class Pruning(pl.Callback):
                 print(f"Pruned after epoch {self.pruned['epoch']}: {why_pruned(self.pruned)}")
 
     def _judge(self, trainer: pl.Trainer) -> dict[str, Any] | None:
-        """Why this run shall end; None: it shall not."""
+        """Why this run should end; None if it should not."""
         epoch = trainer.current_epoch + 1
         if self.sweep.absolute() not in self.folder.absolute().parents:
             return None
@@ -116,7 +116,7 @@ class Pruning(pl.Callback):
 
 
 def _epochs(trainer: pl.Trainer) -> int | None:
-    """How many epochs the run will have; None: it has no end, or one by time."""
+    """The number of epochs of the run; None if only time limits it, or nothing."""
     if trainer.max_epochs is not None and trainer.max_epochs > 0:
         return trainer.max_epochs
     if trainer.max_steps > 0 and math.isfinite(trainer.num_training_batches):
@@ -125,13 +125,13 @@ def _epochs(trainer: pl.Trainer) -> int | None:
 
 
 def why_pruned(pruned: Mapping[str, Any]) -> str:
-    """Say in words what :attr:`Pruning.pruned` and ``summary.json`` hold."""
+    """Describe :attr:`Pruning.pruned`, as it is in ``summary.json``."""
     best = "never finite" if pruned["best"] is None else f"at most {pruned['best']:.4g}"
     return f"{pruned['figure']} was {best}, the median of {pruned['runs']} finished runs {pruned['median']:.4g}"
 
 
-def finished(sweep: Path, figure: str, but: Path) -> list[dict[int, float]]:
-    """The curves of a sweep's other runs that came to their end without being pruned."""
+def finished(sweep: Path, metric: str, but: Path) -> list[dict[int, float]]:
+    """The curves of a sweep's other runs that finished without being pruned."""
     found = []
     for file in sorted(sweep.glob("*/summary.json")):
         if file.parent.absolute() == but.absolute():
@@ -141,16 +141,16 @@ def finished(sweep: Path, figure: str, but: Path) -> list[dict[int, float]]:
         except ValueError:
             continue  # It is being written.
         if summary.get("pruned") is None and (file.parent / "metrics.csv").is_file():
-            found.append(by_epoch(file.parent / "metrics.csv", figure))
+            found.append(by_epoch(file.parent / "metrics.csv", metric))
     return found
 
 
 def median_at(epoch: int, curves: Sequence[Curve]) -> float | None:
-    """The median of those curves that have a value after this epoch; None where none has."""
+    """The median of the curves' values after this epoch; None if no curve has one."""
     values = [curve[epoch] for curve in curves if not math.isnan(curve.get(epoch, math.nan))]
     return float(np.median(values)) if values else None
 
 
 def below(mine: Curve, median: float | None) -> bool:
-    """Whether no value of a run's is as good as the median; a run that has had no finite value is below any."""
+    """Whether all values of a run are below the median; a run without a finite value is below any median."""
     return median is not None and not any(value >= median for value in mine.values())

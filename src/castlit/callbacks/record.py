@@ -1,4 +1,4 @@
-"""What a run did, in figures: kept while it trains, written to ``summary.json`` when it ends."""
+"""The run's record: metrics and times, written to ``summary.json`` at the end of the run."""
 
 import json
 import platform
@@ -14,34 +14,34 @@ import torch
 from torch import Tensor
 
 from castlit.callbacks.pruning import Pruning
-from castlit.utils.atomic_write import write_whole
+from castlit.utils.atomic_write import write_atomic
 
 _FIRST_STEPS = 10
 
 
 @dataclass
 class Change:
-    """A figure at the start and at the end of a run."""
+    """A metric at the start and at the end of a run."""
 
     start: float
     end: float
 
 
 class RunRecord(pl.Callback):
-    """Keeps each metric's first and last value and the run's times; writes them as JSON at the end of the fit.
+    """Records each metric's first and last value and the run's times; writes them as JSON at the end of the fit.
 
-    The times run from the first validation or the start of the fit, whichever comes first, and hold all validations.
-    A validation after the fit brings the file up to date. A resumed run goes on counting where it was broken off; the
-    time in between is not its own.
+    The times count from the first validation or the start of the fit, whichever comes first, and include all
+    validations. A validation after the fit updates the file. A resumed run continues the counts of the interrupted
+    one; the time in between does not count.
 
     A training metric's start is its mean over the first 10 steps, its end the mean over the last epoch. A validation
-    metric's start is its first value (before training, where the trainer has validated before), its end its last.
+    metric's start is its first value (before training, if the trainer has validated then), its end its last.
 
     Args:
         path: File to write.
 
     Attributes:
-        metrics: What was recorded, by metric.
+        metrics: Start and end by metric.
         validated_at: The step of the last validation.
     """
 
@@ -60,11 +60,11 @@ class RunRecord(pl.Callback):
         self.validated_at: int | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Find out whether the data counts its relaxed crops."""
+        """Find the data's counter of relaxed crops, if it has one."""
         self._count_relaxed = getattr(trainer.datamodule, "relaxed_crops", None)  # type: ignore[attr-defined]
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run goes on with."""
+        """The state for a resumed run."""
         return {
             "metrics": {name: asdict(change) for name, change in self.metrics.items()},
             "first": self._first,
@@ -78,7 +78,7 @@ class RunRecord(pl.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with it."""
+        """Restore it."""
         self.metrics = {name: Change(**change) for name, change in state_dict["metrics"].items()}
         self._first, self._epoch = list(state_dict["first"]), dict(state_dict["epoch"])
         self._epoch_steps, self._seen_images = state_dict["epoch_steps"], state_dict["seen_images"]
@@ -89,7 +89,7 @@ class RunRecord(pl.Callback):
         self._resumed = True
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock, unless a validation before the fit did."""
+        """Start the clock, unless a validation before the fit has."""
         self._started = self._started or time.perf_counter()
         if not self._resumed:
             self._seen_images = 0
@@ -97,7 +97,7 @@ class RunRecord(pl.Callback):
         self._resumed = False
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the epoch's means anew."""
+        """Reset the epoch's means."""
         self._epoch, self._epoch_steps = {}, 0
 
     def on_train_batch_end(
@@ -108,23 +108,23 @@ class RunRecord(pl.Callback):
         batch: Mapping[str, Tensor],
         batch_idx: int,
     ) -> None:
-        """Add up, on the device: nothing here makes the host wait."""
+        """Add up the metrics on the device, without making the host wait."""
         values = {f"train/{name}": value.detach() for name, value in outputs.items()}
         if len(self._first) < _FIRST_STEPS:
             self._first.append(values)
         for name, value in values.items():
-            # After resuming on a GPU, the sum is still where the checkpoint was read.
+            # After resuming on a GPU, the sum is on the device of the checkpoint.
             self._epoch[name] = self._epoch[name].to(value.device) + value if name in self._epoch else value
         self._epoch_steps += 1
         self._seen_images += len(batch["query"]) * trainer.world_size
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start validation's own clock."""
+        """Start the validation's clock."""
         self._validation_started = time.perf_counter()
         self._started = self._started or self._validation_started
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop it, and note the figures."""
+        """Stop it, and record the metrics."""
         if trainer.sanity_checking:
             return
         self.validated_at = trainer.global_step
@@ -151,8 +151,8 @@ class RunRecord(pl.Callback):
 
     def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
-            # Whole or not there: a run with this file has come to its end.
-            write_whole(self.path, (json.dumps(self._summary(trainer, pl_module), indent=2) + "\n").encode())
+            # Atomic: a run with this file has finished.
+            write_atomic(self.path, (json.dumps(self._summary(trainer, pl_module), indent=2) + "\n").encode())
 
     def _summary(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         seconds = time.perf_counter() - self._started
@@ -162,15 +162,15 @@ class RunRecord(pl.Callback):
             "steps": trainer.global_step,
             "images": self._seen_images,
             "seconds": round(seconds, 2),
-            # Crops that could not keep to scale or ratio, which no box of their image could.
+            # Crops outside scale or ratio, as no valid box of their image was within.
             "relaxed_crops": self._relaxed(),
-            # Of masks that castlit made.
+            # How castlit made the masks, if it did.
             "masks": getattr(trainer.datamodule, "masks_made", None),  # type: ignore[attr-defined]
             "images_per_second": round(self._seen_images / seconds, 1),
             "validation_seconds": round(self._validation_seconds, 2),
             "validation_share": round(self._validation_seconds / seconds, 4),
             "metrics": {name: asdict(change) for name, change in sorted(self.metrics.items())},
-            # Why a sweep ended it before its time; see castlit.callbacks.Pruning.
+            # Why a sweep ended it early; see castlit.callbacks.Pruning.
             "pruned": next((each.pruned for each in trainer.callbacks if isinstance(each, Pruning)), None),  # type: ignore[attr-defined]
             "checkpoint": getattr(checkpoint, "last_model_path", "") or None,
             "precision": str(trainer.precision),
@@ -184,7 +184,7 @@ class RunRecord(pl.Callback):
 
 
 def device_name(device: torch.device) -> str:
-    """Return a name a reader knows: the GPU's, or the processor's with its number of threads."""
+    """Return the GPU's name, or the processor's with the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.processor() or platform.machine()} CPU, {torch.get_num_threads()} threads"

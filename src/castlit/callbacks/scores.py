@@ -1,4 +1,4 @@
-"""What a CAM of someone else's module explains: ready-made scores for ``castlit.callbacks.AttentionSupervision``."""
+"""Scores for ``castlit.callbacks.AttentionSupervision``: what the CAM of any module explains."""
 
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
@@ -9,29 +9,29 @@ import torch
 from torch import Tensor
 
 from castlit.attention import has_object
-from castlit.module.explain import masked
+from castlit.attention.keys import apply_mask
 from castlit.nn import unit_length, untracked_batchnorm
 from castlit.utils.dtype import at_least_float32
 from castlit.utils.validation import InputError
 
 Score: TypeAlias = Callable[[pl.LightningModule, Any, Tensor], Tensor]
-"""From module, batch and the query's embedding, with graph, to one score for each image, (N,), with graph."""
+"""A function of module, batch and the query's embedding, with graph, to one score for each image, (N,), with graph."""
 
 Part: TypeAlias = str | int | Callable[[Any], Tensor]
-"""A part of a batch: its key, its place, or a function from the batch to it."""
+"""A part of a batch: its key, its position, or a function of the batch."""
 
 
 class MaskedKey:
     """CAST's score: the cosine of the query's embedding and that of the key under its mask.
 
-    The masked key is embedded with no gradient and leaves no trace in batch norm.
+    The masked key is embedded without a gradient and without updating batch norm.
 
     Args:
-        embed: What embeds it: the name of a part or a method of the module, such as ``"forward_momentum"``, called with
-            the masked images; or a function of module and masked images. It must give what the query's embedding is,
-            (N, dim), (N, dim, 1, 1), or a map (N, dim, h, w), which is averaged; it need not be normalised.
-        images: Which part of the batch are the keys, (N, 3, H, W), normalised.
-        mask: Which part of the batch are their masks, (N, 1, H, W), nonzero on the objects.
+        embed: Name of a part or a method of the module that embeds the masked images, such as ``"forward_momentum"``;
+            or a function of module and masked images. It must return the same kind of embedding as the query's:
+            (N, dim), (N, dim, 1, 1), or a map (N, dim, h, w), which is averaged. It need not be normalised.
+        images: The part of the batch with the keys, (N, 3, H, W), normalised.
+        mask: The part of the batch with their masks, (N, 1, H, W), nonzero on the objects.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class MaskedKey:
         """Compute the scores (N,).
 
         Raises:
-            InputError: The module has nothing of that name, the batch has no such part, or the embeddings do not match.
+            InputError: Module or batch have no part of that name, or the embeddings do not match.
         """
-        images = masked(part_of(batch, self.images, "MaskedKey's images"), self._mask(batch))
+        images = apply_mask(part_of(batch, self.images, "MaskedKey's images"), self._mask(batch))
         with torch.no_grad(), untracked_batchnorm(pl_module):
             key = vectors(self._embedded(pl_module, images), "what MaskedKey's embed gives")
         query = vectors(embedding, "the query's embedding")
@@ -58,7 +58,7 @@ class MaskedKey:
             return (unit_length(query) * unit_length(key)).sum(1)
 
     def takes_part(self, batch: Any) -> Tensor:  # noqa: ANN401
-        """Return booleans (N,): where the key shows nothing of the objects, there is no score to explain."""
+        """Return booleans (N,): whether the key shows an object; without one there is no score to explain."""
         return has_object(self._mask(batch))
 
     def _mask(self, batch: Any) -> Tensor:  # noqa: ANN401
@@ -71,7 +71,7 @@ class MaskedKey:
             embed = attrgetter(self.embed)(pl_module)
         except AttributeError:
             raise InputError(
-                f"target: {type(pl_module).__name__} has nothing called {self.embed!r} to embed masked keys with"
+                f"target: {type(pl_module).__name__} has no {self.embed!r} to embed masked keys with"
             ) from None
         return embed(images)
 
@@ -80,17 +80,17 @@ class LabelLogit:
     """For a classifier: the logit of the image's label.
 
     Args:
-        label: Which part of the batch are the labels, int64 (N,).
+        label: The part of the batch with the labels, int64 (N,).
     """
 
     def __init__(self, label: Part = "label") -> None:
         self.label = label
 
     def __call__(self, pl_module: pl.LightningModule, batch: Any, embedding: Tensor) -> Tensor:  # noqa: ANN401
-        """Pick the scores (N,) out of the logits (N, classes).
+        """Select the scores (N,) from the logits (N, classes).
 
         Raises:
-            InputError: What is given are no logits, or the batch has no such labels.
+            InputError: The embedding is not (N, classes), or the batch has no such labels.
         """
         label = part_of(batch, self.label, "LabelLogit's label")
         if not isinstance(embedding, Tensor) or embedding.dim() != 2 or label.shape != embedding.shape[:1]:
@@ -105,9 +105,9 @@ def part_of(batch: Any, part: Part, name: str) -> Tensor:  # noqa: ANN401
     """Return a part of a batch.
 
     Args:
-        batch: Whatever the module trains on.
+        batch: The module's training batch.
         part: See :data:`Part`.
-        name: What the user calls it.
+        name: The user's name for it, for messages.
 
     Raises:
         InputError: The batch has no such part.
@@ -118,8 +118,8 @@ def part_of(batch: Any, part: Part, name: str) -> Tensor:  # noqa: ANN401
         if callable(part):
             raise
         raise InputError(
-            f"{name}: the batch, {_contents(batch)}, has no {part!r}: give its key or its place, or a function from "
-            "the batch to it"
+            f"{name}: the batch, {_contents(batch)}, has no {part!r}: give its key or its position, or a function of "
+            "the batch"
         ) from error
     if not isinstance(found, Tensor):
         raise InputError(f"{name} must be a tensor, got {type(found).__name__}")
@@ -130,7 +130,7 @@ def vectors(embedding: object, name: str) -> Tensor:
     """Return an embedding as (N, dim), in float32 or wider; a map (N, dim, h, w) is averaged.
 
     Raises:
-        InputError: It is no such tensor.
+        InputError: It has another shape.
     """
     if not isinstance(embedding, Tensor) or embedding.dim() not in (2, 4):
         raise InputError(
@@ -142,7 +142,7 @@ def vectors(embedding: object, name: str) -> Tensor:
 
 
 def shape_of(value: object) -> str:
-    """Return a tensor's shape, or what else it is, for a message."""
+    """Return a tensor's shape, or the type of anything else, for a message."""
     return str(tuple(value.shape)) if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 

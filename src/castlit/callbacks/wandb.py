@@ -15,14 +15,14 @@ def wandb_logger(
     offline: bool | None = None,
     **options: Any,  # noqa: ANN401
 ) -> WandbLogger:
-    """Return a W&B logger that never stops to ask for a key.
+    """Return a W&B logger that never prompts for a key.
 
     Args:
-        save_dir: Folder for W&B's files; made if need be.
+        save_dir: Folder for W&B's files; created if needed.
         project: W&B project.
-        offline: Keep everything on this machine; ``wandb sync`` uploads it later. ``None``: offline where this machine
-            is not logged in, unless ``WANDB_MODE`` decides.
-        **options: Handed on to Lightning's ``WandbLogger``.
+        offline: Keep everything on this machine; ``wandb sync`` uploads it later. ``None``: offline if this machine is
+            not logged in, unless ``WANDB_MODE`` is set.
+        **options: Passed to Lightning's ``WandbLogger``.
     """
     if offline is None:
         offline = "WANDB_MODE" not in os.environ and not _logged_in()

@@ -1,4 +1,4 @@
-"""What all programs share: Hydra on the outside, one clear line when the user made a mistake."""
+"""What all programs share: Hydra, and one clear line for a mistake of the user's."""
 
 import os
 import re
@@ -19,12 +19,12 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from castlit.cli.config_dir import composable, split_config_dir
 from castlit.cli.overrides import quote_path, refuse_expanded
-from castlit.utils.paths import shown
+from castlit.utils.paths import display_path
 from castlit.utils.validation import InputError, did_you_mean
 
 CONFIG_MODULE = "castlit.conf"
 
-# Classes of errors by name: this file imports neither Lightning nor torch.
+# Error classes by name: castlit.cli imports neither Lightning nor torch.
 _MISCONFIGURATION = "lightning_fabric.utilities.exceptions.MisconfigurationException"
 _BACKEND = "torch.distributed.DistBackendError"
 
@@ -32,22 +32,22 @@ Task = Callable[[DictConfig], Any]
 
 
 class UserError(CompactHydraException):
-    """A mistake of the user's, told in one line."""
+    """A mistake of the user's, reported in one line."""
 
 
 def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[str]] | None = None) -> None:
     """Run a task as a program: compose its config from the command line and call it, once or for each job of a sweep.
 
     A mistake of the user's ends the program with one line on standard error and exit code 1. With
-    ``HYDRA_FULL_ERROR=1`` in the environment, everything ends with its full traceback instead.
+    ``HYDRA_FULL_ERROR=1`` in the environment, every error ends it with its full traceback.
 
-    Paths that are numbers, or hold braces (``data.urls=/data/{000..099}.tar``), may be typed as they are; see
+    Paths that are numbers or hold braces (``data.urls=/data/{000..099}.tar``) need no quotes; see
     :mod:`castlit.cli.overrides`.
 
     Args:
         config_name: The primary config in ``castlit.conf``.
         task: Called with the composed config.
-        prepare: Called with the words of the command line; Hydra gets what it returns.
+        prepare: Changes the words of the command line before Hydra parses them.
     """
     started = False
 
@@ -63,7 +63,7 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
             if line is None:
                 raise
             if HydraConfig.get().mode == RunMode.MULTIRUN:
-                # The sweep goes on with its other jobs and fails at its end.
+                # The sweep runs its other jobs, and fails at its end.
                 overrides = " ".join(HydraConfig.get().overrides.task)
                 print(f"error: {line} (job {HydraConfig.get().job.num}: {overrides})", file=sys.stderr)
                 raise UserError(f"a job of the sweep failed: {line}") from None
@@ -95,7 +95,7 @@ def full_errors() -> bool:
 
 
 def _of_other_processes(error: RuntimeError) -> bool:
-    # gloo has no type of error of its own; when the wait itself runs out it does not even say its name.
+    # gloo raises plain RuntimeErrors; those of a timeout do not even contain its name.
     return _is_a(error, _BACKEND) or any(word in str(error) for word in ("gloo", "pair closure"))
 
 
@@ -105,14 +105,14 @@ def _is_a(error: BaseException, name: str) -> bool:
 
 
 def explain_error(error: BaseException) -> str | None:
-    """Return the line that tells a user of this error, or ``None`` where it is our mistake and needs its traceback."""
+    """Return one line for the user's mistake; ``None`` for a mistake of ours, which needs its traceback."""
     if isinstance(error, InstantiationException):
         cause = _innermost(error)
         key = str(error).rpartition("full_key: ")[2].strip()
         if cause is error:
             return _one_line(str(error))
-        told = explain_error(cause) or f"{type(cause).__name__}: {_one_line(str(cause))}"
-        return f"{key}: {told}" if key and key != "instantiate" else told
+        line = explain_error(cause) or f"{type(cause).__name__}: {_one_line(str(cause))}"
+        return f"{key}: {line}" if key and key != "instantiate" else line
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} must be given: add {error.full_key}=..."
     if isinstance(error, (InputError, HydraException, OmegaConfBaseException)) or _is_a(error, _MISCONFIGURATION):
@@ -127,14 +127,14 @@ def explain_error(error: BaseException) -> str | None:
 
 
 def suggest_override(config_name: str, arguments: list[str]) -> str | None:
-    """Return a line on the first override whose option or key does not exist, with what comes nearest, or ``None``."""
+    """Return a line on the first override whose option or key does not exist, with the nearest one; or ``None``."""
     GlobalHydra.instance().clear()
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         option = _suggest_option(arguments)
         if option is not None:
             return option
         try:
-            # With the groups that the user chose: they bring keys of their own.
+            # With the user's choices of groups, which add keys.
             groups = [word for word in composable(arguments) if _chooses(*word.partition("=")[:2])]
             known = set(_keys(compose(config_name, groups)))
         except HydraException:
@@ -144,12 +144,12 @@ def suggest_override(config_name: str, arguments: list[str]) -> str | None:
         if equals and key[:1] not in "-+~" and key not in known and "@" not in key and "/" not in key:
             hint = did_you_mean(key, sorted(known))
             if hint:
-                return f"{key} is no key of the config{hint}; all keys: add --cfg job"
+                return f"{key} is not a key of the config{hint}; all keys: add --cfg job"
     return None
 
 
 def _suggest_option(arguments: list[str]) -> str | None:
-    """A line on the first group whose option does not exist; None where options may be in a folder of the user's."""
+    """A line on the first group whose option does not exist; None if the user gave a folder of configs."""
     if split_config_dir(arguments)[0] is not None:
         return None
     for argument in arguments:
@@ -161,9 +161,9 @@ def _suggest_option(arguments: list[str]) -> str | None:
 
 
 def _chooses(key: str, equals: str) -> bool:
-    """Whether an override chooses a group's option, adds something, or says where groups are.
+    """Whether an override chooses a group's option, adds a key, or adds a folder of configs.
 
-    A key of the config is none of these; were it here, a mistyped one would keep all groups' keys from being known.
+    Other overrides stay out of the composition: a mistyped one would make it fail.
     """
     if not equals:
         return False
@@ -178,11 +178,11 @@ def output_dir() -> Path:
 
 
 def this_python() -> str:
-    """Return what to type for the Python that runs this: ``make train`` does not put its .venv on the path."""
+    """Return the command of the Python that runs this; ``make train`` does not put its .venv on the path."""
     on_path = shutil.which("python")
     if on_path is not None and Path(on_path).absolute() == Path(sys.executable).absolute():
         return "python"
-    return shown(Path(sys.executable))
+    return display_path(Path(sys.executable))
 
 
 def _keys(config: DictConfig, prefix: str = "") -> list[str]:

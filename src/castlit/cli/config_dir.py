@@ -1,4 +1,4 @@
-"""Configs of the user's own: the folder that ``--config-dir`` adds to castlit's."""
+"""``--config-dir``: a folder with the user's own configs."""
 
 import argparse
 from pathlib import Path
@@ -7,7 +7,7 @@ from castlit.cli.overrides import quoted
 
 
 def split_config_dir(arguments: list[str]) -> tuple[str | None, list[str]]:
-    """Take the folder of the user's configs out of a command line.
+    """Split the folder of the user's configs off a command line.
 
     Args:
         arguments: The words of the command line.
@@ -22,7 +22,7 @@ def split_config_dir(arguments: list[str]) -> tuple[str | None, list[str]]:
 
 
 def composable(arguments: list[str]) -> list[str]:
-    """Return the words with ``--config-dir`` said as an override: Hydra's compose() knows no other."""
+    """Replace ``--config-dir`` by an override: Hydra's compose() accepts overrides only."""
     folder, rest = split_config_dir(arguments)
     if folder is None:
         return rest

@@ -1,7 +1,9 @@
-"""Several processes of one run: one folder for all of them, and none that outlives the others.
+"""Several processes of one run: they share one folder and end together.
 
-Each process is started by the same command line: by Lightning from the first one, or by torchrun or SLURM. By itself it
-would make a folder with the time of its own start.
+Every process runs the same command line: Lightning starts the others from the first one, or torchrun or SLURM starts
+all. Without a shared folder, each would make one named after its own start time.
+
+torch and Lightning are imported inside functions, and only where the environment shows several processes.
 """
 
 import os
@@ -10,30 +12,30 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
-import pytorch_lightning as pl
-import torch.distributed as dist
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from castlit.cli.overrides import quoted
 from castlit.utils.validation import InputError
 
-_PATIENCE = timedelta(minutes=5)  # nodes may start that far apart
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+_TIMEOUT = timedelta(minutes=5)  # the start times of two nodes may differ by this much
 
 _GRACE_S = 10
 
 _FIRST = "CASTLIT_FIRST_PROCESS"
-"""In the environment that Lightning's processes inherit from the first one: its number."""
+"""Environment variable with the first process's id, for the processes that Lightning starts from it."""
 
 
 def in_one_folder(arguments: list[str]) -> list[str]:
-    """Add the folder that all processes of this run share to a command line, where several were started from outside.
+    """Add the shared folder of all processes to a command line that torchrun or SLURM runs in several of them.
 
-    The first process of a torchrun chooses it and tells the others; jobs of SLURM have theirs below ``outputs/slurm``,
-    and keep it when they are requeued. What the user gives as ``hydra.run.dir`` stays.
+    With torchrun, the first process chooses the folder and sends it to the others. A SLURM job gets a folder below
+    ``outputs/slurm``, the same one when it is requeued. The user's ``hydra.run.dir`` takes precedence.
 
     Args:
         arguments: The words of the command line.
@@ -43,31 +45,30 @@ def in_one_folder(arguments: list[str]) -> list[str]:
     """
     if any(argument in ("-m", "--multirun", "--help", "-h", "--cfg", "-c") for argument in arguments):
         return arguments
-    if TorchElasticEnvironment.detect() and int(os.environ["WORLD_SIZE"]) > 1:
+    if _by_torchrun() and int(os.environ["WORLD_SIZE"]) > 1:
         rank = int(os.environ["RANK"])
         folder = _agreed(rank, _given(arguments) or time.strftime("outputs/%Y-%m-%d/%H-%M-%S"))
-    elif SLURMEnvironment.detect() and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+    elif int(os.environ.get("SLURM_NTASKS", "1")) > 1 and _by_slurm():
         rank = int(os.environ["SLURM_PROCID"])
         folder = _given(arguments) or f"outputs/slurm/{os.environ['SLURM_JOB_ID']}"
     else:
         return arguments
     kept = [argument for argument in arguments if not argument.startswith("hydra.run.dir=")]
     kept.append(f"hydra.run.dir={quoted(folder)}")
-    # One process writes Hydra's files; the others would write over them.
+    # One process writes Hydra's files; the others would overwrite them.
     return kept if rank == 0 else [*kept, f"hydra.job.name=train_rank{rank}", "hydra.output_subdir=null"]
 
 
 def end_with_parent() -> None:
-    """End this process soon after the one that started it, where that was a run's first process.
+    """End this process soon after the run's first process, if Lightning started it from there.
 
-    Its first process may be killed while this one waits for it in a collective, or has not met it yet; then nobody else
-    would end this one before torch's timeout. It may be gone even before this one has come here: so it leaves its
-    number in the environment.
+    The first process may be killed while this one waits for it in a collective, or before the two have met. Nothing
+    else would end this one before torch's timeout. The first process may even be gone before this function runs, so it
+    leaves its id in the environment.
     """
     if os.environ.get("LOCAL_RANK", "0") == "0":
         os.environ[_FIRST] = str(os.getpid())
-    started_by_lightning = os.environ.get("LOCAL_RANK", "0") != "0" and not TorchElasticEnvironment.detect()
-    if started_by_lightning and not SLURMEnvironment.detect():
+    elif not _by_torchrun() and not _by_slurm():
         first = int(os.environ.get(_FIRST, os.getppid()))
         threading.Thread(target=_watch, args=(first,), daemon=True, name="parent-watch").start()
 
@@ -75,21 +76,19 @@ def end_with_parent() -> None:
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
-    time.sleep(_GRACE_S)  # it may have ended well, and this process is about to
+    time.sleep(_GRACE_S)  # the first process may have finished, and this one is about to
     os.write(2, b"error: the first process of the run is gone\n")
     os._exit(1)
 
 
-def refuse_relaunched_sweep(make_trainer: Callable[[], pl.Trainer]) -> None:
-    """Refuse a sweep whose jobs have several processes that Lightning is to start.
-
-    It starts them by this same command line, and each would run the whole sweep.
+def refuse_relaunched_sweep(make_trainer: "Callable[[], pl.Trainer]") -> None:
+    """Refuse a sweep if Lightning would start several processes for each job: each of them would run the whole sweep.
 
     Args:
-        make_trainer: Gives that of the job; called in sweeps alone.
+        make_trainer: Gives the job's trainer; called in sweeps only.
 
     Raises:
-        InputError: This is such a job.
+        InputError: This is such a sweep.
     """
     if HydraConfig.get().mode != RunMode.MULTIRUN:
         return
@@ -103,13 +102,27 @@ def refuse_relaunched_sweep(make_trainer: Callable[[], pl.Trainer]) -> None:
         )
 
 
-def end_children(trainer: pl.Trainer) -> None:
-    """After an error, see that the processes that this one started end, too."""
+def end_children(trainer: "pl.Trainer") -> None:
+    """After an error, end the processes that this one started."""
     for process in getattr(trainer.strategy.launcher, "procs", []):
         try:
             process.wait(_GRACE_S)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def _by_torchrun() -> bool:
+    """Whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def _by_slurm() -> bool:
+    """Whether SLURM's ``srun`` started this process."""
+    if "SLURM_NTASKS" not in os.environ:
+        return False
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+
+    return SLURMEnvironment.detect()
 
 
 def _given(arguments: list[str]) -> str | None:
@@ -118,15 +131,17 @@ def _given(arguments: list[str]) -> str | None:
 
 
 def _agreed(rank: int, mine: str) -> str:
-    """The first process's folder, through the store that torchrun keeps for its processes."""
+    """The first process's folder, through the key-value store that torchrun keeps for its processes."""
+    import torch.distributed as dist
+
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    # A torchrun may start its processes again, and several may share a store.
+    # Several torchruns may share a store, and each may restart its processes.
     run, start = os.environ.get("TORCHELASTIC_RUN_ID", ""), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     key = f"castlit/{run}/{start}/folder"
     try:
-        store = dist.TCPStore(address, port, is_master=False, timeout=_PATIENCE)  # type: ignore[attr-defined]
+        store = dist.TCPStore(address, port, is_master=False, timeout=_TIMEOUT)  # type: ignore[attr-defined]
         if rank == 0:
             store.set(key, mine)
         return str(store.get(key).decode())
-    except RuntimeError as error:  # what torch's distributed errors are
+    except RuntimeError as error:  # the base class of torch's distributed errors
         raise InputError(f"the first process of the run at {address}:{port} does not answer: {error}") from error

@@ -1,6 +1,7 @@
 """Let paths through Hydra's command line as typed: ``data.images=2007``, ``/home/jürgen``, ``/data/{000..099}.tar``."""
 
 import re
+import shlex
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -12,7 +13,7 @@ _RANGE = re.compile(r"\{[^{}]*(?:\.\.|,)[^{}]*\}")
 """What a shell would expand: ``{000..099}`` or ``{train,val}``."""
 
 _NUMBER = re.compile(r"[0-9._]*[0-9][0-9._]*")
-"""What Hydra would read as a number, or nearly."""
+"""What Hydra parses as a number, or tries to."""
 
 _PATHS = {
     *("images", "masks", "val_images", "val_masks", "photos", "test_photos", "test_masks"),
@@ -23,35 +24,42 @@ _PATHS = {
 
 
 def quoted(text: str) -> str:
-    """The text in single quotes, with what Hydra's grammar would stumble over escaped."""
+    """The text in single quotes, with the characters escaped that are special in Hydra's grammar."""
     return str(QuotedString(text, Quote.single).with_quotes())
 
 
+def shell_override(key: str, value: str) -> str:
+    """An override as one types it in a shell, for any text as its value."""
+    if re.fullmatch(r"[\w/.-]+", value, re.ASCII):
+        return f"{key}={value}"
+    return shlex.quote(f"{key}={quoted(value)}")
+
+
 def quote_path(argument: str) -> str:
-    """Quote what Hydra would not take for the path that it is: a number, a sign its grammar lacks, or braces.
+    """Quote a path that Hydra would not parse as text: a number, or one with braces or special characters.
 
     Args:
         argument: One word of the command line.
     """
     key, _, value = argument.partition("=")
     is_path = key.lstrip("+").rpartition(".")[2] in _PATHS
-    # What does not parse has a ü, brackets or the like. A comma parses: to sweep over folders is what it may mean.
+    # A ü or brackets do not parse. A comma does: it may be a sweep over folders.
     if is_path and (_NUMBER.fullmatch(value) or (_is_plain(value) and not _parses(argument))):
         return f"{key}={quoted(value)}"
     return _quote_braces(argument)
 
 
 def _is_plain(value: str) -> bool:
-    """Whether a value is neither quoted, nor a list or a dictionary, and has nothing for Hydra or for us to expand."""
+    """Whether a value is neither quoted, a list nor a dictionary, and has nothing to expand."""
     return not value.startswith(("[", "{", "'", '"')) and "${" not in value and not _RANGE.search(value)
 
 
 def _quote_braces(argument: str) -> str:
-    """Quote the brace patterns in the value of an override, where Hydra cannot make sense of it otherwise.
+    """Quote the brace patterns in an override's value, if Hydra cannot parse it otherwise.
 
-    To Hydra a brace begins a dictionary. Only what its grammar refuses, and has text beside the braces, is taken for a
-    pattern; everything else stays as it is, mistakes included. In a list, or a sweep over values that are separated by
-    commas, every pattern is quoted by itself.
+    In Hydra's grammar a brace starts a dictionary. A value is a pattern only if Hydra cannot parse it and there is text
+    beside the braces; everything else stays, mistakes included. In a list, or a sweep over comma-separated values, each
+    pattern is quoted separately.
     """
     key, equals, value = argument.partition("=")
     if not equals or not _RANGE.search(value) or _parses(argument):
@@ -63,7 +71,7 @@ def _quote_braces(argument: str) -> str:
 
 
 def refuse_expanded(arguments: list[str]) -> None:
-    """Notice that the shell expanded a pattern of shards into words, of which Hydra would use the last alone.
+    """Refuse a pattern of shards that the shell has expanded into several words: Hydra would use the last one only.
 
     Args:
         arguments: The words of the command line.
@@ -81,7 +89,7 @@ def refuse_expanded(arguments: list[str]) -> None:
 
 
 def _elements(value: str) -> list[str]:
-    """The parts between commas, but for the commas inside braces."""
+    """The parts between commas; commas inside braces do not count."""
     depth, elements = 0, [""]
     for sign in value:
         depth += (sign == "{") - (sign == "}")

@@ -1,4 +1,4 @@
-"""Random crop boxes that hold their share of the salient objects (CAST, arXiv 2012.04630, section 3.1)."""
+"""Random crop boxes that cover enough of the salient objects (CAST, arXiv 2012.04630, section 3.1)."""
 
 from collections import Counter
 from typing import Literal
@@ -7,12 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castlit.crops.coverage import Box, Mask, Need, pixels_needed
-from castlit.crops.sizes import check_range
-from castlit.crops.source import BoxSource, plan
+from castlit.crops.rare_boxes import RareBoxes
+from castlit.crops.sizes import Plan, check_range, plan
 from castlit.utils.validation import InputError, require_choice, require_int, require_number
 
 Constraint = Literal["saliency", "pair"]
 Law = Literal["uniform", "resized_crop"]
+
+QUICK_TRIES = 16
+"""Boxes tried one by one before the summed-area table is built, which takes as long as these."""
 
 
 def sample_boxes(
@@ -32,39 +35,44 @@ def sample_boxes(
 
     - scale[0] ≤ w·h / (W·H) ≤ scale[1],
     - ratio[0] ≤ w / h ≤ ratio[1], both up to a relative 1e-9, and
-    - it holds at least ``min_coverage`` of all salient pixels; an empty mask asks for nothing.
+    - it covers at least ``min_coverage`` of all salient pixels; with an empty mask every box does.
 
-    The boxes are drawn from exactly the allowed ones, independently, and by one of two laws:
+    The boxes are sampled from the allowed ones, independently, with one of two distributions:
 
     - ``"uniform"``: all allowed boxes are equally likely.
-    - ``"resized_crop"``: the law of torchvision's ``RandomResizedCrop`` (area uniform in ``scale``, log of the ratio
-      uniform in ``ratio``, position uniform in the image), given that the box is allowed: what drawing until it is
-      would give. That law has a constant density in (w, h): all sizes are equally likely, and all positions of one
-      size. So each allowed box is likely in proportion to 1 / ((W - w + 1)·(H - h + 1)), and large boxes, which have
-      few positions, are drawn more often than under ``"uniform"``.
+    - ``"resized_crop"``: the distribution of torchvision's ``RandomResizedCrop`` (area uniform in ``scale``, log of the
+      ratio uniform in ``ratio``, position uniform in the image), given that the box is allowed. Its density is constant
+      in (w, h): all sizes are equally likely, and so are all positions of one size. An allowed box is drawn in
+      proportion to 1 / ((W - w + 1)·(H - h + 1)), so large boxes are drawn more often than under ``"uniform"``.
 
-    **Where no box is allowed**, the limits give way, and by no more than they must; the distance from a range is
-    |log(value / the range's nearer end)|. The coverage always holds, since the whole image covers the whole mask. Of
-    the boxes that hold it, those are allowed instead that are nearest to ``ratio``, and among these those that are
-    nearest to ``scale``; the law is the same. So ``scale`` gives way first, and ``ratio`` only where no scale will do:
+    Boxes are proposed from that distribution until one is allowed. If a million proposals in a row are refused, the box
+    gets a random one of the largest allowed sizes, those that no other contains, and any of its allowed positions; so
+    do the call's further boxes under the same conditions.
 
-    - A very elongated image gives its largest boxes within ``ratio``, though they are less than ``scale[0]`` of it.
-    - A large mask under a low ``scale[1]`` gives the smallest boxes within ``ratio`` that cover enough of it.
-    - A large mask in a very elongated image gives the shortest boxes across the image that cover enough.
-    - A range too narrow for any size of whole pixels gives the nearest sizes that there are.
+    **Where no box is allowed**, the limits are relaxed, but the coverage never is:
+
+    1. If no size in whole pixels is within ``ratio`` and ``scale``, the sizes nearest to ``ratio`` are used, and among
+       them those nearest to ``scale``; the distance from a range is |log(value / the range's nearer end)|. So a very
+       elongated image gives its largest boxes within ``ratio``, though they are less than ``scale[0]`` of it.
+    2. If no box of these sizes covers enough, ``scale`` is exceeded: the box has the shape of the image's largest box
+       within ``ratio``, and the smallest such size that covers enough.
+    3. If that largest box does not cover enough either, ``ratio`` is exceeded: the box spans the image one way, and is
+       as short as possible the other way.
+
+    In 2 and 3, all positions where the size covers enough are equally likely.
 
     Args:
         mask: (H, W) array of any numeric or boolean type, at least 1 × 1; nonzero is salient.
         count: Number of boxes, at least 1.
-        min_coverage: Smallest share of the salient pixels in each box, in [0, 1]; 0 leaves the boxes unconstrained.
-        scale: Range of the box's share of the image area, in (0, 1].
+        min_coverage: Smallest fraction of the salient pixels in each box, in [0, 1]; 0 leaves the boxes unconstrained.
+        scale: Range of the box's fraction of the image area, in (0, 1].
         ratio: Range of the box's width / height, above 0.
         rng: Source of the random draws; None uses a fresh, unpredictable one.
-        constraint: ``"saliency"`` binds each box by the mask. ``"pair"`` asks in addition that every box after the
-            first covers at least ``min_coverage`` of the salient pixels inside the first box.
-        law: How likely each allowed box is, ``"uniform"`` or ``"resized_crop"``.
-        relaxed: Counts here the boxes for which a limit gave way: under ``"ratio"`` where that did (whether or not the
-            scale did also), else under ``"scale"``.
+        constraint: ``"saliency"``: each box must cover enough of the mask. ``"pair"``: in addition, every box after the
+            first must cover at least ``min_coverage`` of the salient pixels inside the first box.
+        law: The distribution, ``"uniform"`` or ``"resized_crop"``.
+        relaxed: Counts here the boxes that exceed a limit: under ``"ratio"`` if they exceed that (whether or not they
+            exceed the scale too), else under ``"scale"``.
 
     Returns:
         ``count`` boxes (x1, y1, x2, y2) of ints in pixels, half-open, inside the image.
@@ -78,11 +86,11 @@ def sample_boxes(
 
 
 class BoxSampler:
-    """:func:`sample_boxes` with its settings checked once, for those who draw from many masks.
+    """:func:`sample_boxes` with its settings checked once, to draw from many masks.
 
     Args:
         min_coverage: See :func:`sample_boxes`, as for the others.
-        scale: Range of the box's share of the image area.
+        scale: Range of the box's fraction of the image area.
         ratio: Range of the box's width / height.
         constraint: ``"saliency"`` or ``"pair"``.
         law: ``"uniform"`` or ``"resized_crop"``.
@@ -105,35 +113,43 @@ class BoxSampler:
         self.by_size = require_choice("law", law, ("uniform", "resized_crop")) == "resized_crop"
 
     def __call__(
-        self,
-        mask: NDArray[np.generic],
-        count: int,
-        rng: np.random.Generator,
-        relaxed: Counter[str] | None = None,
+        self, mask: NDArray[np.generic], count: int, rng: np.random.Generator, relaxed: Counter[str] | None = None
     ) -> list[Box]:
-        """Draw ``count`` boxes; arguments and errors as in :func:`sample_boxes`.
-
-        Args:
-            mask: (H, W).
-            count: Number of boxes.
-            rng: Source of the random draws.
-            relaxed: Counts the boxes for which a limit gave way.
-        """
+        """Draw ``count`` boxes; arguments and errors as in :func:`sample_boxes`."""
         if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.size == 0:
-            raise InputError(f"mask must be a two-dimensional array with at least one pixel, got {_describe(mask)}")
+            given = f"shape {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+            raise InputError(f"mask must be a two-dimensional array with at least one pixel, got {given}")
         salient = Mask(mask)
-        source = BoxSource(salient, plan(salient.width, salient.height, self.scale, self.ratio, self.by_size), rng)
+        sizes = plan(salient.width, salient.height, self.scale, self.ratio, self.by_size)
         total = salient.count(salient.frame) if self.min_coverage > 0 else 0
         needs = [Need(pixels_needed(self.min_coverage, total), salient.frame)] if total else []
+        rare: RareBoxes | None = None
         boxes: list[Box] = []
         for index in range(count):
             if index == 1 and self.pair and needs:
                 needs = [*needs, Need(pixels_needed(self.min_coverage, salient.count(boxes[0])), boxes[0])]
-            boxes.append(source.draw(needs))
-            if relaxed is not None and source.relaxed is not None:
-                relaxed[source.relaxed] += 1
+                rare = None
+            box = None if rare else _try_quickly(sizes, salient, needs, rng)
+            if box is None:
+                rare = rare or RareBoxes(sizes, salient, needs, rng)
+                box = rare.draw()
+            boxes.append(box)
+            limit = rare.relaxed if rare else sizes.relaxed
+            if relaxed is not None and limit:
+                relaxed[limit] += 1
         return boxes
 
 
-def _describe(value: object) -> str:
-    return f"shape {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+def _try_quickly(plan: Plan, mask: Mask, needs: list[Need], rng: np.random.Generator) -> Box | None:
+    width, height = mask.width, mask.height
+    for _ in range(QUICK_TRIES):
+        u, v, s, t = rng.random(4).tolist()
+        w, h = plan.distribution.draw(u, v)
+        x, y = int(s * (width - w + 1)), int(t * (height - h + 1))
+        box = (x, y, x + w, y + h)
+        for need in needs:
+            if not mask.satisfies(box, need):
+                break
+        else:
+            return box
+    return None

@@ -1,4 +1,4 @@
-"""Cut a box out of an image and its mask, and bring both to one size."""
+"""Crop an image and its mask to a box and resize them."""
 
 import cv2
 import numpy as np
@@ -10,9 +10,9 @@ from castlit.crops.coverage import Box
 def crop_resize(image: NDArray[np.uint8], box: Box, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Cut ``box`` out of an image and resize it.
 
-    Enlarging is bilinear. Shrinking first averages whole blocks of pixels (2 × 2, 3 × 3, …), so that fine texture does
-    not alias, and is bilinear for the rest. Against Pillow's antialiased bilinear filter, which torchvision uses, that
-    is 31 to 37 dB on photographs (44 near full size), where plain bilinear falls to 24 and pure area averaging has 36
+    Enlarging is bilinear. Shrinking first averages blocks of 2 × 2, 3 × 3, … pixels, so that fine texture does not
+    alias, and is bilinear for the rest. On photographs that agrees with Pillow's antialiased bilinear filter, which
+    torchvision uses, to 31 to 37 dB (44 near full size); plain bilinear falls to 24 dB, and pure area averaging has 36
     to 40 at five times the cost.
 
     Args:
@@ -25,22 +25,22 @@ def crop_resize(image: NDArray[np.uint8], box: Box, size: tuple[int, int]) -> ND
     """
     x1, y1, x2, y2 = box
     height, width = size
-    # From a shrinkage of 1.75 on, averaging pairs and enlarging a little is nearer to the ideal than bilinear alone.
+    # From a shrinkage of 1.75, averaging pairs and enlarging a little is better than bilinear alone.
     block_x, block_y = max(1, int((x2 - x1) / width + 0.25)), max(1, int((y2 - y1) / height + 0.25))
     crop = image[y1:y2, x1:x2]
     if block_x > 1 or block_y > 1:
         across, down = (x2 - x1) // block_x, (y2 - y1) // block_y
-        # Cut to whole blocks, for which OpenCV has a fast path; what is cut is less than one pixel of the result.
+        # OpenCV is fast for complete blocks; what is cut off is less than one pixel of the result.
         crop = crop[: down * block_y, : across * block_x]
         crop = _resize(crop, (down, across), cv2.INTER_AREA)
     return _resize(crop, size, cv2.INTER_LINEAR)
 
 
 def crop_resize_mask(mask: NDArray[np.uint8], box: Box, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Cut ``box`` out of a mask and resize it to the nearest pixel, so that no new values arise.
+    """Cut ``box`` out of a mask and resize it to the nearest pixel, which adds no new values.
 
-    Uses OpenCV's exact variant: the plain one is off by up to half a source pixel against the image. An object too
-    small for any pixel of the result to be nearest to it does not vanish: the pixels that it touches are marked.
+    Uses OpenCV's exact variant: the plain one is off by up to half a source pixel against the image. If the objects are
+    so small that no pixel of the result is nearest to them, all pixels that they touch are set.
 
     Args:
         mask: (H, W) or (H, W, 1), uint8.

@@ -1,10 +1,6 @@
 """The constrained crop as an albumentations transform."""
 
-import os
 from typing import Any
-
-# albumentations asks the network for a newer version when imported, unless told not to. This is the only import of it.
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations as A
 import numpy as np
@@ -19,24 +15,24 @@ from castlit.utils.validation import InputError, require_choice, require_int, re
 
 
 class SaliencyCrop(A.DualTransform):  # type: ignore[misc]
-    """Crop that holds at least ``min_coverage`` of the mask, resized to ``size``; for use in ``A.Compose``.
+    """Crop that covers at least ``min_coverage`` of the mask, resized to ``size``; for use in ``A.Compose``.
 
     Draws one box with :func:`castlit.crops.sample_boxes` from albumentations' own random state. Call it with
     ``image=`` and ``mask=`` (nonzero is salient); both are cropped alike, the image resized by area or bilinearly, the
-    mask to the nearest pixel. Declare further images or masks with ``additional_targets``.
+    mask to the nearest pixel. Declare further images or masks with ``additional_targets``. Import this class before
+    ``A.load`` or ``A.from_dict`` reads a pipeline that contains it.
 
     Args:
         size: (height, width) of the result in pixels, or one number for both.
-        min_coverage: Smallest share of the salient pixels in the crop, in [0, 1].
-        scale: Range of the crop's share of the image area, in (0, 1].
+        min_coverage: Smallest fraction of the salient pixels in the crop, in [0, 1].
+        scale: Range of the crop's fraction of the image area, in (0, 1].
         ratio: Range of the crop's width / height.
-        law: How likely each allowed box is: as ``RandomResizedCrop``, for which this stands in, would draw it, or
-            ``"uniform"``.
+        law: The boxes' distribution: that of ``RandomResizedCrop``, which this replaces, or ``"uniform"``.
         p: Probability of cropping at all.
 
     Raises:
-        InputError: An argument is out of range; or, when called, a key that albumentations would pass on uncropped
-            (an array of the image's size that was not declared).
+        InputError: An argument is out of range; or, when called, an array of the image's size was not declared, which
+            albumentations would return uncropped.
     """
 
     _targets = (Targets.IMAGE, Targets.MASK)

@@ -1,11 +1,23 @@
-"""From images and masks to batches of two views."""
+"""From images and masks to batches of two views.
+
+Packages, each of which imports only those before it:
+
+- ``io``: read images, masks and annotations from files; the ``Source`` interface.
+- ``index``: the index of a folder, and ``FileSource``, which reads with it.
+- ``transforms``: two views of an image: crops, flips, colour augmentation.
+- ``scenes``: the built-in scenes; imports none of the others.
+- ``datamodules``: samplers, datasets, loaders and Lightning's data modules.
+- ``shards``: the same from tar files.
+"""
 
 from castlit.data.datamodules.base import ViewsDataModule, finish
+from castlit.data.datamodules.coco import CocoDataModule
 from castlit.data.datamodules.datasets import EvalDataset, ViewDataset, collate
-from castlit.data.datamodules.photographs import CocoDataModule, SaliencyDataModule
+from castlit.data.datamodules.photographs import SaliencyDataModule
 from castlit.data.datamodules.sampler import EpochSampler
-from castlit.data.datamodules.scenes import ArraySource, ScenesDataModule
+from castlit.data.datamodules.scenes import ScenesDataModule
 from castlit.data.index.file_source import FileSource
+from castlit.data.io.array_source import ArraySource
 from castlit.data.io.source import MEAN, STD
 from castlit.data.shards import ShardsDataModule
 from castlit.data.transforms.albumentations_view import AlbumentationsView

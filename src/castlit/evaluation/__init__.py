@@ -1,12 +1,11 @@
-"""How good an encoder is: one file per protocol."""
+"""How good an encoder is: one folder per protocol or family of protocols."""
 
 from castlit.evaluation.backgrounds import evaluate_backgrounds
+from castlit.evaluation.frozen import linear_probe
 from castlit.evaluation.grounding import Grounding, evaluate_grounding, grounding
-from castlit.evaluation.linear import linear_probe
 from castlit.evaluation.probing import evaluate_finetune, evaluate_knn, evaluate_linear
-from castlit.evaluation.saliency.protocol import evaluate_saliency
-from castlit.evaluation.saliency.scores import SaliencyScores
-from castlit.evaluation.scenes.protocol import evaluate_scenes
+from castlit.evaluation.saliency import SaliencyScores, evaluate_saliency
+from castlit.evaluation.scenes import evaluate_scenes
 from castlit.evaluation.voc07 import evaluate_voc07
 from castlit.nn.nearest_neighbours import knn_accuracy
 

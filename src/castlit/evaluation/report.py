@@ -1,4 +1,4 @@
-"""``report.html``: what came of all protocols, on one page that can be mailed."""
+"""``report.html``: the results of all protocols on one self-contained page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,67 +13,73 @@ from castlit.reporting import html
 from castlit.reporting.images import Picture
 from castlit.reporting.published import PublishedRow
 from castlit.reporting.results import Results, Table
-from castlit.utils.atomic_write import write_whole
+from castlit.utils.atomic_write import write_atomic
 
 PICTURES = 6
-"""At most so many of each protocol."""
+"""Maximum number for each protocol."""
 
 WIDTH = 1100
-"""At most, of a picture in pixels."""
+"""Maximum width of a picture in pixels."""
 
 
 @dataclass
-class Part:
-    """One protocol in the report: what it gave, or why it did not run, or how it failed."""
+class Section:
+    """One protocol in the report: its results, or the reason why it did not run, or its error."""
 
     name: str
     results: Results | Table | None = None
     published: list[PublishedRow] = field(default_factory=list)
     seconds: float = 0.0
     folder: Path | None = None
-    """Where it wrote; pictures (.png) right in it go into the report."""
+    """The protocol's output; the report includes the pictures (.png) at its top level."""
     not_run: str = ""
     failed: str = ""
 
 
-def write_report(file: Path, checkpoint: str, parts: Sequence[Part]) -> int:
-    """Write the page; it needs nothing beside it.
+def write_report(file: Path, checkpoint: str, sections: Sequence[Section]) -> int:
+    """Write the page; it includes its pictures.
 
     Args:
         file: The page.
         checkpoint: As it was typed.
-        parts: In the order of the page.
+        sections: The protocols, in the order of the page.
 
     Returns:
-        Its size in bytes.
+        The page's size in bytes.
 
     Raises:
         OSError: It cannot be written.
     """
     body = [html.paragraph(f"Evaluated with castlit {__version__}. Pictures and details lie beside this page.")]
-    training = Path(checkpoint).parent.parent / "gradcam.png"  # as castlit.train leaves it
+    training = Path(checkpoint).parent.parent / "gradcam.png"  # where castlit.train writes it
     if training.is_file():
-        body += [html.heading("Training"), html.figure(_light(training), "gradcam.png of the training run")]
-    for part in parts:
-        if part.results is None:
+        body += [html.heading("Training"), html.figure(_shrunk(training), "gradcam.png of the training run")]
+    for section in sections:
+        if section.results is None:
             continue
-        took = f"{part.seconds:.0f} s" if part.seconds < 600 else f"{part.seconds / 3600:.1f} h"
-        body += [html.heading(part.name), html.table(part.results, part.published), html.paragraph(f"Took {took}.")]
-        pictures = sorted(part.folder.glob("*.png"))[:PICTURES] if part.folder else []
-        body.append(html.sheet([html.figure(_light(picture), f"{part.name}/{picture.name}") for picture in pictures]))
+        took = f"{section.seconds:.0f} s" if section.seconds < 600 else f"{section.seconds / 3600:.1f} h"
+        body += [
+            html.heading(section.name),
+            html.table(section.results, section.published),
+            html.paragraph(f"Took {took}."),
+        ]
+        pictures = sorted(section.folder.glob("*.png"))[:PICTURES] if section.folder else []
+        body.append(
+            html.sheet([html.figure(_shrunk(picture), f"{section.name}/{picture.name}") for picture in pictures])
+        )
     for title, reasons in (
-        ("Failed", {part.name: part.failed for part in parts if part.failed}),
-        ("Not run", {part.name: part.not_run for part in parts if part.not_run}),
+        ("Failed", {section.name: section.failed for section in sections if section.failed}),
+        ("Not run", {section.name: section.not_run for section in sections if section.not_run}),
     ):
         if reasons:
             body += [html.heading(title), *(html.paragraph(f"{name}: {reason}") for name, reason in reasons.items())]
     page = html.page(f"Evaluation of {checkpoint}", body)
-    write_whole(file, page)
+    write_atomic(file, page)
     return len(page)
 
 
-def _light(file: Path) -> Picture:
-    """A picture, no wider than the page."""
+def _shrunk(file: Path) -> Picture:
+    """A picture, shrunk to the maximum width."""
     with Image.open(file) as opened:
         picture = np.asarray(opened.convert("RGB"))
     height, width = picture.shape[:2]

@@ -1,4 +1,4 @@
-"""Everything that the given data allow, one protocol after the other, and one report: ``+protocol=all``."""
+"""``+protocol=all``: run every protocol whose data are given, and write one report."""
 
 import inspect
 import logging
@@ -17,8 +17,8 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from castlit.cli.app import CONFIG_MODULE, explain_error
 from castlit.cli.overrides import quoted
-from castlit.evaluate import protocols, run_protocol
-from castlit.evaluation.report import Part, write_report
+from castlit.evaluation.report import Section, write_report
+from castlit.evaluation.run import protocols, run_protocol
 from castlit.reporting.results import Results, Table
 from castlit.utils.validation import InputError, as_list, require_choice
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 ALL = "all"
 
 _OWN_DATA = ("data", "crop", "loader", "budget")
-"""Groups and keys that say which data; protocols with a root of their own, and the scenes, take theirs."""
+"""Groups and keys of the data; ignored for the scenes and for protocols with their own data set."""
 
 
 def evaluate_all(
@@ -40,19 +40,19 @@ def evaluate_all(
 ) -> dict[str, Results | Table]:
     """Run every protocol whose data are given, and write ``report.html``.
 
-    Protocols that need no root of their own run on the command line's own ``data=``. What fails is told in the report
-    with its reason, and the others go on.
+    Protocols that need none of the data sets use the command line's ``data=``. The report lists the error of a protocol
+    that fails; the others still run.
 
     Args:
-        config: That of ``castlit.evaluate``.
-        output: The run's folder; each protocol gets one of its own in it.
-        roots: Folders of data sets, by name; None where there is none.
-        uses: Which of them a protocol needs, by the protocol's name; None: none of them.
+        config: The config of ``castlit.evaluate``.
+        output: The run's folder; each protocol writes to a subfolder.
+        roots: Folders of data sets, by name; None if there is none.
+        uses: The data set that a protocol needs, by the protocol's name; None if it needs none.
         skip: Protocols to leave out.
         settings: Keys of single protocols, by name, such as ``{voc07: {variant: pool_2x2}}``.
 
     Returns:
-        What each protocol gave.
+        The results of each protocol.
 
     Raises:
         InputError: A protocol is not known; nothing ran; or, after all others ran, one failed.
@@ -64,39 +64,41 @@ def evaluate_all(
         if not isinstance(given, Mapping):
             raise InputError(f"protocol.settings={{{name}: {given}}}: give its keys, such as {{{name}: {{size: 224}}}}")
     checkpoint = str(config.checkpoint)
-    parts = []
+    sections = []
     for name in names:
-        why = _why_not(name, roots, uses, left_out)
-        logger.info("%s: %s", name, why or "running")
-        if why:
-            parts.append(Part(name, not_run=why))
+        reason = _skip_reason(name, roots, uses, left_out)
+        logger.info("%s: %s", name, reason or "running")
+        if reason:
+            sections.append(Section(name, not_run=reason))
             continue
         root = uses[name]
-        words = _words(own_data=root is not None or name == "scenes")
+        overrides = _overrides(own_data=root is not None or name == "scenes")
         if root is not None:
-            words.append(f"++data.root={quoted(str(roots[root]))}")
-        parts.append(_run(name, words, (settings or {}).get(name, {}), output / name))
-    if not any(part.results is not None or part.failed for part in parts):
-        raise InputError(f"nothing to run: {'; '.join(f'{part.name} {part.not_run}' for part in parts)}")
+            overrides.append(f"++data.root={quoted(str(roots[root]))}")
+        sections.append(_run(name, overrides, (settings or {}).get(name, {}), output / name))
+    if not any(section.results is not None or section.failed for section in sections):
+        raise InputError(f"nothing to run: {'; '.join(f'{section.name} {section.not_run}' for section in sections)}")
     file = output / "report.html"
-    _report(file, checkpoint, parts)
-    failed = [f"{part.name} ({part.failed})" for part in parts if part.failed]
+    _report(file, checkpoint, sections)
+    failed = [f"{section.name} ({section.failed})" for section in sections if section.failed]
     if failed:
         raise InputError(f"of the protocols, these failed, and {file} has the others: {'; '.join(failed)}")
-    return {part.name: part.results for part in parts if part.results is not None}
+    return {section.name: section.results for section in sections if section.results is not None}
 
 
 @rank_zero_only
-def _report(file: Path, checkpoint: str, parts: Sequence[Part]) -> None:
-    size = write_report(file, checkpoint, parts)
+def _report(file: Path, checkpoint: str, sections: Sequence[Section]) -> None:
+    size = write_report(file, checkpoint, sections)
     print(f"Written to {file} ({size / 1e6:.1f} MB)")
-    for part in parts:
-        if part.not_run:
-            print(f"  not run: {part.name}: {part.not_run}")
+    for section in sections:
+        if section.not_run:
+            print(f"  not run: {section.name}: {section.not_run}")
 
 
-def _why_not(name: str, roots: Mapping[str, str | None], uses: Mapping[str, str | None], skip: Sequence[str]) -> str:
-    """The reason not to try it; empty where there is none."""
+def _skip_reason(
+    name: str, roots: Mapping[str, str | None], uses: Mapping[str, str | None], skip: Sequence[str]
+) -> str:
+    """The reason not to run a protocol; empty if there is none."""
     if name in skip:
         return "left out by protocol.skip"
     if name not in uses:
@@ -107,10 +109,10 @@ def _why_not(name: str, roots: Mapping[str, str | None], uses: Mapping[str, str 
     return ""
 
 
-def _run(name: str, words: list[str], settings: Mapping[str, Any], folder: Path) -> Part:
+def _run(name: str, overrides: list[str], settings: Mapping[str, Any], folder: Path) -> Section:
     start = time.perf_counter()
     try:
-        config = _composed([f"+protocol={name}", *words])
+        config = _composed([f"+protocol={name}", *overrides])
         for key, value in settings.items():
             known = [k for k in map(str, config.protocol) if not k.startswith("_")]
             require_choice(f"protocol.settings.{name}", key, known)
@@ -119,29 +121,29 @@ def _run(name: str, words: list[str], settings: Mapping[str, Any], folder: Path)
             config.compare = None
         evaluated = run_protocol(config, folder)
     except Exception as error:
-        told = explain_error(error)
-        if told is None:  # A mistake of ours: the others should not suffer for it, but it must not go unseen.
+        line = explain_error(error)
+        if line is None:  # A mistake of ours: it is logged, and the other protocols still run.
             logger.exception("%s failed", name)
-            told = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return Part(name, failed=told)
-    return Part(name, evaluated.results, evaluated.published, time.perf_counter() - start, folder)
+            line = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return Section(name, failed=line)
+    return Section(name, evaluated.results, evaluated.published, time.perf_counter() - start, folder)
 
 
-def _words(own_data: bool) -> list[str]:
-    """The command line's overrides, without those that are for this protocol alone."""
-    words: list[str] = list(HydraConfig.get().overrides.task)
+def _overrides(own_data: bool) -> list[str]:
+    """The command line's overrides, without those of ``+protocol=all`` and of data that the protocol does not use."""
+    overrides: list[str] = list(HydraConfig.get().overrides.task)
     keys = ("protocol", *(_OWN_DATA if own_data else ()))
-    return [word for word in words if word.lstrip("+~").partition("=")[0].partition(".")[0] not in keys]
+    return [word for word in overrides if word.lstrip("+~").partition("=")[0].partition(".")[0] not in keys]
 
 
-def _composed(words: list[str]) -> DictConfig:
-    with _hydra_aside(), initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-        return compose("evaluate", words)
+def _composed(overrides: list[str]) -> DictConfig:
+    with _fresh_hydra(), initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        return compose("evaluate", overrides)
 
 
 @contextmanager
-def _hydra_aside() -> Iterator[None]:
-    """Within the context, Hydra is as before this program began."""
+def _fresh_hydra() -> Iterator[None]:
+    """Clear Hydra's global state within the context, as ``initialize_config_module`` requires."""
     instance: Any = GlobalHydra.instance()
     kept = instance.hydra
     instance.clear()

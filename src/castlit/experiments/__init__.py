@@ -1,1 +1,1 @@
-"""Many runs: studies over configurations and seeds, and comparisons of runs."""
+"""Studies over configurations and seeds, and comparisons of runs."""

@@ -1,63 +1,62 @@
-"""A picture of a comparison: the curves of the figure that counts, and its end against what was swept."""
+"""A comparison's plot: the curves of the metric to sort by, and its final values against what was swept."""
 
-import io
 from typing import Any
 
-from castlit.experiments.comparison_table import Comparison, Group, setting
+from castlit.experiments.comparison import Comparison, Group
+from castlit.experiments.comparison_tables import setting_text
+from castlit.experiments.estimates import Estimate
+from castlit.experiments.plot import (
+    COLOURS,
+    GREY,
+    draw_column,
+    draw_row,
+    name_rows,
+    new_plot,
+    png,
+    require_matplotlib,
+    style_panel,
+)
 from castlit.experiments.read_runs import DONE
-from castlit.experiments.settings import SEED
-from castlit.experiments.study_plot import require_matplotlib
+from castlit.experiments.run_settings import SEED
 
-PANELS = 4
-"""Swept numbers that get a panel, at most."""
+MAX_PANELS = 4
+"""Swept numbers that get a panel."""
 
-_NAMED, _LONGEST = 12, 45
-"""Settings that a legend can hold, and their letters."""
-
-_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777")  # Paul Tol's, for all eyes
-_GREY = "#bbbbbb"
-
-_DOTS: dict[str, Any] = {"linestyle": "", "marker": "o", "alpha": 0.6, "markersize": 5, "markeredgewidth": 0}
+_MAX_NAMES, _MAX_LENGTH = 12, 45
+"""Names that fit in a legend, and their length."""
 
 
-def draw(what: Comparison) -> bytes:
-    """A PNG: at the left every run's curve over its epochs, then a panel for each swept number (or one for names).
+def draw_comparison(what: Comparison) -> bytes:
+    """A PNG: every run's curve over its epochs, then a panel for each swept number, or one with a row for each group.
 
-    Dots are runs that are done, bars the means' 95 % intervals.
+    Dots are finished runs, bars the means' 95 % intervals.
 
     Raises:
         InputError: matplotlib is not installed.
     """
     require_matplotlib("comparisons")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    numbers = _swept_numbers(what)[:PANELS]
+    numbers = _swept_numbers(what)[:MAX_PANELS]
     panels_right = max(1, len(numbers))
-    named = not numbers and len(what.groups) > 0
-    height = max(3.6, 0.9 + 0.3 * len(what.groups)) if named else 3.6
-    picture = Figure(figsize=(5.2 + 3.2 * panels_right, min(height, 40)), layout="constrained", dpi=110)
-    FigureCanvasAgg(picture)
-    curves, *ends = picture.subplots(1, 1 + panels_right, width_ratios=[1.5, *[1.0] * panels_right])
-    colours = {id(group): _COLOURS[i % len(_COLOURS)] for i, group in enumerate(what.groups)}
+    height = 3.6 if numbers or not what.groups else max(3.6, 0.9 + 0.3 * len(what.groups))
+    plot = new_plot(5.2 + 3.2 * panels_right, min(height, 40))
+    curves, *ends = plot.subplots(1, 1 + panels_right, width_ratios=[1.5, *[1.0] * panels_right])
+    colours = {id(group): COLOURS[i % len(COLOURS)] for i, group in enumerate(what.groups)}
     _draw_curves(curves, what, colours)
+    style_panel(curves, what.main)
     if numbers:
         for panel, key in zip(ends, numbers, strict=True):
             _draw_against(panel, what, key, colours)
     else:
-        _draw_names(ends[0], what, colours)
-    for panel in (curves, *ends):
-        panel.grid(color="#dddddd", linewidth=0.6)
-        panel.set_axisbelow(True)
-        panel.tick_params(labelsize=8)
-        panel.spines[["top", "right"]].set_visible(False)
-    file = io.BytesIO()
-    picture.savefig(file, format="png")
-    return file.getvalue()
+        for row, group in enumerate(what.groups):
+            draw_row(ends[0], row, group.values(what.sort), _interval(group, what.sort), colours[id(group)])
+        name_rows(ends[0], [_name(group) for group in what.groups])
+    for panel in ends:
+        style_panel(panel, what.sort if what.sort != what.main else f"{what.sort} at the end")
+    return png(plot)
 
 
 def _swept_numbers(what: Comparison) -> list[str]:
-    """Keys that are numbers in all runs that are done, and take several values there."""
+    """The keys that have several values in finished runs, all of them numbers."""
     found = []
     for key in what.keys:
         values = [group.settings[key] for group in what.groups if key != SEED]
@@ -68,56 +67,47 @@ def _swept_numbers(what: Comparison) -> list[str]:
 
 def _draw_curves(panel: Any, what: Comparison, colours: dict[int, str]) -> None:  # noqa: ANN401
     of_group = {id(run): group for group in what.groups for run in group.runs}
-    named: set[int] = set()
+    labelled: set[int] = set()
     names = [_name(group) for group in what.groups]
-    legend = 1 < len(names) <= _NAMED and max(map(len, names)) <= _LONGEST
+    legend = 1 < len(names) <= _MAX_NAMES and max(map(len, names)) <= _MAX_LENGTH
     for run in what.runs:
         curve = run.curves.get(what.main, {})
         group = of_group.get(id(run))
         label = None
-        if group is not None and legend and id(group) not in named and curve:
+        if group is not None and legend and id(group) not in labelled and curve:
             label = _name(group)
-            named.add(id(group))
-        style = {"color": colours[id(group)]} if group is not None else {"color": _GREY, "linestyle": "--"}
+            labelled.add(id(group))
+        style = {"color": colours[id(group)]} if group is not None else {"color": GREY, "linestyle": "--"}
         epochs = sorted(curve)
         panel.plot(epochs, [curve[epoch] for epoch in epochs], marker="o", markersize=3, label=label, **style)
     if any(run.state != DONE and run.curves.get(what.main) for run in what.runs):
-        panel.plot([], [], color=_GREY, linestyle="--", label="not done")
+        panel.plot([], [], color=GREY, linestyle="--", label="not done")
     if panel.get_legend_handles_labels()[1]:
         panel.legend(fontsize=7, frameon=False)
     panel.xaxis.get_major_locator().set_params(integer=True)
     panel.set_xlabel("epochs", fontsize=8)
-    panel.set_title(what.main, fontsize=9)
 
 
 def _draw_against(panel: Any, what: Comparison, key: str, colours: dict[int, str]) -> None:  # noqa: ANN401
     for group in what.groups:
-        values, at = group.values(what.sort), float(group.settings[key])
-        panel.plot([at] * len(values), values, color=colours[id(group)], **_DOTS)
-        found = group.estimate(what.sort)
-        if found is not None and found.half_width is not None:
-            panel.errorbar(at, found.mean, yerr=found.half_width, fmt="_", color="#222222", markersize=10, capsize=3)
+        x = float(group.settings[key])
+        draw_column(panel, x, group.values(what.sort), _interval(group, what.sort), colours[id(group)])
     places = [float(group.settings[key]) for group in what.groups]
-    # Rates and the like, which are swept by factors; not 0, 1, 3.
+    # Learning rates and the like, which are swept by factors; not 0, 1, 3.
     if min(places) > 0 and max(places) / min(places) >= 10:
         panel.set_xscale("log")
     panel.set_xlabel(key.replace(".", ".\n"), fontsize=8)
-    panel.set_title(what.sort if what.sort != what.main else f"{what.sort} at the end", fontsize=9)
 
 
-def _draw_names(panel: Any, what: Comparison, colours: dict[int, str]) -> None:  # noqa: ANN401
-    for i, group in enumerate(what.groups):
-        values = group.values(what.sort)
-        panel.plot(values, [i] * len(values), color=colours[id(group)], **_DOTS)
-        found = group.estimate(what.sort)
-        if found is not None and found.half_width is not None:
-            panel.errorbar(found.mean, i, xerr=found.half_width, fmt="|", color="#222222", markersize=10, capsize=3)
-    panel.set_yticks(range(len(what.groups)), [_name(group) for group in what.groups])
-    panel.set_ylim(max(len(what.groups), 1) - 0.5, -0.5)
-    panel.set_title(what.sort if what.sort != what.main else f"{what.sort} at the end", fontsize=9)
+def _interval(group: Group, metric: str) -> Estimate | None:
+    """The mean of several seeds; a single seed has no interval."""
+    found = group.estimate(metric)
+    return None if found is None or found.half_width is None else found
 
 
 def _name(group: Group) -> str:
     if len(group.settings) == 1:
-        return setting(next(iter(group.settings.values()))) or "null"
-    return ", ".join(f"{key.rpartition('.')[2]}={setting(value)}" for key, value in group.settings.items()) or "all"
+        return setting_text(next(iter(group.settings.values()))) or "null"
+    return (
+        ", ".join(f"{key.rpartition('.')[2]}={setting_text(value)}" for key, value in group.settings.items()) or "all"
+    )

@@ -1,72 +1,60 @@
 """A comparison's files: ``compare.csv``, ``compare.json``, ``compare.png`` and ``compare.html``."""
 
-import csv
-import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from castlit.experiments.comparison_plot import draw
-from castlit.experiments.comparison_table import Comparison, notes, rows_of_groups, rows_of_runs
-from castlit.experiments.settings import SEED
-from castlit.experiments.study_report import html_table
-from castlit.reporting.html import figure, heading, page, paragraph
-from castlit.utils.atomic_write import write_whole
+from castlit.experiments.comparison import Comparison
+from castlit.experiments.comparison_plot import draw_comparison
+from castlit.experiments.comparison_tables import group_table, notes, run_table
+from castlit.experiments.page import INTERVALS, image, write_page
+from castlit.experiments.run_settings import SEED
+from castlit.experiments.tables import csv_bytes, html_table
+from castlit.reporting.html import heading, paragraph
+from castlit.utils.atomic_write import write_atomic
 
 
 def write_comparison(output: Path, what: Comparison, of: Sequence[str]) -> Path:
-    """Write all files; returns the page's path.
+    """Write all files and return the page's path.
 
     Args:
-        output: A folder; made if need be.
+        output: A folder; created if needed.
         what: The comparison.
-        of: What was given to compare, as it was typed.
+        of: The folders compared, as typed.
 
     Raises:
         InputError: matplotlib is not installed; the first two files are written.
         OSError: A file cannot be written.
     """
-    write_whole(output / "compare.csv", _csv(what).encode())
-    write_whole(output / "compare.json", (json.dumps(_plain(what), indent=1, allow_nan=False) + "\n").encode())
-    picture = draw(what)
-    write_whole(output / "compare.png", picture)
-    about = "Figures are those at the end of training, or the best over its epochs (:best)."
+    header = ["run", "folder", *what.keys, "state", "note", "epochs", "seconds", *what.metrics]
+    write_atomic(output / "compare.csv", csv_bytes(header, _csv_rows(what)))
+    write_atomic(output / "compare.json", (json.dumps(_as_json(what), indent=1, allow_nan=False) + "\n").encode())
+    plot = draw_comparison(what)
+    write_atomic(output / "compare.png", plot)
+    about = "Metrics are those at the end of training, or the best over its epochs (:best)."
     parts = [paragraph(f"{len(what.runs)} runs, sorted by {what.sort}. {about}")]
     if what.several_seeds:
-        about = "Means over seeds, with intervals that hold the true mean with a confidence of 95 % (Student's t)."
-        parts += [heading("Settings"), paragraph(about), html_table(*rows_of_groups(what))]
-    parts += [heading("Runs"), html_table(*rows_of_runs(what)), *map(paragraph, notes(what))]
-    with Image.open(io.BytesIO(picture)) as opened:
-        plot = np.asarray(opened.convert("RGB"))
-    parts.append(figure(plot, "Lines and dots are runs; bars are the means' intervals."))
-    write_whole(output / "compare.html", page(f"Comparison of {', '.join(of)}", parts))
-    return output / "compare.html"
+        parts += [heading("Settings"), paragraph(INTERVALS), html_table(group_table(what))]
+    parts += [heading("Runs"), html_table(run_table(what)), *map(paragraph, notes(what))]
+    parts.append(image(plot, "Lines and dots are runs; bars are the means' intervals."))
+    return write_page(output / "compare.html", f"Comparison of {', '.join(of)}", parts)
 
 
-def _csv(what: Comparison) -> str:
-    """A row for each run, in full precision."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["run", "folder", *what.keys, "state", "note", "epochs", "seconds", *what.figures])
+def _csv_rows(what: Comparison) -> Iterator[list[Any]]:
+    """A row for each run, unrounded."""
     for run in what.runs:
         settings = [_cell(run.settings.get(key)) for key in what.keys]
-        figures = [run.figures.get(name, "") for name in what.figures]
-        writer.writerow(
-            [run.name, run.folder, *settings, run.state, run.note, run.epochs, _cell(run.seconds), *figures]
-        )
-    return text.getvalue()
+        metrics = [run.metrics.get(name, "") for name in what.metrics]
+        yield [run.name, run.folder, *settings, run.state, run.note, run.epochs, _cell(run.seconds), *metrics]
 
 
 def _cell(value: Any) -> Any:  # noqa: ANN401
     return "" if value is None else json.dumps(value) if isinstance(value, (list, dict)) else value
 
 
-def _plain(what: Comparison) -> dict[str, Any]:
+def _as_json(what: Comparison) -> dict[str, Any]:
     return {
         "sort": what.sort,
         "keys": what.keys,
@@ -79,7 +67,7 @@ def _plain(what: Comparison) -> dict[str, Any]:
                 "note": run.note,
                 "epochs": run.epochs,
                 "seconds": run.seconds,
-                "figures": {name: _finite(value) for name, value in run.figures.items()},
+                "figures": {name: _finite(value) for name, value in run.metrics.items()},
                 "curves": {
                     name: {str(epoch): _finite(value) for epoch, value in curve.items()}
                     for name, curve in run.curves.items()
@@ -94,7 +82,7 @@ def _plain(what: Comparison) -> dict[str, Any]:
                 "runs": [run.name for run in group.runs],
                 "figures": {
                     name: {"mean": _finite(found.mean), "half_width_95": _finite(found.half_width)}
-                    for name in what.figures
+                    for name in what.metrics
                     if (found := group.estimate(name)) is not None
                 },
             }
@@ -104,5 +92,5 @@ def _plain(what: Comparison) -> dict[str, Any]:
 
 
 def _finite(value: float | None) -> float | None:
-    """JSON has no word for what is not finite."""
+    """JSON has no NaN and no infinity."""
     return value if value is not None and math.isfinite(value) else None

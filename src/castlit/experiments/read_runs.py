@@ -1,10 +1,10 @@
-"""Find the runs of ``castlit.train`` below a folder, and read what they left."""
+"""Find the runs of ``castlit.train`` below a folder and read their files."""
 
 import csv
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,54 +12,57 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from castlit.callbacks.pruning import why_pruned
-from castlit.experiments.settings import Settings, read_settings
+from castlit.experiments.run_settings import Settings, read_settings
 from castlit.reporting.metrics_csv import by_epoch
-from castlit.utils.locking import is_held
+from castlit.utils.locking import is_locked
 from castlit.utils.validation import InputError
 
-DONE, PRUNED, RUNNING, BROKEN_OFF, FAILED = "done", "pruned", "running", "broken off", "failed"
-"""What can have become of a run, in the order of a table."""
+RESULTS = Path("evaluation", "results.json")
+"""In a study's run: the results of its evaluation."""
 
-STATES = (DONE, PRUNED, RUNNING, BROKEN_OFF, FAILED)
+DONE, PRUNED, RUNNING, INTERRUPTED, FAILED = "done", "pruned", "running", "interrupted", "failed"
+
+STATES = (DONE, PRUNED, RUNNING, INTERRUPTED, FAILED)
+"""The states of a run, in the order of a table's rows."""
 
 BEST = ":best"
-"""Added to a figure's name: its best value over the epochs, where the figure without is the last one."""
+"""Suffix of a metric's name: its best value over the epochs instead of the last one."""
 
 
 @dataclass
 class TrainingRun:
-    """One run, as its folder tells."""
+    """One run, as read from its folder."""
 
     name: str
-    """Its path, as short as it tells it from the others."""
+    """Its path, relative to the folder that all runs share."""
     folder: Path
     settings: Settings
     state: str
     note: str = ""
     """More about the state; may be empty."""
     epochs: int | None = None
-    """Done."""
+    """Completed."""
     seconds: float | None = None
-    figures: dict[str, float] = field(default_factory=dict)
-    """At the end: of runs that are done or pruned, all; of others those of the last validation."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """At the end: all, if the run is done or pruned; otherwise those of the last validation."""
     curves: dict[str, dict[int, float]] = field(default_factory=dict)
-    """Of validation figures: epochs done → value."""
+    """Validation metric → completed epochs → value."""
 
 
 def read_runs(tops: Sequence[Path]) -> list[TrainingRun]:
-    """Read all runs below some folders, the folders themselves included, in the order of their paths.
+    """Read all runs in and below some folders, in the order of their paths.
 
     Raises:
-        InputError: A folder is none, or holds no run; or a run's file is broken.
+        InputError: A path is no folder or has no run in it, or a run's file is broken.
     """
-    folders: dict[Path, Path] = {}  # each once, by what it really is
+    folders: dict[Path, Path] = {}  # by resolved path: each run once
     for top in tops:
         if not top.is_dir():
             raise InputError(f"{top} {'is no folder' if top.exists() else 'does not exist'}: give folders of runs")
         found = list(_below(top))
         if not found:
             raise InputError(
-                f"{top} holds no run of castlit.train: no folder in it has a config.yaml and a metrics.csv"
+                f"{top} contains no run of castlit.train: no folder in it has a config.yaml and a metrics.csv"
             )
         for folder in found:
             folders.setdefault(folder.resolve(), folder)
@@ -67,20 +70,47 @@ def read_runs(tops: Sequence[Path]) -> list[TrainingRun]:
     return [_read(folder, real.relative_to(common).as_posix()) for real, folder in folders.items()]
 
 
-def lower_is_better(figure: str) -> bool:
-    """Whether it is a loss."""
-    name = figure.removesuffix(BEST).rpartition("/")[2]
+def is_evaluated(folder: Path) -> bool:
+    """Whether a study's run is trained and evaluated."""
+    return (folder / RESULTS).exists()
+
+
+def evaluated_metrics(folder: Path, in_percent: Sequence[str] = ()) -> dict[str, float]:
+    """The metrics of a study's finished run: those of its evaluation, its validation metrics and ``seconds``.
+
+    Nested metrics are named by their path, such as ``grounding/pretext/pointing``.
+
+    Args:
+        folder: The run's.
+        in_percent: Metrics of the evaluation that are in [0, 100]; they are converted to fractions.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
+    try:
+        results = dict(_flat(json.loads((folder / RESULTS).read_text())["results"]))
+        summary = json.loads((folder / "summary.json").read_text())
+        trained = {name: change["end"] for name, change in summary["metrics"].items() if name.startswith("val/")}
+        results.update({name: results[name] / 100 for name in in_percent if name in results})
+        return {**results, **trained, "seconds": float(summary["seconds"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder}: its metrics cannot be read ({error!r}); remove it to run it again") from None
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether the metric is a loss."""
+    name = metric.removesuffix(BEST).rpartition("/")[2]
     return name in ("attention", "contrastive", "empty_masks") or "loss" in name
 
 
 def _below(top: Path) -> Iterator[Path]:
-    """The runs below a folder; within a run there is none."""
+    """The runs in and below a folder. A run contains no other run."""
     for where, folders, files in os.walk(top, followlinks=True):
         folder = Path(where)
         if _is_run(folder, files):
             folders.clear()
             yield folder
-        # 10 comes after 9.
+        # Numbers in numeric order: 10 comes after 9.
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=_natural)
 
 
@@ -92,7 +122,7 @@ def _is_run(folder: Path, files: Sequence[str]) -> bool:
     if "config.yaml" in files:
         return "metrics.csv" in files or "summary.json" in files or (folder / ".hydra").is_dir()
     try:
-        # A training that failed before it wrote anything; other programs' folders have this file, too.
+        # A training that failed before it wrote anything. Other programs leave this file too, hence the job's name.
         hydra = yaml.safe_load((folder / ".hydra" / "hydra.yaml").read_bytes())
         return str(hydra["hydra"]["job"]["name"]) == "train"
     except (OSError, yaml.YAMLError, KeyError, TypeError):
@@ -101,38 +131,41 @@ def _is_run(folder: Path, files: Sequence[str]) -> bool:
 
 def _read(folder: Path, name: str) -> TrainingRun:
     run = TrainingRun(name, folder, read_settings(folder), DONE, curves=_curves(folder / "metrics.csv"))
-    planned = run.settings.values.get("trainer.max_epochs")
-    for figure, curve in run.curves.items():
+    for metric, curve in run.curves.items():
         if curve:
-            run.figures[figure] = curve[max(curve)]
+            run.metrics[metric] = curve[max(curve)]
             finite = [value for value in curve.values() if not math.isnan(value)]
-            run.figures[figure + BEST] = (min if lower_is_better(figure) else max)(finite, default=math.nan)
+            run.metrics[metric + BEST] = (min if lower_is_better(metric) else max)(finite, default=math.nan)
     summary = _summary(folder / "summary.json")
-    if is_held(folder):
-        run.state = RUNNING
-    elif summary is None and (folder / "bad_batch.json").exists():
-        run.state, run.note = FAILED, "the loss was not finite, see its bad_batch.json"
-    elif summary is None and not run.curves and not (folder / "checkpoints" / "last.ckpt").exists():
-        run.state, run.note = FAILED, "nothing was trained"
-    elif summary is None:
-        run.state = BROKEN_OFF
-    elif summary is not None and summary.get("pruned"):
-        run.state = PRUNED
-        run.note = why_pruned(summary["pruned"])
+    run.state, run.note = _state(run, summary)
     if summary is not None and run.state != RUNNING:
         run.epochs, run.seconds = summary["epochs"], summary["seconds"]
-        run.figures |= {figure: change["end"] for figure, change in summary["metrics"].items()}
-    else:
-        run.epochs = max((epoch for curve in run.curves.values() for epoch in curve), default=0)
-        if run.state in (RUNNING, BROKEN_OFF):
-            run.note = f"last looked at after {run.epochs} of {planned} epochs"
+        run.metrics |= {metric: change["end"] for metric, change in summary["metrics"].items()}
+        return run
+    run.epochs = max((epoch for curve in run.curves.values() for epoch in curve), default=0)
+    if run.state in (RUNNING, INTERRUPTED):
+        planned = run.settings.values.get("trainer.max_epochs")
+        run.note = f"last validated after {run.epochs} of {planned} epochs"
     return run
+
+
+def _state(run: TrainingRun, summary: dict[str, Any] | None) -> tuple[str, str]:
+    """A run's state and a note on it."""
+    if is_locked(run.folder):
+        return RUNNING, ""
+    if summary is not None:
+        return (PRUNED, why_pruned(summary["pruned"])) if summary.get("pruned") else (DONE, "")
+    if (run.folder / "bad_batch.json").exists():
+        return FAILED, "the loss was not finite, see its bad_batch.json"
+    if not run.curves and not (run.folder / "checkpoints" / "last.ckpt").exists():
+        return FAILED, "nothing was trained"
+    return INTERRUPTED, ""
 
 
 def _summary(path: Path) -> dict[str, Any] | None:
     try:
         summary: dict[str, Any] = json.loads(path.read_bytes())
-        # All that is used of it.
+        # Access everything that is used, so that a broken file is reported with its path.
         _ = summary["epochs"] + summary["seconds"], [change["end"] + 0 for change in summary["metrics"].values()]
         _ = why_pruned(summary["pruned"]) if summary.get("pruned") else ""
         return summary
@@ -146,8 +179,16 @@ def _curves(path: Path) -> dict[str, dict[int, float]]:
     try:
         with path.open(newline="") as file:
             header = next(csv.reader(file), [])
-        return {figure: by_epoch(path, figure) for figure in header if figure.startswith("val/")}
+        return {metric: by_epoch(path, metric) for metric in header if metric.startswith("val/")}
     except FileNotFoundError:
         return {}
     except (ValueError, csv.Error) as error:
         raise InputError(f"{path} is broken ({error}): remove it, or leave this run out") from None
+
+
+def _flat(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in results.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}", float(value)

@@ -1,77 +1,51 @@
-"""A picture of a study: every run a dot, every mean with its interval."""
+"""A study's plot: a panel for each metric, a row for each configuration."""
 
-import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from castlit.experiments.estimates import estimates
-from castlit.utils.validation import InputError
+from castlit.experiments.estimates import ByConfiguration, Estimate, estimates
+from castlit.experiments.plot import COLOURS, draw_row, name_rows, new_plot, png, require_matplotlib, style_panel
 
-LEAST_SPAN = 8.0
-"""Points that a panel's axis shows at least: what differs by a tenth of a point looks like nothing, which it is."""
+MIN_SPAN = 8.0
+"""Smallest range of a panel's axis, in points: a difference of a tenth of a point must not look large."""
 
-MOST_IN_A_ROW = 4
-"""Panels."""
+MAX_COLUMNS = 4
 
 
-def require_matplotlib(who: str = "studies") -> None:
-    """Find out before hours of training that there will be no picture.
+def draw_study(columns: Sequence[str], metrics: ByConfiguration) -> bytes:
+    """A PNG with a panel for each metric and a row for each configuration.
 
     Args:
-        who: What draws, for the message.
+        columns: The metrics, fractions in [0, 1].
+        metrics: Configuration → seed → metric → value.
 
     Raises:
         InputError: matplotlib is not installed.
     """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise InputError(f'{who} draw with matplotlib: pip install "castlit[study]"') from error
-
-
-def draw(columns: Sequence[str], figures: Mapping[str, Mapping[int, Mapping[str, float]]]) -> bytes:
-    """A PNG with a panel for each figure and a line for each arm.
-
-    Args:
-        columns: The figures, shares in [0, 1].
-        figures: Arm → seed → figures.
-
-    Raises:
-        InputError: matplotlib is not installed.
-    """
-    require_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    arms = list(figures)
-    rows = math.ceil(len(columns) / MOST_IN_A_ROW)
-    in_a_row = math.ceil(len(columns) / rows)
-    size = (1.6 + 2.6 * in_a_row, 0.3 + rows * (0.6 + 0.3 * len(arms)))
-    picture = Figure(figsize=size, layout="constrained", dpi=110)
-    FigureCanvasAgg(picture)
-    panels = picture.subplots(rows, in_a_row, sharey=True, squeeze=False).ravel()
+    require_matplotlib("studies")
+    rows = math.ceil(len(columns) / MAX_COLUMNS)
+    per_row = math.ceil(len(columns) / rows)
+    plot = new_plot(1.6 + 2.6 * per_row, 0.3 + rows * (0.6 + 0.3 * len(metrics)))
+    panels = plot.subplots(rows, per_row, sharey=True, squeeze=False).ravel()
     for panel in panels[len(columns) :]:
         panel.set_axis_off()
     for panel, column in zip(panels, columns, strict=False):
-        for i, arm in enumerate(arms):
-            values = [100 * seed[column] for seed in figures[arm].values() if column in seed]
-            panel.plot(values, [i] * len(values), "o", color="#4477aa", alpha=0.5, markersize=5, markeredgewidth=0)
-            found = estimates(figures[arm], column)
-            if found is not None:
-                bar = None if found.half_width is None else 100 * found.half_width
-                panel.errorbar(100 * found.mean, i, xerr=bar, fmt="|", color="#222222", markersize=11, capsize=2)
+        for row, seeds in enumerate(metrics.values()):
+            values = [100 * values[column] for values in seeds.values() if column in values]
+            draw_row(panel, row, values, _in_percent(estimates(seeds, column)), COLOURS[0])
         low, high = panel.get_xlim()
-        missing = max(0.0, LEAST_SPAN - (high - low)) / 2
+        missing = max(0.0, MIN_SPAN - (high - low)) / 2
         panel.set_xlim(low - missing, high + missing)
-        panel.set_title(column, fontsize=9)
-        panel.grid(axis="x", color="#dddddd", linewidth=0.6)
-        panel.set_axisbelow(True)
-        panel.tick_params(labelsize=8)
+        style_panel(panel, column, grid="x")
         panel.tick_params(axis="y", length=0)
-        panel.spines[["top", "right", "left"]].set_visible(False)
-    panels[0].set_yticks(range(len(arms)), arms)
-    panels[0].set_ylim(len(arms) - 0.5, -0.5)
-    picture.supxlabel("per cent", fontsize=8)
-    file = io.BytesIO()
-    picture.savefig(file, format="png")
-    return file.getvalue()
+        panel.spines["left"].set_visible(False)
+    name_rows(panels[0], list(metrics))
+    plot.supxlabel("per cent", fontsize=8)
+    return png(plot)
+
+
+def _in_percent(found: Estimate | None) -> Estimate | None:
+    if found is None:
+        return None
+    half_width = None if found.half_width is None else 100 * found.half_width
+    return Estimate(100 * found.mean, half_width, found.seeds)

@@ -1,7 +1,7 @@
-"""Weights in and out: castlit's and MoCo's checkpoints, torchvision, timm, detectron2."""
+"""Read and write weights: castlit's and MoCo's checkpoints, torchvision, timm, detectron2."""
 
-from castlit.interop.exporting import FORMATS, export
-from castlit.interop.loading import RANDOM, backbone_name, load_backbone, load_into, open_backbone
+from castlit.interop.export_file import FORMATS, export
+from castlit.interop.load import RANDOM, backbone_name, load_backbone, load_into, open_backbone
 from castlit.interop.weights import Weights, read_weights
 
 __all__ = [

@@ -1,7 +1,7 @@
-"""detectron2's names for the weights of a ResNet, and torchvision's for the same.
+"""The weights' names of a ResNet in detectron2 and torchvision.
 
-detectron2 calls the stem's parts ``stem.*``, the stages ``res2`` to ``res5``, the batch norm behind ``conv1``
-``conv1.norm``, and a block's projection ``shortcut``.
+In detectron2 the stem's parts are ``stem.*``, the stages ``res2`` to ``res5``, the batch norm after ``conv1`` is
+``conv1.norm``, and a block's projection is ``shortcut``.
 """
 
 import re
@@ -10,19 +10,19 @@ from collections.abc import Mapping
 from torch import Tensor
 
 COUNTER = "num_batches_tracked"
-"""Of batch norm; old files and detectron2's have none, and nothing depends on it."""
+"""Batch norm's counter, which is optional: old files and detectron2's do not have it."""
 
 _STAGE = re.compile(r"res(\d)\.(\d+)\.(.+)")
 _LAYER = re.compile(r"layer(\d)\.(\d+)\.(.+)")
 
 
 def is_detectron2(names: Mapping[str, object]) -> bool:
-    """Whether a ResNet's weights are called as in detectron2."""
+    """Whether a ResNet's weights have detectron2's names."""
     return "stem.conv1.weight" in names
 
 
 def to_torchvision(name: str) -> str:
-    """``res2.0.conv1.norm.weight`` to ``layer1.0.bn1.weight``; a name of another kind comes back as it is."""
+    """``res2.0.conv1.norm.weight`` to ``layer1.0.bn1.weight``; other names stay."""
     stage = _STAGE.fullmatch(name)
     if stage is None:
         return _norm_to_bn(name.removeprefix("stem."))

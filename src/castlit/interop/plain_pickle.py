@@ -1,4 +1,4 @@
-"""Read a pickle that holds arrays and plain values, and nothing that runs."""
+"""Read a pickle of arrays and plain values, and refuse any code."""
 
 import codecs
 import importlib
@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.lib import NumpyVersion
 
-# Before 2.0, numpy called this numpy.core.
+# numpy.core before numpy 2.0.
 MULTIARRAY: Any = importlib.import_module(
     "numpy._core.multiarray" if NumpyVersion(np.__version__) >= "2.0.0" else "numpy.core.multiarray"
 )
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    """What pickles of Python 2's protocol make bytes with, for that encoding alone."""
+    """``codecs.encode`` as protocol 2 pickles use it for bytes; refuses other encodings."""
     if encoding not in ("latin1", "latin-1"):
         raise pickle.UnpicklingError(f"codec {encoding!r}")
     return codecs.encode(text, "latin1")
 
 
-# numpy's own way to write arrays.
+# The names in a pickle of numpy arrays.
 _ARRAYS: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
@@ -40,7 +40,7 @@ _ARRAYS: dict[tuple[str, str], Callable[..., Any]] = {
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401
-        """Only what arrays and plain containers are made of; everything else could be code."""
+        """Return only the classes of arrays and plain containers; everything else could be code."""
         try:
             return _ARRAYS[module, name]
         except KeyError:
@@ -48,10 +48,10 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def read_plain_pickle(path: Path) -> Any:  # noqa: ANN401
-    """Read a pickle of numpy arrays, numbers, strings and containers of these, as detectron2 writes its weights.
+    """Read a pickle of numpy arrays, numbers, strings and containers of these, such as detectron2's weights.
 
     Raises:
-        pickle.UnpicklingError: The file is no pickle, or asks for anything else; nothing of it was run.
+        pickle.UnpicklingError: The file is no pickle, or needs anything else; nothing in it was executed.
     """
     with path.open("rb") as file:
         try:

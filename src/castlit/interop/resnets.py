@@ -1,4 +1,4 @@
-"""Tell a ResNet by the names and shapes of its weights."""
+"""Recognise a ResNet by the names and shapes of its weights."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -13,13 +13,13 @@ FAMILY = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
     *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2"),
 )
-"""torchvision's; timm and detectron2 have networks that compute the same with the same shapes."""
+"""torchvision's names; timm and detectron2 have the same networks with the same shapes."""
 
 _KNOWN = (*FAMILY, "tiny_resnet")
 
 
 def which_resnet(state: Mapping[str, Tensor]) -> str | None:
-    """The backbone whose weights have just these names and shapes; None where there is none. Heads must be off."""
+    """The backbone whose weights have exactly these names and shapes, without heads; None if there is none."""
     if "conv1.weight" not in state:
         return None
     shapes = {name: tuple(value.shape) for name, value in state.items() if not name.endswith(COUNTER)}

@@ -1,4 +1,4 @@
-"""Find a backbone's weights among everything that checkpoints hold."""
+"""Find a backbone's weights in a checkpoint."""
 
 import logging
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from castlit.interop.detectron2_names import from_detectron2, is_detectron2
-from castlit.interop.opening import open_weights_file
+from castlit.interop.open_file import open_weights_file
 from castlit.utils.serializable import TARGET
 from castlit.utils.validation import InputError
 
 logger = logging.getLogger(__name__)
 
 OWN = "method.encoder.backbone."
-"""Where castlit's checkpoints hold the backbone."""
+"""The prefix of the backbone's weights in castlit's checkpoints."""
 
 PREFIXES = (
     "module.encoder_q.",  # MoCo v1 and v2, and the public CAST code
@@ -29,68 +29,68 @@ PREFIXES = (
     "backbone.",
     "module.",  # anything under DistributedDataParallel
 )
-"""Where others' checkpoints hold it."""
+"""The prefixes in other checkpoints."""
 
-_ALSO_A_PART = "module.encoder."
-"""Under DistributedDataParallel, torchvision's ViTs have a part of that name."""
+_AMBIGUOUS = "module.encoder."
+"""Under DistributedDataParallel, torchvision's ViTs have a part of this name."""
 
 HEADS = (
     *("fc", "fc_norm", "classifier", "head", "heads", "head_dist", "last_linear"),
     *("projection", "projector", "projection_head", "predictor", "prediction_head"),
     *("aux1", "aux2", "AuxLogits"),
 )
-"""What may stand beside a backbone's parts in its own state dict: classifiers, and the heads of pretraining."""
+"""Parts of a state dict that are not the backbone's: classifiers, and the heads of pretraining."""
 
 _COMPANIONS = ("encoder_k", "momentum_encoder", "momentum_backbone", "teacher", "queue", "queue_ptr", "queue2", *HEADS)
-"""What may stand beside the backbone in a checkpoint of pretraining."""
+"""Other known parts of a pretraining checkpoint."""
 
-_BELOW = ("state_dict", "model", "teacher", "student")
-"""Under which key files keep the weights, where they hold more."""
+_WEIGHTS_KEYS = ("state_dict", "model", "teacher", "student")
+"""The keys of the weights in files that contain more."""
 
 LISTED = 3
 """Names listed in a message."""
 
 
 class Weights(NamedTuple):
-    """A backbone's weights, and what is known of them."""
+    """A backbone's weights and their origin."""
 
     state: dict[str, Tensor]
-    """By torchvision's or timm's names; may still hold a classifier, see :data:`HEADS`."""
+    """By torchvision's or timm's names; may still contain a classifier, see :data:`HEADS`."""
     kind: str
-    """What the file is, in words."""
+    """The kind of file, for messages."""
     backbone: str | None
-    """The name that :func:`castlit.nn.build_backbone` knows it by, where the file tells."""
+    """Its name for :func:`castlit.nn.build_backbone`, if the file gives it."""
     left_out: tuple[str, ...]
-    """What else the file holds, by the first parts of the names."""
+    """What else the file contains, by the first parts of the names."""
 
 
 def read_weights(path: str | Path, key: str = "checkpoint") -> Weights:
     """Find a backbone's weights in a file; nothing in it is executed.
 
     Args:
-        path: A checkpoint of castlit's training, an official checkpoint of MoCo, a state dict of torchvision or timm,
-            bare or under ``state_dict`` or ``model``, or a ResNet of detectron2's (.pkl).
-        key: By which the user gave it.
+        path: A castlit checkpoint, an official checkpoint of MoCo, a state dict of torchvision or timm, bare or under
+            ``state_dict`` or ``model``, or a ResNet of detectron2 (.pkl).
+        key: The config key of the path, for messages.
 
     Raises:
-        InputError: The file cannot be read safely, or holds no backbone, or things that are not known.
+        InputError: The file cannot be read safely, has no backbone, or has unknown contents.
     """
-    told = f"{key}={path}"
+    given = f"{key}={path}"
     content = open_weights_file(path, key)
-    tensors = _tensors(content, told)
+    tensors = _tensors(content, given)
     if any(name.startswith(OWN) for name in tensors):
         return _own(content, tensors)
     for prefix in PREFIXES:
         inside = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        beside = [name for name in tensors if not name.startswith(prefix)]
-        strange = [name for name in beside if name.removeprefix("module.").partition(".")[0] not in _COMPANIONS]
-        if not inside or (strange and prefix == _ALSO_A_PART):
+        others = [name for name in tensors if not name.startswith(prefix)]
+        unknown = [name for name in others if name.removeprefix("module.").partition(".")[0] not in _COMPANIONS]
+        if not inside or (unknown and prefix == _AMBIGUOUS):
             continue
-        if strange:
-            raise InputError(f"{told}: beside {prefix}* it holds {listed(strange)}, which castlit does not know")
-        return Weights(inside, f"checkpoint with {prefix}*", None, groups(beside))
+        if unknown:
+            raise InputError(f"{given}: next to {prefix}* it has {listed(unknown)}, which castlit does not know")
+        return Weights(inside, f"checkpoint with {prefix}*", None, groups(others))
     if is_detectron2(tensors):
-        return Weights(from_detectron2(tensors), "weights of detectron2's", None, ())
+        return Weights(from_detectron2(tensors), "detectron2 weights", None, ())
     return Weights(tensors, "state dict", None, ())
 
 
@@ -109,26 +109,27 @@ def _own(content: Mapping[str, Any], tensors: dict[str, Tensor]) -> Weights:
     method = content.get("hyper_parameters", {}).get("method", {})
     backbone = method.get("backbone")
     inside = {name.removeprefix(OWN): value for name, value in tensors.items() if name.startswith(OWN)}
-    beside = [name.removeprefix("method.") for name in tensors if not name.startswith(OWN)]
-    parts = (name.split(".")[: 2 if name.startswith("encoder.") else 1] for name in beside)
+    others = [name.removeprefix("method.") for name in tensors if not name.startswith(OWN)]
+    parts = (name.split(".")[: 2 if name.startswith("encoder.") else 1] for name in others)
     left_out = tuple(dict.fromkeys(".".join(part) for part in parts))
-    kind = f"checkpoint of castlit's ({method.get(TARGET, 'a method of your own').rpartition('.')[2]})"
+    kind = f"castlit checkpoint ({method.get(TARGET, 'a custom method').rpartition('.')[2]})"
     return Weights(inside, kind, backbone if isinstance(backbone, str) else None, left_out)
 
 
-def _tensors(content: Mapping[str, Any], told: str) -> dict[str, Tensor]:
-    """The weights in a file, wherever it keeps them."""
-    for key in _BELOW:
+def _tensors(content: Mapping[str, Any], given: str) -> dict[str, Tensor]:
+    """The weights in a file, at the top level or under one of the known keys."""
+    for key in _WEIGHTS_KEYS:
         if isinstance(content.get(key), Mapping):
             content = content[key]
             break
     else:
-        if not any(isinstance(value, (Tensor, np.ndarray)) for value in content.values()):
-            held = f", only {listed(list(map(str, content)))}" if content else ": it is empty"
-            raise InputError(f"{told}: holds no weights by name{held}")
+        if content and not any(isinstance(value, (Tensor, np.ndarray)) for value in content.values()):
+            raise InputError(f"{given}: has no weights by name, only {listed(list(map(str, content)))}")
+    if not content:
+        raise InputError(f"{given}: has no weights by name: it is empty")
     wrong = [str(name) for name, value in content.items() if not isinstance(value, (Tensor, np.ndarray))]
-    if wrong or not content:
-        raise InputError(f"{told}: holds things among its weights that are none: {listed(wrong) or 'nothing at all'}")
+    if wrong:
+        raise InputError(f"{given}: not all of its weights are tensors: {listed(wrong)}")
     return {
         str(name): value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
         for name, value in content.items()

@@ -1,4 +1,4 @@
-"""What is contrasted: MoCo, MoCo v3, DenseCL, SimCLR, BYOL, SimSiam, VICReg."""
+"""Contrastive methods: MoCo, MoCo v3, DenseCL, SimCLR, BYOL, SimSiam, VICReg."""
 
 from castlit.methods.base import Method, MethodOutput
 from castlit.methods.byol import BYOL

@@ -1,4 +1,4 @@
-"""What every method offers: one small interface between contrasting and looking."""
+"""The interface of a contrastive method to CASTModule."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from castlit.utils.validation import InputError
 
 
 class MethodOutput(NamedTuple):
-    """What a method's forward pass returns."""
+    """The output of a method's forward pass."""
 
     loss: Tensor
     """Scalar, with graph."""
@@ -22,25 +22,25 @@ class MethodOutput(NamedTuple):
 
 
 class MaskedOutput(NamedTuple):
-    """What a method's forward pass returns when it is given the key's mask."""
+    """The output of a method's forward pass with the key's mask."""
 
     loss: Tensor
     """Scalar, with graph."""
     embedding: Tensor
     """The query's embedding z_q, (N, dim), L2-normalised, with graph."""
     masked_key: Tensor
-    """The embedding z_km of what the mask shows of the key, (N, dim), L2-normalised, no graph."""
+    """The embedding z_km of the key's masked region, (N, dim), L2-normalised, no graph."""
 
 
 class Method(Described, nn.Module):
-    """Base of the methods; a method of your own may inherit it or just offer ``encoder``, ``forward`` and ``target``.
+    """Base class of the methods; your own may inherit it, or just have ``encoder``, ``forward`` and ``target``.
 
-    Three promises make Grad-CAM work on top: ``forward`` runs the encoder on the query once and before the key;
-    ``target`` gives embeddings in the same space as ``MethodOutput.embedding``, with no gradient and no trace in
-    batch norm; and nothing is enqueued or averaged in evaluation mode.
+    Grad-CAM relies on three properties: ``forward`` runs the encoder on the query once and before the key; ``target``
+    returns embeddings in the same space as ``MethodOutput.embedding``, without a gradient and without updating batch
+    norm; and evaluation mode changes neither queue nor momentum encoder.
 
-    Where the embedding goes through batch norm in a head, take :class:`castlit.nn.HeadNorm` for it (as
-    :func:`castlit.nn.mlp_head` does): through any other, an image's CAM depends on the other images of its batch.
+    Use :class:`castlit.nn.HeadNorm` for batch norm in a head (as :func:`castlit.nn.mlp_head` does): with any other, an
+    image's CAM depends on the other images of its batch.
 
     Attributes:
         encoder: The trained network; ``encoder.backbone`` is what downstream tasks take.
@@ -54,8 +54,8 @@ class Method(Described, nn.Module):
         Args:
             query: One view of each image.
             key: The other.
-            key_mask: (N, 1, H, W), nonzero on the key's objects. With it, a :class:`MaskedOutput` is returned, whose
-                masked key comes from the key's own feature map, pooled under the mask: no further forward pass.
+            key_mask: (N, 1, H, W), nonzero on the key's objects. With it, the output is a :class:`MaskedOutput`, whose
+                masked key is the key's own feature map, pooled under the mask: no further forward pass.
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward(query, key)")
 
@@ -66,44 +66,44 @@ class Method(Described, nn.Module):
     def target(self, images: Tensor) -> Tensor:
         """Return the key-side embedding (N, dim) of images (N, 3, H, W), L2-normalised, with no graph.
 
-        This is the stop-gradient branch; methods with a momentum encoder answer with that one.
+        This is the stop-gradient branch; methods with a momentum encoder use that.
         """
         with torch.no_grad(), untracked_batchnorm(self.encoder):
             return unit_length(self.encoder(images))
 
     def negatives(self) -> Tensor | None:
-        """Return other images' keys (K, dim), L2-normalised, with no graph; None where the method keeps none."""
+        """Return other images' keys (K, dim), L2-normalised, with no graph; None where the method stores none."""
         return None
 
     @property
     def target_encoder(self) -> Encoder:
-        """The encoder behind :meth:`target`: the momentum encoder, where there is one."""
+        """The encoder that :meth:`target` uses: the momentum encoder, if there is one."""
         found = getattr(self, "momentum_encoder", self.encoder)
         if not isinstance(found, Encoder):
             raise InputError(f"{type(self).__name__} has no castlit.nn.Encoder to pool masked features from")
         return found
 
     def masked_target(self, images: Tensor, mask: Tensor) -> Tensor:
-        """Return the key-side embedding (N, dim) of what masks (N, 1, H, W) show of images, by pooling under them."""
+        """Return the key-side embedding (N, dim) of images, with features pooled under masks (N, 1, H, W)."""
         with untracked_batchnorm(self.target_encoder):
             return unit_length(self.target_encoder.masked(images, mask))
 
     def after_step(self, progress: float = 0.0) -> None:
-        """Do what follows each optimiser step; methods with a momentum encoder update it here, once.
+        """Called once after each optimiser step; methods with a momentum encoder update it here.
 
         Args:
-            progress: Share of the run's optimiser steps that were taken before this one, in [0, 1). A method of your
-                own may leave this argument out.
+            progress: Fraction of the run's optimiser steps that were taken before this one, in [0, 1). Your own
+                method may leave this argument out.
         """
 
 
 def output(loss: Tensor, embedding: Tensor, masked_key: Tensor | None) -> MethodOutput | MaskedOutput:
-    """The output with the masked key, normalised, or without, where there was no mask."""
+    """Build the output, with the masked key normalised; without it if there was no mask."""
     if masked_key is None:
         return MethodOutput(loss, embedding)
     return MaskedOutput(loss, embedding, unit_length(masked_key))
 
 
 def embed_key(encoder: Encoder, key: Tensor, key_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """The key's embedding and, where there is a mask, that of what it shows; neither normalised."""
+    """Embed the key and, if there is a mask, its masked region; neither is normalised."""
     return (encoder(key), None) if key_mask is None else encoder.with_masked(key, key_mask)

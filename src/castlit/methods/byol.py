@@ -62,7 +62,7 @@ class BYOL(Method):
             return unit_length(self.predictor(projected))
 
     def target(self, images: Tensor) -> Tensor:
-        """Return the target network's normalised projection (N, dim), leaving no trace in its batch norm."""
+        """Return the target network's normalised projection (N, dim), without updating its batch norm."""
         with torch.no_grad(), untracked_batchnorm(self.momentum_encoder):
             return unit_length(self.momentum_encoder(images))
 

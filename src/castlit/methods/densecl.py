@@ -1,4 +1,4 @@
-"""DenseCL: MoCo v2, and beside it the same contrast between positions of the feature maps."""
+"""DenseCL: MoCo v2, plus the same contrast between positions of the feature maps."""
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from castlit.nn.encoder import DenseEncoder, DenseFeatures
 from castlit.nn.heads import dense_head
 from castlit.nn.normalisation import unit_length
 from castlit.nn.queue import KeyQueue
-from castlit.nn.shuffled_batchnorm import deal, encode_shuffled
+from castlit.nn.shuffled_batchnorm import encode_shuffled, interleave_ranks
 from castlit.optim.ema import momentum_copy
 from castlit.utils.distributed import gather
 from castlit.utils.validation import require_number
@@ -21,7 +21,7 @@ from castlit.utils.validation import require_number
 class DenseCL(MoCo):
     """Dense contrastive learning (Wang et al., CVPR 2021).
 
-    The embedding is that of the whole image, MoCo v2's; the dense head serves the loss alone.
+    The embedding is that of the whole image, as in MoCo v2; only the loss uses the dense head.
 
     Args:
         backbone: A name, see :func:`castlit.nn.build_backbone`, or a network of your own.
@@ -30,8 +30,8 @@ class DenseCL(MoCo):
         momentum: m in [0, 1] of the momentum encoder.
         temperature: T > 0, of both losses.
         dense_weight: λ in [0, 1]: loss = (1 - λ) · global + λ · dense (equation 3).
-        shuffle_bn: Shuffle the keys over the ranks, as MoCo does. Their feature maps then travel between ranks too,
-            some 400 kB for each image with a ResNet-50.
+        shuffle_bn: Shuffle the keys over the ranks, as MoCo does. Their feature maps are then exchanged between ranks,
+            too: some 400 kB for each image with a ResNet-50.
         momentum_schedule: ``"constant"``, or ``"cosine"`` from ``momentum`` to 1 over the run.
 
     Raises:
@@ -66,7 +66,7 @@ class DenseCL(MoCo):
         self.momentum_encoder: DenseEncoder = momentum_copy(self.encoder)
 
     def forward(self, query: Tensor, key: Tensor, key_mask: Tensor | None = None) -> MethodOutput | MaskedOutput:
-        """Contrast queries and their positions with both queues, then (in training) let the keys into these.
+        """Contrast queries and their positions with both queues, then (in training) enqueue the keys.
 
         Args:
             query: One view of each image, (N, 3, H, W).
@@ -75,14 +75,14 @@ class DenseCL(MoCo):
         """
         queries = self.encoder.dense(query)
         z_q = unit_length(queries.embedding)
-        keys, everybodys, everybodys_pooled = self._dense_keys(key, key_mask)
-        whole = info_nce(z_q, keys.embedding, self.queue.snapshot(), self.temperature)
+        keys, gathered, gathered_dense = self._dense_keys(key, key_mask)
+        global_loss = info_nce(z_q, keys.embedding, self.queue.snapshot(), self.temperature)
         found = keys.parts.take_along_dim(matches(queries.maps, keys.maps)[:, None], dim=2)
         dense = info_nce(_rows(unit_length(queries.parts)), _rows(found), self.dense_queue.snapshot(), self.temperature)
         if self.training:
-            self.queue.enqueue(everybodys)
-            self.dense_queue.enqueue(everybodys_pooled)
-        return output((1 - self.dense_weight) * whole + self.dense_weight * dense, z_q, keys.masked)
+            self.queue.enqueue(gathered)
+            self.dense_queue.enqueue(gathered_dense)
+        return output((1 - self.dense_weight) * global_loss + self.dense_weight * dense, z_q, keys.masked)
 
     @torch.no_grad()
     def _dense_keys(self, images: Tensor, mask: Tensor | None) -> tuple[DenseFeatures, Tensor, Tensor]:
@@ -95,7 +95,7 @@ class DenseCL(MoCo):
             mine = self._packed(*inputs)
             all_ranks = gather(mine[:, : 2 * dim]) if self.training else mine
         new = all_ranks[:, : 2 * dim]
-        new = (deal(new) if self.training else new).reshape(-1, 2, dim)  # the queues forget them in this order
+        new = (interleave_ranks(new) if self.training else new).reshape(-1, 2, dim)  # the queues' order
         fixed = 2 * dim if mask is None else 3 * dim
         maps_and_parts = mine[:, fixed:].reshape(len(mine), self._channels + dim, -1)
         keys = DenseFeatures(
@@ -107,16 +107,16 @@ class DenseCL(MoCo):
         return keys, unit_length(new[:, 0]), unit_length(new[:, 1])
 
     def _packed(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
-        """All that is needed of the keys side by side, (N, ...): one tensor to shuffle back."""
+        """All outputs for the keys side by side, (N, ...): one tensor to shuffle back."""
         embedding, maps, parts, masked = self.momentum_encoder.dense(images, mask)
-        # The second queue holds one vector for each image: its dense keys, pooled.
+        # The second queue stores one vector for each image: its pooled dense keys.
         vectors = [embedding, parts.mean(2)] if masked is None else [embedding, parts.mean(2), masked]
         return torch.cat([*vectors, maps.flatten(1), parts.flatten(1)], dim=1)
 
 
 @torch.no_grad()
 def matches(query_maps: Tensor, key_maps: Tensor) -> Tensor:
-    """Find, for each position of the query, the key's position that the backbone finds most alike (equation 2).
+    """Find, for each position of the query, the key's position with the most similar backbone features (equation 2).
 
     Args:
         query_maps: Feature maps (N, C, P) of the queries.
@@ -125,7 +125,7 @@ def matches(query_maps: Tensor, key_maps: Tensor) -> Tensor:
     Returns:
         Indices in [0, P'), (N, P): the position with the highest cosine.
     """
-    # No gradient, so torch's own, which takes a quarter of unit_length's time on whole maps.
+    # Without a gradient, torch's own will do: it takes a quarter of unit_length's time on feature maps.
     query_maps, key_maps = F.normalize(query_maps, dim=1), F.normalize(key_maps, dim=1)
     with torch.autocast(query_maps.device.type, enabled=False):
         return torch.einsum("ncp,ncr->npr", query_maps, key_maps).argmax(2)

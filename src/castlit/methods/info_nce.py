@@ -1,4 +1,4 @@
-"""InfoNCE: pick the positive among negatives (van den Oord et al., 2018)."""
+"""InfoNCE: classify the positive among negatives (van den Oord et al., 2018)."""
 
 import torch
 from torch import Tensor
@@ -31,9 +31,9 @@ def info_nce_in_batch(query: Tensor, keys: Tensor, temperature: float, first: in
 
     Args:
         query: L2-normalised queries (N, dim).
-        keys: L2-normalised keys (M, dim), M ≥ N; under DDP those of all ranks, one rank after the other.
+        keys: L2-normalised keys (M, dim), M ≥ N; under DDP those of all ranks, rank by rank.
         temperature: T > 0.
-        first: Where among the keys the first query's positive is; the others' follow it in order.
+        first: Index of the first query's positive among the keys; the others follow in order.
 
     Returns:
         Scalar mean over the queries, computed in float32 or wider.

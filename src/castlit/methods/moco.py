@@ -11,7 +11,7 @@ from castlit.nn.encoder import Encoder
 from castlit.nn.heads import linear_head, mlp_head
 from castlit.nn.normalisation import unit_length
 from castlit.nn.queue import KeyQueue
-from castlit.nn.shuffled_batchnorm import deal, encode_shuffled
+from castlit.nn.shuffled_batchnorm import encode_shuffled, interleave_ranks
 from castlit.optim.ema import MOMENTUM_SCHEDULES, momentum_copy, scheduled_momentum, update_average
 from castlit.utils.distributed import gather
 from castlit.utils.validation import require_choice, require_int, require_number
@@ -29,7 +29,7 @@ class MoCo(Method):
         queue_size: Number of keys K in the queue, at least 1.
         momentum: m in [0, 1] of the momentum encoder.
         temperature: T > 0.
-        shuffle_bn: Shuffle the keys over the ranks, so that batch norm statistics do not tell the positive.
+        shuffle_bn: Shuffle the keys over the ranks, so that batch norm statistics do not reveal the positive.
         momentum_schedule: ``"constant"``, or ``"cosine"`` from ``momentum`` to 1 over the run.
 
     Raises:
@@ -60,7 +60,7 @@ class MoCo(Method):
         self.momentum_encoder = momentum_copy(self.encoder)
 
     def forward(self, query: Tensor, key: Tensor, key_mask: Tensor | None = None) -> MethodOutput | MaskedOutput:
-        """Contrast queries with their keys and the queue, then (in training) let the keys into the queue.
+        """Contrast queries with their keys and the queue, then (in training) enqueue the keys.
 
         Args:
             query: One view of each image, (N, 3, H, W).
@@ -68,14 +68,14 @@ class MoCo(Method):
             key_mask: See :class:`castlit.methods.Method`.
         """
         z_q = self.embed(query)
-        z_k, everybodys, masked = self._keys(key, key_mask)
+        z_k, gathered, masked = self._keys(key, key_mask)
         loss = info_nce(z_q, z_k, self.queue.snapshot(), self.temperature)
         if self.training:
-            self.queue.enqueue(everybodys)
+            self.queue.enqueue(gathered)
         return output(loss, z_q, masked)
 
     def target(self, images: Tensor) -> Tensor:
-        """Return the momentum encoder's embedding (N, dim), leaving no trace in its batch norm."""
+        """Return the momentum encoder's embedding (N, dim), without updating its batch norm."""
         with untracked_batchnorm(self.momentum_encoder):
             return self._keys(images, None)[0]
 
@@ -90,7 +90,7 @@ class MoCo(Method):
 
     @torch.no_grad()
     def _keys(self, images: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """This rank's keys and those of all ranks, normalised; and, with a mask, the embeddings of what it shows."""
+        """This rank's keys and those of all ranks, normalised; and, with a mask, the masked keys."""
         inputs = (images,) if mask is None else (images, mask)
         if self.shuffle_bn and self.training:
             mine, all_ranks = encode_shuffled(self._encode, *inputs)
@@ -101,7 +101,7 @@ class MoCo(Method):
         new = all_ranks[:, :dim]
         return (
             unit_length(mine[:, :dim]),
-            unit_length(deal(new) if self.training else new),  # the queue forgets them in this order
+            unit_length(interleave_ranks(new) if self.training else new),  # the queue's order
             mine[:, dim:] if mask is not None else None,
         )
 

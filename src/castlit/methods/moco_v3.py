@@ -1,4 +1,4 @@
-"""MoCo v3: contrast predictions with the momentum encoder's keys of the whole batch, both ways; no queue."""
+"""MoCo v3: contrast predictions with the momentum encoder's keys of the batch, both ways; no queue."""
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from castlit.utils.validation import require_choice, require_int, require_number
 class MoCoV3(Method):
     """Momentum contrast, version 3 (Chen, Xie and He, ICCV 2021), with the heads of its ResNet.
 
-    The defaults are those of the official code for a ResNet-50; for vision transformers it has temperature 0.2.
+    The defaults are those of the official code for a ResNet-50; for vision transformers it uses temperature 0.2.
 
     Args:
         backbone: A name, see :func:`castlit.nn.build_backbone`, or a network of your own.
@@ -69,7 +69,7 @@ class MoCoV3(Method):
             return unit_length(self.predictor(projected))
 
     def target(self, images: Tensor) -> Tensor:
-        """Return the momentum encoder's normalised projection (N, dim), leaving no trace in its batch norm."""
+        """Return the momentum encoder's normalised projection (N, dim), without updating its batch norm."""
         with torch.no_grad(), untracked_batchnorm(self.momentum_encoder):
             return unit_length(self.momentum_encoder(images))
 
@@ -79,6 +79,6 @@ class MoCoV3(Method):
         update_average(self.momentum_encoder, self.encoder, momentum)
 
     def _contrast(self, predictions: Tensor, keys: Tensor) -> Tensor:
-        # 2 T keeps the gradient's size the same whatever T is (section 3).
+        # The factor 2 T makes the gradient's size independent of T (section 3).
         loss = info_nce_in_batch(predictions, gather(keys), self.temperature, first=rank() * len(keys))
         return 2 * self.temperature * loss

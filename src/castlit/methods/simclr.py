@@ -1,4 +1,4 @@
-"""SimCLR: contrast every view with all others of the batch."""
+"""SimCLR: contrast every view with all other views of the batch."""
 
 from torch import Tensor, nn
 

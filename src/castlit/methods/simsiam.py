@@ -1,4 +1,4 @@
-"""SimSiam: predict the other view's embedding, which takes no gradient; no negatives, no momentum."""
+"""SimSiam: predict the other view's embedding under a stop-gradient; no negatives, no momentum encoder."""
 
 import torch
 from torch import Tensor, nn

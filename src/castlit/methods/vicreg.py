@@ -1,4 +1,4 @@
-"""VICReg: pull views together, keep every feature's variance up and the features uncorrelated; no negatives."""
+"""VICReg: bring views together, keep each feature's variance high and features uncorrelated; no negatives."""
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,8 @@ from castlit.utils.validation import InputError, require_int, require_number
 class VICReg(Method):
     """Variance, invariance and covariance regularisation (Bardes, Ponce and LeCun, ICLR 2022).
 
-    The loss has no dot product of its own. The embedding, of which CAST's score is made, is the expander's output
-    scaled to unit length, so that the score is a cosine; the loss sees the output as it is.
+    The loss has no dot product. The embedding for CAST's score is the expander's output scaled to unit length, so the
+    score is a cosine; the loss uses the output without scaling.
 
     Args:
         backbone: A name, see :func:`castlit.nn.build_backbone`, or a network of your own.
@@ -55,8 +55,8 @@ class VICReg(Method):
         """Regularise the expansions of two views (N, 3, H, W) of each image, with those of all ranks."""
         first = self.encoder(query)
         second, masked = embed_key(self.encoder, key, key_mask)
-        everybodys = gather_with_gradient(first), gather_with_gradient(second)
-        loss = vicreg_loss(*everybodys, self.invariance, self.variance, self.covariance)
+        gathered = gather_with_gradient(first), gather_with_gradient(second)
+        loss = vicreg_loss(*gathered, self.invariance, self.variance, self.covariance)
         return output(loss, unit_length(first), masked)
 
 
@@ -65,11 +65,11 @@ def vicreg_loss(
 ) -> Tensor:
     """Compute VICReg's loss as its official code does.
 
-    In two factors the code that gave the paper's figures is not the paper's equation 6: the squared distance is a mean
-    over the features, not their sum, and the variance terms of the two views are averaged, not added.
+    The code behind the paper's results differs from the paper's equation 6 in two factors: the squared distance is a
+    mean over the features, not their sum, and the variance terms of the two views are averaged, not added.
 
     Args:
-        first: Expansions (N, dim) of one view of each image, N ≥ 2, as they are.
+        first: Expansions (N, dim) of one view of each image, N ≥ 2, not normalised.
         second: Those of the other view.
         invariance: λ.
         variance: μ.
@@ -79,7 +79,7 @@ def vicreg_loss(
         Scalar, computed in float32 or wider.
 
     Raises:
-        InputError: There are fewer than two images: one has no variance.
+        InputError: There are fewer than two images: a single one has no variance.
     """
     if len(first) < 2:
         raise InputError(f"VICReg needs a batch of at least two images, got {len(first)}")
@@ -91,7 +91,7 @@ def vicreg_loss(
 
 
 def _variance_hinge(x: Tensor) -> Tensor:
-    """How far the features' standard deviations stay below 1, on average (equations 1 and 2)."""
+    """Mean over the features of max(0, 1 - standard deviation) (equations 1 and 2)."""
     return F.relu(1 - (x.var(0) + 1e-4).sqrt()).mean()
 
 
@@ -99,8 +99,8 @@ def _covariances(x: Tensor) -> Tensor:
     """The squared covariances of different features, summed and divided by their number (equations 3 and 4)."""
     count, dim = x.shape
     x = x - x.mean(0)
-    # XᵀX and XXᵀ have the same sum of squares: the smaller one will do. With 256 images and 8192 features it is a
-    # thousandth in size.
+    # XᵀX and XXᵀ have the same sum of squares, so compute the smaller one. With 256 images and 8192 features it is
+    # 1000 times smaller.
     products = (x.T @ x if dim <= count else x @ x.T).square().sum()
     own = x.square().sum(0).square().sum()
     return (products - own) / (count - 1) ** 2 / dim

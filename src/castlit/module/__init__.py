@@ -1,4 +1,4 @@
-"""CASTModule: the one place where method, attention and optimiser meet; and what its steps are made of."""
+"""CASTModule, which joins method, attention loss and optimiser, and its parts."""
 
 from castlit.module.cast import CASTModule
 

@@ -1,4 +1,4 @@
-"""Find the objects of images by the encoder alone: where does an image differ from the others?"""
+"""ContraCAM: find objects without masks, as what distinguishes an image from the others (Mo et al., NeurIPS 2021)."""
 
 import torch
 from torch import Tensor, nn
@@ -14,29 +14,29 @@ def find_objects(method: nn.Module, look: AttentionLoss, images: Tensor, iterati
     layer = look.find_layers(encoder)[-1]
     temperature = float(getattr(method, "temperature", DEFAULT_TEMPERATURE))
     with torch.inference_mode(False):
-        images = images.clone()  # a tensor that was made in inference mode cannot enter a graph
+        images = images.clone()  # a tensor made in inference mode cannot enter a graph
         with torch.no_grad():
             key: Tensor = method.target(images)  # type: ignore[operator]
         others, found, shown = [key], torch.zeros_like(images[:, 0]), images
         for iteration in range(iterations):
             if iteration:
-                # What is found already is painted over in the mean colour, so that the next CAM is somewhere else.
+                # Objects found so far are replaced by the mean colour, so the next CAM peaks elsewhere.
                 shown = images * (1 - found[:, None])
                 with torch.no_grad():
                     others.append(method.target(shown))  # type: ignore[operator]
-            # Only what lies behind the CAM's layer needs a graph.
+            # The graph starts at the CAM's layer.
             with torch.no_grad(), tap(encoder, layer, leaf=True) as activations:
                 z_q = embed(method, shown)
             with torch.enable_grad():
                 score = contrast(z_q, key, others, temperature)
                 cam = grad_cam(score, activations, create_graph=False, positive_weights=True)
-            found = torch.maximum(found, stretched(cam, images.shape[-2:]).to(found.dtype))
+            found = torch.maximum(found, upscale(cam, images.shape[-2:]).to(found.dtype))
     return found
 
 
 @torch.no_grad()
-def stretched(cam: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Enlarge CAMs (N, h, w) to (N, H, W), each from its own minimum at 0 to its maximum at 1; a dead one stays 0."""
+def upscale(cam: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Upsample CAMs (N, h, w) to (N, H, W) and min-max scale each to [0, 1]; a CAM of zeros stays 0."""
     large = F.interpolate(cam[:, None].detach(), tuple(size), mode="bilinear", align_corners=False)[:, 0]
     large = large - large.amin((1, 2), keepdim=True)
     top = large.amax((1, 2), keepdim=True)

@@ -1,4 +1,4 @@
-"""The figures of a training step, over all ranks."""
+"""The metrics of a training step, over all ranks."""
 
 import torch
 from torch import Tensor
@@ -8,26 +8,27 @@ from castlit.utils.distributed import mean_over_ranks
 from castlit.utils.dtype import at_least_float32
 
 
-def step_figures(losses: dict[str, Tensor], cam: Tensor | None = None, mask: Tensor | None = None) -> dict[str, Tensor]:
-    """Average a step's losses over the ranks, and see where its CAMs point; in one exchange, and with no host sync.
+def step_metrics(losses: dict[str, Tensor], cam: Tensor | None = None, mask: Tensor | None = None) -> dict[str, Tensor]:
+    """Average a step's losses and its pointing game over the ranks, in one all-reduce and without a host sync.
 
     Args:
-        losses: Scalars; of this rank.
+        losses: Scalars of this rank.
         cam: CAMs (N, h, w) of this rank's images.
         mask: Their masks (N, 1, H, W).
 
     Returns:
-        Scalars without graph: the losses, and with CAMs also ``pointing``, the share of the images with an object
-        whose CAM peaks on it, and ``empty_masks``, the share of images without one.
+        Scalars without graph: the losses, and with CAMs also ``pointing``, the fraction of the images with an object
+        whose CAM peaks on it, and ``empty_masks``, the fraction of images without one.
     """
-    figures = [at_least_float32(loss.detach()) for loss in losses.values()]
+    values = [at_least_float32(loss.detach()) for loss in losses.values()]
     if cam is not None and mask is not None:
-        seen = has_object(mask)
-        figures += [share.to(figures[0].dtype).mean() for share in (pointing_hits(cam, mask) & seen, seen)]
-    means = mean_over_ranks(torch.stack(figures)).unbind()
-    found = dict(zip(losses, means, strict=False))
+        with_object = has_object(mask)
+        hits = pointing_hits(cam, mask) & with_object
+        values += [flags.to(values[0].dtype).mean() for flags in (hits, with_object)]
+    means = mean_over_ranks(torch.stack(values)).unbind()
+    metrics = dict(zip(losses, means, strict=False))
     if len(means) > len(losses):
-        hits, seen_share = means[len(losses) :]
-        found["pointing"] = hits / seen_share.clamp(min=torch.finfo(hits.dtype).tiny)
-        found["empty_masks"] = 1.0 - seen_share
-    return found
+        hit_rate, object_rate = means[len(losses) :]
+        metrics["pointing"] = hit_rate / object_rate.clamp(min=torch.finfo(hit_rate.dtype).tiny)
+        metrics["empty_masks"] = 1.0 - object_rate
+    return metrics

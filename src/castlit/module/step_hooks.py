@@ -1,4 +1,4 @@
-"""A method follows the optimiser: once per step that was taken, and told how far the run is."""
+"""The call of a method's ``after_step``: once per optimiser step taken, with the run's progress."""
 
 import inspect
 import math
@@ -14,28 +14,28 @@ from castlit.utils.validation import InputError
 
 
 def takes_progress(method: nn.Module) -> bool:
-    """Whether the method's ``after_step`` wants to know how far the run is.
+    """Whether the method's ``after_step`` has an argument ``progress``.
 
     Raises:
-        InputError: It wants something else.
+        InputError: It has another required argument.
     """
     if not hasattr(method, "after_step"):
         return False
     parameters = inspect.signature(method.after_step).parameters  # type: ignore[arg-type]
-    loose = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    for name, given in parameters.items():
-        if name != "progress" and given.default is given.empty and given.kind not in loose:
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    for name, parameter in parameters.items():
+        if name != "progress" and parameter.default is parameter.empty and parameter.kind not in variadic:
             raise InputError(
-                f"{type(method).__name__}.after_step wants {name!r}: it is given `progress` (in [0, 1]), or nothing"
+                f"{type(method).__name__}.after_step requires {name!r}: castlit passes only `progress` (in [0, 1])"
             )
     return "progress" in parameters
 
 
 def progress(trainer: pl.Trainer) -> float:
-    """Share in [0, 1] of the run's optimiser steps that are behind it.
+    """Fraction in [0, 1] of the run's optimiser steps that have been taken; 0 for a run without an end.
 
-    It comes from the number of steps alone, so a resumed run has it right. Within an optimiser step, Lightning has
-    not counted this one yet. A run without an end makes no progress.
+    It depends on the number of steps alone, so it is right in a resumed run, too. Within an optimiser step, Lightning
+    has not counted that step yet.
     """
     total = trainer.estimated_stepping_batches
     return min(trainer.global_step / total, 1.0) if 0 < total < math.inf else 0.0
@@ -43,12 +43,12 @@ def progress(trainer: pl.Trainer) -> float:
 
 @contextmanager
 def step_taken(optimizer: Optimizer | LightningOptimizer) -> Iterator[list[bool]]:
-    """Yield a list that is empty until the optimiser has really stepped.
+    """Yield a list that stays empty until the optimiser has stepped.
 
-    A gradient scaler (``16-mixed``) leaves out steps whose gradients overflowed.
+    A gradient scaler (``16-mixed``) skips steps whose gradients overflowed.
     """
     taken: list[bool] = []
-    # The optimiser is asked, not the scaler: the scaler has waited for the device already, to decide.
+    # A hook on the optimiser needs no further wait for the device; reading the scaler's state would.
     own = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
     hook = own.register_step_post_hook(lambda *_: taken.append(True))
     try:

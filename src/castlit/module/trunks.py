@@ -3,21 +3,21 @@
 from torch import nn
 
 from castlit.nn import Encoder
-from castlit.nn.activation_checkpointing import Recomputed
-from castlit.nn.compiled_trunk import Compiled, parts_before
-from castlit.nn.forward_patch import StandIn, blocks_before
+from castlit.nn.activation_checkpointing import CheckpointedBlock
+from castlit.nn.compiled_trunk import CompiledPart, parts_before
+from castlit.nn.forward_patch import ForwardPatch, blocks_before
 from castlit.utils.validation import InputError
 
 
 class Trunks:
-    """Puts another way to run into a method's trunks, and takes it out again.
+    """Compiles or checkpoints a method's trunks for the time of a fit.
 
-    What a CAM differentiates twice, from the layer behind which it looks to the loss, runs plainly in any case. Neither
-    weights nor their names change, and nothing of it enters a checkpoint: it is a matter of the machine.
+    Everything that a CAM differentiates twice, from its layer to the loss, runs plainly. Neither weights nor their
+    names change, and checkpoints do not contain the patches.
 
     Args:
         activation_checkpointing: Recompute the trained backbone's blocks in the backward pass.
-        compile: Compile the backbones; of the trained one, what lies before the CAM's layer.
+        compile: Compile the backbones; of the trained one, the part before the CAM's layer.
 
     Raises:
         InputError: A switch is neither true nor false.
@@ -28,20 +28,20 @@ class Trunks:
             if not isinstance(value, bool):
                 raise InputError(f"{name} must be true or false, got {value!r}")
         self.activation_checkpointing, self.compile = activation_checkpointing, compile
-        self._in_place: list[StandIn] = []
+        self._patches: list[ForwardPatch] = []
 
-    def put_in(self, method: nn.Module, backbone: nn.Module, layer: nn.Module) -> None:
-        """Let the trunks run as the switches say, until :meth:`take_out`.
+    def apply(self, method: nn.Module, backbone: nn.Module, layer: nn.Module) -> None:
+        """Patch the trunks as the switches say, until :meth:`remove`.
 
         Args:
-            method: Whose momentum encoders are compiled as a whole.
+            method: Its momentum encoders are compiled as a whole.
             backbone: The trained one.
             layer: The part of it behind whose output everything may be differentiated twice.
 
         Raises:
             InputError: There is nothing to recompute.
         """
-        self.take_out()
+        self.remove()
         blocks = blocks_before(backbone, layer) if self.activation_checkpointing else []
         if self.activation_checkpointing and not blocks:
             raise InputError(
@@ -50,19 +50,19 @@ class Trunks:
             )
         if self.compile:
             others = [part.backbone for part in method.modules() if isinstance(part, Encoder)]
-            for part in [Compiled(other) for other in others if other is not backbone]:
-                self._put_in(part)
-            # A recomputation inside a compiled part is not possible, but the other way round.
-            for part in [Compiled(block) for block in blocks] or parts_before(backbone, layer):
-                self._put_in(part)
+            for part in [CompiledPart(other) for other in others if other is not backbone]:
+                self._apply(part)
+            # A compiled part cannot contain a checkpointed block, but a checkpointed block can be compiled.
+            for part in [CompiledPart(block) for block in blocks] or parts_before(backbone, layer):
+                self._apply(part)
         for block in blocks:
-            self._put_in(Recomputed(block))
+            self._apply(CheckpointedBlock(block))
 
-    def take_out(self) -> None:
-        """Let the trunks run plainly again."""
-        while self._in_place:
-            self._in_place.pop().take_out()
+    def remove(self) -> None:
+        """Remove the patches."""
+        while self._patches:
+            self._patches.pop().remove()
 
-    def _put_in(self, stand_in: StandIn) -> None:
-        stand_in.put_in()
-        self._in_place.append(stand_in)
+    def _apply(self, patch: ForwardPatch) -> None:
+        patch.apply()
+        self._patches.append(patch)

@@ -1,4 +1,4 @@
-"""Networks and their parts: backbones, heads, encoder, queue, batch norms. Torch only, no Lightning."""
+"""Networks and their parts: backbones, heads, encoder, queue, batch norms. PyTorch only, no Lightning."""
 
 from castlit.nn.attention_layer import attention_layer
 from castlit.nn.backbones import build_backbone, feature_channels, tiny_resnet

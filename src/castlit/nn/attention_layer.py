@@ -1,16 +1,16 @@
-"""The layer where a CAM looks by default, found by itself."""
+"""The default layer of a backbone's CAM."""
 
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from castlit.nn.output_shape import dry_run
+from castlit.nn.output_shape import blank_image_output
 from castlit.utils.validation import InputError
 
-WHOLE = "backbone"
-"""The backbone's own output: what the backbone is called inside its encoder."""
+OWN_OUTPUT = "backbone"
+"""The backbone's own output: the backbone's name inside its encoder."""
 
-# Large first: at 64 px, some networks' last maps have one place only.
+# Large first: at 64 px, some networks' last maps are 1 × 1.
 _SIZES = (224, 256, 64, 384, 299, 512, 32)
 
 
@@ -20,53 +20,52 @@ class _Output(NamedTuple):
 
 
 def attention_layer(backbone: nn.Module) -> str:
-    """Find the last layer of a backbone whose output is a feature map with more than one place.
+    """Find the last layer of a backbone whose output is a feature map with more than one position.
 
-    Of a network in stages it is the last stage: ``"layer4"`` of a ResNet, ``"features.7"`` of torchvision's ConvNeXt,
-    ``"stages.3"`` of timm's. Of a ViT it is ``"feature_map"``, the folded output of the last norm: the patches
-    themselves are pooled here and not the class token, so that each patch's last output counts (see
-    :class:`castlit.nn.tokens.TokensToGrid`). A network that pools its map away is looked at before it does so.
+    For a network in stages this is the last stage: ``"layer4"`` of a ResNet, ``"features.7"`` of torchvision's
+    ConvNeXt, ``"stages.3"`` of timm's. For a ViT it is ``"feature_map"``, the folded output of the last norm: castlit
+    pools the patch tokens and not the class token, so each patch's last output counts (see
+    :class:`castlit.nn.tokens.TokensToGrid`). For a network that pools its map it is the layer before the pooling.
 
-    The backbone runs once on a blank image, as in :func:`castlit.nn.feature_channels`, and is as before afterwards.
+    The backbone runs once on a blank image, as in :func:`castlit.nn.feature_channels`, and does not change.
 
     Args:
         backbone: Takes images (N, 3, H, W).
 
     Returns:
-        The layer's name inside the backbone; or ``"backbone"``, for its own output, where no layer inside gives it.
-        :func:`castlit.attention.find_layer` and :func:`castlit.attention.tap` know both in the encoder that holds the
-        backbone.
+        The layer's name inside the backbone; or ``"backbone"``, if no layer inside has the backbone's output.
+        :func:`castlit.attention.find_layer` and :func:`castlit.attention.tap` accept both for an encoder.
 
     Raises:
-        InputError: No layer gives a feature map.
+        InputError: No layer's output is a feature map.
     """
     seen: list[_Output] = []
-    # An attempt at a size that fails leaves nothing behind.
+    # A run at a size that fails must leave no outputs.
     handles = [backbone.register_forward_pre_hook(lambda module, inputs: seen.clear())]
     for name, part in backbone.named_modules():
-        if not isinstance(part, (nn.Identity, nn.Dropout)):  # These pass on what others made.
+        if not isinstance(part, (nn.Identity, nn.Dropout)):  # These return other layers' outputs.
             handles.append(part.register_forward_hook(_Recorder(name, seen)))
     try:
-        dry_run(backbone, _SIZES)
+        blank_image_output(backbone, _SIZES)
     finally:
         for handle in handles:
             handle.remove()
     if not seen:
         raise InputError("no layer of the backbone gives a feature map (N, C, h, w): name one, attention.layer=...")
-    # What runs last returns last, and what holds it after it.
+    # Outputs are recorded in the order of the returns: a module's after those of its parts.
     last = seen[-1]
-    return _stage(last, seen) or WHOLE
+    return _stage(last, seen) or OWN_OUTPUT
 
 
-def _stage(whole: _Output, seen: list[_Output]) -> str:
-    """Go inwards to where the map comes from, as long as the parts work at different resolutions."""
-    prefix = f"{whole.name}." if whole.name else ""
-    parts = [part for part in seen if part.name.startswith(prefix) and part.name != whole.name]
+def _stage(output: _Output, seen: list[_Output]) -> str:
+    """Descend to the part that computes the map, as long as the parts have different resolutions."""
+    prefix = f"{output.name}." if output.name else ""
+    parts = [part for part in seen if part.name.startswith(prefix) and part.name != output.name]
     direct = [part for part in parts if not any(part.name.startswith(f"{other.name}.") for other in parts)]
     resolutions = {part.feature_map.shape[2:] for part in direct}
-    same = [part for part in direct if part.feature_map is whole.feature_map]
-    if not same or (whole.name and len(resolutions) == 1):
-        return whole.name
+    same = [part for part in direct if part.feature_map is output.feature_map]
+    if not same or (output.name and len(resolutions) == 1):
+        return output.name
     return _stage(same[-1], seen)
 
 

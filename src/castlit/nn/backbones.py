@@ -1,11 +1,11 @@
-"""Backbones: networks from images to a feature map, with the parameter names of their origin."""
+"""Backbones: networks from images to a feature map, with torchvision's or timm's parameter names."""
 
 from collections import OrderedDict
 from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from castlit.nn.output_shape import dry_run
+from castlit.nn.output_shape import blank_image_output
 from castlit.nn.timm_backbones import PREFIX, build_timm
 from castlit.nn.torchvision_backbones import build_torchvision, torchvision_names
 from castlit.utils.validation import InputError, did_you_mean
@@ -17,7 +17,7 @@ class ResidualBlock(nn.Module):
     Args:
         in_channels: Channels of the input.
         channels: Channels of the output.
-        stride: Step of the first convolution, 1 or 2.
+        stride: Stride of the first convolution, 1 or 2.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
@@ -45,15 +45,15 @@ class ResidualBlock(nn.Module):
 def tiny_resnet() -> nn.Sequential:
     """Build the small residual network of the built-in scenes: 64-px images to an 8 × 8 map, for two CPU cores.
 
-    Its stages carry torchvision's names (``layer1`` … ``layer4``), so that ``attention.layer=layer4`` means the
-    last feature map here too.
+    Its stages have torchvision's names (``layer1`` … ``layer4``), so ``attention.layer=layer4`` is the last feature map
+    here, too.
     """
     return nn.Sequential(
         OrderedDict(
             conv1=nn.Conv2d(3, 16, 3, 2, padding=1, bias=False),
             bn1=nn.BatchNorm2d(16),
             relu=nn.ReLU(),
-            # Small maps early: on a CPU, wide layers on few positions cost less than narrow ones on many.
+            # Small maps early: on a CPU, wide layers on few positions are faster than narrow ones on many.
             layer1=nn.Sequential(ResidualBlock(16, 32, 2)),
             layer2=nn.Sequential(ResidualBlock(32, 64, 2)),
             layer3=nn.Sequential(ResidualBlock(64, 96, 1)),
@@ -62,7 +62,7 @@ def tiny_resnet() -> nn.Sequential:
     )
 
 
-# Our own backbones; every other name is timm's, with its prefix, or torchvision's.
+# castlit's own backbones; every other name is timm's, with its prefix, or torchvision's.
 _OWN: dict[str, Callable[[], nn.Module]] = {"tiny_resnet": tiny_resnet}
 
 
@@ -73,7 +73,7 @@ def build_backbone(backbone: str | nn.Module) -> nn.Module:
         backbone: ``"tiny_resnet"``; the name of a torchvision classifier (``"resnet50"``, ``"vit_b_16"``), see
             :func:`castlit.nn.torchvision_backbones.build_torchvision`; ``"timm/"`` and the name of a model of timm
             (``"timm/convnext_tiny"``), see :func:`castlit.nn.timm_backbones.build_timm`; or a network of your own,
-            used as it is. Classifiers are left off, the parameters' names stay, and no weights are fetched.
+            used as it is. Classifiers are removed, parameter names stay, and no weights are downloaded.
 
     Raises:
         InputError: No such backbone, or its output cannot be a feature map.
@@ -94,12 +94,12 @@ def build_backbone(backbone: str | nn.Module) -> nn.Module:
 
 
 def feature_channels(backbone: nn.Module) -> int:
-    """Return the number of channels C of a backbone's feature map, by asking it.
+    """Return the number of channels C of a backbone's feature map, by running it on a blank image.
 
     Raises:
         InputError: The output for an image (1, 3, size, size) is not (1, C, h, w).
     """
-    output = dry_run(backbone)
+    output = blank_image_output(backbone)
     if not isinstance(output, Tensor) or output.dim() != 4:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise InputError(

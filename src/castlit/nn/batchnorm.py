@@ -1,4 +1,4 @@
-"""Batch norm in training mode that leaves no trace."""
+"""Batch norm that normalises by the batch and does not update its running statistics."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +9,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @contextmanager
 def untracked_batchnorm(network: nn.Module) -> Iterator[None]:
-    """Within the context, batch norm normalises by the batch but keeps nothing of it.
+    """Within the context, batch norm in training mode does not update its running statistics.
 
-    Masked keys are mostly flat images: were they counted, the running statistics of the key encoder would drift
-    away from those of real images. In evaluation mode nothing changes.
+    Masked keys are mostly constant images: they would pull the running statistics of the key encoder away from those of
+    real images. Batch norm in evaluation mode is not changed.
     """
     tracked = [part for part in network.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
     training = [part for part in tracked if part.training]
@@ -26,23 +26,23 @@ def untracked_batchnorm(network: nn.Module) -> Iterator[None]:
 
 
 def lacks_statistics(network: nn.Module) -> bool:
-    """Whether some batch norm has not seen a batch yet, as in a network that has not trained."""
+    """Whether some batch norm has not tracked a batch yet, as in an untrained network."""
     norms = [part for part in network.modules() if isinstance(part, _BatchNorm)]
     return any(part.num_batches_tracked is not None and part.num_batches_tracked.item() == 0 for part in norms)
 
 
 @contextmanager
 def batch_statistics(network: nn.Module, count: int) -> Iterator[None]:
-    """Within the context, batch norm normalises by the batch and keeps nothing of it, also in evaluation mode.
+    """Within the context, batch norm normalises by the batch without tracking it, also in evaluation mode.
 
-    Two kinds of input need it. A network that has not trained yet has no statistics to evaluate with: by its initial
-    ones, signals shrink layer by layer. And masked images are not what the running statistics know: a trained network
-    that reads them so places its embeddings off, and the CAM with them.
+    Two cases need it. An untrained network has only its initial running statistics, with which signals shrink layer by
+    layer. And masked images differ from the images of the running statistics: with these, a trained network's
+    embeddings of them, and so the CAM, are off.
 
     Args:
         network: The network to set.
-        count: Number of images that follow. One alone has no statistics over vectors; such layers then stay as they
-            are.
+        count: Number of images in the batch. With one image, ``BatchNorm1d`` layers, which need two vectors, do not
+            change.
     """
     norms = [part for part in network.modules() if isinstance(part, _BatchNorm)]
     modes = [(part, part.training) for part in norms if count > 1 or not isinstance(part, nn.BatchNorm1d)]

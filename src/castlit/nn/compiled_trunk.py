@@ -1,4 +1,4 @@
-"""torch.compile for what lies before a layer, where the layer's hooks are still seen."""
+"""torch.compile for the part of a network before a layer; hooks on the layer still run."""
 
 import textwrap
 from collections.abc import Callable
@@ -8,21 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from castlit.nn.forward_patch import StandIn
+from castlit.nn.forward_patch import ForwardPatch
 from castlit.utils.validation import InputError
 
 
-class Compiled(StandIn):
-    """A part of a network that runs compiled while it trains.
+class CompiledPart(ForwardPatch):
+    """A part of a network that runs compiled in training mode.
 
-    Only ``forward`` is compiled: hooks on the part itself, a tap on its output among them, run as ever; hooks on parts
-    inside it may not be seen. In evaluation mode nothing is compiled, for each mode would be compiled anew.
+    Only ``forward`` is compiled: hooks on the part itself, such as a tap, still run; hooks on parts inside it may not.
+    Evaluation mode runs uncompiled, as it would need a compilation of its own.
 
-    Its output may be differentiated once: torch.compile has no second derivative.
+    Its output can be differentiated once: torch.compile has no second derivative.
 
     Args:
         module: A part of a network.
-        first: Of an ``nn.Sequential``, compile so many of the first parts together, and run the others as ever.
+        first: Of an ``nn.Sequential``, compile this many of the first parts together and run the others uncompiled.
     """
 
     def __init__(self, module: nn.Module, first: int | None = None) -> None:
@@ -36,7 +36,7 @@ class Compiled(StandIn):
         """Run the module.
 
         Raises:
-            InputError: Compilation does not work on this machine.
+            InputError: torch.compile does not work on this machine.
         """
         if not self.module.training:
             return super().__call__(*inputs, **named)
@@ -54,51 +54,51 @@ class Compiled(StandIn):
         return output
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the compiled program, which can be neither copied nor pickled; a copy compiles anew."""
+        """Leave out the compiled program, which can be neither copied nor pickled; a copy compiles again."""
         return {**vars(self), "_compiled": None}
 
     def _program(self) -> Callable[..., Tensor]:
-        plain, first = self.plain, self._first
+        original, first = self.original, self._first
 
         def run(*inputs: Any, **named: Any) -> Tensor:  # noqa: ANN401
             if first is None:
-                whole: Tensor = plain(*inputs, **named)
-                return whole
+                output: Tensor = original(*inputs, **named)
+                return output
             x: Tensor = inputs[0]
             for part in first:
                 x = part(x)
             return x
 
-        # Torch counts compiled variants (with gradient and without, with statistics tracked and not) for each code
-        # object, gives up beyond a handful, and two parts would share this one.
+        # Torch counts compiled variants (with and without gradient, with and without tracked statistics) per code
+        # object and gives up beyond a few, so each part gets a code object of its own.
         return FunctionType(run.__code__.replace(), run.__globals__, run.__name__, None, run.__closure__)
 
 
-def parts_before(network: nn.Module, layer: nn.Module) -> list[Compiled]:
-    """Return the largest pieces of a network that can be compiled up to a layer's output; none is put in yet.
+def parts_before(network: nn.Module, layer: nn.Module) -> list[CompiledPart]:
+    """Return the largest pieces of a network that can be compiled up to a layer's output; none is applied yet.
 
-    They hold all that lies before the layer, and the layer itself, but for what runs in a block around it. Parts count
-    as run in the order in which they were registered.
+    They cover the layer and everything before it, except for a block that contains the layer. Parts are taken to run in
+    the order of their registration.
 
     Args:
-        network: Holds the layer somewhere, or is the layer.
+        network: Contains the layer, or is the layer.
         layer: A part of the network.
     """
-    found: list[Compiled] = []
+    found: list[CompiledPart] = []
     part = network
     while part is not layer:
         parts = list(part.children())
         inside = (number for number, child in enumerate(parts) if any(inner is layer for inner in child.modules()))
         position = next(inside, None)
         if position is None:
-            break  # The layer lies elsewhere, behind this network.
+            break  # The layer is not in this network, but behind it.
         if isinstance(part, nn.Sequential) and position > 0:
-            found.append(Compiled(part, position))
+            found.append(CompiledPart(part, position))
         elif not isinstance(part, nn.Sequential):
-            # One by one; what has no parts itself, a convolution alone, gains nothing.
-            found += [Compiled(child) for child in parts[:position] if _has_parts(child)]
+            # One by one. Compiling a single layer, such as a convolution, gains nothing.
+            found += [CompiledPart(child) for child in parts[:position] if _has_parts(child)]
         part = parts[position]
-    return [*found, Compiled(part)] if _has_parts(part) else found
+    return [*found, CompiledPart(part)] if _has_parts(part) else found
 
 
 def _has_parts(part: nn.Module) -> bool:

@@ -13,8 +13,8 @@ from castlit.utils.dtype import at_least_float32
 class Encoder(nn.Module):
     """A backbone with a head on its pooled features.
 
-    The backbone runs under whatever autocast is on; pooling and head always run in float32. Grad-CAM differentiates
-    through these two, and in bfloat16 its weights would be off by a tenth.
+    The backbone runs under the caller's autocast; pooling and head always run in float32. Grad-CAM differentiates
+    through these two, and in bfloat16 its weights would be off by 10 %.
 
     Args:
         backbone: Network from images (N, 3, H, W) to a feature map (N, C, h, w).
@@ -31,10 +31,10 @@ class Encoder(nn.Module):
         return self._embed(self.backbone(images))
 
     def with_masked(self, images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Embed images, and from the same pass also what their masks show.
+        """Embed images, and their masked regions from the same forward pass.
 
-        The feature map is pooled once whole and once under the mask, so the second embedding costs no pass through
-        the backbone. It has no graph, and leaves no trace in the head's batch norm.
+        The feature map is pooled once as a whole and once under the mask, so the second embedding costs no pass through
+        the backbone. It has no graph and does not update the head's batch norm.
 
         Args:
             images: (N, 3, H, W).
@@ -48,7 +48,7 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def masked(self, images: Tensor, mask: Tensor) -> Tensor:
-        """Only the second embedding of :meth:`with_masked`."""
+        """Compute only the second embedding of :meth:`with_masked`."""
         return self._embed_masked(self.backbone(images), mask)
 
     def _embed(self, feature_map: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class Encoder(nn.Module):
 
 
 class DenseFeatures(NamedTuple):
-    """What :meth:`DenseEncoder.dense` makes of images; the P = h · w positions lie in rows, one row below the other."""
+    """The output of :meth:`DenseEncoder.dense`; the P = h · w positions are in row-major order."""
 
     embedding: Tensor
     """(N, dim): of the whole image, not yet normalised."""
@@ -73,13 +73,13 @@ class DenseFeatures(NamedTuple):
     parts: Tensor
     """(N, dim, P): the dense head's projection of each position, not yet normalised."""
     masked: Tensor | None
-    """(N, dim): of what the mask shows, see :meth:`Encoder.with_masked`; None without a mask."""
+    """(N, dim): of the masked region, see :meth:`Encoder.with_masked`; None without a mask."""
 
 
 class DenseEncoder(Encoder):
     """An encoder with a second head, which projects every position of the feature map.
 
-    Called, it embeds whole images as any :class:`Encoder`; the second head takes part in :meth:`dense` only.
+    Its ``forward`` is that of :class:`Encoder`; only :meth:`dense` uses the second head.
 
     Args:
         backbone: Network from images (N, 3, H, W) to a feature map (N, C, h, w).
@@ -92,7 +92,7 @@ class DenseEncoder(Encoder):
         self.dense_head = dense_head
 
     def dense(self, images: Tensor, mask: Tensor | None = None) -> DenseFeatures:
-        """Embed images (N, 3, H, W), their positions, and what their masks (N, 1, H', W') show, in one pass."""
+        """Embed images (N, 3, H, W), their positions, and their regions under masks (N, 1, H', W'), in one pass."""
         feature_map: Tensor = self.backbone(images)
         with torch.autocast(feature_map.device.type, enabled=False):
             maps = at_least_float32(feature_map)
@@ -102,7 +102,7 @@ class DenseEncoder(Encoder):
 
 
 def masked_mean(feature_map: Tensor, mask: Tensor) -> Tensor:
-    """Average a feature map (N, C, h, w) over a mask (N, 1, H, W), which is averaged over areas to the map's grid.
+    """Average a feature map (N, C, h, w) over a mask (N, 1, H, W), which is area-averaged to (h, w).
 
     Returns:
         (N, C); zero where the mask is empty.

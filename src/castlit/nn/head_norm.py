@@ -1,4 +1,4 @@
-"""Batch norm for heads, through which one image can be explained without the others of its batch."""
+"""Batch norm for heads, whose statistics can be constants for Grad-CAM: a CAM then depends on its own image only."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,51 +9,51 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from castlit.utils.dtype import at_least_float32
 
-_holders: list[None] = []  # Not thread-local: on a GPU, autograd runs backward passes in threads of its own.
+_open_contexts: list[None] = []  # Not thread-local: on a GPU, autograd runs backward passes in other threads.
 
 
 @contextmanager
 def held_statistics() -> Iterator[None]:
-    """Within the context, backward passes take the statistics of each :class:`HeadNorm` as constants.
+    """Within the context, backward passes treat the statistics of each :class:`HeadNorm` as constants.
 
-    In training, batch norm lets every image's embedding depend on all images of the batch. The gradient of a sum of
-    scores is then no longer each image's own: what the images have in common is subtracted from it, whatever the size
-    of the batch. With the statistics held it is each image's own, and the same as in evaluation mode. Only first
-    derivatives are changed: what is computed from them still differentiates the statistics themselves.
+    In training, batch norm makes every image's embedding depend on all images of the batch. The gradient of a sum of
+    scores then mixes images: their common part is subtracted, whatever the batch size. With constant statistics each
+    image has its own gradient, the same as in evaluation mode. Only first derivatives change: a loss computed from them
+    still differentiates the statistics.
     """
-    _holders.append(None)
+    _open_contexts.append(None)
     try:
         yield
     finally:
-        _holders.pop()
+        _open_contexts.pop()
 
 
 class HeadNorm(nn.BatchNorm1d):
-    """Batch norm over vectors (N, C) whose statistics :func:`held_statistics` can hold; else just as its base."""
+    """``BatchNorm1d`` over vectors (N, C) whose statistics are constants within :func:`held_statistics`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, C)."""
         if not (self.training and x.requires_grad and torch.is_grad_enabled() and len(x) > 1 and x.dim() == 2):
             return super().forward(x)
-        wide = at_least_float32(x)  # heads of others run in half precision
+        wide = at_least_float32(x)  # a user's head may run in half precision
         variance, mean = torch.var_mean(wide, 0, correction=0)
         track(self, mean, variance, len(x))
-        scale = (holdable(variance) + self.eps).rsqrt()
-        normalised: Tensor = (wide - holdable(mean)) * scale
+        scale = (as_statistic(variance) + self.eps).rsqrt()
+        normalised: Tensor = (wide - as_statistic(mean)) * scale
         if self.weight is not None:
             normalised = normalised * self.weight + self.bias
         return normalised.to(x.dtype)
 
 
 def borrow_head_norms(network: nn.Module) -> Callable[[], None]:
-    """Turn each plain ``BatchNorm1d`` inside a network into a :class:`HeadNorm`, weights, hooks and names as they are.
+    """Turn each plain ``BatchNorm1d`` in a network into a :class:`HeadNorm`; weights, hooks and names stay.
 
     Returns:
-        What to call to have them back as they were.
+        A function that undoes it.
     """
     plain = [part for part in network.modules() if type(part) is nn.BatchNorm1d]
     for part in plain:
-        part.__class__ = HeadNorm  # the two differ in their forward pass only
+        part.__class__ = HeadNorm  # the two differ in ``forward`` only
 
     def give_back() -> None:
         for part in plain:
@@ -64,35 +64,35 @@ def borrow_head_norms(network: nn.Module) -> Callable[[], None]:
 
 @torch.no_grad()
 def track(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: Tensor | int) -> None:
-    """Average a batch's statistics into a batch norm's running ones, as torch's own batch norms do.
+    """Update a batch norm's running statistics with a batch's, as torch's own batch norms do.
 
     Args:
-        norm: In training mode; where it does not track, nothing happens.
+        norm: In training mode; without ``track_running_stats`` nothing happens.
         mean: (C,).
         variance: (C,), without Bessel's correction.
-        count: Number of values in the batch, for each channel.
+        count: Number of values per channel in the batch.
     """
     if not norm.track_running_stats:
         return
     if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
         return
     norm.num_batches_tracked.add_(1)
-    share = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), share)
-    norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var.dtype), share)
+    weight = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), weight)
+    norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var.dtype), weight)
 
 
-def holdable(x: Tensor) -> Tensor:
-    """Pass a statistic on, and its gradient too, unless :func:`held_statistics` holds it."""
-    passed: Tensor = _Holdable.apply(x)
-    return passed
+def as_statistic(x: Tensor) -> Tensor:
+    """Return a statistic unchanged; within :func:`held_statistics` it gets no gradient."""
+    statistic: Tensor = _Statistic.apply(x)
+    return statistic
 
 
-class _Holdable(torch.autograd.Function):
+class _Statistic(torch.autograd.Function):
     @staticmethod
     def forward(ctx: object, x: Tensor) -> Tensor:
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: object, *gradients: Tensor) -> Tensor | None:
-        return None if _holders else gradients[0]
+        return None if _open_contexts else gradients[0]

@@ -1,4 +1,4 @@
-"""Projection and prediction heads: small networks behind the pooled features."""
+"""Projection and prediction heads on the pooled features."""
 
 import itertools
 
@@ -31,12 +31,12 @@ def mlp_head(
         layers: Number of linear layers; MoCo v2 has 2, SimSiam's projector and VICReg's expander 3.
         norm: Batch norm behind each hidden layer (all but MoCo v2 and DenseCL).
         last_norm: Batch norm without scale and shift behind the last layer (SimSiam's projector, MoCo v3's heads).
-        last_bias: Bias of the last layer, where no batch norm makes it idle; VICReg's expander has none.
+        last_bias: Bias of the last layer, if no batch norm follows it; VICReg's expander has none.
     """
     widths = [in_features, *[hidden] * (layers - 1)]
     parts: list[nn.Module] = []
     for before, after in itertools.pairwise(widths):
-        # A batch norm right behind makes the bias idle.
+        # A batch norm that follows cancels the bias.
         parts.append(nn.Linear(before, after, bias=not norm))
         if norm:
             parts.append(HeadNorm(after))

@@ -14,19 +14,17 @@ def knn_accuracy(
     k: int = 20,
     temperature: float = 0.07,
 ) -> float:
-    """Classify each feature by the weighted vote of its k nearest neighbours.
-
-    Neighbours are nearest by cosine s and vote with exp(s / T).
+    """Classify each feature by the weighted vote of its k nearest neighbours by cosine s, with weights exp(s / T).
 
     Args:
         features: (N, C), on any scale.
-        labels: (N,) whole numbers from 0.
-        bank: Features and labels of the neighbours. ``None``: each image's neighbours are all the others.
-        k: Number of neighbours; fewer where the bank holds fewer.
+        labels: (N,) integers from 0.
+        bank: Features and labels of the neighbours. ``None``: leave one out, each image's neighbours are the others.
+        k: Number of neighbours; fewer if the bank has fewer.
         temperature: T > 0.
 
     Returns:
-        Share of right answers, in [0, 1].
+        Accuracy in [0, 1].
 
     Raises:
         InputError: No neighbours, or an argument out of range.
@@ -42,6 +40,6 @@ def knn_accuracy(
         similarity.fill_diagonal_(-torch.inf)
     nearest, positions = similarity.topk(min(k, available), dim=1)
     votes = similarity.new_zeros(len(features), int(bank_labels.max()) + 1)
-    # Relative to the nearest, so that exp stays finite at any temperature.
+    # Relative to the nearest, so exp is finite at any temperature.
     votes.scatter_add_(1, bank_labels[positions], ((nearest - nearest[:, :1]) / temperature).exp())
     return (votes.argmax(1) == labels).float().mean().item()

@@ -1,4 +1,4 @@
-"""Ask a network what it gives for an image, without a trace."""
+"""Find a network's output shape by running it on a blank image."""
 
 import torch
 from torch import nn
@@ -6,22 +6,22 @@ from torch import nn
 from castlit.utils.validation import InputError
 
 SIZES = (64, 224, 256, 384, 299, 512)
-"""Sides of the square images that are tried, one after the other: not every network takes every size."""
+"""Sides of the square images to try, in this order: not every network accepts every size."""
 
 
-def dry_run(network: nn.Module, sizes: tuple[int, ...] = SIZES, graph: bool = False) -> object:
-    """Run a network once on a blank image, in evaluation mode; modes and statistics are as before afterwards.
+def blank_image_output(network: nn.Module, sizes: tuple[int, ...] = SIZES, graph: bool = False) -> object:
+    """Run a network once on a blank image, in evaluation mode; its modes and statistics do not change.
 
     Args:
         network: Takes images (N, 3, H, W).
-        sizes: Sides of the images to try; the first that the network takes counts.
-        graph: Record how the output depends on the parameters.
+        sizes: Sides of the images to try, until the network accepts one.
+        graph: Record the autograd graph.
 
     Returns:
-        What the network gives for an image (1, 3, size, size).
+        The network's output for an image (1, 3, size, size).
 
     Raises:
-        InputError: It takes none of them.
+        InputError: The network accepts none of the sizes.
     """
     training = [part for part in network.modules() if part.training]
     parameter = next(network.parameters(), torch.zeros(1))
@@ -35,7 +35,7 @@ def dry_run(network: nn.Module, sizes: tuple[int, ...] = SIZES, graph: bool = Fa
                 except (RuntimeError, AssertionError, ValueError) as error:
                     reasons.append((str(error) or type(error).__name__).splitlines()[0])
     finally:
-        # One by one: parts that their owner keeps frozen stay so.
+        # Not network.train(): parts that were in evaluation mode stay so.
         for part in training:
             part.training = True
     raise InputError(f"the backbone cannot take a (1, 3, {sizes[0]}, {sizes[0]}) image: {reasons[0]}")

@@ -8,10 +8,10 @@ from castlit.utils.validation import require_int
 
 
 class KeyQueue(nn.Module):
-    """First in, first out ring of L2-normalised keys, kept in the checkpoint together with its pointer.
+    """Ring buffer of L2-normalised keys, first in, first out; keys and pointer are in the checkpoint.
 
-    It works with any size and any batch: a batch wraps around the end, and of a batch larger than the queue the
-    last ``size`` keys stay.
+    It works with any queue and batch size: a batch wraps around the end, and of a batch larger than the queue the last
+    ``size`` keys stay.
 
     Args:
         size: Number of keys K.
@@ -19,7 +19,7 @@ class KeyQueue(nn.Module):
     """
 
     equal_on_all_ranks = True
-    """Every rank enqueues the same keys: DDP need not send the buffers around."""
+    """Every rank enqueues the same keys, so DDP need not broadcast the buffers."""
 
     keys: Tensor
     pointer: Tensor
@@ -29,24 +29,24 @@ class KeyQueue(nn.Module):
         require_int("queue_size", size, low=1)
         require_int("dim", dim, low=1)
         self.register_buffer("keys", F.normalize(torch.randn(size, dim), dim=1))
-        # On the device, not a Python number: reading it back would make the host wait for the step.
+        # A tensor on the device: reading a number back would make the host wait for the step.
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
 
     def snapshot(self) -> Tensor:
-        """Return a copy (K, dim) of the keys, safe to differentiate against while the queue moves on."""
+        """Return a copy (K, dim) of the keys, which a graph can keep while the queue changes."""
         return self.keys.clone()
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
-        """Overwrite the oldest keys by these (N, dim), but not by one that is not finite: its place keeps the old key.
+        """Overwrite the oldest keys by these (N, dim); where a new key is not finite, the old one stays.
 
         Args:
-            keys: Normalised keys; under DDP those of all ranks, so that every rank holds the same queue.
+            keys: Normalised keys; under DDP those of all ranks, so that every rank has the same queue.
         """
         size, count = self.keys.shape[0], keys.shape[0]
         positions = (self.pointer + torch.arange(count, device=self.keys.device)) % size
-        # Only the last `size` keys would survive the wrap; writing no position twice keeps the order defined.
+        # Only the last `size` keys would remain; the order of writes to the same position is not defined.
         positions, keys = positions[-size:], keys[-size:].to(self.keys.dtype)
-        # Chosen on the device. In half precision a step may overflow; its keys would stay among the negatives for long.
+        # In half precision a step may overflow, and its keys would stay among the negatives for many steps.
         self.keys[positions] = torch.where(keys.isfinite().all(1, keepdim=True), keys, self.keys[positions])
         self.pointer.copy_((self.pointer + count) % size)

@@ -1,4 +1,4 @@
-"""Keys encoded in batches that are shuffled over the ranks: ShuffleBN (He et al., CVPR 2020, section 3.3)."""
+"""ShuffleBN: encode keys in batches that are shuffled over the ranks (He et al., CVPR 2020, section 3.3)."""
 
 from collections.abc import Callable
 
@@ -9,31 +9,31 @@ from torch import Tensor
 from castlit.utils.distributed import gather, rank, world_size
 
 
-def deal(everybodys: Tensor) -> Tensor:
-    """Put what :func:`gather` returns, (ranks · N, ...), in the order in which samples are dealt out to the ranks.
+def interleave_ranks(gathered: Tensor) -> Tensor:
+    """Reorder what :func:`castlit.utils.distributed.gather` returns, (ranks · N, ...): one row of each rank in turn.
 
-    One after the other to each rank, as :class:`torch.utils.data.DistributedSampler` does: so the order is that of one
-    process with the whole batch.
+    :class:`torch.utils.data.DistributedSampler` distributes samples this way, so the result has the order of one
+    process with the full batch.
     """
     ranks = world_size()
     if ranks == 1:
-        return everybodys
-    return everybodys.reshape(ranks, -1, *everybodys.shape[1:]).transpose(0, 1).flatten(0, 1)
+        return gathered
+    return gathered.reshape(ranks, -1, *gathered.shape[1:]).transpose(0, 1).flatten(0, 1)
 
 
 @torch.no_grad()
 def encode_shuffled(encode: Callable[..., Tensor], *inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Encode images in batches that are shuffled over the ranks: ShuffleBN (He et al., CVPR 2020, section 3.3).
+    """Encode images in batches that are shuffled over the ranks.
 
-    The batch norm statistics of a key's batch would otherwise tell its query apart from the negatives.
+    Without the shuffle, batch norm statistics would reveal which key belongs to a query.
 
     Args:
         encode: Network from the inputs to embeddings (N, dim).
-        *inputs: This rank's images (N, 3, H, W), and whatever goes with them, (N, ...); the same N on every rank.
+        *inputs: This rank's images (N, 3, H, W), and optionally their masks, (N, ...); the same N on every rank.
 
     Returns:
-        This rank's embeddings in the order of its images, and those of all ranks, one after the other. With one rank,
-        where a shuffle changes nothing, both are simply ``encode(*inputs)``.
+        This rank's embeddings in the order of its images, and those of all ranks, rank by rank. With one rank, where a
+        shuffle changes nothing, both are ``encode(*inputs)``.
     """
     ranks = world_size()
     if ranks == 1:

@@ -4,25 +4,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from castlit.nn.head_norm import HeadNorm, holdable, track
+from castlit.nn.head_norm import HeadNorm, as_statistic, track
 from castlit.utils.distributed import gather_with_gradient, world_size
 from castlit.utils.dtype import at_least_float32
 
 
 class SyncBatchNorm(_BatchNorm):
-    """Batch norm whose batch is that of all ranks together, so that the number of ranks changes nothing.
+    """Batch norm over the batches of all ranks, so that results do not depend on the number of ranks.
 
-    ``torch.nn.SyncBatchNorm`` is faster on GPUs, but refuses tensors on a CPU, and cannot be differentiated twice, as a
-    CAM through a head with batch norm needs. This one gathers each rank's statistics by itself and joins them as Chan
+    ``torch.nn.SyncBatchNorm`` is faster on GPUs, but does not run on CPUs and cannot be differentiated twice, as a
+    CAM through a head with batch norm needs. This one gathers each rank's mean and variance and joins them as Chan
     et al. (1979) do, without the cancellation of E[x²] - E[x]².
     """
 
-    _stands_for: tuple[_BatchNorm, ...] = ()
+    _replaced: tuple[_BatchNorm, ...] = ()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (N, C, ...) over all ranks' N and all places; every rank must come here."""
+        """Normalise (N, C, ...) over all ranks' N and all positions; all ranks must call it together."""
         by_batch = self.training or self.running_mean is None
-        of_head = any(isinstance(part, HeadNorm) for part in self._stands_for)
+        of_head = any(isinstance(part, HeadNorm) for part in self._replaced)
         if not by_batch or (world_size() == 1 and not of_head):
             return super().forward(x)
         self._check_input_dim(x)
@@ -30,12 +30,12 @@ class SyncBatchNorm(_BatchNorm):
         if self.training:
             track(self, mean, variance, count)
         if of_head:
-            mean, variance = holdable(mean), holdable(variance)
+            mean, variance = as_statistic(mean), as_statistic(variance)
         scale = (variance + self.eps).rsqrt()
         if self.weight is not None:
             scale = scale * self.weight
         across = (1, -1, *[1] * (x.dim() - 2))
-        # The mean first: x · scale - mean · scale would lose what a large mean takes of the digits.
+        # Subtract the mean first: x · scale - mean · scale loses digits where the mean is large.
         normalised = (x - mean.view(across)) * scale.view(across)
         return (normalised if self.bias is None else normalised + self.bias.view(across)).to(x.dtype)
 
@@ -45,13 +45,13 @@ class SyncBatchNorm(_BatchNorm):
 
     @staticmethod
     def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean (C,), variance (C,) without Bessel's correction, and number of values of all ranks."""
-        places = [dim for dim in range(x.dim()) if dim != 1]
-        here = x.new_full((1,), x.numel() / x.shape[1])
-        own_variance, own_mean = torch.var_mean(x, places, correction=0)
-        everybodys = gather_with_gradient(torch.cat([own_mean, own_variance, here])[None])
+        """Mean (C,), variance (C,) without Bessel's correction, and number of values per channel, over all ranks."""
+        positions = [dim for dim in range(x.dim()) if dim != 1]
+        own_count = x.new_full((1,), x.numel() / x.shape[1])
+        own_variance, own_mean = torch.var_mean(x, positions, correction=0)
+        gathered = gather_with_gradient(torch.cat([own_mean, own_variance, own_count])[None])
         channels = x.shape[1]
-        means, variances, counts = everybodys[:, :channels], everybodys[:, channels:-1], everybodys[:, -1:]
+        means, variances, counts = gathered[:, :channels], gathered[:, channels:-1], gathered[:, -1:]
         count = counts.sum()
         mean = (means * counts).sum(0) / count
         variance = ((variances + (means - mean).square()) * counts).sum(0) / count
@@ -61,42 +61,42 @@ class SyncBatchNorm(_BatchNorm):
 def synchronise_batchnorm(network: nn.Module, trunks_on_gpu: bool = False) -> None:
     """Let each batch norm inside a network normalise over all ranks, with its weights and statistics.
 
-    Where nothing is distributed, they go on as plain batch norms. Names in the state dict stay.
+    In one process they work as plain batch norms. Names in the state dict stay.
 
     Args:
         network: Changed in place; not itself a batch norm.
-        trunks_on_gpu: Take torch's own layer for all but the heads, which are differentiated twice.
+        trunks_on_gpu: Use torch's own layer for all but the heads, which are differentiated twice.
     """
-    made: dict[_BatchNorm, _BatchNorm] = {}
+    replacements: dict[_BatchNorm, _BatchNorm] = {}
     for parent in list(network.modules()):
         for name, part in list(parent.named_children()):
             if isinstance(part, _BatchNorm) and not isinstance(part, (SyncBatchNorm, nn.SyncBatchNorm)):
                 kind = nn.SyncBatchNorm if trunks_on_gpu and not isinstance(part, HeadNorm) else SyncBatchNorm
-                setattr(parent, name, made.setdefault(part, _standing_for(part, kind)))
+                setattr(parent, name, replacements.setdefault(part, _replacement(part, kind)))
 
 
 def separate_batchnorm(network: nn.Module) -> None:
-    """Undo :func:`synchronise_batchnorm`; the batch norms keep what was learnt since.
+    """Undo :func:`synchronise_batchnorm`; the batch norms keep the weights and statistics trained since.
 
     Args:
         network: Changed in place.
     """
     for parent in list(network.modules()):
         for name, part in list(parent.named_children()):
-            for original in getattr(part, "_stands_for", ()):
-                _hand_on(part, original)  # type: ignore[arg-type]
+            for original in getattr(part, "_replaced", ()):
+                _share(part, original)  # type: ignore[arg-type]
                 setattr(parent, name, original)
 
 
-def _standing_for(part: _BatchNorm, kind: type[_BatchNorm]) -> _BatchNorm:
+def _replacement(part: _BatchNorm, kind: type[_BatchNorm]) -> _BatchNorm:
     made = kind(part.num_features, part.eps, part.momentum, part.affine, part.track_running_stats)
-    _hand_on(part, made)
-    # timm's batch norms hold what follows them, a drop and an activation; plain ones hold nothing.
+    _share(part, made)
+    # timm's batch norms contain the layers that follow them, a dropout and an activation.
     for name, child in part.named_children():
         made.add_module(name, child)
     made.register_forward_hook(_then_children)
-    # In a tuple, so that it is no part of the network.
-    made._stands_for = (part,)  # type: ignore[assignment]
+    # In a tuple, so that it is not registered as a submodule.
+    made._replaced = (part,)  # type: ignore[assignment]
     return made
 
 
@@ -106,8 +106,8 @@ def _then_children(norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) 
     return output
 
 
-def _hand_on(source: _BatchNorm, target: _BatchNorm) -> None:
-    """Let the target work with the very weights and statistics of the source."""
+def _share(source: _BatchNorm, target: _BatchNorm) -> None:
+    """Let the target use the source's weight and statistics tensors."""
     for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
         setattr(target, name, getattr(source, name))
     target.train(source.training)

@@ -11,22 +11,22 @@ PREFIX = "timm/"
 
 
 def build_timm(backbone: str) -> nn.Module:
-    """Build a model of timm that maps images (N, 3, H, W) to a feature map (N, C, h, w); no weights are fetched.
+    """Build a model of timm that maps images (N, 3, H, W) to a feature map (N, C, h, w); no weights are downloaded.
 
-    It is what timm's ``forward_features`` gives: of a ViT, the patches' tokens folded to their grid, without class,
-    distillation and register tokens; of a Swin, channels first. ViTs and Swins take all image sizes that their patches
-    divide: position embeddings keep their own size, which the names of the weights stand for, and are interpolated in
-    each pass. What follows the features only, the classifier and a norm behind the pooling say, is left off.
+    The map is the output of timm's ``forward_features``: for a ViT the patch tokens folded to their grid, without
+    class, distillation and register tokens; for a Swin, channels first. ViTs and Swins accept all image sizes that
+    their patches divide: position embeddings keep their size, so weights load, and are interpolated in each pass. Parts
+    behind the features, such as the classifier and a norm after the pooling, are removed.
 
     Args:
         backbone: ``"timm/"`` and a name from ``timm.list_models()``.
 
     Raises:
-        InputError: timm is not installed, has no such model, or the model gives no feature map.
+        InputError: timm is not installed, has no such model, or the model has no feature map.
     """
     timm = _timm(backbone)
     name = backbone.removeprefix(PREFIX)
-    # Not "hf-hub:..." and the like, which would go to the network.
+    # This refuses names such as "hf-hub:...", for which timm would use the network.
     if not timm.is_model(name):
         raise InputError(f"backbone {backbone!r}: timm has no model {name!r}{did_you_mean(name, timm.list_models())}")
     model = _created(timm, name)
@@ -39,11 +39,11 @@ def build_timm(backbone: str) -> nn.Module:
     )
 
 
-def _created(timm: Any, name: str) -> Any:  # noqa: ANN401 - timm may not be there
+def _created(timm: Any, name: str) -> Any:  # noqa: ANN401 - timm is optional
     try:
         return timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
     except TypeError:
-        pass  # Convolutions take any size, and have no such argument; other models take one size only.
+        pass  # No such argument: convolutional networks accept any size, other models one size only.
     return timm.create_model(name, pretrained=False, num_classes=0)
 
 

@@ -1,4 +1,4 @@
-"""Other shapes that networks give their features, brought to a feature map (N, C, h, w)."""
+"""Reshape tokens and channels-last maps to a feature map (N, C, h, w)."""
 
 from torch import Tensor, nn
 
@@ -6,14 +6,14 @@ from castlit.utils.validation import InputError
 
 
 class TokensToGrid(nn.Module):
-    """Folds a transformer's tokens back to the grid of patches that they stand for.
+    """Folds a transformer's patch tokens to their grid.
 
-    Grad-CAMs of a ViT are commonly taken before its last block: where the class token is what is read, no patch's
-    output counts behind the last attention. Here the patches' own outputs are pooled, and so the CAM looks right at
-    them, at the folded output of the last norm: what it weighs is what the embedding is made of.
+    Grad-CAMs of a ViT are commonly taken before its last block: a classifier on the class token does not depend on the
+    patch tokens after the last attention. castlit pools the patch tokens, so the CAM uses the folded output of the last
+    norm, from which the embedding is computed.
 
     Args:
-        prefix: Number of tokens before the patches' (class, distillation and register tokens); they are left out.
+        prefix: Number of tokens before the patches' (class, distillation and register tokens); they are dropped.
     """
 
     def __init__(self, prefix: int = 0) -> None:
@@ -24,12 +24,12 @@ class TokensToGrid(nn.Module):
         """Fold tokens (N, prefix + h · w, C), row by row, to (N, C, h, w).
 
         Args:
-            tokens: One vector for each patch, behind the prefix.
-            height: Of the images; the grid has their proportions.
-            width: Of the images.
+            tokens: One vector for each patch, after the prefix.
+            height: Height of the images; the grid has their aspect ratio.
+            width: Width of the images.
 
         Raises:
-            InputError: So many tokens are no grid of these proportions.
+            InputError: This number of tokens is not a grid of the images' aspect ratio.
         """
         tokens = tokens[:, self.prefix :]
         count = tokens.shape[1]
@@ -40,13 +40,13 @@ class TokensToGrid(nn.Module):
         return tokens.transpose(1, 2).reshape(len(tokens), -1, rows, columns)
 
     def extra_repr(self) -> str:
-        """Show the number of tokens that are left out."""
+        """Show the number of dropped tokens."""
         return f"prefix={self.prefix}"
 
 
 class ChannelsFirst(nn.Module):
-    """Turns a map with channels last, (N, h, w, C), into one with channels first, (N, C, h, w)."""
+    """Turns a channels-last map (N, h, w, C) into a channels-first one (N, C, h, w)."""
 
     def forward(self, feature_map: Tensor, height: int, width: int) -> Tensor:
-        """Swap the axes; the images' size does not matter."""
+        """Permute the axes; the images' size is not used."""
         return feature_map.permute(0, 3, 1, 2)

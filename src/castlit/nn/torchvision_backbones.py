@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from castlit.nn.features_only import FeaturesOnly, end_at_features
 
-# What these classifiers put behind the last feature map.
+# The classifiers' parts behind the last feature map.
 _CLASSIFIER_PARTS = ("avgpool", "flatten", "dropout", "fc", "classifier", "head")
-# Said outright, since torchvision warns that its defaults will change; auxiliary classifiers have no place here.
+# Explicit, since torchvision warns that its defaults will change.
 _ARGUMENTS: dict[str, dict[str, Any]] = {
     name: {"aux_logits": False, "init_weights": True} for name in ("googlenet", "inception_v3")
 }
@@ -25,10 +25,10 @@ def torchvision_names() -> list[str]:
 
 
 def build_torchvision(name: str) -> nn.Module:
-    """Build one of torchvision's classifiers without its classifier: images (N, 3, H, W) to a feature map (N, C, h, w).
+    """Build the features of a torchvision model: images (N, 3, H, W) to a feature map (N, C, h, w).
 
-    ViTs give the patches' tokens, folded to their grid, and take all image sizes that their patches divide: position
-    embeddings keep their own size and are interpolated in each pass. ``maxvit_t`` takes one size only.
+    ViTs fold the patch tokens to their grid and accept all image sizes that their patches divide: position embeddings
+    keep their size and are interpolated in each pass. ``maxvit_t`` accepts one size only.
 
     Args:
         name: One of :func:`torchvision_names`.
@@ -39,10 +39,10 @@ def build_torchvision(name: str) -> nn.Module:
         return end_at_features(_VisionTransformerFeatures(network, name, size), prefix=1)
     if isinstance(network, torchvision.models.MaxVit):
         return end_at_features(_MaxVitFeatures(network, name, (224, 224)), prefix=0)
-    # The others are a plain chain of children up to the classifier: a Sequential of the rest computes the same.
+    # The others are a plain chain of children up to the classifier.
     trunk = OrderedDict((name, part) for name, part in network.named_children() if name not in _CLASSIFIER_PARTS)
     if isinstance(network, torchvision.models.DenseNet):
-        trunk["relu"] = nn.ReLU()  # The one that lives in its forward().
+        trunk["relu"] = nn.ReLU()  # torchvision applies it in forward().
     return nn.Sequential(trunk)
 
 
@@ -56,7 +56,7 @@ class _MaxVitFeatures(FeaturesOnly):
 
 
 class _VisionTransformerFeatures(FeaturesOnly):
-    """As torchvision's ``VisionTransformer.forward`` up to the last norm, but for images of other sizes too."""
+    """torchvision's ``VisionTransformer.forward`` up to the last norm, for images of other sizes, too."""
 
     def features(self, images: Tensor) -> Tensor:
         network: Any = self.network

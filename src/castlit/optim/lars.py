@@ -1,4 +1,4 @@
-"""LARS: SGD whose step is, in each layer, a fixed share of the layer's own weights; for large batches."""
+"""LARS: SGD for large batches, whose step is a fixed fraction of each layer's weight norm."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,20 +21,20 @@ class LARS(Optimizer):
         v = momentum · v + u
         w = w - lr · v
 
-    Biases and the parameters of norms, which have one dimension, take the plain step of SGD: no ‖w‖ / ‖u‖ and no decay.
+    Biases and the parameters of norms, which have one dimension, get SGD's plain step: no ‖w‖ / ‖u‖ and no decay.
 
-    As in BYOL's code and torch's SGD, ``lr`` stands outside of v; in the paper and in SimCLR's code it stands inside.
-    The two are the same where the rate is constant.
+    As in BYOL's code and torch's SGD, ``lr`` is outside of v; in the paper and in SimCLR's code it is inside. The two
+    are the same for a constant rate.
 
-    All tensors are worked on at once, and none is read back: on a GPU, no step waits for the device.
+    The implementation is multi-tensor and reads no value back: on a GPU, no step waits for the device.
 
     Args:
-        params: Parameters, or groups of them, as for any optimiser of torch's.
-        lr: Learning rate, > 0. SimCLR takes 0.3 · batch / 256, BYOL 0.2 · batch / 256.
+        params: Parameters, or groups of them, as for any torch optimiser.
+        lr: Learning rate, > 0. SimCLR uses 0.3 · batch / 256, BYOL 0.2 · batch / 256.
         momentum: In [0, 1).
-        weight_decay: ≥ 0. SimCLR takes 1e-6, BYOL 1.5e-6.
+        weight_decay: ≥ 0. SimCLR uses 1e-6, BYOL 1.5e-6.
         trust_coefficient: η > 0.
-        exclude_norm_and_bias_from_decay: False decays parameters of one dimension, too. Their step is plain in any
+        exclude_norm_and_bias_from_decay: False decays parameters of one dimension, too. Their step is plain in either
             case.
 
     Raises:
@@ -66,7 +66,7 @@ class LARS(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # noqa: ANN401
-        """Take a step; returns what the closure returns, which is called with gradients on."""
+        """Take a step; return the closure's result, which is called with gradients enabled."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -96,15 +96,15 @@ class LARS(Optimizer):
 
 
 def _decayed(weights: list[Tensor], decay: float) -> list[Tensor]:
-    """Gradients with the decay added; never in place, for they are not ours."""
+    """Gradients with the decay added, not in place."""
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     return list(torch._foreach_add(gradients, weights, alpha=decay)) if decay > 0 else gradients
 
 
 def _adapt(weights: list[Tensor], updates: list[Tensor], trust_coefficient: float) -> list[Tensor]:
-    """Scale each update to the trust coefficient's share of its weight's norm."""
+    """Scale each update to the norm of its weight times the trust coefficient."""
     of_weights, of_updates = torch.stack(torch._foreach_norm(weights)), torch.stack(torch._foreach_norm(updates))
     ratios = trust_coefficient * of_weights / of_updates
-    # A weight of zero could never leave it, and an update of zero has no direction.
+    # A weight of zero would stay zero, and an update of zero has no direction.
     ratios = torch.where((of_weights > 0) & (of_updates > 0), ratios, torch.ones_like(ratios))
     return list(torch._foreach_mul(updates, list(ratios.unbind())))

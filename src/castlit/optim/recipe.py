@@ -1,4 +1,4 @@
-"""The optimiser and its schedule, from plain settings."""
+"""The optimiser and its learning-rate schedule, from plain settings."""
 
 import math
 from collections.abc import Iterable
@@ -15,10 +15,10 @@ from castlit.utils.validation import InputError, require_choice, require_number
 
 
 class OptimizerRecipe(Described):
-    """Which optimiser, how fast, and how its learning rate runs.
+    """The settings of an optimiser and its learning-rate schedule.
 
-    The rate rises linearly over the warm-up and then falls along a half cosine to zero (or stays constant), step by
-    step.
+    The rate rises linearly over the warm-up and then falls along a half cosine to zero (or stays constant). It changes
+    with each optimiser step.
 
     Args:
         name: ``"sgd"``, ``"adamw"``, or ``"lars"`` for batches of thousands, see :class:`castlit.optim.LARS`.
@@ -28,7 +28,7 @@ class OptimizerRecipe(Described):
         warmup_epochs: Length of the warm-up in epochs, ≥ 0.
         schedule: ``"cosine"`` or ``"constant"``.
         exclude_norm_and_bias_from_decay: Do not decay parameters of one dimension: biases, and the scales and shifts
-            of norms. ``None`` does what is usual: LARS leaves them out, SGD (MoCo) and AdamW decay everything.
+            of norms. ``None`` is the usual choice: LARS excludes them, SGD (MoCo) and AdamW decay everything.
         trust_coefficient: LARS's η > 0.
 
     Raises:
@@ -66,8 +66,8 @@ class OptimizerRecipe(Described):
         """Return the optimiser and its scheduler, which is stepped once after each optimiser step.
 
         Args:
-            parameters: What is trained.
-            total_steps: Optimiser steps in the whole run.
+            parameters: The parameters to train.
+            total_steps: Optimiser steps in the run.
             steps_per_epoch: Optimiser steps in one epoch.
         """
         optimizer = self._optimizer(list(parameters))
@@ -84,7 +84,7 @@ class OptimizerRecipe(Described):
         return optimizer, LambdaLR(optimizer, factor)
 
     def _optimizer(self, parameters: list[nn.Parameter]) -> Optimizer:
-        """Torch chooses by itself between its implementations: all tensors at once on a GPU, one by one on a CPU."""
+        """Build the optimiser; torch chooses the multi-tensor implementation on a GPU by itself."""
         exclude = self.exclude_norm_and_bias_from_decay
         if self.name == "lars":
             return LARS(parameters, self.lr, self.momentum, self.weight_decay, self.trust_coefficient, exclude)
@@ -95,7 +95,7 @@ class OptimizerRecipe(Described):
 
 
 def _groups(parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
-    """Those of one dimension in a group of their own, which does not decay."""
+    """Put parameters of one dimension in a second group without weight decay."""
     decayed = {"params": [parameter for parameter in parameters if parameter.dim() > 1]}
     others = {"params": [parameter for parameter in parameters if parameter.dim() <= 1], "weight_decay": 0.0}
     return [group for group in (decayed, others) if group["params"]]

@@ -1,1 +1,1 @@
-"""Tables, images and pages that all programs share."""
+"""Results, tables, images and pages, shared by all programs."""

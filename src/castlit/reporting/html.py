@@ -1,4 +1,4 @@
-"""Pages of tables and pictures that need nothing beside them."""
+"""Self-contained HTML pages of tables and images."""
 
 import base64
 import html
@@ -42,46 +42,49 @@ figcaption {{ font-size: .85rem; color: #444; overflow-wrap: anywhere }}
 
 
 def page(title: str, parts: Sequence[str]) -> bytes:
-    """A whole page of parts that are HTML already."""
+    """Assemble a page from parts in HTML."""
     return _PAGE.format(title=html.escape(title), body="\n".join(parts)).encode("utf-8", "replace")
 
 
 def heading(text: str, level: int = 2) -> str:
-    """A heading of plain text."""
+    """Format plain text as a heading."""
     return f"<h{level}>{html.escape(text)}</h{level}>"
 
 
 def paragraph(text: str) -> str:
-    """A paragraph of plain text."""
+    """Format plain text as a paragraph."""
     return f"<p>{html.escape(text)}</p>"
 
 
 def table(results: Results | Table, published: Sequence[PublishedRow] = ()) -> str:
-    """A protocol's figures; published ones stand beside them, marked, with their source below."""
+    """Format a protocol's metrics as a table, with published ones beside them, marked, and their sources below."""
     layout = lay_out(results, published)
-    lines = [_row(layout.header, tag="th")]
-    ours = len(layout.rows) - layout.published_rows
-    lines += [_row(row, kind="published" if i >= ours else "") for i, row in enumerate(layout.rows)]
-    small = "".join(f"<small>{html.escape(note)}</small><br>" for note in layout.notes)
-    return f"<div class=wide><table>{''.join(lines)}</table></div>{small}"
+    notes = "".join(f"<small>{html.escape(note)}</small><br>" for note in layout.notes)
+    return text_table(layout.header, layout.rows, layout.published_rows) + notes
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], published: int = 0) -> str:
+    """Format cells of plain text as a table; the last ``published`` rows are faint."""
+    ours = len(rows) - published
+    lines = [_row(header, tag="th"), *(_row(row, kind="published" if i >= ours else "") for i, row in enumerate(rows))]
+    return f"<div class=wide><table>{''.join(lines)}</table></div>"
 
 
 def figure(picture: Picture, caption: str, name: str = "") -> str:
-    """A picture (H, W, 3) RGB, as a JPEG within the page."""
+    """Embed an image (H, W, 3) RGB as a JPEG, with a caption of plain text."""
     data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
     code = base64.b64encode(data.tobytes()).decode()
-    told = html.escape(caption)
     return (
         f'<figure><img src="data:image/jpeg;base64,{code}" alt="{html.escape(name or caption, quote=True)}">'
-        f"<figcaption>{told}</figcaption></figure>"
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )
 
 
 def sheet(figures: Sequence[str]) -> str:
-    """Figures one below the other."""
+    """Arrange figures one below the other."""
     return f"<div class=sheet>{''.join(figures)}</div>"
 
 
 def _row(cells: Sequence[str], tag: str = "td", kind: str = "") -> str:
-    inside = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
-    return f"<tr{f' class={kind}' if kind else ''}>{inside}</tr>"
+    content = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
+    return f"<tr{f' class={kind}' if kind else ''}>{content}</tr>"

@@ -1,4 +1,4 @@
-"""Draw images, masks and CAMs as one picture."""
+"""Draw images, masks and CAMs."""
 
 from collections.abc import Sequence
 
@@ -20,11 +20,11 @@ _MASK_COLOUR = np.array([255, 64, 129], np.float32)
 
 
 def overlay_cam(image: Picture, cam: NDArray[np.float32]) -> Picture:
-    """Lay a CAM over its image: the hotter, the more opaque; cold parts show the image, greyed.
+    """Overlay a CAM on its image: hotter parts are more opaque, cold parts show the image in grey.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        cam: (h, w), not negative; scaled by its own maximum. A dead CAM leaves the grey image.
+        cam: (h, w), ≥ 0; scaled by its own maximum. A CAM of zeros leaves the grey image.
     """
     size = (image.shape[1], image.shape[0])
     # Cubic interpolation overshoots below zero next to a peak.
@@ -39,7 +39,7 @@ def overlay_cam(image: Picture, cam: NDArray[np.float32]) -> Picture:
 
 
 def overlay_mask(image: Picture, mask: NDArray[np.uint8]) -> Picture:
-    """Show what a mask keeps: the object in its colours with an outline, everything else faded.
+    """Show what a mask keeps: the object in colour with an outline, everything else faded.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -47,20 +47,20 @@ def overlay_mask(image: Picture, mask: NDArray[np.uint8]) -> Picture:
     """
     inside = (mask > 0)[..., None]
     faded = 0.25 * image + 0.75 * 245.0
-    shown = np.where(inside, image, faded)
+    masked = np.where(inside, image, faded)
     outline = (
         cv2.morphologyEx((mask > 0).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))[..., None] > 0
     )
-    return np.where(outline, _MASK_COLOUR, shown).astype(np.uint8)
+    return np.where(outline, _MASK_COLOUR, masked).astype(np.uint8)
 
 
 def grid(rows: Sequence[tuple[str, Sequence[Picture]]], title: str, caption: str = "") -> Picture:
-    """Set rows of equally large pictures side by side, each row with a label, under a title.
+    """Arrange images of equal size in labelled rows, under a title.
 
     Args:
-        rows: Label (may hold line breaks) and pictures (H, W, 3) of each row.
-        title: Line on top.
-        caption: Line below.
+        rows: Label (may have line breaks) and images (H, W, 3) of each row.
+        title: Line at the top.
+        caption: Line at the bottom.
     """
     height, width = rows[0][1][0].shape[:2]
     columns = max(len(pictures) for _, pictures in rows)
@@ -81,27 +81,27 @@ def grid(rows: Sequence[tuple[str, Sequence[Picture]]], title: str, caption: str
 
 
 def to_picture(image: Tensor) -> Picture:
-    """Turn a normalised image (3, H, W) back into (H, W, 3) uint8 RGB."""
+    """Convert a normalised image (3, H, W) back to (H, W, 3) uint8 RGB."""
     mean, std = (torch.tensor(x, dtype=torch.float32)[:, None, None] for x in (MEAN, STD))
     pixels = (image.detach().float().cpu() * std + mean).mul(255).round().clamp(0, 255)
     return pixels.to(torch.uint8).permute(1, 2, 0).numpy()
 
 
 def enlarge(picture: NDArray[np.uint8], height: int, interpolation: int = cv2.INTER_CUBIC) -> NDArray[np.uint8]:
-    """Scale a picture or mask to a height, its proportions kept."""
+    """Scale an image or mask to a height, keeping its aspect ratio."""
     width = max(1, round(height * picture.shape[1] / picture.shape[0]))
     return np.asarray(cv2.resize(picture, (width, height), interpolation=interpolation), np.uint8)
 
 
 def strip(columns: Sequence[tuple[str, Picture]]) -> Picture:
-    """Set equally high pictures side by side, each under its own line of text.
+    """Arrange images of equal height side by side, each under a line of text.
 
     Args:
-        columns: The line, and the picture (H, W, 3).
+        columns: Text and image (H, W, 3) of each column.
     """
     top, height = 24, columns[0][1].shape[0]
     font = ImageFont.load_default(13)
-    # Wide enough for its line.
+    # At least as wide as the text.
     widths = [max(picture.shape[1], round(font.getlength(line)) + 4) for line, picture in columns]
     canvas = Image.new("RGB", (sum(widths) + _GAP * (len(columns) - 1), top + height), _PAPER)
     draw = ImageDraw.Draw(canvas)

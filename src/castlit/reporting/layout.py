@@ -1,4 +1,4 @@
-"""A protocol's figures in rows and columns, with published ones beside them: the same on a terminal and on a page."""
+"""A protocol's metrics as rows and columns, with published ones: the same on a terminal and on a page."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,45 +8,47 @@ from castlit.reporting.results import Results, Table, rows_of
 
 
 class Layout(NamedTuple):
-    """Texts, ready to be drawn."""
+    """A table of formatted cells."""
 
     header: list[str]
     rows: list[list[str]]
     """The first cell is the row's name."""
     published_columns: int
-    """So many of the last columns are published figures."""
+    """Number of columns at the end with published metrics."""
     published_rows: int
-    """So many of the last rows are."""
+    """Number of rows at the end with published metrics."""
     notes: list[str]
-    """Where the published figures were read."""
+    """Sources of the published metrics."""
 
 
 def lay_out(results: Results | Table, published: Sequence[PublishedRow] = ()) -> Layout:
-    """One line for each figure, and published ones in columns beside it; or, of several things, a line for each.
+    """Arrange results: a row per metric with published ones as columns; for a table, a row per thing evaluated.
 
     Args:
-        results: What a protocol gave.
-        published: What its module lists.
+        results: A protocol's results.
+        published: The published rows in its module.
     """
     marks = [f"{row.name} [published {'*' * (i + 1)}]" for i, row in enumerate(published)]
     notes = [f"{'*' * (i + 1)} published, not run here: {row.source}" for i, row in enumerate(published)]
     if any(isinstance(value, dict) for value in results.values()):
         ours = rows_of(results, "")
-        columns = list(dict.fromkeys(figure for figures in ours.values() for figure in figures))
+        columns = list(dict.fromkeys(metric for metrics in ours.values() for metric in metrics))
         theirs = {mark: row.figures for mark, row in zip(marks, published, strict=True)}
         rows = [
-            [name, *(shown(figures.get(column)) for column in columns)] for name, figures in {**ours, **theirs}.items()
+            [name, *(format_value(metrics.get(column)) for column in columns)]
+            for name, metrics in {**ours, **theirs}.items()
         ]
         return Layout(["", *columns], rows, 0, len(theirs), notes)
-    (figures,) = rows_of(results, "").values()
+    (metrics,) = rows_of(results, "").values()
     rows = [
-        [name, shown(value), *(shown(row.figures.get(name)) for row in published)] for name, value in figures.items()
+        [name, format_value(value), *(format_value(row.figures.get(name)) for row in published)]
+        for name, value in metrics.items()
     ]
-    return Layout(["figure", "value", *marks], rows, len(marks), 0, notes)
+    return Layout(["metric", "value", *marks], rows, len(marks), 0, notes)
 
 
-def shown(value: float | None) -> str:
-    """A figure as text; nothing for none."""
+def format_value(value: float | None) -> str:
+    """Format a metric; an empty string for None."""
     if value is None:
         return ""
     return f"{value:.3f}" if abs(value) <= 1 else f"{value:.6g}"

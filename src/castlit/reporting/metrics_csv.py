@@ -1,4 +1,4 @@
-"""``metrics.csv`` that a resumed run goes on writing."""
+"""``metrics.csv`` that a resumed run continues."""
 
 import csv
 import io
@@ -10,21 +10,21 @@ from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
-from castlit.utils.atomic_write import write_whole
+from castlit.utils.atomic_write import write_atomic
 
 
 class MetricsCSV(CSVLogger):
-    """Lightning's ``CSVLogger``, which begins every file anew, but for a run that is continued.
+    """Lightning's ``CSVLogger``, but a resumed run continues the file instead of overwriting it.
 
     Example:
         >>> logger = MetricsCSV("outputs/my_run", name="", version="")
-        >>> logger.keep(rows=120)  # those that the checkpoint knows of
+        >>> logger.keep(rows=120)  # the rows up to the checkpoint
     """
 
     _kept = 0
 
     def keep(self, rows: int) -> None:
-        """Go on after the first ``rows`` rows of the file that is there; before anything is logged."""
+        """Continue after the first ``rows`` rows of the existing file; call it before logging."""
         self._kept = rows
 
     @property
@@ -35,7 +35,7 @@ class MetricsCSV(CSVLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> "_Writer":
-        """What writes the file; made, and its folder with it, when first asked for."""
+        """The writer; it and its folder are made at first use."""
         if not isinstance(self._experiment, _Writer):
             Path(self.root_dir).mkdir(parents=True, exist_ok=True)
             self._experiment = _Writer(self.log_dir, self._kept)
@@ -57,7 +57,7 @@ class _Writer(ExperimentWriter):
         if not self._keep or not path.is_file():
             super()._check_log_dir_exists()
             return
-        # What came after the checkpoint will be logged again; the last row may be cut short, too.
+        # Rows after the checkpoint will be logged again; the last row may be truncated.
         header, rows = _read(path)
         self.metrics_keys, kept = header, rows[: self._keep]
         _write(path, header, kept)
@@ -68,28 +68,28 @@ class _Writer(ExperimentWriter):
         _write(path, fieldnames, _read(path)[1])
 
 
-def by_epoch(path: Path, figure: str) -> dict[int, float]:
-    """Read a validation figure's curve: epochs done → value; 0 is before training.
+def by_epoch(path: Path, metric: str) -> dict[int, float]:
+    """Read a validation metric's curve: completed epochs → value; 0 is before training.
 
     Args:
         path: A ``metrics.csv``.
-        figure: Such as ``val/knn``. Of a figure that is logged more often, each epoch's last value counts.
+        metric: Such as ``val/knn``. If logged more often, each epoch's last value counts.
 
     Raises:
-        ValueError: The file is none that castlit wrote.
+        ValueError: castlit did not write the file.
     """
     found: dict[int, float] = {}
-    trained = -1  # in which epoch, as Lightning numbers them
+    trained = -1  # the last epoch with training rows, by Lightning's count
     for row in _read(path)[1]:
         if None in row.values() or not (row.get("epoch") and row.get("step")):
-            continue  # a line that a killed run left half
+            continue  # a line truncated by a killed run
         epoch = int(row["epoch"])
         if any(value for name, value in row.items() if name.startswith("train/")):
             trained = epoch
-        if row.get(figure):
-            # A validation within the fit bears the number of its epoch, from 0 on; one before or after it the number of
-            # epochs done.
-            found[epoch + 1 if epoch == trained else epoch] = float(row[figure])
+        if row.get(metric):
+            # Validation within an epoch logs the epoch's number from 0; before or after training, the number of
+            # completed epochs.
+            found[epoch + 1 if epoch == trained else epoch] = float(row[metric])
     return found
 
 
@@ -100,10 +100,10 @@ def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def _write(path: Path, header: list[str], rows: Iterable[dict[str, str]]) -> None:
-    """Replace the file in one go: a run that is killed meanwhile loses nothing."""
+    """Replace the file atomically: a run killed meanwhile loses nothing."""
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, fieldnames=header)
     writer.writeheader()
     writer.writerows(rows)
-    # In the encoding that Lightning appends in.
-    write_whole(path, table.getvalue().encode(locale.getpreferredencoding(False)), lasting=True)
+    # The encoding that Lightning appends with.
+    write_atomic(path, table.getvalue().encode(locale.getpreferredencoding(False)), lasting=True)

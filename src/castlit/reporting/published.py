@@ -1,4 +1,4 @@
-"""Published figures, to stand beside ours; no one here has reproduced them."""
+"""Published metrics, shown beside ours; not reproduced here."""
 
 from typing import NamedTuple
 
@@ -9,6 +9,6 @@ class PublishedRow(NamedTuple):
     name: str
     """What was evaluated."""
     figures: dict[str, float]
-    """Under the names, and on the scale, of the protocol's own figures."""
+    """Metrics by name, with the names and the scale of the protocol's own."""
     source: str
-    """Where it was read; says ``unverified`` where that was not the primary source."""
+    """Where they were read; says ``unverified`` if that was not the primary source."""

@@ -14,7 +14,7 @@ from castlit.reporting.results import Results, Table
 
 
 def metrics_table(title: str, results: Results | Table, published: Sequence[PublishedRow] = ()) -> Group:
-    """The figures under a title; published ones are faint and marked, with their source below."""
+    """Format metrics as a table with a title; published ones are faint and marked, with their sources below."""
     layout = lay_out(results, published)
     table = RichTable(title=escape(title))
     ours = len(layout.header) - layout.published_columns
@@ -31,13 +31,13 @@ def metrics_table(title: str, results: Results | Table, published: Sequence[Publ
 
 
 def print_wide(console: Console, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table as wide as it needs to be, whatever the terminal is: a figure that is cut off is none.
+    """Print a table at its full width, even if the terminal is narrower: a truncated number is worthless.
 
     Args:
-        console: Whose width the table has at least.
-        title: Above it.
-        header: One for each column; they break at ``.``, ``/`` and ``_``, where keys and names of figures do.
-        rows: The cells, which stay whole.
+        console: The table is at least as wide as this console.
+        title: Line above the table.
+        header: Column names; they wrap at ``.``, ``/`` and ``_``.
+        rows: Cells; they do not wrap.
     """
     table = RichTable(title=escape(title))
     for i, name in enumerate(header):

@@ -1,21 +1,26 @@
-"""Checkpoints that are either the old one or the new one, whenever the process is killed."""
+"""Write checkpoints atomically, and read them."""
 
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
-from lightning_fabric.utilities.cloud_io import _is_local_file_protocol
+
+from castlit.utils import lightning_internals as lightning
+from castlit.utils.validation import InputError
 
 _SUFFIX = ".partial"
 
+Checkpoint = dict[str, Any]
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the file, to the disk, and then renames.
+    """Writes to a partial file beside the checkpoint, syncs it to the disk, and renames it.
 
-    Lightning's own writes to the system's temporary folder and moves: where that is another disk, moving is copying,
-    and a run that is killed meanwhile has overwritten its last good checkpoint by half a new one.
+    Lightning's own writes to the system's temporary folder and moves. Across disks a move is a copy: a process that is
+    killed during it has overwritten its last good checkpoint with half of a new one.
     """
 
     def save_checkpoint(
@@ -24,8 +29,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path: str | Path,
         storage_options: Any = None,  # noqa: ANN401
     ) -> None:
-        """Write a checkpoint; other places than this machine's disks are left to Lightning."""
-        if storage_options is not None or not _is_local_file_protocol(path):
+        """Write a checkpoint; remote paths are left to Lightning."""
+        if storage_options is not None or not lightning.is_local(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         target = Path(path)
@@ -38,20 +43,49 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 os.fsync(file.fileno())
             partial.replace(target)
         except BaseException:
-            # A full disk, or an interrupt: what is there is of no use.
+            # A full disk, or an interrupt: the partial file is useless.
             partial.unlink(missing_ok=True)
             raise
         _sync_folder(target.parent)
 
 
 def remove_partial(folder: str | Path) -> None:
-    """Remove what runs left behind that were killed while they wrote into this folder."""
+    """Remove the partial files of runs that were killed while they wrote into this folder."""
     for path in Path(folder).glob(f".*.ckpt.*{_SUFFIX}"):
         path.unlink(missing_ok=True)
 
 
+def read_checkpoint(path: str | Path, name: str, kind: str) -> Checkpoint:
+    """Read a checkpoint's plain values and tensors; nothing in the file is executed.
+
+    Args:
+        path: The checkpoint.
+        name: What messages call it, such as ``resume=last.ckpt``.
+        kind: What messages call the training it is to be of, such as ``castlit's training``.
+
+    Raises:
+        InputError: No such file, damaged, or not a checkpoint that Lightning wrote.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{name}: no such file; give the .ckpt file of a training run")
+    try:
+        # Mapped, not read: checking the settings must not load gigabytes of weights.
+        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise InputError(f"{name}: not a checkpoint, or damaged ({type(error).__name__})") from error
+    if not isinstance(checkpoint, dict) or "loops" not in checkpoint:
+        raise InputError(f"{name}: not a checkpoint of {kind}")
+    return checkpoint
+
+
+def epochs_done(checkpoint: Checkpoint) -> int:
+    """Return the number of epochs a checkpoint has finished; its own ``epoch`` is one more after the fit's end."""
+    done: int = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    return done
+
+
 def _sync_folder(folder: Path) -> None:
-    """Make the new name last through a power cut, where the system can."""
+    """Make the rename survive a power cut, where the system can."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

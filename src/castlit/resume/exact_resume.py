@@ -1,4 +1,4 @@
-"""Resuming bit for bit: what Lightning's checkpoints lack is put in, and put back."""
+"""Resume bit for bit: add to checkpoints what Lightning leaves out, and restore it."""
 
 from typing import Any
 
@@ -6,19 +6,26 @@ import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
 
 from castlit.reporting.metrics_csv import MetricsCSV
-from castlit.resume.loop_state import State, note, place, take_up
-from castlit.resume.rng_state import RandomState, of_all_ranks, of_this_rank, random_state, set_random_state
+from castlit.resume.loop_state import State, find_position, restore_position, save_position
+from castlit.resume.rng_state import (
+    RandomState,
+    gather_random_states,
+    own_random_state,
+    random_state,
+    set_random_state,
+)
+from castlit.utils import lightning_internals as lightning
 
 KEY = "castlit"
-"""Under which a checkpoint holds it."""
+"""The key in a checkpoint for what :class:`ExactResume` adds."""
 
 
 class ExactResume(pl.Callback):
-    """Makes a resumed run equal the unbroken one: same batches, same random numbers, same rows in its log.
+    """Makes a resumed run equal to an uninterrupted one: same batches, same random numbers, same rows in its log.
 
-    It completes every checkpoint that is written during the fit, whoever writes it. From checkpoints that are written
-    in ``on_train_batch_start``, in a validation or at an epoch's end (:class:`castlit.callbacks.LastCheckpoint` does),
-    everything goes on exactly. From ``on_train_batch_end``, that step's row is missing in the log.
+    It adds to every checkpoint that is written during the fit, by any callback. From checkpoints that are written in
+    ``on_train_batch_start``, in a validation or at an epoch's end, as :class:`castlit.callbacks.LastCheckpoint` does,
+    the run resumes exactly. From ``on_train_batch_end``, that step's row is missing in the log.
     """
 
     def __init__(self) -> None:
@@ -27,49 +34,53 @@ class ExactResume(pl.Callback):
         self._before_validation: RandomState | None = None
         self._resume: State | None = None
         self._resume_loaders: list[State] = []
-        self._draw_again: RandomState | None = None
+        self._restore: RandomState | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Check the version of Lightning."""
+        lightning.warn_if_untested()
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add position, random states and the length of the log."""
+        """Add the position, the random states and the length of the log."""
         if trainer.state.fn != TrainerFn.FITTING:
             return
-        where = place(trainer, self._validated)
-        if where is None:
+        position = find_position(trainer, self._validated)
+        if position is None:
             return
         now = random_state()
-        if where == "validation" and self._before_validation is not None:
+        if position == "validation" and self._before_validation is not None:
             now = self._before_validation
         checkpoint[KEY] = {
-            **note(trainer, where, self._loaders, checkpoint["loops"]["fit_loop"]),
-            "random": of_all_ranks(now),
+            **save_position(trainer, position, self._loaders, checkpoint["loops"]["fit_loop"]),
+            "random": gather_random_states(now),
             "rows": next((logger.rows for logger in trainer.loggers if isinstance(logger, MetricsCSV)), 0),
         }
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Take it out."""
+        """Keep what was added until the training starts."""
         if trainer.state.fn == TrainerFn.FITTING and KEY in checkpoint:
             self._resume = checkpoint[KEY]
             self._resume_loaders = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stand where the checkpoint was written."""
+        """Restore the position and the random states."""
         self._validated, self._before_validation = False, None
         self._note_loaders(trainer)
         resume, self._resume = self._resume, None
         if resume is None:
             return
-        take_up(trainer, resume, self._resume_loaders)
+        restore_position(trainer, resume, self._resume_loaders)
         self._loaders = self._resume_loaders or self._loaders
-        self._draw_again = of_this_rank(resume["random"])
-        if self._draw_again is not None and resume["place"] not in ("between", "validation"):
-            self._restore_randomness()
+        self._restore = own_random_state(resume["random"])
+        if self._restore is not None and resume["place"] not in ("between", "validation"):
+            self._restore_random_state()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note the position before the first batch."""
+        """Note the loaders' states before the first batch."""
         self._note_loaders(trainer)
 
     def on_train_batch_start(
@@ -79,8 +90,8 @@ class ExactResume(pl.Callback):
         batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
-        """Undo what fetching the first batch drew: it was fetched when the checkpoint was written, too."""
-        self._restore_randomness()
+        """Undo the draws of fetching the first batch: the checkpoint was written after it had been fetched."""
+        self._restore_random_state()
 
     def on_train_batch_end(
         self,
@@ -90,23 +101,22 @@ class ExactResume(pl.Callback):
         batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
-        """Note the position behind the batch."""
+        """Note the loaders' states after the batch."""
         self._note_loaders(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A validation that is broken off is begun again with the same random numbers."""
-        self._restore_randomness()
+        """Note the random states: a validation that is interrupted starts again with the same random numbers."""
+        self._restore_random_state()
         self._validated, self._before_validation = False, random_state()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """From here on it need not be."""
+        """From here on, a resumed run does not repeat the validation."""
         self._validated = True
 
     def _note_loaders(self, trainer: pl.Trainer) -> None:
-        loader = trainer.fit_loop._combined_loader
-        self._loaders = [] if loader is None else loader._state_dicts()
+        self._loaders = lightning.loader_states(trainer)
 
-    def _restore_randomness(self) -> None:
-        if self._draw_again is not None:
-            set_random_state(self._draw_again)
-            self._draw_again = None
+    def _restore_random_state(self) -> None:
+        if self._restore is not None:
+            set_random_state(self._restore)
+            self._restore = None

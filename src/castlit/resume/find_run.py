@@ -1,6 +1,5 @@
-"""Which run ``resume=last`` goes on with: settled before Hydra makes a folder, so that the run goes on in its own."""
+"""Find the run that ``resume=last`` continues, before Hydra makes a folder: the run continues in its own."""
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -16,50 +15,35 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from castlit.cli.app import CONFIG_MODULE
 from castlit.cli.config_dir import composable, split_config_dir
 from castlit.cli.overrides import quoted
-from castlit.utils.paths import shown
-from castlit.utils.validation import InputError
+from castlit.resume.request import LAST, LAST_CHECKPOINT, requested
+from castlit.utils.moved import current_name
+from castlit.utils.paths import display_path
+from castlit.utils.serializable import TARGET
 
-LAST = "last"
-CHECKPOINT = Path("checkpoints") / "last.ckpt"
-"""Where a run's folder holds it."""
-
-# What makes two runs the same one, and what of that may differ: how long it is, and what it runs on, may.
+# The keys that must be equal in two configs of the same run. Its length and hardware may differ.
 _TRAINER = ("precision", "accumulate_grad_batches", "gradient_clip_val")
-_KIND = ("name", "seed", "colours", "channels_last", "module", "data", *(f"trainer.{key}" for key in _TRAINER))
+_SAME = ("name", "seed", "colours", "channels_last", "module", "data", *(f"trainer.{key}" for key in _TRAINER))
 _MAY_DIFFER = ("data.workers", "data.cache", "callbacks.self_masks.path")
 
 
-def wanted(resume: object) -> str | None:
-    """What to resume, of what the user gave for ``resume``; a job that SLURM started again goes on by itself.
-
-    Raises:
-        InputError: It is neither null, nor ``last``, nor a path.
-    """
-    if resume is None:
-        return LAST if os.environ.get("SLURM_RESTART_COUNT", "0") not in ("", "0") else None
-    if not isinstance(resume, str) or not resume:
-        raise InputError(f"resume must be null, last, or the path of a .ckpt file; got {resume!r}")
-    return resume
-
-
-def go_on_in_its_folder(arguments: list[str]) -> list[str]:
+def reuse_run_folder(arguments: list[str]) -> list[str]:
     """Add the folder of the newest run of the same kind to a command line that says ``resume=last``.
 
-    Where there is none, where the user names a folder (``hydra.run.dir``), and for sweeps, whose jobs have folders of
-    their own, the command line stays as it is: then the run looks for ``last.ckpt`` in the folder it is given.
+    The command line is unchanged if there is none, if it names a folder (``hydra.run.dir``), and for sweeps, which give
+    each job a folder: then the run looks for ``last.ckpt`` in the folder that it gets.
 
     Args:
         arguments: The words of the command line.
     """
     given = dict(argument.lstrip("+").partition("=")[::2] for argument in arguments if "=" in argument)
     resume = given.get("resume", "null").strip("'\"")
-    last = wanted(None if resume in ("null", "") else resume) == LAST
+    last = requested(None if resume in ("null", "") else resume) == LAST
     special = any(word.startswith("-") for word in split_config_dir(arguments)[1]) or "hydra.mode" in given
     if not last or special or "hydra.run.dir" in given:
         return arguments
     config, root = _composed(arguments)
     if config is None:
-        return arguments  # Hydra will say why.
+        return arguments  # Hydra will report the error.
     folder = _newest(config, root)
     if folder is None:
         return arguments
@@ -67,26 +51,26 @@ def go_on_in_its_folder(arguments: list[str]) -> list[str]:
 
 
 def _composed(arguments: list[str]) -> tuple[DictConfig | None, Path]:
-    """The config that the words give, and the folder below which runs have theirs."""
+    """The config that the arguments compose, and the folder above all runs' folders."""
     GlobalHydra.instance().clear()
     try:
         with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
             config = compose("train", composable(arguments), return_hydra_config=True)
         pattern: Any = OmegaConf.to_container(config.hydra.run, resolve=False)
-        config.output_dir = None  # it has none yet
+        config.output_dir = None  # not known yet
         return config, Path(str(pattern["dir"]).partition("${")[0])
     except (HydraException, OmegaConfBaseException):
         return None, Path()
 
 
 def _newest(config: DictConfig, root: Path) -> Path | None:
-    """The folder of the newest run of this kind."""
-    mine = _kind(config)
+    """The folder of the newest run whose config has the same settings."""
+    mine = _settings(config)
     other: tuple[Path, list[str]] | None = None
-    for checkpoint in sorted(root.glob(f"*/*/{CHECKPOINT}"), key=_modified, reverse=True):
+    for checkpoint in sorted(root.glob(f"*/*/{LAST_CHECKPOINT}"), key=_modified, reverse=True):
         folder = checkpoint.parents[1]
         try:
-            its = _kind(OmegaConf.load(folder / "config.yaml"))
+            its = _settings(OmegaConf.load(folder / "config.yaml"))
         except (OSError, YAMLError, OmegaConfBaseException):
             continue
         if its == mine:
@@ -95,16 +79,16 @@ def _newest(config: DictConfig, root: Path) -> Path | None:
             other = folder, sorted(key for key in {*its, *mine} if its.get(key) != mine.get(key))
     if other is not None:
         some = ", ".join(other[1][:3]) + (" ..." if len(other[1]) > 3 else "")
-        _say(f"resume=last: {shown(other[0])} is not this run, they differ in {some}")
+        _print(f"resume=last: {display_path(other[0])} is another run, they differ in {some}")
     return None
 
 
-def _kind(config: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever a file holds
-    """All that must be equal, by key."""
+def _settings(config: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever a file holds
+    """The values that must be equal, by key."""
     found: dict[str, Any] = {}
-    # How a run makes its own masks is no matter to one that does not.
+    # The settings of self-made masks only matter to runs that make them.
     own_masks = ("callbacks.self_masks",) if OmegaConf.select(config, "data.masks") == "self" else ()
-    for part in (*_KIND, *own_masks):
+    for part in (*_SAME, *own_masks):
         value = OmegaConf.select(config, part)
         plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         _flatten(part, plain, found)
@@ -116,7 +100,8 @@ def _flatten(key: str, value: Any, found: dict[str, Any]) -> None:  # noqa: ANN4
         for name, inner in value.items():
             _flatten(f"{key}.{name}", inner, found)
     else:
-        found[key] = value
+        # A run of an earlier version may name a class that has moved.
+        found[key] = current_name(value) if key.endswith(f".{TARGET}") and isinstance(value, str) else value
 
 
 def _modified(path: Path) -> float:
@@ -127,5 +112,5 @@ def _modified(path: Path) -> float:
 
 
 @rank_zero_only
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line)

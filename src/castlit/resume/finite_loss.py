@@ -1,4 +1,4 @@
-"""A loss that is not a number ends the run, and names the batch."""
+"""Stop a run whose loss is not finite, and name the images of the batch."""
 
 import json
 from collections.abc import Mapping
@@ -22,17 +22,17 @@ class _Step(NamedTuple):
 
 
 class FiniteLoss(pl.Callback):
-    """Stops where the loss is NaN or infinite, and writes down which images it was made of.
+    """Stops the run when the loss is NaN or infinite, and writes which images the batch had.
 
-    The loss is looked at as it is, before a gradient scaler multiplies it: gradients that overflow by the scale alone
-    are the scaler's business.
+    It checks the loss before a gradient scaler multiplies it: gradients that overflow by the scale alone are the
+    scaler's task.
 
-    On a CPU every step is looked at; on a GPU, where looking waits for the device, ``log_every_n_steps`` of them at
-    once. In any case before a checkpoint is written, so that none of a broken network replaces a good one, and before a
-    validation.
+    On a CPU it checks every step. On a GPU, where a check waits for the device, it checks ``log_every_n_steps`` steps
+    at once. It also checks before every validation and before a checkpoint is written, so that no checkpoint with NaN
+    weights replaces a good one.
 
     Args:
-        path: File to write; other processes than the first add their rank to its name.
+        path: File to write; processes other than the first add their rank to its name.
     """
 
     def __init__(self, path: str | Path = "bad_batch.json") -> None:
@@ -47,7 +47,7 @@ class FiniteLoss(pl.Callback):
         batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
-        """Note the step's number, as the log counts."""
+        """Note the step, as the log counts."""
         self._step = trainer.global_step
 
     def on_train_batch_end(
@@ -58,31 +58,31 @@ class FiniteLoss(pl.Callback):
         batch: Mapping[str, Tensor],
         batch_idx: int,
     ) -> None:
-        """Keep the losses and the images' numbers, on their device."""
+        """Keep the losses and the images' indices, on their device."""
         if not isinstance(outputs, Mapping) or "loss" not in outputs:
             return
         losses = {name: value.detach() for name, value in outputs.items()}
         self._steps.append(_Step(trainer.current_epoch, self._step, batch_idx, batch.get("index"), losses))
         waits = trainer.strategy.root_device.type != "cpu" or trainer.world_size > 1
         if len(self._steps) >= (max(1, trainer.log_every_n_steps) if waits else 1):  # type: ignore[attr-defined]
-            self._look(trainer)
+            self._check(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look before the figures are spoiled."""
-        self._look(trainer)
+        """Check before the metrics are computed."""
+        self._check(trainer)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Look before it is written."""
-        self._look(trainer)
+        """Check before it is written."""
+        self._check(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look at the last steps."""
-        self._look(trainer)
+        """Check the last steps."""
+        self._check(trainer)
 
-    def _look(self, trainer: pl.Trainer) -> None:
-        """Raise where one of the kept steps is bad, on all processes alike: each comes here at the same steps."""
+    def _check(self, trainer: pl.Trainer) -> None:
+        """Raise on all processes if a kept step of one is bad; all processes call this at the same steps."""
         steps, self._steps = self._steps, []
         bad = None
         if steps:
@@ -115,7 +115,7 @@ class FiniteLoss(pl.Callback):
             "epoch": bad.epoch,
             "step": bad.step,
             "batch": bad.batch,
-            # As words: JSON has no NaN.
+            # As strings: JSON has no NaN.
             "losses": {name: str(value.item()) for name, value in bad.losses.items()},
             "images": [] if bad.images is None else [image_name(data, index) for index in bad.images.tolist()],
         }
@@ -123,11 +123,11 @@ class FiniteLoss(pl.Callback):
 
 
 def image_name(data: object, index: int) -> dict[str, str | int]:
-    """What is known of a training image: its number, and its file, or its shard and its place in it.
+    """Describe a training image: its index, and its file, or its shard and its position in the shard.
 
     Args:
         data: A data module.
-        index: The image's number, as batches hold it.
+        index: The image's index in a batch's ``index``.
     """
     name: dict[str, str | int] = {"index": index}
     if hasattr(data, "train_shards"):

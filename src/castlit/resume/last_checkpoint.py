@@ -1,4 +1,4 @@
-"""``last.ckpt``: written often enough to matter, and when the run is told to stop."""
+"""``last.ckpt``: written regularly, and when a signal stops the run."""
 
 import os
 import shutil
@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
 from castlit.resume.checkpoint_io import AtomicCheckpointIO, remove_partial
+from castlit.utils import lightning_internals as lightning
 from castlit.utils.signals import Stopped, StopSignals
 from castlit.utils.validation import require_int, require_number
 
@@ -25,18 +26,18 @@ _NOTHING, _SAVE, _STOP = 0, 1, 2
 class LastCheckpoint(Checkpoint):
     """Keeps ``last.ckpt``: at the end of each epoch, every so often within it, and when a signal ends the run.
 
-    It is written between two steps, where a run can go on exactly (with :class:`castlit.callbacks.ExactResume`), and in
-    one piece: see :class:`castlit.callbacks.AtomicCheckpointIO`, which this callback brings along.
+    It is written between two steps, where a run can resume exactly (with :class:`castlit.callbacks.ExactResume`), and
+    atomically: this callback installs :class:`castlit.callbacks.AtomicCheckpointIO`.
 
-    SIGTERM, Ctrl-C and the signal by which SLURM announces the end of a job's time are obeyed after the current step:
-    the checkpoint is written, SLURM is asked to start the job again if Lightning would have asked, and
-    :class:`castlit.utils.signals.Stopped` is raised. A handler that somebody else had installed (submitit) is called
-    instead, and decides how to go on.
+    SIGTERM, Ctrl-C and the signal by which SLURM announces a job's time limit take effect after the current step: the
+    checkpoint is written, SLURM is asked to requeue the job if Lightning would have asked, and
+    :class:`castlit.utils.signals.Stopped` is raised. A handler that was installed before, such as submitit's, is called
+    instead, and may end the process; otherwise the run continues.
 
     Args:
-        dirpath: Folder for it.
-        every_n_minutes: How often within an epoch, > 0; None: only where something else says so.
-        every_n_train_steps: How often in steps, besides; None: as above.
+        dirpath: Folder of ``last.ckpt``.
+        every_n_minutes: Minutes between two checkpoints within an epoch, > 0; None: no limit.
+        every_n_train_steps: Steps between two checkpoints, ≥ 1; None: no limit.
     """
 
     def __init__(
@@ -52,14 +53,15 @@ class LastCheckpoint(Checkpoint):
         if every_n_train_steps is not None:
             require_int("callbacks.checkpoint.every_n_train_steps", every_n_train_steps, low=1)
         self.last_model_path = ""
-        """Where the checkpoint is; empty while there is none."""
+        """The checkpoint's path; empty while there is none."""
         self.saved_step: int | None = None
-        """The step it is of."""
+        """The step at which it was written."""
         self._saved_time = 0.0
         self._signals = StopSignals()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Clear up after killed runs, and see who listens to which signals."""
+        """Remove partial files of killed runs, and note the handlers of the signals."""
+        lightning.warn_if_untested()
         if trainer.is_global_zero:
             remove_partial(self.path.parent)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
@@ -69,12 +71,12 @@ class LastCheckpoint(Checkpoint):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """A run that goes on from here has this checkpoint already."""
+        """A run that resumes from this file need not write it again at once."""
         if trainer.ckpt_path is not None and self.path.is_file() and self.path.samefile(trainer.ckpt_path):
             self.last_model_path, self.saved_step = str(self.path), checkpoint["global_step"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock, and listen."""
+        """Start the clock, and handle signals."""
         self._saved_time = time.monotonic()
         self._listen(trainer)
 
@@ -85,16 +87,16 @@ class LastCheckpoint(Checkpoint):
         batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
-        """Save if it is time to, before this batch."""
-        if batch_idx % trainer.accumulate_grad_batches == 0:  # gradients of half a step are in no checkpoint
+        """Save if it is time to, before this batch; stop after a signal."""
+        if batch_idx % trainer.accumulate_grad_batches == 0:  # checkpoints hold no accumulated gradients
             self._act(trainer, self._due(trainer))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save, and stop if told to."""
+        """Save; stop after a signal."""
         self._act(trainer, max(_SAVE, self._due(trainer)))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen during the validations before and after the fit, too."""
+        """Handle signals during the validations before and after the fit, too."""
         self._listen(trainer)
 
     def on_validation_batch_start(
@@ -105,29 +107,27 @@ class LastCheckpoint(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop if told to; a validation within the fit will be begun again."""
+        """Stop after a signal; a resumed run repeats a validation within the fit."""
         self._act(trainer, _STOP if self._signals.received else _NOTHING)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save what no epoch's end has."""
+        """Save, where the fit did not end with an epoch."""
         if self.saved_step != trainer.global_step and trainer.global_step:
             self._save(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Let others have their signals back."""
+        """Restore the signals' handlers."""
         self._signals.received = None
         self._signals.give_back()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Let others have their signals back; one that came too late for this fit or validation ends the next one."""
+        """Restore the signals' handlers; a signal that came too late for this fit or validation ends the next one."""
         self._signals.give_back()
 
     def _listen(self, trainer: pl.Trainer) -> None:
-        """Take the signals over; what came while Lightning had them counts, too, and it alone would forget it."""
+        """Handle signals from now on; also one that Lightning has noted before, and would forget."""
         self._signals.take_over()
-        connector = trainer._signal_connector
-        if connector.received_sigterm:
-            connector.received_sigterm = False
+        if lightning.take_sigterm(trainer):
             self._signals.missed(signal.SIGTERM)
 
     def _due(self, trainer: pl.Trainer) -> int:
@@ -138,12 +138,12 @@ class LastCheckpoint(Checkpoint):
         by_step = steps is not None and trainer.global_step > 0 and trainer.global_step % steps == 0
         return _SAVE if by_time or by_step else _NOTHING
 
-    def _act(self, trainer: pl.Trainer, wish: int) -> None:
-        """Do what the most determined of the processes wishes; all of them come here together."""
-        wish = _most(trainer, wish)
-        if wish and trainer.state.fn == TrainerFn.FITTING and self.saved_step != trainer.global_step:
+    def _act(self, trainer: pl.Trainer, action: int) -> None:
+        """Save or stop if one of the processes is to; all of them call this at the same steps."""
+        action = _most(trainer, action)
+        if action and trainer.state.fn == TrainerFn.FITTING and self.saved_step != trainer.global_step:
             self._save(trainer)
-        if wish == _STOP:
+        if action == _STOP:
             self._stop(trainer)
 
     def _save(self, trainer: pl.Trainer) -> None:
@@ -160,12 +160,12 @@ class LastCheckpoint(Checkpoint):
         self._signals.give_back()
         if owner is not None:
             owner(number, None)
-            # It did not end the process: it is not the end.
+            # The handler did not end the process: continue.
             self._signals.take_over()
             return
         if trainer.is_global_zero and number == _requeue_signal(trainer):
             _requeue()
-        # One process tells how it ended; a launcher takes a child's failure for a reason to kill the others.
+        # Only the first process exits with an error: a launcher kills all others when one of its children fails.
         raise Stopped(number, None if trainer.is_global_zero else 0)
 
 
@@ -185,8 +185,8 @@ def _stop_signals(trainer: pl.Trainer) -> list[int]:
 
 
 def _requeue_signal(trainer: pl.Trainer) -> int | None:
-    """The signal at which Lightning would ask SLURM to start this job again."""
-    environment = trainer._accelerator_connector.cluster_environment
+    """The signal at which Lightning would ask SLURM to requeue this job."""
+    environment = lightning.cluster_environment(trainer)
     return (
         environment.requeue_signal if isinstance(environment, SLURMEnvironment) and environment.auto_requeue else None
     )

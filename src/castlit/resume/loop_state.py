@@ -1,31 +1,28 @@
-"""Where a run stands, and how to stand there again.
+"""Save the position of a fit, and restore it.
 
-Lightning keeps most of it, and loses the rest: it takes up an epoch in the middle as if its last batch had not been
-logged, leaves out a validation that was due, and does not look at the loader's position where a module asked for the
-length of the data early. These functions put its loops exactly where they were. They reach into Lightning 2.6; the
-tests compare runs that are broken off everywhere with unbroken ones, and would notice if it changed.
+Lightning saves most of it. It resumes within an epoch as if the last batch had not been logged, skips a validation that
+was due, and ignores the loader's position where a module asked for the length of the data early. These functions
+correct that. Tests compare runs that were interrupted everywhere with uninterrupted ones.
 """
 
 from typing import Any, Literal
 
 import pytorch_lightning as pl
-from pytorch_lightning.loops.evaluation_loop import RestartStage as Evaluation
-from pytorch_lightning.loops.fit_loop import RestartStage as Fit
-from pytorch_lightning.loops.loop import _Loop
-from pytorch_lightning.loops.training_epoch_loop import RestartStage as Epoch
 
-Place = Literal["between", "stepped", "validation", "validated", "epoch"]
-"""Between two batches; behind a step that is not logged yet; within a validation, or behind it; behind an epoch."""
+from castlit.utils import lightning_internals as lightning
+
+Position = Literal["between", "stepped", "validation", "validated", "epoch"]
+"""Between two batches; after a step that is not logged yet; within a validation, or after it; after an epoch."""
 
 State = dict[str, Any]
 
 
-def place(trainer: pl.Trainer, validated: bool) -> Place | None:
-    """Where the fit stands; None within a step, from where nothing can go on exactly.
+def find_position(trainer: pl.Trainer, validated: bool) -> Position | None:
+    """Return the position of the fit; None within a step, from where nothing can resume exactly.
 
     Args:
         trainer: In a fit.
-        validated: Whether a validation that runs has come to its end.
+        validated: Whether the current validation, if there is one, has finished.
     """
     batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
     epochs: Any = trainer.fit_loop.epoch_progress.current
@@ -38,82 +35,72 @@ def place(trainer: pl.Trainer, validated: bool) -> Place | None:
     if batches.processed < batches.ready:
         return None
     # Time or steps may end an epoch early; the rest of it is still to come.
-    whole = trainer.fit_loop.epoch_loop._num_ready_batches_reached()
-    return "epoch" if epochs.processed == epochs.ready and whole else "between"
+    ended = epochs.processed == epochs.ready and lightning.epoch_is_complete(trainer)
+    return "epoch" if ended else "between"
 
 
-def note(trainer: pl.Trainer, where: Place, loaders: list[State], loops: State) -> State:
-    """Return what Lightning does not keep, and correct what it does.
+def save_position(trainer: pl.Trainer, position: Position, loaders: list[State], loops: State) -> State:
+    """Return what Lightning does not save, and correct what it does.
 
     Args:
         trainer: In a fit.
-        where: From :func:`place`.
-        loaders: The loaders' states when the last batch was done; Lightning would keep those of now, and a batch may
-            have been fetched that is not trained on yet.
+        position: From :func:`find_position`.
+        loaders: The loaders' states after the last batch. Lightning would save the current ones, and a batch may have
+            been fetched that is not trained on yet.
         loops: The state of the fit loop in the checkpoint; changed.
     """
     if loaders:
         loops["state_dict"]["combined_loader"] = loaders
     epochs = loops["epoch_progress"]
-    if where == "between" and epochs["current"]["processed"] == epochs["current"]["ready"]:
+    if position == "between" and epochs["current"]["processed"] == epochs["current"]["ready"]:
         for tracker in (epochs["current"], epochs["total"]):
             tracker["processed"] -= 1
             tracker["completed"] = min(tracker["completed"], tracker["processed"])
-    return {"place": where, "logged_steps": trainer.fit_loop.epoch_loop._batches_that_stepped}
+    return {"place": position, "logged_steps": lightning.logged_steps(trainer)}
 
 
-def take_up(trainer: pl.Trainer, position: State, loaders: list[State]) -> None:
-    """Put the loops where :func:`note` found them; called when Lightning has set them up and not started yet."""
+def restore_position(trainer: pl.Trainer, saved: State, loaders: list[State]) -> None:
+    """Set the loops to a saved position; called when Lightning has set them up and not started yet.
+
+    Args:
+        trainer: In a fit.
+        saved: From :func:`save_position`.
+        loaders: The loaders' states in the checkpoint.
+    """
     fit, epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
-    where: Place = position["place"]
-    epoch._batches_that_stepped = position["logged_steps"]
-    if where == "epoch":
-        _finish_epoch(fit)
+    position: Position = saved["place"]
+    lightning.set_logged_steps(trainer, saved["logged_steps"])
+    if position == "epoch":
+        for tracker in _trackers(fit.epoch_progress):
+            tracker.ready = tracker.started = tracker.completed = tracker.processed
+        lightning.restart_after_epoch(trainer)
         return
-    _within_epoch(fit)
-    batches = epoch.batch_progress
-    for tracker in (batches.current, batches.total):
-        tracker.ready = tracker.started = tracker.completed = tracker.processed  # type: ignore[attr-defined]
-    if where == "between":
-        batches.is_last_batch = False  # that was said of the batch behind
-    if loaders and fit._combined_loader is not None and fit._data_fetcher is not None:
-        fit._combined_loader._load_state_dicts(loaders)
-        iter(fit._data_fetcher)
-    if where == "stepped" and fit._data_fetcher is not None and epoch._should_check_val_fx(fit._data_fetcher):
-        where = "validation"
-    epoch._restart_stage = Epoch.NONE
-    if where == "validated":
-        epoch._restart_stage = Epoch.RESTARTED_ON_LAST
-    elif where != "stepped" and not epoch._should_accumulate():
-        # The loop will count the last step again: as it starts, or for a validation as that ends.
-        epoch._batches_that_stepped -= 1
-    if where == "validation":
-        _begin_validation(epoch.val_loop)
-
-
-def _within_epoch(fit: Any) -> None:  # noqa: ANN401 - Lightning's loop
-    for tracker in (fit.epoch_progress.current, fit.epoch_progress.total):
+    for tracker in _trackers(fit.epoch_progress):
         tracker.started = tracker.ready
         tracker.processed = tracker.completed = tracker.ready - 1
-    fit._restart_stage = Fit.RESTARTED_MID_EPOCH
-    _set_restarting(fit, True)
-
-
-def _finish_epoch(fit: Any) -> None:  # noqa: ANN401 - Lightning's loop
-    for tracker in (fit.epoch_progress.current, fit.epoch_progress.total):
+    lightning.restart_in_epoch(trainer, after_validation=position == "validated")
+    for tracker in _trackers(epoch.batch_progress):
         tracker.ready = tracker.started = tracker.completed = tracker.processed
-    fit._restart_stage = Fit.NONE
-    _set_restarting(fit, False)
+    if position == "between":
+        epoch.batch_progress.is_last_batch = False  # that was the batch before
+    lightning.load_loader_states(trainer, loaders)
+    if position == "stepped" and lightning.validation_is_due(trainer):
+        position = "validation"
+    if position in ("between", "validation") and not lightning.accumulates(trainer):
+        # The loop counts the last step again: at its start, or at the end of the validation.
+        lightning.set_logged_steps(trainer, saved["logged_steps"] - 1)
+    if position == "validation":
+        _reset_validation(trainer)
 
 
-def _begin_validation(loop: Any) -> None:  # noqa: ANN401 - Lightning's loop
-    done = loop.batch_progress.current.completed
-    loop.batch_progress.current.reset()
-    total = loop.batch_progress.total
+def _reset_validation(trainer: pl.Trainer) -> None:
+    progress: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+    done = progress.current.completed
+    progress.current.reset()
+    total = progress.total
     total.ready = total.started = total.processed = total.completed = total.completed - done
-    loop._restart_stage = Evaluation.RESTARTED_MID_EVALUATION
+    lightning.restart_validation(trainer)
 
 
-def _set_restarting(fit: Any, restarting: bool) -> None:  # noqa: ANN401 - Lightning's loop
-    # The fit loop's own setter has a mind of its own, where max_steps is given.
-    _Loop.restarting.fset(fit, restarting)  # type: ignore[attr-defined]
+def _trackers(progress: Any) -> tuple[Any, Any]:  # noqa: ANN401 - Lightning's progress
+    return progress.current, progress.total

@@ -1,4 +1,4 @@
-"""The state of all global random sources, in plain values that a checkpoint may hold."""
+"""The state of all global random generators, as plain values that a checkpoint can hold."""
 
 import random
 from typing import Any
@@ -13,9 +13,9 @@ RandomState = dict[str, Any]
 
 
 def random_state() -> RandomState:
-    """This process's: torch, its current GPU, numpy and Python."""
+    """Return the state of this process's generators: torch, its current GPU, numpy and Python."""
     version, words, gauss = random.getstate()
-    # The global source, which a step of the user's may draw from.
+    # The global generator: a user's training step may draw from it.
     drawn: Any = np.random.get_state(legacy=True)  # noqa: NPY002
     _, key, position, has_gauss, cached = drawn
     state: RandomState = {
@@ -34,7 +34,7 @@ def random_state() -> RandomState:
 
 
 def set_random_state(state: RandomState) -> None:
-    """Draw from now on what would have been drawn from then on."""
+    """Restore the generators, so that the same numbers are drawn as after :func:`random_state`."""
     torch.set_rng_state(state["torch"].cpu())
     python, numpy = state["python"], state["numpy"]
     random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
@@ -45,8 +45,8 @@ def set_random_state(state: RandomState) -> None:
         torch.cuda.set_rng_state(state["cuda"].cpu())
 
 
-def of_all_ranks(state: RandomState) -> list[RandomState]:
-    """The states that all processes give, by rank; every process must call it."""
+def gather_random_states(state: RandomState) -> list[RandomState]:
+    """Return the states of all processes, by rank; every process must call it."""
     if world_size() == 1:
         return [state]
     states: list[Any] = [None] * world_size()
@@ -54,6 +54,6 @@ def of_all_ranks(state: RandomState) -> list[RandomState]:
     return states
 
 
-def of_this_rank(states: list[RandomState]) -> RandomState | None:
-    """This process's of all; None where they were written by fewer processes."""
+def own_random_state(states: list[RandomState]) -> RandomState | None:
+    """Return this process's state; None if fewer processes saved theirs."""
     return states[rank()] if rank() < len(states) else None

@@ -1,67 +1,97 @@
-"""Where a training run starts: from scratch, or from a checkpoint; and how it goes on when it was stopped."""
+"""Decide where a training starts, from scratch or from a checkpoint, and report how to resume it after a signal."""
 
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 
-from castlit.callbacks import LastCheckpoint, MetricsCSV
-from castlit.cli.app import output_dir
-from castlit.module import CASTModule
+from castlit.reporting.metrics_csv import MetricsCSV
+from castlit.resume.checkpoint_io import Checkpoint, epochs_done, read_checkpoint
 from castlit.resume.exact_resume import KEY
-from castlit.resume.find_run import LAST, wanted
-from castlit.resume.read_checkpoint import epochs_done, read_resumable
-from castlit.utils.paths import shown
+from castlit.resume.request import LAST, requested
+from castlit.utils.paths import display_path
 from castlit.utils.signals import Stopped
+from castlit.utils.validation import InputError
+
+REPLACED = "replaced.ckpt"
+
+Check = Callable[[Checkpoint, str], None]
+"""Raises ``InputError`` for a checkpoint of another run, given the checkpoint and its name in messages."""
 
 
-def starting_point(config: DictConfig, module: CASTModule, trainer: pl.Trainer, loggers: list[object]) -> Path | None:
-    """Find the checkpoint to start from; say so, and let the log go on where the run goes on in its folder.
+def start(
+    resume: object,
+    last: Path | None,
+    folder: Path,
+    *,
+    key: str | None = "resume",
+    kind: str = "castlit's training",
+    check: Check | None = None,
+    max_epochs: int | None = None,
+    saves: bool = True,
+    loggers: Iterable[object] = (),
+) -> Path | None:
+    """Find the checkpoint that a training starts from, check it, and print it.
+
+    Where the training resumes within its folder, its ``metrics.csv`` keeps the rows that the checkpoint knows of. Where
+    it starts anew over an earlier run's ``last.ckpt``, that becomes ``replaced.ckpt``.
 
     Args:
-        config: The run's.
-        module: What shall go on.
-        trainer: That will train it.
-        loggers: Its loggers, before they log.
+        resume: What the user gave: None, ``"last"``, or the path of a checkpoint. In a job that SLURM has requeued,
+            None means ``"last"``.
+        last: Where the run saves ``last.ckpt``; None if it saves none.
+        folder: The run's.
+        key: The name of ``resume`` in messages; None: the user has no say in it.
+        kind: What messages call the training.
+        check: Compares a checkpoint with this run; None: any checkpoint will do.
+        max_epochs: Refuse a checkpoint, given by its path, that has this many epochs; None or -1: do not.
+        saves: Whether the training will write ``last``.
+        loggers: The training's, before they log.
 
     Returns:
         The checkpoint; None to start from scratch.
 
     Raises:
-        InputError: The checkpoint cannot be gone on with.
+        InputError: ``resume`` is none of these, or the checkpoint is missing, damaged, finished or of another run.
     """
-    resume, folder = wanted(config.resume), output_dir()
-    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    last = next((callback.path for callback in callbacks if isinstance(callback, LastCheckpoint)), None)
-    path = last if resume == LAST else None if resume is None else Path(resume)
-    if path is None or (resume == LAST and not path.is_file()):
-        if resume is not None:
-            rank_zero_only(print)(f"resume=last: nothing to resume yet, starting from scratch in {shown(folder)}")
-        elif last is not None and last.is_file() and not config.trainer.fast_dev_run:
-            _put_aside(last)
+    wish = requested(resume, key or "resume")
+    prefix = f"{key}={wish}: " if key else ""
+    path = last if wish == LAST else None if wish is None else Path(wish).expanduser()
+    if path is None or (wish == LAST and not path.is_file()):
+        if wish is not None:
+            rank_zero_only(print)(f"{prefix}nothing to resume yet, starting from scratch in {display_path(folder)}")
+        elif last is not None and saves:
+            _put_aside(last, key or "resume")
         return None
-    checkpoint = read_resumable(path, module, trainer.max_epochs, complete=resume == LAST)
-    if path.absolute().is_relative_to(folder.absolute()):
+    name = f"{key}={path}" if key else str(path)
+    checkpoint = read_checkpoint(path, name, kind)
+    done = epochs_done(checkpoint)
+    if wish != LAST and max_epochs is not None and 0 <= max_epochs <= done:
+        raise InputError(f"{name} has already trained {done} epochs: add trainer.max_epochs={done * 2} to continue")
+    if check is not None:
+        check(checkpoint, name)
+    if path.absolute().is_relative_to(folder.absolute()) and KEY in checkpoint:
         for logger in loggers:
-            if isinstance(logger, MetricsCSV) and KEY in checkpoint:
+            if isinstance(logger, MetricsCSV):
                 logger.keep(checkpoint[KEY]["rows"])
-    at = f"epoch {epochs_done(checkpoint)}, step {checkpoint['global_step']}"
-    rank_zero_only(print)(f"resume={resume}: going on from {shown(path)}, at {at}, in {shown(folder)}")
+    where = f"epoch {done}, step {checkpoint['global_step']}"
+    rank_zero_only(print)(f"{prefix}continuing from {display_path(path)}, at {where}, in {display_path(folder)}")
     return path
 
 
 @rank_zero_only
-def _put_aside(last: Path) -> None:
-    """A new run in an old run's folder takes its place; but days of training should not hang on a forgotten word."""
-    last.replace(last.with_name("replaced.ckpt"))
-    print(f"{shown(last)} is of an earlier run (resume=last goes on with it): it is now replaced.ckpt")
+def _put_aside(last: Path, key: str) -> None:
+    """Forgetting ``resume=last`` must not overwrite a checkpoint."""
+    if last.is_file():
+        last.replace(last.with_name(REPLACED))
+        print(f"{display_path(last)} is of an earlier run ({key}=last resumes it): it is now {REPLACED}")
 
 
-def forget_the_last_end(folder: Path) -> None:
-    """Remove what an earlier fit in this folder left at its end: broken off, this one would be taken for done.
+def remove_old_results(folder: Path) -> None:
+    """Remove what an earlier fit in this folder left at its end: an interrupted run must not look finished.
 
     Args:
         folder: The run's.
@@ -71,9 +101,19 @@ def forget_the_last_end(folder: Path) -> None:
 
 
 @rank_zero_only
-def say_how_to_go_on(stop: Stopped, trainer: pl.Trainer) -> None:
-    """Tell what a signal left: one line on standard error."""
+def report_stop(stop: Stopped, trainer: pl.Trainer, resume: str = "resume=last") -> None:
+    """Print one line on standard error: the signal, the checkpoint, and how to resume.
+
+    Args:
+        stop: The signal.
+        trainer: The one that it stopped.
+        resume: What to add to the command line.
+    """
     last: Any = trainer.checkpoint_callback
     saved = getattr(last, "last_model_path", "")
-    way = f"saved {shown(Path(saved))}, of step {last.saved_step}; resume=last goes on" if saved else "nothing is saved"
-    print(f"stopped by {stop.name} at step {trainer.global_step}: {way}", file=sys.stderr)
+    outcome = (
+        f"saved {display_path(Path(saved))}, of step {last.saved_step}; {resume} continues"
+        if saved
+        else "nothing is saved"
+    )
+    print(f"stopped by {stop.name} at step {trainer.global_step}: {outcome}", file=sys.stderr)

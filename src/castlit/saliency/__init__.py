@@ -1,4 +1,4 @@
-"""Saliency maps of images, with no labels: what stands out against its surroundings."""
+"""Saliency maps of images, without labels."""
 
 from castlit.saliency.algorithms.fusion import fused
 from castlit.saliency.algorithms.hierarchy import hs

@@ -1,1 +1,1 @@
-"""What every room shares: argument checks, files, locks, signals, progress, processes. Imports nothing of castlit above it."""
+"""What all packages share: argument checks, files, locks, signals, progress, processes. Imports no other package."""

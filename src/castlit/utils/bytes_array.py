@@ -13,13 +13,13 @@ from castlit.utils.validation import InputError
 
 
 class BytesArray:
-    """A read-only sequence of byte strings, kept as one array of bytes and one of offsets.
+    """A read-only sequence of byte strings, stored as one array of bytes and one of offsets.
 
-    A list is copied page by page into every forked worker, because reading an element writes its reference count.
-    Arrays are not, and can be mapped from a file.
+    Forked workers copy a list page by page, because reading an element writes its reference count. They share arrays,
+    which can also be mapped from a file.
 
     Args:
-        data: All bytes, one after the other.
+        data: All bytes, concatenated.
         offsets: Where each string starts, and where the last one ends: one more than there are strings, int64.
     """
 
@@ -35,14 +35,14 @@ class BytesArray:
 
     @classmethod
     def collect(cls, values: Iterable[bytes], folder: Path | None = None) -> "BytesArray":
-        """Pack what comes along, in a file without a name in ``folder``, so that it need not fit into memory."""
+        """Pack an iterable into an unnamed file in ``folder``, so that it need not fit into memory."""
         lengths = array("q")
         with tempfile.TemporaryFile(dir=folder) as file:
             for value in values:
                 lengths.append(len(value))
                 _write(file, value, folder)
             _write(file, None, folder)
-            # The mapping keeps the file's space until it is dropped itself.
+            # The mapping keeps the unnamed file alive.
             data = np.memmap(file, np.uint8, "r") if sum(lengths) else np.empty(0, np.uint8)
         offsets = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(np.frombuffer(lengths, np.int64), out=offsets[1:])
@@ -66,7 +66,7 @@ def _write(file: IO[bytes], value: bytes | None, folder: Path | None) -> None:
 
 
 def encode(name: str) -> bytes:
-    """A path's bytes, also where the file system's are no UTF-8."""
+    """A path's bytes; also of a path that is not UTF-8."""
     return name.encode("utf-8", "surrogateescape")
 
 

@@ -1,4 +1,4 @@
-"""What several ranks do together: gathering, and MoCo's shuffled batch norm."""
+"""Collective operations over ranks: gather, with and without a gradient, and mean."""
 
 import torch
 import torch.distributed as dist
@@ -6,12 +6,12 @@ from torch import Tensor
 
 
 def world_size() -> int:
-    """Return the number of ranks; 1 where nothing is distributed."""
+    """Return the number of ranks; 1 in a single process."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Return this process's rank; 0 where nothing is distributed."""
+    """Return this process's rank; 0 in a single process."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
@@ -26,11 +26,11 @@ def gather(x: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all ranks; the gradient of everybody's results flows back the same way."""
+    """The sum over all ranks; the backward pass sums the gradients of all ranks."""
 
     @staticmethod
     def forward(ctx: object, x: Tensor) -> Tensor:
-        # A copy: others may hold the very same tensor.
+        # A copy: all_reduce works in place.
         total = x.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total
@@ -42,7 +42,7 @@ class _Sum(torch.autograd.Function):
 
 
 class _GatherWithGradient(torch.autograd.Function):
-    """all_gather whose backward pass sums the gradients that all ranks have for one rank's part."""
+    """all_gather; the backward pass sums the gradients of all ranks for each rank's part."""
 
     @staticmethod
     def forward(ctx: object, x: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class _GatherWithGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: object, *gradients: Tensor) -> Tensor:
-        total: Tensor = _Sum.apply(gradients[0])  # with a gradient of its own: a CAM is differentiated twice
+        total: Tensor = _Sum.apply(gradients[0])  # differentiable again: a CAM is differentiated twice
         return total.chunk(world_size())[rank()]
 
 

@@ -1,9 +1,9 @@
-"""Numbers in float32 or wider."""
+"""Conversion to float32 or wider."""
 
 import torch
 from torch import Tensor
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Raise half precision and whole numbers to float32; leave float32 and float64 as they are."""
+    """Convert half precision and integers to float32; float32 and float64 stay."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

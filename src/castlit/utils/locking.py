@@ -5,19 +5,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from castlit.utils.paths import shown
+from castlit.utils.paths import display_path
 from castlit.utils.validation import InputError
 
 
 @contextmanager
-def holding(folder: Path) -> Iterator[None]:
-    """Within the context, no other process may hold this folder. A process that is killed lets go of it.
+def run_lock(folder: Path) -> Iterator[None]:
+    """Lock a run's folder for this process, within the context. The lock ends with the process, even if it is killed.
 
     Args:
-        folder: Made if need be.
+        folder: Created if missing.
 
     Raises:
-        InputError: Another process holds it.
+        InputError: Another process has locked it.
     """
     if os.name != "posix":
         yield
@@ -27,19 +27,19 @@ def holding(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".running").open("w") as file:
         try:
-            # Not flock: loader processes would inherit it, and outlive a killed run by seconds.
+            # Not flock: loader processes would inherit it, and they outlive a killed run by seconds.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
-                f"{shown(folder)}: another process is training there; stop it, or choose another hydra.run.dir"
+                f"{display_path(folder)}: another process is training there; stop it, or choose another hydra.run.dir"
             ) from None
         except OSError:
-            pass  # A file system without locks.
+            pass  # The file system has no locks.
         yield
 
 
-def is_held(folder: Path) -> bool:
-    """Whether a process holds this folder now, as far as this machine can tell."""
+def is_locked(folder: Path) -> bool:
+    """Whether a process on this machine has locked this folder."""
     if os.name != "posix":
         return False
     import fcntl
@@ -50,5 +50,5 @@ def is_held(folder: Path) -> bool:
     except BlockingIOError:
         return True
     except OSError:
-        pass  # No run has been here, or a file system without locks.
+        pass  # No run has used this folder, or the file system has no locks.
     return False

@@ -1,4 +1,4 @@
-"""Work on many items in many processes: a few ahead, no more; and none of them outlives this one."""
+"""Map over many items in processes that survive a crash of one of them and end with this process."""
 
 import itertools
 import multiprocessing
@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import TypeVar
@@ -22,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from castlit.utils.validation import InputError
 
 AHEAD = 4
-"""Items for each process that are under way or done and not yet asked for."""
+"""Items per process that are running, or done and not consumed yet."""
 
 ItemT = TypeVar("ItemT")
 T = TypeVar("T")
@@ -31,18 +32,18 @@ T = TypeVar("T")
 def in_processes(
     work: Callable[[ItemT], T], items: Iterable[ItemT], processes: int, died: Callable[[ItemT], T]
 ) -> Iterator[T]:
-    """``map(work, items)`` on all of these processes, in order.
+    """``map(work, items)`` in processes, in order, with a bounded number of items in flight.
 
-    However many items there are, only a few are kept. A process that dies (out of memory, a library that crashes) takes
-    its pool with it; what the pool had under way is then tried one by one, and whose process dies again is given up.
+    A process that dies (out of memory, a crash in a library) breaks its pool. The items that were in flight are then
+    tried one by one; an item whose process dies again gets the result of ``died``.
 
-    When the caller stops early or dies, whatever way, the processes end at once.
+    The processes end as soon as the caller stops iterating or dies.
 
     Args:
-        work: Can be pickled. Its exceptions are raised here.
-        items: What to work on, can be pickled; read as the work goes on.
-        processes: At least 1; each computes with one thread. 0 works here, in this process.
-        died: The result for an item that kills the process that works on it.
+        work: A picklable function. Its exceptions are raised here.
+        items: Picklable; read lazily.
+        processes: Number of processes, each with one thread; 0 works in this process.
+        died: Gives the result for an item that kills its process.
 
     Raises:
         InputError: Every process dies.
@@ -57,9 +58,7 @@ def in_processes(
             return
         results = [_alone(work, item) for item in suspects]
         if len(suspects) > 1 and not any(results):
-            raise InputError(
-                "every process that makes maps dies (out of memory?): give fewer workers, or workers=0 to see why"
-            )
+            raise InputError("every worker process died (out of memory?): give fewer workers, or workers=0 to see why")
         for item, result in zip(suspects, results, strict=True):
             yield result[0] if result else died(item)
 
@@ -67,14 +66,14 @@ def in_processes(
 def _until_one_dies(
     work: Callable[[ItemT], T], rest: Iterator[ItemT], processes: int
 ) -> Generator[T, None, list[ItemT]]:
-    """Yield results; return the items that were lost with the pool."""
+    """Yield results; return the items that a broken pool lost."""
     waiting: deque[ItemT] = deque()
     futures: deque[Future[T]] = deque()
-    with _pool(processes) as pool:
+    with _pool(processes, _module(work)) as pool:
         try:
             while True:
                 for item in itertools.islice(rest, AHEAD * processes - len(waiting)):
-                    waiting.append(item)  # first, as the pool may be broken by now
+                    waiting.append(item)  # first: submit raises where the pool is broken
                     futures.append(pool.submit(work, item))
                 if not waiting:
                     return []
@@ -86,39 +85,44 @@ def _until_one_dies(
 
 
 def _alone(work: Callable[[ItemT], T], item: ItemT) -> tuple[T] | None:
-    """The result of an item in a process of its own; None where that dies."""
-    with _pool(1) as pool:
+    """The result of an item in a pool of one process; None where that dies."""
+    with _pool(1, _module(work)) as pool:
         try:
             return (pool.submit(work, item).result(),)
         except BrokenProcessPool:
             return None
 
 
+def _module(work: Callable[[ItemT], T]) -> str:
+    function = work.func if isinstance(work, partial) else work
+    return str(function.__module__)
+
+
 @contextmanager
-def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that end when the context does, in the middle of their work if need be."""
+def _pool(processes: int, preload: str) -> Iterator[ProcessPoolExecutor]:
+    """Processes that end with the context, even in the middle of their work."""
     safe = "forkserver" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if safe else "spawn")
     if safe:
-        # Imports once what all processes need. Not fork: this process has threads, whose locks would be copied.
-        forkserver.set_forkserver_preload(["castlit.saliency.pipeline.one_mask"])
-        with _ctrl_c_is_ours():
+        # Imports once what all processes need. Not fork: it would copy the locks of this process's threads.
+        forkserver.set_forkserver_preload([preload])
+        with _ignoring_ctrl_c():
             forkserver.ensure_running()
-    leash, held = context.Pipe(duplex=False)
+    leash, our_end = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(processes, context, _prepare, (leash,))
     try:
         yield pool
     except BaseException:
-        held.close()
+        our_end.close()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        held.close()
+        our_end.close()
         leash.close()
 
 
 def _prepare(leash: Connection) -> None:
-    """In a new process: one thread, no chatter, and an end when the other end of ``leash`` is let go."""
+    """Set up a new process: one thread, no warnings, and exit when the other end of ``leash`` is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
     cv2.utils.logging.setLogLevel(0)
@@ -135,8 +139,8 @@ def _end_with(leash: Connection) -> None:
 
 
 @contextmanager
-def _ctrl_c_is_ours() -> Iterator[None]:
-    """What is started in this context does not listen to the terminal: this process decides what Ctrl-C means."""
+def _ignoring_ctrl_c() -> Iterator[None]:
+    """Processes that are started within the context ignore Ctrl-C: this process handles it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -7,7 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def progress(title: str) -> Progress:
-    """A progress bar on standard error, shown on a terminal only; its tasks have a field ``rate``, a text."""
+    """A progress bar on standard error, on terminals only; its tasks have a text field ``rate``."""
     columns = (
         TextColumn(title),
         BarColumn(),

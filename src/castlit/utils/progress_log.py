@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on a terminal, elsewhere a line in the log now and then."""
+"""Progress of long work: a bar on a terminal, otherwise a line in the log every minute."""
 
 import logging
 import time
@@ -13,20 +13,20 @@ FIRST_LINE_S, EVERY_S = 10, 60
 logger = logging.getLogger(__name__)
 
 
-class Pace:
+class ProgressLog:
     """A progress bar with images/s and the time left, or lines in the log.
 
     Args:
-        title: What is being done.
-        total: How many there are to do.
-        clock: Seconds that only grow.
-        what: What is counted.
+        title: Name of the work.
+        total: Number of items.
+        clock: A monotonic clock in seconds.
+        what: Name of the items.
 
     Example:
-        >>> with Pace("Making masks", 2) as pace:
-        ...     pace.advance()
-        ...     pace.advance()
-        >>> pace.done
+        >>> with ProgressLog("Making masks", 2) as log:
+        ...     log.advance()
+        ...     log.advance()
+        >>> log.done
         2
     """
 
@@ -39,7 +39,7 @@ class Pace:
         self._task = self._bar.add_task("", total=total, rate="")
         self._first = self._last = self._next_line = clock()
 
-    def __enter__(self) -> "Pace":
+    def __enter__(self) -> "ProgressLog":
         self._bar.__enter__()
         return self
 
@@ -50,12 +50,12 @@ class Pace:
 
     @property
     def rate(self) -> float | None:
-        """Images per second since the first was done, so without what it takes to begin; None before the second."""
+        """Items per second after the first one, which includes the start-up; None before the second."""
         seconds = self._last - self._first
         return (self.done - 1) / seconds if self.done > 1 and seconds > 0 else None
 
     def advance(self) -> None:
-        """Count one."""
+        """Count one item."""
         self._last = self._clock()
         if self.done == 0:
             self._first, self._next_line = self._last, self._last + FIRST_LINE_S
@@ -65,5 +65,5 @@ class Pace:
         if self._bar.disable and self._last >= self._next_line and rate is not None:
             self._next_line = self._last + EVERY_S
             left = timedelta(seconds=round((self.total - self.done) / rate))
-            share = f"{self.done:,} of {self.total:,} ({self.done / self.total:.1%})"
-            logger.info("%s: %s, %.1f %s/s, %s left", self.title, share, rate, self._what, left)
+            done = f"{self.done:,} of {self.total:,} ({self.done / self.total:.1%})"
+            logger.info("%s: %s, %.1f %s/s, %s left", self.title, done, rate, self._what, left)

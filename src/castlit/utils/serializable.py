@@ -1,4 +1,4 @@
-"""Objects that remember, as plain values, how they were built, so that a checkpoint can rebuild them."""
+"""Objects that record their constructor's arguments as plain values, so that a checkpoint can rebuild them."""
 
 import importlib
 import inspect
@@ -15,9 +15,9 @@ TARGET = "_target_"
 
 
 class Described:
-    """Mixin: the constructor's arguments stay readable through :func:`describe`.
+    """Mixin that records the constructor's arguments for :func:`describe`.
 
-    The arguments are recorded in ``__new__``, so a subclass needs to do nothing for it.
+    ``__new__`` records them, so subclasses need no code for it.
     """
 
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
@@ -33,8 +33,8 @@ def describe(instance: object) -> Spec | None:
     """Return the spec from which :func:`build` makes an equal, fresh object.
 
     Returns:
-        The spec; ``None`` where the object does not inherit :class:`Described`, or was given something
-        that is no plain value (a network built elsewhere, say).
+        The spec; ``None`` if the object does not inherit :class:`Described`, or an argument is no plain value, such as
+        a network built elsewhere.
     """
     if not isinstance(instance, Described):
         return None
@@ -47,7 +47,7 @@ def describe(instance: object) -> Spec | None:
     for name, value in list(bound.arguments.items())[1:]:
         kind = signature.parameters[name].kind
         if kind is inspect.Parameter.VAR_POSITIONAL and value:
-            return None  # These have no names to be written under.
+            return None  # Positional varargs have no names.
         try:
             if kind is inspect.Parameter.VAR_KEYWORD:
                 spec.update({key: _plain(item) for key, item in value.items()})
@@ -61,11 +61,11 @@ def describe(instance: object) -> Spec | None:
 def build(spec: Mapping[str, Any]) -> Any:  # noqa: ANN401
     """Make the object that a spec describes.
 
-    Only classes that inherit :class:`Described` are built: a spec comes out of a checkpoint file, which must not
-    be able to call anything else.
+    It builds only classes that inherit :class:`Described`: a spec comes from a checkpoint file, which must not be able
+    to call anything else.
 
     Raises:
-        InputError: The class cannot be found, or is not one that describes itself.
+        InputError: The class cannot be found, or does not inherit :class:`Described`.
     """
     target = current_name(str(spec.get(TARGET, "")))
     module_name, _, class_name = target.rpartition(".")
@@ -91,7 +91,7 @@ def _rebuilt(value: object) -> object:
 def _plain(value: object) -> object:
     if value is None or isinstance(value, bool):
         return value
-    # Subclasses such as numpy's float64 would make the checkpoint one that weights_only refuses.
+    # torch.load(weights_only=True) refuses subclasses such as numpy's float64.
     for kind in (int, float, str):
         if isinstance(value, kind):
             return kind(value)

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: noted at once, obeyed where the run can be continued from."""
+"""Stop signals: recorded at once, handled at a step from which the run can resume."""
 
 import os
 import signal
@@ -27,14 +27,14 @@ class Stopped(SystemExit):
 
     @property
     def name(self) -> str:
-        """What the signal is called."""
+        """The signal's name."""
         return "Ctrl-C" if self.number == signal.SIGINT else signal.Signals(self.number).name
 
 
 class StopSignals:
-    """Takes over SIGTERM and SIGINT, and whatever other signals somebody has a handler for, while a run trains.
+    """Records SIGTERM, SIGINT and other signals that had a handler, while a run trains.
 
-    A second Ctrl-C does not wait: it raises :class:`Stopped` on the spot. Signals that are ignored stay so.
+    A second Ctrl-C raises :class:`Stopped` at once. Ignored signals stay ignored.
 
     Example:
         >>> signals = StopSignals()
@@ -47,19 +47,19 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: int | None = None
-        """The first signal that came and was not obeyed yet: whoever obeys it sets this to None."""
+        """The first signal that is not handled yet; the code that handles it sets this to None."""
         self._owners: dict[int, Handler] = {}
         self._covered: dict[int, Handler] = {}
         self._process = os.getpid()
 
     def remember(self, numbers: Iterable[int]) -> None:
-        """Note whose signals these are now, before a trainer puts its own handlers over them."""
-        # Nobody but the main thread is told.
+        """Record the current handlers of these signals, before a trainer installs its own."""
+        # Only the main thread may set handlers.
         if threading.current_thread() is threading.main_thread() and not self._covered:
             self._owners = {number: signal.getsignal(number) for number in numbers}
 
     def take_over(self) -> None:
-        """Note signals from now on."""
+        """Record signals from now on."""
         if self._covered:
             return
         self._process = os.getpid()
@@ -68,42 +68,42 @@ class StopSignals:
                 self._covered[number] = signal.signal(number, self._note)
 
     def missed(self, number: int) -> None:
-        """Note a signal that somebody else caught before ``take_over``."""
+        """Record a signal that another handler caught before ``take_over``."""
         if self._owners.get(number) != signal.SIG_IGN:
             self.received = self.received or number
 
     def give_back(self) -> None:
-        """Put the handlers back that ``take_over`` found, where nobody has come before."""
+        """Restore the handlers that ``take_over`` replaced, except where they were replaced again."""
         for number, handler in self._covered.items():
             if signal.getsignal(number) == self._note:
                 signal.signal(number, handler)
         self._covered.clear()
 
     def owner(self, number: int) -> Handler | None:
-        """Who else wants to be told of a signal, such as submitit; None where nobody had asked to."""
+        """Another handler of a signal, such as submitit's; None without one."""
         owner = self._owners.get(number)
         return owner if callable(owner) and owner is not signal.default_int_handler else None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         again, self.received = self.received is not None, self.received or number
         if os.getpid() != self._process:
-            # A forked loader process: its parent still wants the batch, and then tells it to end.
+            # A forked loader process: the parent still needs its batch, and then ends it.
             if again:
                 os._exit(128 + number)
             return
         if number == signal.SIGINT and again:
             raise Stopped(number)
         if number == signal.SIGINT:
-            # Not print: a handler may come in the middle of one.
+            # Not print: the handler may interrupt one.
             os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"\nStopping after this step; again: at once.\n")
 
 
 @contextmanager
 def stoppable(*numbers: int) -> Iterator[None]:
-    """Within the context, signals raise :class:`Stopped` on the spot: for what needs no step to be finished.
+    """Within the context, signals raise :class:`Stopped` at once: for work that can stop anywhere.
 
     Args:
-        numbers: Which; by default Ctrl-C and SIGTERM.
+        numbers: The signals; by default Ctrl-C and SIGTERM.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -117,11 +117,11 @@ def stoppable(*numbers: int) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def be_patient() -> None:
-    """In a loader process: leave it to the training process what Ctrl-C means, and end at a second SIGTERM only.
+def defer_signals() -> None:
+    """In a loader process: ignore Ctrl-C and the first SIGTERM; end at the second one.
 
-    Terminals and schedulers signal all processes of a job. The training process needs its loaders to reach a point
-    where it can save.
+    Terminals and schedulers signal all processes of a job, and the training process needs its loaders until it has
+    saved.
     """
     seen = False
 

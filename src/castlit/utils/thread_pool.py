@@ -1,4 +1,4 @@
-"""Work on many items in threads: a few ahead, no more."""
+"""Map over many items in threads, with a bounded number of items in flight."""
 
 import itertools
 from collections import deque
@@ -7,18 +7,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 AHEAD = 4
-"""Items for each thread that are under way or done and not yet asked for."""
+"""Items per thread that are running, or done and not consumed yet."""
 
 ItemT = TypeVar("ItemT")
 T = TypeVar("T")
 
 
 def in_threads(work: Callable[[ItemT], T], items: Iterable[ItemT], threads: int) -> Iterator[T]:
-    """``map(work, items)`` in threads, in order: for work that uses an accelerator, which processes would not share.
+    """``map(work, items)`` in threads, in order: for work on an accelerator, which processes would not share.
 
     Args:
-        work: May be called by several threads at once.
-        items: Read as the work goes on.
+        work: Called by several threads at once.
+        items: Read lazily.
         threads: At least 1.
     """
     rest = iter(items)

@@ -1,4 +1,4 @@
-"""Argument checks that fail with one line a user can act on."""
+"""Argument checks that fail with one line that a user can act on."""
 
 import difflib
 import math
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """What the user gave is wrong, and the message says what to do about it."""
+    """A mistake in the user's input; the message says what to do."""
 
 
 def require_number(
@@ -16,7 +16,7 @@ def require_number(
     """Return ``value`` if it is a finite number within [low, high] (and strictly over ``above``).
 
     Args:
-        name: What the user calls this value.
+        name: The user's name of this value.
         value: What the user gave.
         low: Smallest value allowed.
         high: Largest value allowed.
@@ -56,10 +56,10 @@ def require_choice(name: str, value: object, choices: Iterable[str]) -> str:
 
 
 def as_list(value: object) -> list[Any]:
-    """Several values as a list, and one value as a list of it alone: ``key=32`` means ``key=[32]``.
+    """Return several values as a list, and one value as a list of one: ``key=32`` means ``key=[32]``.
 
     Args:
-        value: What the user gave; a text is one value.
+        value: What the user gave; a string is one value.
     """
     return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
 

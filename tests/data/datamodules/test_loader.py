@@ -1,4 +1,4 @@
-"""What a training loop is given: the same batches whatever the workers, and the right ones after a break."""
+"""The training loader: the same batches for any number of workers, and after resuming."""
 
 import numpy as np
 import pytest
@@ -22,14 +22,14 @@ def same(a, b):
 
 @pytest.fixture(scope="module")
 def alone():
-    """Two epochs as the training process makes them by itself."""
+    """Two epochs, loaded in the training process."""
     loader = data().train_dataloader()
     return [list(loader), list(loader)]
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on few cores
 @pytest.mark.parametrize("workers", [1, 2, 4])
-def test_batches_do_not_depend_on_the_workers(alone, workers):
+def test_batches_do_not_depend_on_workers(alone, workers):
     loader = data(workers).train_dataloader()
     for epoch in alone:
         batches = list(loader)
@@ -46,7 +46,7 @@ def test_epochs_differ(alone):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_it_goes_on_behind_the_last_batch(alone, workers):
+def test_resume_within_an_epoch(alone, workers):
     loader = data(workers).train_dataloader()
     list(loader)
     batches = iter(loader)
@@ -60,10 +60,10 @@ def test_it_goes_on_behind_the_last_batch(alone, workers):
     rest = list(resumed)
     assert len(rest) == 3
     assert all(map(same, rest, alone[1][2:]))
-    assert len(list(resumed)) == 5  # and then whole epochs again
+    assert len(list(resumed)) == 5  # later epochs are complete
 
 
-def test_a_position_in_another_epoch_is_dropped(alone):
+def test_position_of_another_epoch_is_ignored(alone):
     loader = data().train_dataloader()
     loader.load_state_dict({"epoch": 0, "images": 20})
     loader.sampler.set_epoch(1)  # as Lightning does when the epoch was complete
@@ -71,7 +71,7 @@ def test_a_position_in_another_epoch_is_dropped(alone):
 
 
 class Recorder(pl.LightningModule):
-    """Notes what it is given, and stops dead where a power cut would."""
+    """Records its batches, and stops at a step, as if interrupted."""
 
     def __init__(self, stop_at=None):
         super().__init__()
@@ -109,45 +109,45 @@ def fit(folder, module, workers, resume=None, **options):
 @pytest.mark.filterwarnings("ignore:.*validation_step", "ignore:.*LeafSpec", "ignore:.*exists and is not empty")
 @pytest.mark.filterwarnings("ignore:Detected KeyboardInterrupt", "ignore:.*GPU available")
 @pytest.mark.parametrize(("stop_at", "workers"), [(1, 0), (4, 2), (5, 0), (7, 0), (9, 2), (13, 0)])
-def test_a_run_resumed_anywhere_gets_the_batches_of_an_unbroken_one(tmp_path, stop_at, workers):
-    unbroken = fit(tmp_path / "whole", Recorder(), workers=0)
-    assert [step[:2] for step in unbroken] == [(epoch, batch) for epoch in range(3) for batch in range(5)]
+def test_resumed_run_gets_the_same_batches(tmp_path, stop_at, workers):
+    uninterrupted = fit(tmp_path / "complete", Recorder(), workers=0)
+    assert [step[:2] for step in uninterrupted] == [(epoch, batch) for epoch in range(3) for batch in range(5)]
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        fit(tmp_path / "broken", Recorder(stop_at), workers)
-    last = tmp_path / "broken" / f"step={stop_at}.ckpt"
-    resumed = fit(tmp_path / "broken", Recorder(), workers, resume=last)
-    assert [step[:2] for step in resumed] == [step[:2] for step in unbroken[stop_at:]]
-    for (_, _, got), (_, _, expected) in zip(resumed, unbroken[stop_at:], strict=True):
+        fit(tmp_path / "interrupted", Recorder(stop_at), workers)
+    last = tmp_path / "interrupted" / f"step={stop_at}.ckpt"
+    resumed = fit(tmp_path / "interrupted", Recorder(), workers, resume=last)
+    assert [step[:2] for step in resumed] == [step[:2] for step in uninterrupted[stop_at:]]
+    for (_, _, got), (_, _, expected) in zip(resumed, uninterrupted[stop_at:], strict=True):
         assert same(got, expected)
 
 
 class TestOnADevice:
-    """Bytes and colour draws travel, and the device does the rest; here the device is the CPU."""
+    """Images are transferred as uint8, with colour draws; the device does the rest. Here it is the CPU."""
 
-    def test_bytes_become_the_same_numbers(self):
+    def test_normalisation_on_the_device(self):
         module = data()
         dataset = module.train_dataloader().dataset
         samples = [dataset[0, i] for i in range(4)]
         raw = collate(samples, raw=True)
         assert raw["query"].dtype == torch.uint8
-        done = finish(raw, module.views.colours)
+        finished = finish(raw, module.views.colours)
         expected = collate(samples)
-        assert done.keys() == expected.keys()
-        assert all(torch.allclose(done[name], expected[name], atol=1e-6) for name in done)
+        assert finished.keys() == expected.keys()
+        assert all(torch.allclose(finished[name], expected[name], atol=1e-6) for name in finished)
         assert expected["query"].is_contiguous()
-        assert done["query"].is_contiguous(memory_format=torch.channels_last)
+        assert finished["query"].is_contiguous(memory_format=torch.channels_last)
 
     @pytest.mark.parametrize("colours", ["moco_v1", "moco_v2"])
-    def test_colours_from_the_same_draws(self, colours):
+    def test_colours_on_the_device(self, colours):
         here, there = data(colours=colours), data(colours=colours, photometric="device")
         for expected, batch in zip(here.train_dataloader(), there.train_dataloader(), strict=True):
             assert batch["query"].dtype == torch.uint8
-            done = there.on_after_batch_transfer(batch)
-            assert done.keys() == expected.keys()
+            finished = there.on_after_batch_transfer(batch)
+            assert finished.keys() == expected.keys()
             for name in ("query_mask", "key_mask", "index"):
-                assert torch.equal(done[name], expected[name])
+                assert torch.equal(finished[name], expected[name])
             for name in ("query", "key"):
-                assert (done[name] - expected[name]).abs().mean() < 0.02  # a level is 0.017
+                assert (finished[name] - expected[name]).abs().mean() < 0.02  # one level is 0.017
 
     def test_validation_has_no_colours(self):
         module = data(photometric="device")
@@ -155,13 +155,13 @@ class TestOnADevice:
         assert batch["image"].dtype == torch.float32
         assert same(module.on_after_batch_transfer(batch), batch)
 
-    def test_any_callable_works_on_the_cpu_only(self):
-        with pytest.raises(ValueError, match="photometric=device knows castlit's own colours only"):
+    def test_callables_need_the_cpu(self):
+        with pytest.raises(ValueError, match="photometric=device needs colours=moco_v1, moco_v2 or a ColourView"):
             data(photometric="device", colours=lambda image, rng: image)
 
 
-def test_relaxed_crops_are_counted_over_all_workers():
-    # Objects in two corners: no box within so small a scale holds all of both.
+def test_relaxed_crops_of_all_workers():
+    # No box of so small a scale covers an object completely.
     module = data(2, min_coverage=1.0, scale=(0.01, 0.02))
     batches = list(module.train_dataloader())
     crops = 2 * sum(len(batch["index"]) for batch in batches)
@@ -173,7 +173,7 @@ def test_relaxed_crops_are_counted_over_all_workers():
     assert free.relaxed_crops() == {"scale": 0, "ratio": 0}
 
 
-def test_ranks_share_out_each_epoch():
+def test_ranks_partition_each_epoch():
     from castlit.data import EpochSampler
 
     module = data()

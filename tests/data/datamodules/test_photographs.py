@@ -47,7 +47,7 @@ def indices(loader):
     return sorted(i for batch in loader for i in batch["index"].tolist())
 
 
-def test_pairs_go_by_relative_path(folders):
+def test_pairs_by_relative_path(folders):
     write(folders / "masks" / "a.jpg")  # the PNG comes first
     write(folders / "images" / ".hidden.jpg")
     write(folders / "images" / ".cache" / "thumb.jpg")
@@ -62,7 +62,7 @@ def test_pairs_go_by_relative_path(folders):
         assert set(np.unique(item.mask)) == {0, 1}
 
 
-def test_suffixes_in_capitals_and_other_formats(tmp_path):
+def test_suffixes(tmp_path):
     for name in ("a.JPG", "b.webp", "c.BMP", "d.Jpeg"):
         write(tmp_path / "images" / name)
     write(tmp_path / "masks" / "a.PNG")
@@ -82,21 +82,21 @@ def test_batches(folders):
     assert set(batches[0]) == {"image", "mask", "index"}
 
 
-def test_without_masks_crops_are_free_and_masks_empty(folders):
+def test_without_masks(folders):
     data = module(folders, masks=None)
     batch = next(iter(data.train_dataloader()))
     assert not batch["query_mask"].any()
     assert not next(iter(data.val_dataloader()))["mask"].any()
 
 
-def test_without_validation_images_a_fixed_sample_of_training_images_is_used(folders):
+def test_default_validation_images(folders):
     assert indices(module(folders).val_dataloader()) == list(range(6))
     few = [indices(module(folders, val_count=3, seed=seed).val_dataloader()) for seed in (0, 1)]
     assert len(few[0]) == 3
     assert few[0] == few[1]
 
 
-def test_validation_shows_the_central_square(tmp_path):
+def test_validation_crop(tmp_path):
     image = np.zeros((100, 200, 3), np.uint8)
     image[:, 50:150] = 255
     (tmp_path / "images").mkdir()
@@ -127,7 +127,7 @@ class TestMissingMasks:
         data = module(incomplete, on_bad="drop")
         assert len(data.sources[0]) == 4
         assert "2 mask missing" in caplog.text
-        assert "2 are left out, 0 go on without a mask" in caplog.text
+        assert "2 are left out, 0 are used without a mask" in caplog.text
         assert {data.sources[0].image_path(i).name for i in range(4)} == {"a.jpg", "c.jpg", "dots.in.name.jpg"}
 
     def test_unconstrained(self, incomplete):
@@ -137,14 +137,14 @@ class TestMissingMasks:
         names = [data.sources[0].image_path(i).name for i in batch["index"][empty].tolist()]
         assert names == ["b.jpg", "b.jpg"]
 
-    def test_many_names_are_cut_short(self, folders):
+    def test_long_lists_of_names(self, folders):
         for i in range(20):
             write(folders / "images" / f"n{i:02d}.jpg")
         with pytest.raises(InputError, match=r"20 of 26 .*n04.jpg and 15 more\); repair"):
             module(folders).setup()
 
     @pytest.mark.parametrize("on_bad", ["error", "drop"])
-    def test_none_at_all(self, folders, on_bad):
+    def test_no_mask_at_all(self, folders, on_bad):
         (folders / "other").mkdir()
         with pytest.raises(InputError, match=r"none of the 6 images has a mask: expected .*other.a.png"):
             module(folders, masks=folders / "other", on_bad=on_bad).setup()
@@ -157,26 +157,26 @@ class TestUnreadableFiles:
         (folders / "masks" / "x" / "b.png").write_text("no mask")
         return folders
 
-    def test_error_names_both_before_training(self, spoiled):
+    def test_error(self, spoiled):
         with pytest.raises(InputError, match=r"1 image unreadable: b.jpg; 1 mask unreadable: x/b.jpg") as caught:
             module(spoiled).setup()
         assert "\n" not in str(caught.value)
 
-    def test_drop_leaves_both_out(self, spoiled):
+    def test_drop(self, spoiled):
         (batch,) = module(spoiled, on_bad="drop", batch_size=6).train_dataloader()
         assert len(batch["index"]) == len(batch["query"]) == 4
 
-    def test_unconstrained_keeps_the_image_of_a_bad_mask(self, spoiled):
+    def test_unconstrained(self, spoiled):
         (batch,) = module(spoiled, on_bad="unconstrained", batch_size=6).train_dataloader()
         assert len(batch["index"]) == 5
         assert (~batch["query_mask"].flatten(1).bool().any(1)).sum() == 1
 
 
-class TestFilesThatTurnBad:
-    """Between the index and their use."""
+class TestBadDuringTraining:
+    """Files that become bad after they were indexed."""
 
     @pytest.mark.parametrize("workers", [0, 2])
-    def test_error_names_the_file(self, folders, workers):
+    def test_error(self, folders, workers):
         loader = module(folders, workers=workers).train_dataloader()
         (folders / "images" / "b.jpg").write_bytes(b"")
         (folders / "masks" / "x" / "b.png").write_text("no mask")
@@ -184,10 +184,10 @@ class TestFilesThatTurnBad:
             InputError, match=r"(b.jpg: the file is empty|b.png: is not an image).*on_bad=drop"
         ) as caught:
             epochs(loader, 3)
-        assert "\n" not in str(caught.value)  # torch adds the worker's traceback; SampleError takes it off
+        assert "\n" not in str(caught.value)  # torch adds the worker's traceback, which SampleError removes
         assert str(caught.value).startswith(str(folders))
 
-    def test_drop_leaves_them_out_and_logs_each_once(self, folders, caplog):
+    def test_drop(self, folders, caplog):
         loader = module(folders, on_bad="drop", batch_size=6).train_dataloader()
         assert len(next(iter(loader))["index"]) == 6
         (folders / "images" / "a.jpg").unlink()
@@ -200,17 +200,17 @@ class TestFilesThatTurnBad:
         assert "a.jpg: cannot be read (No such file or directory); left out (on_bad=drop)" in caplog.text
         assert "b.jpg: the JPEG is cut short" in caplog.text
 
-    def test_unconstrained_goes_on_without_the_mask(self, folders, caplog):
+    def test_unconstrained(self, folders, caplog):
         loader = module(folders, on_bad="unconstrained", batch_size=6).train_dataloader()
         (folders / "masks" / "b.png").unlink()
         Image.fromarray(np.zeros((30, 40), np.uint8)).save(folders / "masks" / "a.png")
         for _ in range(2):
             (batch,) = loader
             assert (~batch["query_mask"].flatten(1).bool().any(1)).sum() == 2
-        assert caplog.text.count("its image goes on without a mask") == 2
+        assert caplog.text.count("its image is used without a mask") == 2
         assert "a.png: nothing is salient" in caplog.text
 
-    def test_workers_together_log_once_and_list_in_the_report(self, folders, tmp_path):
+    def test_workers_report_once(self, folders, tmp_path):
         report = DataReport(tmp_path / "data_report.csv")
         source = FileSource(folders / "images", folders / "masks", on_bad="drop", report=report)
         (folders / "images" / "b.jpg").unlink()
@@ -219,9 +219,9 @@ class TestFilesThatTurnBad:
         for _ in range(4):  # not persistent: new workers each time
             list(loader)
         rows = list(csv.DictReader(report.path.read_text().splitlines()))
-        assert [(row["image"], row["problem"]) for row in rows] == [("b.jpg", "turned bad while training")]
+        assert [(row["image"], row["problem"]) for row in rows] == [("b.jpg", "bad during training")]
 
-    def test_a_flood_of_bad_samples_is_cut_short(self, tmp_path, caplog):
+    def test_many_bad_samples(self, tmp_path, caplog):
         bad = BadSamples("drop", 100, report=DataReport(tmp_path / "data_report.csv"))
         for i in range(100):
             bad.handle(i, SampleError(f"{i}.jpg: broken"), mask=False)
@@ -229,14 +229,14 @@ class TestFilesThatTurnBad:
         assert "50 samples were bad so far: further ones are not logged; " in caplog.records[-1].message
         assert len((tmp_path / "data_report.csv").read_text().splitlines()) == 101
 
-    def test_another_image_under_the_same_name_is_measured_anew(self, folders):
+    def test_replaced_image(self, folders):
         source = FileSource(folders / "images", folders / "masks")
         write(folders / "images" / "a.jpg", size=(60, 80))
         item = source.read(0)
         assert item.image.shape == (60, 80, 3)
         assert item.mask.shape == (60, 80)
 
-    def test_several_processes_get_whole_batches(self, folders):
+    def test_full_batches_on_several_processes(self, folders):
         sample = ViewDataset(FileSource(folders / "images", folders / "masks"), TwoViews(8))
         good = [sample[i] for i in range(3)]
         batch = collate([good[0], None, good[1], None], whole=True)
@@ -274,7 +274,7 @@ class TestFilesThatTurnBad:
         ({"val_resize": 5}, InputError, "val_resize"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(folders, options, error, message):
+def test_bad_arguments(folders, options, error, message):
     (folders / "empty").mkdir()
     write(folders / "twins" / "a.jpg")
     write(folders / "twins" / "a.bmp")
@@ -317,20 +317,20 @@ def test_bytes_array():
         strings[5]
 
 
-def test_logging_uses_the_librarys_name(folders, caplog):
+def test_logger_name(folders, caplog):
     (folders / "images" / "a.jpg").write_bytes(b"")
     with caplog.at_level(logging.WARNING):
         indices(module(folders, on_bad="drop", batch_size=6).train_dataloader())
-    assert {record.name for record in caplog.records} == {"castlit.data.index.file_source"}
+    assert {record.name for record in caplog.records} == {"castlit.data.index.bad_files"}
 
 
-@pytest.mark.skipif(not MINI.is_dir(), reason="the shared photographs (../shared/data/mini) are not here")
+@pytest.mark.skipif(not MINI.is_dir(), reason="the shared photographs (../shared/data/mini) are missing")
 class TestPhotographs:
     @pytest.fixture
     def data(self):
         return CocoDataModule(MINI, MINI / "masks", batch_size=16, size=96, workers=0)
 
-    def test_every_pair_is_read_and_covers_its_share(self, data):
+    def test_read_pairs(self, data):
         source = data.sources[0]
         assert len(source) == 119
         for i in range(0, 119, 4):
@@ -339,7 +339,7 @@ class TestPhotographs:
             with Image.open(source.mask_path(i)) as mask:
                 assert np.array_equal(item.mask, np.asarray(mask.convert("L")) > 128)
 
-    def test_batches_are_sane_and_the_same_with_workers(self, data):
+    def test_batches_with_workers(self, data):
         batch = next(iter(data.train_dataloader()))
         assert torch.isfinite(batch["query"]).all()
         assert abs(batch["query"].mean()) < 1

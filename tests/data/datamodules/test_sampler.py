@@ -8,13 +8,13 @@ from castlit.data.datamodules.sampler import sample_rng
 from castlit.utils.validation import InputError
 
 
-def test_lightning_takes_it_for_a_distributed_sampler():
+def test_is_a_distributed_sampler():
     assert isinstance(EpochSampler(range(3)), DistributedSampler)
     sampler = EpochSampler(range(3))
     assert (sampler.rank, sampler.num_replicas) == (0, 1)
 
 
-def test_each_epoch_holds_every_sample_in_another_order():
+def test_epochs_are_permutations():
     sampler = EpochSampler(range(50), seed=4)
     epochs = [list(sampler) for _ in range(3)]
     for number, epoch in enumerate(epochs):
@@ -25,7 +25,7 @@ def test_each_epoch_holds_every_sample_in_another_order():
     assert orders[0] != orders[1] != orders[2]
 
 
-def test_set_epoch_decides_and_iteration_goes_on_from_there():
+def test_set_epoch():
     sampler = EpochSampler(range(20), seed=4)
     free = [list(sampler) for _ in range(4)]
     sampler.set_epoch(2)
@@ -47,11 +47,11 @@ def test_ranks_partition_the_samples(count, ranks):
         assert len(set(everything)) == len(everything)
 
 
-def test_without_shuffle_the_order_is_that_of_the_dataset():
+def test_without_shuffle():
     assert list(EpochSampler(range(4), shuffle=False)) == [(0, 0), (0, 1), (0, 2), (0, 3)]
 
 
-def test_no_two_samples_share_draws():
+def test_sample_rng_is_unique():
     keys = list(itertools.product(range(3), range(20), range(50)))
     assert len({sample_rng(*key).random() for key in keys}) == len(keys)
     assert sample_rng(1, 2, 3).random() == sample_rng(1, 2, 3).random()

@@ -29,9 +29,9 @@ def module():
     return scenes()
 
 
-def test_training_batches_keep_the_contract(module):
+def test_training_batches(module):
     batches = epoch(module)
-    assert len(batches) == 2  # of 40 scenes the last 8 make no batch
+    assert len(batches) == 2  # the last 8 of 40 scenes do not fill a batch
     for batch in batches:
         assert set(batch) == {"query", "key", "query_mask", "key_mask", "index"}
         for name in ("query", "key"):
@@ -46,7 +46,7 @@ def test_training_batches_keep_the_contract(module):
         assert batch["index"].shape == (16,)
 
 
-def test_validation_batches_keep_the_contract(module):
+def test_validation_batches(module):
     batches = list(module.val_dataloader())
     assert [len(batch["index"]) for batch in batches] == [12]
     batch = batches[0]
@@ -56,11 +56,11 @@ def test_validation_batches_keep_the_contract(module):
     assert batch["mask"].dtype == torch.uint8
     assert batch["label"].dtype == batch["index"].dtype == torch.int64
     assert torch.equal(batch["index"], torch.arange(12))
-    assert batch["mask"].flatten(1).any(1).all()  # the whole scene is shown, so no object is cut off
+    assert batch["mask"].flatten(1).any(1).all()  # the full scene is shown, so every object is visible
     assert same(batches, list(module.val_dataloader()))
 
 
-def test_normalisation_is_imagenets():
+def test_normalisation():
     image = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
     batch = collate([{"image": image, "index": 3}])
     expected = (image / 255 - np.array(MEAN)) / np.array(STD)
@@ -68,7 +68,7 @@ def test_normalisation_is_imagenets():
     assert batch["index"].tolist() == [3]
 
 
-def test_batches_do_not_depend_on_the_number_of_workers():
+def test_batches_do_not_depend_on_workers():
     runs = []
     for workers in (0, 1, 2):
         loader = scenes(workers=workers).train_dataloader()
@@ -77,7 +77,7 @@ def test_batches_do_not_depend_on_the_number_of_workers():
     assert same(runs[0], runs[2])
 
 
-def test_epochs_differ_also_with_persistent_workers():
+def test_epochs_differ():
     for workers in (0, 2):
         loader = scenes(workers=workers, batch_size=40).train_dataloader()
         first, second = list(loader), list(loader)
@@ -87,16 +87,16 @@ def test_epochs_differ_also_with_persistent_workers():
         assert not any(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def test_the_seed_decides_everything_but_the_scenes(module):
+def test_seed(module):
     assert same(epoch(scenes()), epoch(scenes()))
     assert not same(epoch(scenes()), epoch(scenes(seed=1)))
     assert same(list(scenes(seed=1).val_dataloader()), list(module.val_dataloader()))
     assert not same(list(scenes(scene_seed=1).val_dataloader()), list(module.val_dataloader()))
 
 
-def test_loading_leaves_the_global_random_state_alone(module):
+def test_global_random_state_is_unchanged(module):
     torch.manual_seed(3)
-    np.random.seed(3)  # noqa: NPY002 - it is the legacy state that must not move
+    np.random.seed(3)  # noqa: NPY002 - the legacy state must not change
     expected = torch.rand(1)
     torch.manual_seed(3)
     state = np.random.get_state()[1].copy()  # noqa: NPY002
@@ -105,25 +105,25 @@ def test_loading_leaves_the_global_random_state_alone(module):
     assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
 
 
-def test_a_dataset_smaller_than_a_batch_gives_one_small_batch():
+def test_dataset_smaller_than_a_batch():
     assert [len(batch["index"]) for batch in epoch(scenes(train_count=10))] == [10]
 
 
-def test_view_options_reach_the_views():
+def test_view_options():
     module = scenes(min_coverage=None, region="common", constraint="pair", colours="moco_v1", flip=0.0)
     assert (module.views.min_coverage, module.views.region, module.views.boxes.pair) == (0, "common", True)
     batches = epoch(scenes(min_coverage=1.0))
     assert all(batch["query_mask"].flatten(1).any(1).all() for batch in batches)
 
 
-def test_datasets_pickle_for_spawned_workers(module):
+def test_pickle(module):
     dataset = module.train_dataloader().dataset
     a, b = dataset[2, 5], pickle.loads(pickle.dumps(dataset))[2, 5]
     assert all(np.array_equal(a[key], b[key]) for key in a)
     assert not np.array_equal(a["query"], dataset[5]["query"])
 
 
-def test_missing_samples_leave_the_batch_or_are_filled_up(module):
+def test_collate_missing_samples(module):
     dataset = module.train_dataloader().dataset
     assert collate([None, dataset[0, 3], None])["index"].tolist() == [3]
     with pytest.raises(InputError, match="none of the 2 images"):
@@ -150,13 +150,13 @@ def test_bad_arguments(change):
         scenes(**change)
 
 
-def test_unknown_options_are_refused():
+def test_unknown_options():
     with pytest.raises(TypeError, match="min_cover"):
         scenes(min_cover=0.2)
 
 
 class Recorder(pl.LightningModule):
-    """Notes which samples it is given."""
+    """Records its batches."""
 
     def __init__(self):
         super().__init__()
@@ -175,7 +175,7 @@ class Recorder(pl.LightningModule):
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated:FutureWarning")  # Lightning 2.6.6 on a newer torch
-def test_lightning_trains_on_the_same_batches_as_a_plain_loop(tmp_path):
+def test_lightning_gets_the_same_batches(tmp_path):
     recorder = Recorder()
     trainer = pl.Trainer(
         default_root_dir=tmp_path,
@@ -195,14 +195,14 @@ def test_lightning_trains_on_the_same_batches_as_a_plain_loop(tmp_path):
     assert len(recorder.validated) == 3 * 12
 
 
-def test_workers_are_two_or_this_processes_share_of_the_cores(monkeypatch):
+def test_default_workers(monkeypatch):
     for cores, processes, expected in ((1, 1, 0), (2, 1, 2), (64, 1, 2), (2, 2, 1), (8, 8, 1), (4, 8, 0)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
         assert default_workers(2) == expected
 
 
-def test_default_workers_share_the_cores_between_processes(monkeypatch):
+def test_default_workers_of_several_processes(monkeypatch):
     monkeypatch.setattr("castlit.data.datamodules.base.os.sched_getaffinity", lambda _: set(range(16)))
     assert default_workers(8) == 8
     assert default_workers(8, processes=4) == 4

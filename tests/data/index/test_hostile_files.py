@@ -1,4 +1,4 @@
-"""Files as the world makes them: each is read right, or named and handled as asked; none crashes, hangs or lies."""
+"""Unusual and damaged files: each is read correctly, or reported and handled as ``on_bad`` says."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ HEIGHT, WIDTH = 48, 64
 
 
 def picture(height=HEIGHT, width=WIDTH):
-    """Dark with a bright block up left, which the mask shows too: a wrong image or mask does not go unnoticed."""
+    """Dark with a bright block at the top left, which is also the mask: wrong images or masks are detected."""
     image = np.full((height, width, 3), 20, np.uint8)
     image[: height // 2, : width // 2] = 230
     return image
@@ -58,7 +58,7 @@ def exif(orientation):
 
 
 def turned(orientation):
-    """A JPEG that shows ``picture()`` only when turned by its EXIF."""
+    """A JPEG that shows ``picture()`` after applying its EXIF orientation."""
     back = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
     return encoded(Image.fromarray(picture()).transpose(back[orientation]), "jpeg", quality=95, exif=exif(orientation))
 
@@ -225,12 +225,12 @@ def hostile(tmp_path_factory):
     return folder, fill(folder)
 
 
-def test_the_table_is_long_enough():
+def test_number_of_cases():
     assert len(IMAGES) + len(MASKS) >= 80
     assert sum(outcome is not None for _, _, outcome in IMAGES + MASKS) >= 40
 
 
-def test_every_file_is_judged_right(hostile):
+def test_every_problem_is_found(hostile):
     folder, expected = hostile
     report = DataReport(folder / "data_report.csv")
     with pytest.raises(InputError, match=r"\d+ of \d+ images cannot be used as they are") as caught:
@@ -242,13 +242,13 @@ def test_every_file_is_judged_right(hostile):
     assert listed == {name: outcome for name, outcome in expected.items() if outcome is not None}
     for row in rows:
         if row["problem"] not in ("mask missing", "mask without an image"):
-            # The line that tells of it names the file.
+            # The description names the file.
             assert Path(row["image"]).stem in row["detail"]
             assert "\n" not in row["detail"]
 
 
 @pytest.mark.parametrize("on_bad", ["drop", "unconstrained"])
-def test_what_is_read_is_what_the_name_says(hostile, on_bad):
+def test_good_files_are_read(hostile, on_bad):
     folder, expected = hostile
     source = FileSource(folder / "images", folder / "masks", on_bad=on_bad)
     kept = {
@@ -275,7 +275,7 @@ def test_what_is_read_is_what_the_name_says(hostile, on_bad):
 
 @pytest.mark.parametrize("on_bad", ["error", "drop", "unconstrained"])
 @pytest.mark.parametrize("kind", ["image", "mask"])
-def test_files_that_turn_hostile_while_training(tmp_path, kind, on_bad, caplog):
+def test_files_that_change_during_training(tmp_path, kind, on_bad, caplog):
     cases = [
         (name, content, outcome)
         for name, content, outcome in (IMAGES if kind == "image" else MASKS)
@@ -311,7 +311,7 @@ def test_files_that_turn_hostile_while_training(tmp_path, kind, on_bad, caplog):
         assert f"{number:03d}" in caplog.text
 
 
-def test_sizes_from_one_pixel_to_very_long(tmp_path):
+def test_sizes(tmp_path):
     for number, (height, width) in enumerate([(1, 1), (1, 500), (700, 2), (3, 3), (2000, 30), (1500, 2000)]):
         put(tmp_path / "images" / f"{number}.png", encoded(picture(height, width)))
         put(tmp_path / "masks" / f"{number}.png", encoded(np.maximum(mask(height, width), 200)))

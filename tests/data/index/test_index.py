@@ -1,4 +1,4 @@
-"""The index: built once, found again, trusted only while the files stay the same."""
+"""The index: built once, reused, and rebuilt when files change."""
 
 import csv
 import json
@@ -13,13 +13,13 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
 from castlit.data import FileSource, SaliencyDataModule
-from castlit.data.index import file_source as files
+from castlit.data.index import file_source
 from castlit.data.index.build import build_index
-from castlit.data.index.file_source import open_index
+from castlit.data.index.cache import open_index
 from castlit.data.index.image_index import ImageIndex, Problem
+from castlit.data.index.packed_mask import pack_mask, unpack_mask
 from castlit.data.io.data_report import DataReport
 from castlit.data.io.errors import SampleError
-from castlit.data.io.masks import pack_mask, unpack_mask
 from castlit.utils.bytes_array import BytesArray
 from castlit.utils.validation import InputError
 
@@ -48,7 +48,7 @@ def files_of(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*.npy")}
 
 
-def test_what_it_holds(folders):
+def test_entries(folders):
     write(folders / "images" / "x" / "c.jpg", (80, 60), exif=exif(6))
     index = build_index(folders / "images", folders / "masks", 0.5)
     entry = index[2]
@@ -62,7 +62,7 @@ def exif(orientation):
     return tags
 
 
-def test_it_is_built_once(folders):
+def test_index_is_reused(folders):
     opened(folders)
     before = files_of(folders / "cache")
     assert before
@@ -82,7 +82,7 @@ def test_it_is_built_once(folders):
     ],
     ids=["added", "removed", "renamed mask", "new folder"],
 )
-def test_it_is_built_anew_when_files_come_or_go(folders, change):
+def test_rebuilt_when_files_change(folders, change):
     opened(folders, on_bad="drop")
     before = files_of(folders / "cache")
     change(folders)
@@ -92,7 +92,7 @@ def test_it_is_built_anew_when_files_come_or_go(folders, change):
     assert [changed.entry(i) for i in range(len(changed))] == [fresh.entry(i) for i in range(len(fresh))]
 
 
-def test_a_bad_file_that_was_repaired_in_place_is_noticed(folders):
+def test_rebuilt_when_a_bad_file_is_repaired(folders):
     good = (folders / "images" / "b.jpg").read_bytes()
     with (folders / "images" / "b.jpg").open("r+b") as file:
         file.truncate(100)
@@ -104,11 +104,11 @@ def test_a_bad_file_that_was_repaired_in_place_is_noticed(folders):
     assert len(opened(folders)) == 3
 
 
-def test_masks_come_from_the_index_until_their_file_changes(folders):
+def test_masks_are_read_from_the_index(folders):
     source = opened(folders)
     read = []
-    original = files.decode_mask
-    files.decode_mask = lambda *arguments: read.append(arguments[1]) or original(*arguments)
+    original = file_source.decode_mask
+    file_source.decode_mask = lambda *arguments: read.append(arguments[1]) or original(*arguments)
     try:
         before = source.read(0).mask
         assert read == []
@@ -116,12 +116,12 @@ def test_masks_come_from_the_index_until_their_file_changes(folders):
         assert source.read(0).mask.mean() == pytest.approx(0.5)
         assert len(read) == 1
     finally:
-        files.decode_mask = original
+        file_source.decode_mask = original
     assert before.mean() == pytest.approx(8 / 30)
     assert len(opened(folders)) == 3
 
 
-def test_a_mask_in_the_index_fits_an_image_that_has_changed(folders):
+def test_indexed_mask_of_a_changed_image(folders):
     source = opened(folders)
     write(folders / "images" / "a.jpg", (60, 80))
     item = source.read(0)
@@ -130,7 +130,7 @@ def test_a_mask_in_the_index_fits_an_image_that_has_changed(folders):
 
 
 @given(arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=40), elements=st.integers(0, 1)))
-def test_packing_loses_nothing(mask):
+def test_packed_masks(mask):
     assert np.array_equal(unpack_mask(pack_mask(mask), mask.shape), mask)
     with pytest.raises(SampleError, match="damaged"):
         unpack_mask(pack_mask(mask)[:-3], mask.shape)
@@ -138,7 +138,7 @@ def test_packing_loses_nothing(mask):
         unpack_mask(pack_mask(mask), (mask.shape[0] + 8, mask.shape[1]))
 
 
-def test_the_threshold_belongs_to_the_index(folders):
+def test_index_depends_on_the_threshold(folders):
     Image.fromarray(np.full((30, 40), 100, np.uint8)).save(folders / "masks" / "a.png")
     assert len(opened(folders, on_bad="drop")) == 2
     assert len(opened(folders, threshold=0.3)) == 3
@@ -146,7 +146,7 @@ def test_the_threshold_belongs_to_the_index(folders):
 
 
 @pytest.mark.parametrize("damage", ["cut", "no json", "other format", "missing"])
-def test_a_damaged_cache_is_built_anew(folders, damage):
+def test_damaged_cache_is_rebuilt(folders, damage):
     opened(folders)
     (cache,) = (folders / "cache").iterdir()
     if damage == "cut":
@@ -161,18 +161,18 @@ def test_a_damaged_cache_is_built_anew(folders, damage):
     assert opened(folders).read(0).image.shape == (30, 40, 3)
 
 
-def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(folders, caplog):
+def test_unwritable_cache(folders, caplog):
     (folders / "cache").write_text("in the way")
     assert len(opened(folders)) == 3
-    assert "the index cannot be kept" in caplog.text
+    assert "the index cannot be saved" in caplog.text
 
 
-def test_links_that_lead_back_up_end(folders):
+def test_recursive_links(folders):
     (folders / "images" / "x" / "again").symlink_to(folders / "images")
     assert len(opened(folders)) == 3
 
 
-def test_a_broken_link_and_a_pipe_are_bad_images(folders):
+def test_broken_links_and_pipes(folders):
     (folders / "images" / "link.jpg").symlink_to(folders / "nowhere")
     os.mkfifo(folders / "images" / "pipe.jpg")
     for name in ("link", "pipe"):
@@ -182,13 +182,13 @@ def test_a_broken_link_and_a_pipe_are_bad_images(folders):
     assert len(opened(folders, on_bad="drop")) == 3
 
 
-def test_it_travels_to_other_processes(folders):
+def test_pickle(folders):
     for source in (opened(folders), FileSource(folders / "images", folders / "masks")):
         copy = pickle.loads(pickle.dumps(source))
         assert [copy.entry(i) for i in range(3)] == [source.entry(i) for i in range(3)]
 
 
-def test_saving_leaves_nothing_half_written(folders, monkeypatch):
+def test_failed_save_leaves_no_files(folders, monkeypatch):
     index = build_index(folders / "images", folders / "masks", 0.5)
 
     def full_disk(*_):
@@ -200,14 +200,14 @@ def test_saving_leaves_nothing_half_written(folders, monkeypatch):
     assert not list(folders.glob("kept*"))
 
 
-def test_an_empty_index_can_be_kept(tmp_path):
+def test_save_empty_index(tmp_path):
     (tmp_path / "none").mkdir()
     build_index(tmp_path / "none", None, 0.5).save(tmp_path / "kept")
     assert len(ImageIndex.open(tmp_path / "kept")) == 0
     assert ImageIndex.open(tmp_path / "nowhere") is None
 
 
-def test_two_processes_may_build_at_once(folders):
+def test_save_by_two_processes(folders):
     first, second = (build_index(folders / "images", folders / "masks", 0.5) for _ in range(2))
     first.save(folders / "kept")
     second.save(folders / "kept")
@@ -247,7 +247,7 @@ class TestReport:
         return list(csv.DictReader((folder / "data_report.csv").read_text().splitlines()))
 
     @pytest.mark.parametrize(("on_bad", "kept"), [("error", None), ("drop", 3), ("unconstrained", 9)])
-    def test_every_problem_is_listed_and_handled(self, spoiled, on_bad, kept, caplog):
+    def test_every_problem_is_listed(self, spoiled, on_bad, kept, caplog):
         report = DataReport(spoiled / "data_report.csv")
         if on_bad == "error":
             with pytest.raises(InputError, match=r"7 of 10 images .* all are listed in .*data_report.csv; repair them"):
@@ -257,7 +257,7 @@ class TestReport:
             assert "7 of 10 images" in caplog.text
         rows = self.rows(spoiled)
         assert [(row["image"], row["problem"]) for row in rows] == list(self.EXPECTED)
-        handling = {"error": "stopped", "drop": "left out", "unconstrained": "goes on without a mask"}[on_bad]
+        handling = {"error": "stopped", "drop": "left out", "unconstrained": "used without a mask"}[on_bad]
         for row in rows[:-1]:
             lost = row["problem"] == "image unreadable" and on_bad == "unconstrained"
             assert row["handling"] == ("left out" if lost else handling)
@@ -269,14 +269,14 @@ class TestReport:
         without = {source.entry(i).image for i in range(len(source)) if source.read(i).mask is None}
         assert without == {"broken.jpg", "empty.jpg", "missing.jpg", "shape.jpg", "twin.jpg", "twin.png"}
 
-    def test_nothing_left_is_an_error(self, folders):
+    def test_no_usable_image(self, folders):
         for path in (folders / "images").rglob("*.jpg"):
             path.write_bytes(b"")
         for on_bad in ("drop", "unconstrained"):
             with pytest.raises(InputError, match="none of the 3 images can be used"):
                 opened(folders, on_bad=on_bad)
 
-    def test_names_no_csv_would_like(self, folders):
+    def test_names_with_special_characters(self, folders):
         name = 'com,ma "and"\nline\udcff.jpg'
         write(folders / "images" / "plain.jpg")
         (folders / "images" / "plain.jpg").rename(folders / "images" / name)
@@ -285,7 +285,7 @@ class TestReport:
         with (folders / "data_report.csv").open(errors="surrogateescape", newline="") as file:
             assert [row["image"] for row in csv.DictReader(file)] == [name]
 
-    def test_a_data_module_reports_both_splits_beside_the_run(self, spoiled, tmp_path):
+    def test_data_module_reports_both_splits(self, spoiled, tmp_path):
         import pytorch_lightning as pl
 
         data = SaliencyDataModule(
@@ -299,13 +299,15 @@ class TestReport:
         )
         data.trainer = pl.Trainer(default_root_dir=tmp_path / "run", logger=False, accelerator="cpu")
         data.prepare_data()
-        assert len(list((tmp_path / "run" / "castlit_index").iterdir())) == 1  # the same folders, looked at once
+        assert (
+            len(list((tmp_path / "run" / "castlit_index").iterdir())) == 1
+        )  # both splits have the same folders, indexed once
         data.setup()
         rows = self.rows(tmp_path / "run")
         assert [row["split"] for row in rows] == ["train"] * 8 + ["val"] * 8
 
 
-def test_without_masks_nothing_about_masks_is_wrong(folders):
+def test_without_masks(folders):
     write(folders / "images" / "a.png")
     source = FileSource(folders / "images", cache=folders / "cache")
     assert len(source) == 4
@@ -313,16 +315,16 @@ def test_without_masks_nothing_about_masks_is_wrong(folders):
     assert source.mask_path(0) is None
 
 
-def test_opening_does_not_touch_the_images(folders):
+def test_opening_does_not_read_images(folders):
     opened(folders)
     for path in (folders / "images" / "a.jpg", folders / "masks" / "a.png"):
         state = path.stat()
-        path.write_bytes(b"x" * state.st_size)  # in place: an index that looked would see that it is broken
+        path.write_bytes(b"x" * state.st_size)  # in place: reading the files would show that they are damaged
         os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
     assert len(opened(folders)) == 3
 
 
-def test_arrays_come_from_the_file(folders):
+def test_arrays_are_memory_mapped(folders):
     opened(folders)
     index = open_index(folders / "images", folders / "masks", 128 / 255, folders / "cache")
     assert isinstance(index.images, BytesArray)

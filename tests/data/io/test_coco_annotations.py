@@ -1,4 +1,4 @@
-"""COCO's annotations as masks, against pycocotools' own reading of them."""
+"""COCO's annotations as masks, compared with pycocotools."""
 
 import json
 
@@ -12,7 +12,7 @@ from castlit.data.io.coco_annotations import AnnotationMasks
 from castlit.data.io.errors import SampleError
 from castlit.utils.validation import InputError
 
-# pycocotools' own, with numpy 2.
+# raised by pycocotools with numpy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 HEIGHT, WIDTH = 30, 40
@@ -23,7 +23,7 @@ def polygon(x, y, side):
 
 
 def runs(mask):
-    """Run lengths down the columns, not compressed."""
+    """Uncompressed run lengths, in column order."""
     flat = np.concatenate([[0], mask.T.ravel(), [2]])
     edges = np.flatnonzero(np.diff(flat))
     return np.diff(np.concatenate([[0], edges])).tolist()
@@ -71,7 +71,7 @@ SEGMENTS = {
 
 
 @pytest.mark.parametrize("name", SEGMENTS)
-def test_every_kind_of_segmentation(tmp_path, name):
+def test_segmentations(tmp_path, name):
     masks = AnnotationMasks(write(tmp_path / "i.json", content(SEGMENTS[name])))
     mask = masks.mask("a.jpg")
     assert mask.dtype == np.uint8
@@ -79,7 +79,7 @@ def test_every_kind_of_segmentation(tmp_path, name):
     assert np.array_equal(mask, expected(SEGMENTS[name]))
 
 
-def test_images_are_found_by_path_or_name_and_may_be_empty(tmp_path):
+def test_lookup_by_path_or_name(tmp_path):
     masks = AnnotationMasks(write(tmp_path / "i.json", content([], "a.jpg")))
     assert np.array_equal(masks.mask("sub/a.jpg"), masks.mask("a.jpg"))
     assert masks.mask("a.jpg").sum() == 0
@@ -99,14 +99,14 @@ def test_images_are_found_by_path_or_name_and_may_be_empty(tmp_path):
     ],
     ids=str,
 )
-def test_segmentations_that_make_no_sense_are_named(tmp_path, segment):
+def test_invalid_segmentations(tmp_path, segment):
     masks = AnnotationMasks(write(tmp_path / "i.json", content([segment])))
     with pytest.raises(SampleError, match=r"i.json: the segmentation of a.jpg is not COCO's") as caught:
         masks.mask("a.jpg")
     assert "\n" not in str(caught.value)
 
 
-def test_polygons_of_two_points_enclose_nothing(tmp_path):
+def test_polygons_of_two_points(tmp_path):
     masks = AnnotationMasks(write(tmp_path / "i.json", content([[[1, 2, 3, 4]]])))
     assert masks.mask("a.jpg").sum() == 0
 
@@ -123,13 +123,13 @@ def test_polygons_of_two_points_enclose_nothing(tmp_path):
         ('{"images": 3, "annotations": []}', "every image needs file_name"),
     ],
 )
-def test_files_that_are_not_cocos(tmp_path, value, message):
+def test_invalid_files(tmp_path, value, message):
     with pytest.raises(InputError, match=rf"i.json: .*{message}") as caught:
         AnnotationMasks(write(tmp_path / "i.json", value))
     assert "\n" not in str(caught.value)
 
 
-class TestAsMasksOfAFolder:
+class TestFolder:
     @pytest.fixture
     def folder(self, tmp_path):
         for split in ("train2017", "val2017"):
@@ -170,7 +170,7 @@ class TestAsMasksOfAFolder:
                 CocoDataModule(folder, f"annotations/instances_{name}2017.json")
 
 
-def test_real_annotations_agree_with_the_masks_made_from_them(mini):
+def test_real_annotations(mini):
     masks = AnnotationMasks(mini / "annotations" / "instances_val2017.json")
     source = FileSource(mini / "val2017", mini / "masks" / "val2017")
     agree = []

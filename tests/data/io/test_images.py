@@ -77,19 +77,19 @@ UPRIGHT = {  # how a viewer shows pixels stored under each EXIF orientation
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_exif_orientation_is_applied_to_image_and_mask(tmp_path, orientation, suffix):
+def test_exif_orientation(tmp_path, orientation, suffix):
     path = tmp_path / f"photo{suffix}"
     save_rotated(photo(), path, orientation)
     image = read_image(path)
     upright = np.ascontiguousarray(UPRIGHT[orientation](photo()))
     assert close(image, upright)
 
-    # A mask drawn on the picture as shown stays as it is.
+    # A mask of the upright image is not turned.
     shown = (upright[..., 0] > 127).astype(np.uint8)
     Image.fromarray(shown * 255).save(tmp_path / "shown.png")
     assert np.array_equal(read_mask(tmp_path / "shown.png", path, image.shape[:2]), shown)
 
-    # A mask made from the stored pixels shows itself by lying on its side, and turns with the picture.
+    # A mask of the stored pixels has their aspect ratio, and is turned with the image.
     if orientation >= 5:
         stored = (photo()[..., 0] > 127).astype(np.uint8)
         Image.fromarray(stored * 255).save(tmp_path / "stored.png")
@@ -99,7 +99,7 @@ def test_exif_orientation_is_applied_to_image_and_mask(tmp_path, orientation, su
         assert (small != shown).mean() < 0.05
 
 
-def test_a_mask_on_its_side_without_exif_is_another_images(tmp_path):
+def test_sideways_mask_without_exif(tmp_path):
     Image.fromarray(photo()).save(tmp_path / "a.png")
     Image.fromarray(np.eye(60, 40, dtype=np.uint8) * 255).save(tmp_path / "m.png")
     with pytest.raises(InputError, match=r"m.png: the mask is 40 x 60, which cannot show an image of 60 x 40"):
@@ -113,7 +113,7 @@ def half():
 
 
 def mask_files(folder):
-    """Every way in which people save one and the same mask."""
+    """The same mask in all supported formats."""
     mask = half()
     Image.fromarray(mask * 255).save(folder / "grey.png")
     Image.fromarray(mask).save(folder / "zero_one.png")
@@ -142,7 +142,7 @@ def mask_files(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_masks_as_people_save_them(tmp_path):
+def test_mask_formats(tmp_path):
     names = mask_files(tmp_path)
     assert len(names) == 14
     for name in names:
@@ -166,7 +166,7 @@ def test_uniform_masks(tmp_path):
         assert (read_mask(tmp_path / "m.png", tmp_path / "none", (5, 5)) == expected).all()
 
 
-def hostile(folder):
+def damaged_files(folder):
     folder.mkdir()
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "text.png").write_text("<html>404 not found</html>")
@@ -186,8 +186,8 @@ def hostile(folder):
     return ["missing.jpg", *(path.name for path in folder.iterdir())]
 
 
-def test_hostile_files_are_named(tmp_path):
-    for name in hostile(tmp_path / "bad"):
+def test_damaged_files(tmp_path):
+    for name in damaged_files(tmp_path / "bad"):
         path = tmp_path / "bad" / name
         with pytest.raises(InputError, match=name):
             read_image(path)
@@ -195,7 +195,7 @@ def test_hostile_files_are_named(tmp_path):
             read_mask(path, path, (64, 64))
 
 
-def test_bytes_after_the_end_of_a_jpeg_do_no_harm(tmp_path):
+def test_bytes_after_the_end_of_a_jpeg(tmp_path):
     Image.fromarray(photo()).save(tmp_path / "a.jpg", quality=95)
     with (tmp_path / "a.jpg").open("ab") as file:
         file.write(bytes(1000))

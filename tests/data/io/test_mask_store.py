@@ -1,4 +1,4 @@
-"""Masks that a run makes for itself: editions, the store that sources read them from, and the whole images."""
+"""Masks that a run makes itself: their versions, the store that sources read them from, and the full images."""
 
 import numpy as np
 import pytest
@@ -6,15 +6,15 @@ import torch
 from PIL import Image
 
 from castlit.data import CocoDataModule, FileSource, SaliencyDataModule, ShardsDataModule
-from castlit.data.datamodules.full_images import WholeImages, self_masked, whole_loader
-from castlit.data.io import mask_versions as editions
+from castlit.data.datamodules.full_images import FullImages, full_image_loader, self_masked_sources
+from castlit.data.io import mask_versions
 from castlit.data.io.errors import SampleError
 from castlit.utils.validation import InputError
 
 
 @pytest.fixture
 def photographs(tmp_path):
-    """Seven images, two of which would share a mask; one in a folder below."""
+    """Seven images: two have the same stem, one is in a subfolder."""
     rng = np.random.default_rng(0)
     for name in ("a.jpg", "b.jpg", "c.png", "c.jpg", "below/a.jpg", "d.jpg", "e.jpg"):
         path = tmp_path / "images" / name
@@ -29,27 +29,27 @@ def module(folder, **options):
 
 
 def left(levels=255):
-    """A map at another size than the images, salient on the left half."""
+    """A map of another size than the images, salient in the left half."""
     found = np.zeros((10, 10), np.uint8)
     found[:, :5] = levels
     return found
 
 
-def make(store, folder, edition, masks):
-    editions.begin(folder, edition)
+def make(store, folder, version, masks):
+    mask_versions.begin(folder, version)
     for name, levels in masks.items():
-        store.write(editions.part_of(folder, edition), name, levels)
-    editions.finish(folder, edition)
+        store.write(mask_versions.part_of(folder, version), name, levels)
+    mask_versions.finish(folder, version)
 
 
-def test_masks_come_with_an_edition_and_go_with_it(photographs, tmp_path):
+def test_use_version(photographs, tmp_path):
     source = FileSource(photographs / "images", own_masks=True)
     names = [source.entry(i).image for i in range(len(source))]
     assert all(source.read(i).mask is None for i in range(len(source)))
-    source.own.folder = tmp_path / "made"
-    make(source.own, source.own.folder, 5, {name: left() for name in names})
-    assert source.read(0).mask is None, "nobody has turned to it yet"
-    source.own.turn_to(5)
+    source.mask_store.folder = tmp_path / "made"
+    make(source.mask_store, source.mask_store.folder, 5, {name: left() for name in names})
+    assert source.read(0).mask is None, "the version is not in use yet"
+    source.mask_store.use_version(5)
     expected = np.zeros((30, 40), np.uint8)
     expected[:, :20] = 1
     for i in range(len(source)):
@@ -63,25 +63,25 @@ def test_masks_come_with_an_edition_and_go_with_it(photographs, tmp_path):
         "e.png",
     ]
     assert (tmp_path / "made" / "epoch_5" / "train" / "below" / "a.png").is_file()
-    source.own.turn_to(None)
+    source.mask_store.use_version(None)
     assert source.read(0).mask is None
 
 
-def test_soft_maps_are_cut_at_the_threshold_and_an_empty_one_is_no_mask(photographs, tmp_path):
+def test_threshold(photographs, tmp_path):
     source = FileSource(photographs / "images", own_masks=True, threshold=0.7)
-    source.own.folder = tmp_path / "made"
+    source.mask_store.folder = tmp_path / "made"
     masks = {source.entry(i).image: left(level) for i, level in enumerate((0, 178, 179, 255, 255, 255, 255))}
-    make(source.own, source.own.folder, 0, masks)
-    source.own.turn_to(0)
+    make(source.mask_store, source.mask_store.folder, 0, masks)
+    source.mask_store.use_version(0)
     assert [source.read(i).mask is None for i in range(4)] == [True, True, False, False]
 
 
 @pytest.mark.parametrize("on_bad", ["error", "unconstrained"])
-def test_a_mask_that_is_gone_is_a_bad_one(photographs, tmp_path, on_bad):
+def test_missing_file(photographs, tmp_path, on_bad):
     source = FileSource(photographs / "images", own_masks=True, on_bad=on_bad)
-    source.own.folder = tmp_path / "made"
-    make(source.own, source.own.folder, 1, {})
-    source.own.turn_to(1)
+    source.mask_store.folder = tmp_path / "made"
+    make(source.mask_store, source.mask_store.folder, 1, {})
+    source.mask_store.use_version(1)
     if on_bad == "unconstrained":
         assert source.read(0).mask is None
     else:
@@ -89,84 +89,84 @@ def test_a_mask_that_is_gone_is_a_bad_one(photographs, tmp_path, on_bad):
             source.read(0)
 
 
-def test_what_cannot_be_written_is_named(photographs, tmp_path):
-    store = FileSource(photographs / "images", own_masks=True).own
+def test_write_error(photographs, tmp_path):
+    store = FileSource(photographs / "images", own_masks=True).mask_store
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file/train/a\.png: the mask cannot be written"):
         store.write(tmp_path / "file", "a.jpg", left())
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_running_workers_turn_to_another_edition(photographs, tmp_path, workers):
+def test_workers_switch_versions(photographs, tmp_path, workers):
     data = module(photographs, workers=workers, flip=0.0, scale=(1.0, 1.0), ratio=(0.1, 10.0))
     data.setup("fit")
-    ((source, _),) = self_masked(data)
-    source.own.folder = tmp_path / "made"
+    ((source, _),) = self_masked_sources(data)
+    source.mask_store.folder = tmp_path / "made"
     names = [source.entry(i).image for i in range(len(source))]
-    make(source.own, source.own.folder, 1, {name: left() for name in names})
-    make(source.own, source.own.folder, 2, {name: left()[:, ::-1] for name in names})
+    make(source.mask_store, source.mask_store.folder, 1, {name: left() for name in names})
+    make(source.mask_store, source.mask_store.folder, 2, {name: left()[:, ::-1] for name in names})
     loader = data.train_dataloader()
     seen = []
-    for edition in (None, 1, 2):
-        source.own.turn_to(edition)
+    for version in (None, 1, 2):
+        source.mask_store.use_version(version)
         masks = torch.cat([batch["query_mask"] for batch in loader]).float().mean((0, 1, 2))
         seen.append((masks[:8].mean().item(), masks[8:].mean().item()))
     assert seen == [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)]
 
 
-def test_an_edition_is_there_as_a_whole_or_not_at_all(tmp_path):
-    for edition in (1, 2, 3):
-        editions.begin(tmp_path, edition)
-        (editions.part_of(tmp_path, edition) / "x").write_text(str(edition))
-        assert not editions.folder_of(tmp_path, edition).exists()
-        editions.finish(tmp_path, edition)
-    editions.begin(tmp_path, 4)  # and broken off
-    (editions.part_of(tmp_path, 4) / "half").touch()
-    editions.begin(tmp_path, 4)
-    assert not list(editions.part_of(tmp_path, 4).iterdir()), "begun anew"
-    editions.begin(tmp_path, 3)
-    editions.finish(tmp_path, 3)
-    assert not (editions.folder_of(tmp_path, 3) / "x").exists(), "made anew"
+def test_versions_are_atomic(tmp_path):
+    for version in (1, 2, 3):
+        mask_versions.begin(tmp_path, version)
+        (mask_versions.part_of(tmp_path, version) / "x").write_text(str(version))
+        assert not mask_versions.folder_of(tmp_path, version).exists()
+        mask_versions.finish(tmp_path, version)
+    mask_versions.begin(tmp_path, 4)  # interrupted
+    (mask_versions.part_of(tmp_path, 4) / "half").touch()
+    mask_versions.begin(tmp_path, 4)
+    assert not list(mask_versions.part_of(tmp_path, 4).iterdir()), "begin empties the folder"
+    mask_versions.begin(tmp_path, 3)
+    mask_versions.finish(tmp_path, 3)
+    assert not (mask_versions.folder_of(tmp_path, 3) / "x").exists(), "finish replaces the version"
     (tmp_path / "notes.txt").touch()
-    editions.remove_all_but(tmp_path, {2, 3, None})
+    mask_versions.remove_all_but(tmp_path, {2, 3, None})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch_2", "epoch_3", "notes.txt"]
-    editions.copy(tmp_path, tmp_path / "other", 2)
+    mask_versions.copy(tmp_path, tmp_path / "other", 2)
     assert (tmp_path / "other" / "epoch_2" / "x").read_text() == "2"
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["epoch_2"]
 
 
-def test_which_images_want_masks(photographs):
+def test_self_masked_sources(photographs):
     (photographs / "masks").mkdir()
     for name in ("a", "b", "d", "e"):
         Image.fromarray(left()).save(photographs / "masks" / f"{name}.png")
     alone = module(photographs)
     alone.setup("fit")
-    (found,) = self_masked(alone)
-    assert found[0].own.split == "train"
+    (found,) = self_masked_sources(alone)
+    assert found[0].mask_store.split == "train"
     assert found[1].tolist() == list(range(7))
-    assert alone.sources[1] is found[0], "a sample of the training images validates"
+    assert alone.sources[1] is found[0], "validation uses a sample of the training images"
 
     both = module(photographs, val_images=photographs / "images", val_count=3)
     both.setup("fit")
-    (train, val) = self_masked(both)
-    assert (train[0].own.split, val[0].own.split) == ("train", "val")
+    (train, val) = self_masked_sources(both)
+    assert (train[0].mask_store.split, val[0].mask_store.split) == ("train", "val")
     assert val[1].tolist() == both.sources[2].tolist()
     assert len(val[1]) == 3
 
-    judged = module(
+    with_val_masks = module(
         photographs, val_images=photographs / "images", val_masks=photographs / "masks", on_bad="unconstrained"
     )
-    judged.setup("fit")
-    assert [source.own.split for source, _ in self_masked(judged)] == ["train"]
-    assert len(judged.val_dataloader().dataset) == 7, "with masks of their own, they need nobody to make any"
+    with_val_masks.setup("fit")
+    assert [source.mask_store.split for source, _ in self_masked_sources(with_val_masks)] == ["train"]
+    assert len(with_val_masks.val_dataloader().dataset) == 7, "their masks need not be made"
 
     plain = SaliencyDataModule(photographs / "images", size=16, batch_size=3, workers=0)
     plain.setup("fit")
-    assert self_masked(plain) == []
-    assert self_masked(None) == []
+    assert self_masked_sources(plain) == []
+    assert self_masked_sources(None) == []
 
 
-def test_without_somebody_to_make_them_nothing_is_loaded(photographs):
+def test_loaders_need_a_mask_maker(photographs):
     data = module(photographs)
     data.setup()
     for loader in (data.train_dataloader, data.val_dataloader):
@@ -174,7 +174,7 @@ def test_without_somebody_to_make_them_nothing_is_loaded(photographs):
             loader()
 
 
-def test_other_words(photographs, tmp_path, monkeypatch, caplog):
+def test_spelling_of_self(photographs, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="masks=Self: there is no such folder; masks=self, in small letters"):
         SaliencyDataModule(photographs / "images", "Self")
@@ -189,12 +189,12 @@ def test_other_words(photographs, tmp_path, monkeypatch, caplog):
         Image.fromarray(left()).save(path)
     folder = SaliencyDataModule(photographs / "images", "./self", size=16, workers=0, on_bad="unconstrained")
     folder.setup()
-    assert self_masked(folder) == []
+    assert self_masked_sources(folder) == []
     assert folder.sources[0].read(0).mask is not None
     assert not caplog.messages or "./self" not in caplog.text
     made = module(photographs)
     made.setup()
-    assert "the folder of that name is ./self" in caplog.text
+    assert "to use the folder named self, give ./self" in caplog.text
     assert made.sources[0].read(0).mask is None
 
 
@@ -204,30 +204,33 @@ def test_coco(photographs):
         (photographs / "coco" / split).symlink_to(photographs / "images")
     data = CocoDataModule(photographs / "coco", "self", size=16, workers=0, val_count=2)
     data.setup()
-    assert [(source.own.split, len(which)) for source, which in self_masked(data)] == [("train", 7), ("val", 2)]
+    assert [(source.mask_store.split, len(which)) for source, which in self_masked_sources(data)] == [
+        ("train", 7),
+        ("val", 2),
+    ]
 
 
-def test_whole_images_are_squeezed_and_nothing_is_cut_off(photographs):
+def test_full_image_loader(photographs):
     data = module(photographs)
     data.setup()
-    ((source, _),) = self_masked(data)
+    ((source, _),) = self_masked_sources(data)
     batches = [np.array([3, 0]), np.array([5])]
-    first, second = list(whole_loader(data, source, batches, 8))
+    first, second = list(full_image_loader(data, source, batches, 8))
     assert first["index"].tolist() == [3, 0]
     assert second["index"].tolist() == [5]
     assert first["image"].shape == (2, 3, 8, 8)
     assert first["image"].dtype == torch.uint8
-    whole = np.asarray(Image.open(source.image_path(5)).convert("RGB"), np.float64)
+    full = np.asarray(Image.open(source.image_path(5)).convert("RGB"), np.float64)
     shown = second["image"][0].permute(1, 2, 0).double().numpy()
-    assert abs(shown.mean((0, 1)) - whole.mean((0, 1))).max() < 3
+    assert abs(shown.mean((0, 1)) - full.mean((0, 1))).max() < 3
 
 
-def test_an_image_that_turned_bad_is_left_out(photographs):
+def test_full_image_loader_with_bad_images(photographs):
     data = module(photographs, on_bad="drop")
     data.setup()
-    ((source, _),) = self_masked(data)
+    ((source, _),) = self_masked_sources(data)
     source.image_path(0).write_bytes(b"no image")
-    batches = list(whole_loader(data, source, [np.array([0, 1]), np.array([0])], 8))
+    batches = list(full_image_loader(data, source, [np.array([0, 1]), np.array([0])], 8))
     assert batches[0]["index"].tolist() == [1]
     assert batches[1] is None
-    assert len(WholeImages(source, 8)) == 7
+    assert len(FullImages(source, 8)) == 7

@@ -1,4 +1,4 @@
-"""Masks as they come: levels and thresholds, soft maps in .npy, shapes that fit and that do not."""
+"""Decoding and fitting masks: levels and thresholds, soft maps in .npy, matching and mismatched shapes."""
 
 import io
 
@@ -10,7 +10,8 @@ from PIL import Image
 
 from castlit.data import FileSource
 from castlit.data.io.errors import MismatchError, SampleError
-from castlit.data.io.masks import decode_mask, fit_mask
+from castlit.data.io.mask_fit import fit_mask
+from castlit.data.io.masks import decode_mask
 
 
 def png(array, **options):
@@ -26,10 +27,10 @@ def npy(array):
 
 
 @given(threshold=st.floats(0, 1), level=st.integers(0, 255))
-def test_the_threshold_is_a_share_of_the_full_level(threshold, level):
+def test_threshold(threshold, level):
     levels = np.array([[0, level, 255]], np.uint8)
     expected = [0, int(level > threshold * 255 + 1e-6 or level == 255), 1]
-    # The nearest levels above and below count; only float rounding at the very edge is left open.
+    # Thresholds within float rounding of a level are not tested.
     if abs(level - threshold * 255) > 1e-3:
         assert decode_mask(png(levels), "m", threshold).tolist() == [expected]
         assert decode_mask(npy(levels), "m", threshold).tolist() == [expected]
@@ -59,27 +60,27 @@ def test_soft_maps(array):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (npy(np.array([[0, 1.5]])), r"m.npy: a soft mask holds numbers in \[0, 1\]"),
-        (npy(np.array([[-0.1, 1]])), r"m.npy: a soft mask holds numbers in \[0, 1\]"),
-        (npy(np.array([[np.nan, 1]])), r"m.npy: a soft mask holds numbers in \[0, 1\]"),
-        (npy(np.array([[0, 999]])), "m.npy: a mask of int64 holds levels from 0 to 255, this one 0 to 999"),
-        (npy(np.array([[-1, 1]])), "m.npy: a mask of int64 holds levels from 0 to 255, this one -1 to 1"),
-        (npy(np.zeros((2, 3, 4))), r"m.npy: a mask has the shape \(height, width\), this one \(2, 3, 4\)"),
-        (npy(np.zeros(5)), r"m.npy: a mask has the shape"),
-        (npy(np.zeros((0, 5))), r"m.npy: a mask has the shape"),
-        (npy(np.array([["a"]])), "m.npy: a mask holds numbers, this one <U1"),
-        (npy(np.array([[1j]])), "m.npy: a mask holds numbers, this one complex128"),
+        (npy(np.array([[0, 1.5]])), r"m.npy: a soft mask must have values in \[0, 1\]"),
+        (npy(np.array([[-0.1, 1]])), r"m.npy: a soft mask must have values in \[0, 1\]"),
+        (npy(np.array([[np.nan, 1]])), r"m.npy: a soft mask must have values in \[0, 1\]"),
+        (npy(np.array([[0, 999]])), "m.npy: a mask of int64 must have levels from 0 to 255, got 0 to 999"),
+        (npy(np.array([[-1, 1]])), "m.npy: a mask of int64 must have levels from 0 to 255, got -1 to 1"),
+        (npy(np.zeros((2, 3, 4))), r"m.npy: a mask must have the shape \(height, width\), got \(2, 3, 4\)"),
+        (npy(np.zeros(5)), r"m.npy: a mask must have the shape"),
+        (npy(np.zeros((0, 5))), r"m.npy: a mask must have the shape"),
+        (npy(np.array([["a"]])), "m.npy: a mask must have numbers, got <U1"),
+        (npy(np.array([[1j]])), "m.npy: a mask must have numbers, got complex128"),
         (npy(np.ones((50, 50)))[:300], "m.npy: cannot be decoded"),
         (npy(np.ones((5, 5)))[:9], "m.npy: cannot be decoded"),
     ],
 )
-def test_arrays_that_are_no_masks(data, message):
+def test_invalid_arrays(data, message):
     with pytest.raises(SampleError, match=message) as caught:
         decode_mask(data, "m.npy")
     assert "\n" not in str(caught.value)
 
 
-def test_no_code_from_pickles(tmp_path):
+def test_pickles_are_not_loaded(tmp_path):
     np.save(tmp_path / "m.npy", np.array([{"a": 1}]), allow_pickle=True)
     with pytest.raises(SampleError, match=r"m.npy: cannot be decoded"):
         decode_mask(np.fromfile(tmp_path / "m.npy", np.uint8), "m.npy")
@@ -89,17 +90,17 @@ def test_no_code_from_pickles(tmp_path):
     ("mask", "image"),
     [((432, 432), (480, 640)), ((240, 320), (480, 640)), ((214, 320), (428, 640)), ((1, 1), (7, 3)), ((3, 2), (6, 5))],
 )
-def test_shapes_that_fit(mask, image):
+def test_matching_shapes(mask, image):
     assert fit_mask(np.ones(mask, np.uint8), "m", image).shape == image
 
 
 @pytest.mark.parametrize(("mask", "image"), [((640, 480), (480, 640)), ((100, 200), (100, 100)), ((90, 30), (60, 40))])
-def test_shapes_that_do_not(mask, image):
+def test_mismatched_shapes(mask, image):
     with pytest.raises(MismatchError, match=f"m.png: the mask is {mask[1]} x {mask[0]}, which cannot show an image of"):
         fit_mask(np.ones(mask, np.uint8), "m.png", image)
 
 
-def test_numpy_masks_beside_pngs(tmp_path):
+def test_npy_and_png(tmp_path):
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
     soft = np.linspace(0, 1, 1200, dtype=np.float32).reshape(30, 40)

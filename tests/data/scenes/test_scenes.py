@@ -1,4 +1,4 @@
-"""The built-in scenes: what a seed fixes, what the splits share, and that the masks tell the truth."""
+"""The built-in scenes: their seeds, their splits, and their masks."""
 
 import cv2
 import numpy as np
@@ -40,11 +40,11 @@ def test_arrays():
     assert type(label) is int
 
 
-def test_iteration_ends():
+def test_iteration():
     assert len(list(Scenes(3, size=16))) == 3
 
 
-def test_same_seed_same_scenes_and_no_global_state():
+def test_seed():
     before, threads = np.random.get_state()[1].copy(), cv2.getNumThreads()  # noqa: NPY002
     first, again, other = Scenes(20, seed=5), Scenes(20, seed=5), Scenes(20, seed=6)
     assert np.array_equal(first.images, again.images)
@@ -55,7 +55,7 @@ def test_same_seed_same_scenes_and_no_global_state():
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_a_scene_does_not_depend_on_the_count(split):
+def test_scenes_do_not_depend_on_the_count(split):
     few, many = Scenes(13, split=split, size=32), Scenes(37, split=split, size=32)
     assert np.array_equal(few.images, many.images[:13])
     assert np.array_equal(few.masks, many.masks[:13])
@@ -77,23 +77,23 @@ def test_held_out_splits_share_their_objects(held_out):
         for image, foreground, mask in zip(scenes.images, alone.images, alone.masks, strict=True):
             inside = cv2.erode(mask, np.ones((3, 3), np.uint8), borderValue=0) == 1
             equal = np.abs(image[inside].astype(int) - foreground[inside]) <= 1
-            assert equal.mean() > 0.95  # not all: the background shines through narrow gaps, as over a balloon's basket
+            assert equal.mean() > 0.95  # not all: the background is visible in narrow gaps, as above a balloon's basket
 
 
-def test_held_out_splits_agree_where_the_background_does(held_out):
+def test_held_out_splits_share_backgrounds(held_out):
     same, rand = held_out["mixed_same"], held_out["mixed_rand"]
     equal = same.backgrounds == rand.backgrounds
     assert 0 < equal.sum() < len(same)
     assert np.array_equal(same.images[equal], rand.images[equal])
 
 
-def test_train_shares_nothing_with_the_held_out_splits():
+def test_train_differs_from_held_out_splits():
     train, original = Scenes(60), Scenes(60, split="original")
     equal = [np.array_equal(a, b) for a in train.masks for b in original.masks]
     assert not any(equal)
 
 
-def test_only_fg_is_black_around_the_object(held_out):
+def test_only_fg_is_black(held_out):
     scenes = held_out["only_fg"]
     assert (scenes.backgrounds == -1).all()
     for image, mask in zip(scenes.images, scenes.masks, strict=True):
@@ -106,7 +106,7 @@ def test_correlation(split, correlation):
     count = 300
     scenes = Scenes(count, split=split, size=16, background_correlation=correlation)
     own = scenes.backgrounds == scenes.objects
-    # Four standard deviations of a binomial share.
+    # Four standard deviations of a binomial fraction.
     assert abs(own.mean() - correlation) <= 4 * np.sqrt(correlation * (1 - correlation) / count)
     step = ((scenes.backgrounds - scenes.objects) % 10)[~own]
     if len(step):
@@ -127,10 +127,10 @@ def test_area_and_place():
     area = scenes.masks.mean(axis=(1, 2))
     assert area.min() >= 0.05
     assert area.max() <= 0.20
-    assert scenes.masks.max(axis=0).mean() > 0.9  # objects go everywhere but into the corners
+    assert scenes.masks.max(axis=0).mean() > 0.9  # objects are everywhere except in the corners
     for image in scenes.images[:200]:
         count, _ = cv2.connectedComponents((image.max(axis=2) > 0).astype(np.uint8))
-        assert count == 2  # black and one object, not cut in two
+        assert count == 2  # black and one connected object
 
 
 @pytest.mark.parametrize("size", [16, 25, 224])
@@ -143,7 +143,7 @@ def test_area_at_other_sizes(size):
 
 @pytest.mark.parametrize("object_class", range(10))
 def test_mask_is_half_coverage(object_class, monkeypatch):
-    # Coverage told apart from colour as film-makers do it: the same object before black and before white.
+    # Separate coverage and colour by rendering the same object on black and on white.
     monkeypatch.setattr(render, "_shadow", lambda coverage: np.zeros_like(coverage))
     monkeypatch.setattr(render, "render_background", lambda _, __, size: np.full((size, size, 3), 255, np.float32))
     for seed in range(5):
@@ -155,7 +155,7 @@ def test_mask_is_half_coverage(object_class, monkeypatch):
         assert np.array_equal(mask[certain] == 1, coverage[certain] >= 0.5)
 
 
-def test_outside_the_mask_there_is_only_background_and_shadow():
+def test_outside_of_the_mask():
     for k in range(100):
         image, mask = render.compose(k % 10, k // 10, np.random.default_rng(k), np.random.default_rng(k + 1), 72)
         background = np.clip(np.rint(render_background(k // 10, np.random.default_rng(k + 1), 72)), 0, 255)
@@ -163,10 +163,10 @@ def test_outside_the_mask_there_is_only_background_and_shadow():
         assert (image[outside] <= background[outside] + 1).all()
         far = dilated(mask, 12) == 0
         assert np.array_equal(image[far], background[far])
-        assert np.abs(image[mask == 1] - background[mask == 1]).mean() > 20  # the object shows on every background
+        assert np.abs(image[mask == 1] - background[mask == 1]).mean() > 20  # the object is visible on every background
 
 
-def test_backgrounds_tell_their_class_by_colour_alone():
+def test_backgrounds_differ_in_colour():
     def means(seeds):
         return np.array(
             [[render_background(b, np.random.default_rng(s), 32).mean((0, 1)) for s in seeds] for b in range(10)]
@@ -177,13 +177,13 @@ def test_backgrounds_tell_their_class_by_colour_alone():
     assert (nearest == np.arange(10)[:, None]).mean() > 0.95
 
 
-def test_every_background_class_looks_textured_in_grey():
+def test_backgrounds_are_textured():
     for b in range(10):
         grey = render_background(b, np.random.default_rng(b), 72).mean(axis=2)
         assert (grey - cv2.GaussianBlur(grey, (0, 0), 5)).std() > 4
 
 
-def test_labels_of_scenes_can_be_rendered():
+def test_numpy_labels():
     scenes = Scenes(1, size=16)
     image, _ = render_scene(scenes.objects[0], scenes.backgrounds[0], np.random.default_rng(0), 16)
     assert image.shape == (16, 16, 3)

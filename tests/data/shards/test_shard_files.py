@@ -1,4 +1,4 @@
-"""Shards as files: finding them, counting and reading their samples, whoever wrote them."""
+"""Find shards, and count and read their samples."""
 
 import gzip
 import io
@@ -14,7 +14,7 @@ import pytest
 
 from castlit.data.shards import streams
 from castlit.data.shards.counts import shard_counts, write_manifest
-from castlit.data.shards.memory import spread
+from castlit.data.shards.memory_source import samples_per_shard
 from castlit.data.shards.streams import ShardError, count_samples, read_samples
 from castlit.data.shards.urls import find_shards
 from castlit.utils.validation import InputError
@@ -31,7 +31,7 @@ def write_tar(path, members, mode="w"):
 
 @pytest.fixture
 def members():
-    """Five samples, among things that webdataset passes over."""
+    """Five samples, and members that webdataset skips."""
     found = [("__meta__", b"?"), ("README", b"no suffix")]
     for i in range(5):
         found += [(f"a/{i}.jpg", b"image" * i), (f"a/{i}.mask.png", b"mask" * 300), (f"a/{i}.json", b"{}")]
@@ -49,14 +49,14 @@ def keys(samples):
 
 class TestReading:
     @pytest.mark.parametrize("form", ["tar", "gz", "pipe", "file"])
-    def test_any_part_of_a_shard_however_it_comes(self, tmp_path, members, shard, form):
+    def test_read_any_part(self, tmp_path, members, shard, form):
         if form == "gz":
             shard = write_tar(tmp_path / "0.tar.gz", members, "w:gz")
         url = {"pipe": f"pipe:cat {shard}", "file": f"file://{shard}"}.get(form, shard)
         assert count_samples(url) == 5
-        whole = list(read_samples(url))
-        assert keys(whole) == [f"a/{i}" for i in range(5)]
-        assert whole[2] == {
+        samples = list(read_samples(url))
+        assert keys(samples) == [f"a/{i}" for i in range(5)]
+        assert samples[2] == {
             "__key__": "a/2",
             "__url__": url,
             "jpg": b"image" * 2,
@@ -65,9 +65,9 @@ class TestReading:
         }
         for start in range(5):
             for stop in range(start + 1, 6):
-                assert list(read_samples(url, start, stop)) == whole[start:stop]
+                assert list(read_samples(url, start, stop)) == samples[start:stop]
 
-    def test_local_files_are_not_read_before_the_start(self, shard, monkeypatch):
+    def test_local_files_are_read_from_the_start_sample(self, shard, monkeypatch):
         seen = []
         monkeypatch.setattr(
             streams, "tar_file_expander", lambda data: seen.append(data[0]["stream"].tell()) or iter(())
@@ -99,22 +99,22 @@ def served(tmp_path):
         thread.join()
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="webdataset asks curl")
+@pytest.mark.skipif(shutil.which("curl") is None, reason="webdataset needs curl")
 def test_over_http(served, tmp_path, shard):
     url = f"{served}/0.tar"
     assert keys(read_samples(url, 3)) == ["a/3", "a/4"]
     assert shard_counts([url], None).tolist() == [5]
     write_manifest(tmp_path, {"0.tar": 7})
-    assert shard_counts([url], None).tolist() == [7], "the manifest is believed"
+    assert shard_counts([url], None).tolist() == [7], "from the manifest"
     with pytest.raises(ShardError, match=r"/1\.tar: cannot be read"):
         list(read_samples(f"{served}/1.tar"))
 
 
 class TestDamage:
-    """One line that names the shard, whatever happened to it."""
+    """Every error is one line that names the shard."""
 
     @pytest.mark.parametrize("cut", [0, 100, 700, 1536, 3000, 7000])
-    def test_cut_short(self, tmp_path, shard, cut):
+    def test_truncated(self, tmp_path, shard, cut):
         path = tmp_path / "cut.tar"
         path.write_bytes((tmp_path / "0.tar").read_bytes()[:cut])
         with pytest.raises(ShardError, match=r"cut\.tar: cannot be read as a tar file"):
@@ -130,11 +130,11 @@ class TestDamage:
         path.write_bytes(data)
         with pytest.raises(ShardError, match=r"damaged\.tar: .*end mark is missing"):
             count_samples(str(path))
-        with pytest.raises(ShardError, match=r"damaged\.tar: ends after 3 samples, where at least 5"):
+        with pytest.raises(ShardError, match=r"damaged\.tar: ends after 3 samples, but at least 5"):
             list(read_samples(str(path), 1, 5))
 
     @pytest.mark.parametrize("content", [b"no tar at all" * 100, b"\x1f\x8b no gzip", b"<html>" * 500])
-    def test_no_tar(self, tmp_path, content):
+    def test_not_a_tar_file(self, tmp_path, content):
         path = tmp_path / "0.tar"
         path.write_bytes(content)
         for use in (count_samples, lambda url: list(read_samples(url, 1, 2))):
@@ -142,7 +142,7 @@ class TestDamage:
                 use(str(path))
             assert "\n" not in str(caught.value)
 
-    def test_cut_gzip(self, tmp_path, members):
+    def test_truncated_gzip(self, tmp_path, members):
         path = tmp_path / "0.tar.gz"
         data = io.BytesIO()
         with tarfile.open(fileobj=data, mode="w") as tar:
@@ -154,11 +154,11 @@ class TestDamage:
             count_samples(str(path))
 
     @pytest.mark.parametrize("command", ["false", "cat {} && exit 3", "head -c 1000 {}"])
-    def test_a_command_that_fails(self, shard, command):
+    def test_failing_command(self, shard, command):
         with pytest.raises(ShardError, match=r"^pipe:.*cannot be read"):
             count_samples(f"pipe:{command.format(shard)}")
 
-    def test_two_files_of_one_name(self, tmp_path):
+    def test_duplicate_names(self, tmp_path):
         shard = write_tar(tmp_path / "0.tar", [("a.jpg", b"1"), ("a.jpg", b"2")])
         with pytest.raises(ShardError, match=r"0\.tar: .*duplicate file name"):
             list(read_samples(shard))
@@ -199,7 +199,7 @@ class TestFinding:
 class TestCounting:
     @pytest.fixture
     def counted(self, monkeypatch):
-        """The shards that had to be gone through."""
+        """The shards that were counted."""
         seen = []
 
         def count(url):
@@ -209,7 +209,7 @@ class TestCounting:
         monkeypatch.setattr("castlit.data.shards.counts.count_samples", count)
         return seen
 
-    def test_once_and_again_when_a_shard_changed(self, tmp_path, shard, members, counted):
+    def test_cache(self, tmp_path, shard, members, counted):
         other = write_tar(tmp_path / "1.tar", members[:5])
         urls, cache = [shard, other, f"pipe:cat {shard}"], tmp_path / "cache"
         for _ in range(2):
@@ -219,7 +219,7 @@ class TestCounting:
         assert shard_counts(urls, cache).tolist() == [5, 5, 5]
         assert counted[3:] == [other]
 
-    def test_as_the_manifest_says_while_sizes_agree(self, tmp_path, shard, members, counted):
+    def test_manifest(self, tmp_path, shard, members, counted):
         write_manifest(tmp_path, {"0.tar": 7})
         assert shard_counts([shard], None).tolist() == [7]
         assert counted == []
@@ -229,25 +229,25 @@ class TestCounting:
     @pytest.mark.parametrize(
         "content", [b"", b"[]", b'{"format": 99, "shards": {}}', b'{"format": 1, "shards": {"0.tar": 3}}']
     )
-    def test_a_strange_manifest_or_cache_is_passed_over(self, tmp_path, shard, counted, content):
+    def test_invalid_manifest_or_cache(self, tmp_path, shard, counted, content):
         (tmp_path / "shards.json").write_bytes(content)
         (tmp_path / "shard_counts.json").write_bytes(content)
         assert shard_counts([shard], tmp_path).tolist() == [5]
         assert json.loads((tmp_path / "shard_counts.json").read_text())["format"] == 1
 
-    def test_a_cache_that_cannot_be_written_is_done_without(self, tmp_path, shard, caplog):
+    def test_unwritable_cache(self, tmp_path, shard, caplog):
         (tmp_path / "file").touch()
         assert shard_counts([shard], tmp_path / "file").tolist() == [5]
-        assert "cannot be kept" in caplog.text
+        assert "cannot be saved" in caplog.text
 
 
-def test_validation_images_come_from_all_over():
-    assert spread(np.array([10, 10, 10]), 6).tolist() == [2, 2, 2]
-    assert spread(np.array([1, 10, 10]), 11).tolist() == [1, 5, 5]
-    assert spread(np.array([3, 4]), 100).tolist() == [3, 4]
-    many = spread(np.full(1000, 50), 100)
+def test_samples_per_shard():
+    assert samples_per_shard(np.array([10, 10, 10]), 6).tolist() == [2, 2, 2]
+    assert samples_per_shard(np.array([1, 10, 10]), 11).tolist() == [1, 5, 5]
+    assert samples_per_shard(np.array([3, 4]), 100).tolist() == [3, 4]
+    many = samples_per_shard(np.full(1000, 50), 100)
     assert many.sum() == 100
     assert (many > 0).sum() <= 16
     assert many[0] > 0
     assert many[-1] > 0
-    assert spread(np.full(1000, 1), 900).sum() == 900
+    assert samples_per_shard(np.full(1000, 1), 900).sum() == 900

@@ -1,4 +1,4 @@
-"""Batches from shards: every sample once, the same batches whatever the workers, and bad samples as told."""
+"""Batches from shards: every sample once, the same batches for any number of workers, and bad samples."""
 
 import io
 import json
@@ -57,7 +57,7 @@ def write(path, samples):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """34 samples in shards as somebody else may have written them, with no word on how many there are."""
+    """34 samples in shards without a ``shards.json``."""
     folder = tmp_path_factory.mktemp("shards")
     number = 0
     for shard, count in enumerate(UNEVEN):
@@ -81,7 +81,7 @@ def indices(batches):
 
 @pytest.fixture
 def ranks(monkeypatch):
-    """Pretend to be one of several processes."""
+    """Make this process look like one of several."""
 
     def pretend(world, rank):
         for name in ("castlit.data.shards.datamodule", "castlit.data.io.bad_samples"):
@@ -96,16 +96,16 @@ class TestPartition:
     @pytest.mark.parametrize("workers", [0, 1, 2])
     @pytest.mark.parametrize("drop_last", [True, False])
     @pytest.mark.parametrize("world", [1, 2, 3])
-    def test_nothing_twice_and_nothing_lost(self, folder, ranks, world, drop_last, workers):
+    def test_every_sample_once(self, folder, ranks, world, drop_last, workers):
         loaders = []
         for rank in range(world):
             ranks(world, rank)
             loaders.append(module(folder, drop_last=drop_last, workers=workers).train_dataloader())
         for _ in range(2):
-            shares = [indices(loader) for loader in loaders]
-            lengths = [[len(batch) for batch in share] for share in shares]
-            assert all(each == lengths[0] for each in lengths), "ranks exchange batches of one length"
-            seen = Counter(index for share in shares for batch in share for index in batch)
+            batches = [indices(loader) for loader in loaders]
+            lengths = [[len(batch) for batch in own] for own in batches]
+            assert all(each == lengths[0] for each in lengths), "all ranks have batches of the same size"
+            seen = Counter(index for own in batches for batch in own for index in batch)
             assert set(seen) <= set(range(34))
             if drop_last:
                 assert set(lengths[0]) == {4}
@@ -117,14 +117,14 @@ class TestPartition:
                 assert seen.total() - 34 < world
 
     @pytest.mark.parametrize("workers", [1, 2, 4])
-    def test_the_same_batches_whatever_the_workers(self, folder, workers):
+    def test_batches_do_not_depend_on_workers(self, folder, workers):
         alone, together = module(folder).train_dataloader(), module(folder, workers=workers).train_dataloader()
         for _ in range(2):
             here, there = list(alone), list(together)
             assert len(here) == len(there) == 8
             assert all(map(same, here, there))
 
-    def test_workers_that_do_not_divide_the_streams_are_fewer(self, folder, caplog):
+    def test_workers_must_divide_the_lanes(self, folder, caplog):
         data = module(folder, workers=3)
         assert data.train_dataloader().num_workers == 2
         assert data.val_dataloader().num_workers == 2
@@ -132,19 +132,18 @@ class TestPartition:
             "workers=3: 2 are used, as shards need 1, 2, 4, 8 or 16"
         ]
 
-    def test_what_epoch_leaves_out_the_next_may_bring(self, tmp_path):
-        """Also where there is but one shard."""
+    def test_epochs_leave_out_different_samples(self, tmp_path):
         one = write(tmp_path / "0.tar", {str(i): sample(i) for i in range(11)})
         loader = module(one).train_dataloader()
         epochs = [indices(loader) for _ in range(6)]
         assert {index for epoch in epochs for batch in epoch for index in batch} == set(range(11))
         assert len({str(epoch) for epoch in epochs}) == 6
 
-    def test_fewer_samples_than_a_batch_make_one(self, folder):
+    def test_fewer_samples_than_a_batch(self, folder):
         (batch,) = module(folder, batch_size=50).train_dataloader()
         assert sorted(batch["index"].tolist()) == list(range(34))
 
-    def test_without_a_buffer_streams_keep_the_order(self, folder):
+    def test_without_shuffle(self, folder):
         for batch in module(folder, shuffle=0, batch_size=2).train_dataloader():
             first, second = batch["index"].tolist()
             assert second == first + 1 or second in (0, 7, 8, 20, 25), "the next one, or the first of a shard"
@@ -153,7 +152,7 @@ class TestPartition:
 class TestPlan:
     @pytest.mark.parametrize("drop_last", [True, False])
     @pytest.mark.parametrize(("counts", "batch_size", "world"), [([100, 3, 250], 3, 2), ([1000], 7, 4), ([5, 5], 1, 3)])
-    def test_lanes_are_whole_batches(self, counts, batch_size, world, drop_last):
+    def test_lanes_are_full_batches(self, counts, batch_size, world, drop_last):
         counts = np.array(counts)
         seen = Counter()
         for rank in range(world):
@@ -169,12 +168,12 @@ class TestPlan:
         assert len(seen) == (counts.sum() // (batch_size * world) * batch_size * world if drop_last else counts.sum())
 
     def test_no_samples(self):
-        with pytest.raises(InputError, match="the 2 shards hold no samples"):
+        with pytest.raises(InputError, match="the 2 shards have no samples"):
             Plan(np.array([0, 0]), 4)
 
 
 class TestStreams:
-    """A lane's stream is read on, not anew; and answers any order."""
+    """A lane's stream stays open between batches, which may be requested in any order."""
 
     @pytest.fixture
     def opened(self, monkeypatch):
@@ -185,19 +184,19 @@ class TestStreams:
         )
         return lanes
 
-    def test_each_lane_is_opened_once_in_an_epoch(self, folder, opened):
+    def test_lanes_are_opened_once_per_epoch(self, folder, opened):
         loader = module(folder, batch_size=1).train_dataloader()
         for _ in range(2):
             list(loader)
         assert sorted(opened) == [(epoch, lane) for epoch in range(2) for lane in range(16)]
 
-    def test_any_order_is_answered(self, folder):
+    def test_any_order(self, folder):
         dataset = module(folder, batch_size=1).train_dataloader().dataset
         expected = [dataset[1, number][0]["index"] for number in range(34)]
         for number in np.random.default_rng(0).permutation(34).tolist():
             assert dataset[1, number][0]["index"] == expected[number]
 
-    def test_an_epoch_that_was_left_holds_no_files(self, folder):
+    def test_files_are_closed(self, folder):
         loader = module(folder, batch_size=1).train_dataloader()
         next(iter(loader))
         assert len(loader.dataset._lanes) == 1
@@ -206,8 +205,8 @@ class TestStreams:
         loader.dataset.close()
         assert not loader.dataset._lanes
 
-    def test_a_copy_reads_for_itself(self, folder):
-        """As a worker that does not share memory gets it, and one that is forked while streams are open."""
+    def test_copies_reopen_their_files(self, folder):
+        """Pickled copies, and workers that are forked while streams are open."""
         dataset = module(folder, batch_size=1).train_dataloader().dataset
         expected = [dataset[0, number][0]["index"] for number in (0, 16)]
         copy = pickle.loads(pickle.dumps(dataset))
@@ -216,10 +215,10 @@ class TestStreams:
         assert dataset[0, 16][0]["index"] == expected[1]
 
     @pytest.mark.parametrize("workers", [0, 2])
-    def test_it_goes_on_in_the_middle_of_an_epoch(self, folder, workers):
+    def test_resume_within_an_epoch(self, folder, workers):
         loader = module(folder, workers=workers).train_dataloader()
         list(loader)
-        whole = list(loader)
+        epoch = list(loader)
         state = {"epoch": 1, "images": 12}
         resumed = module(folder, workers=workers).train_dataloader()
         resumed.load_state_dict(state)
@@ -228,8 +227,8 @@ class TestStreams:
         assert resumed.state_dict() == {"epoch": 1, "images": 16}
         rest = [first, *batches]
         assert len(rest) == 5
-        assert all(map(same, rest, whole[3:]))
-        assert indices(resumed) == indices(loader), "and then comes the next epoch"
+        assert all(map(same, rest, epoch[3:]))
+        assert indices(resumed) == indices(loader), "the next epoch follows"
 
 
 @pytest.mark.parametrize(
@@ -244,7 +243,7 @@ class TestStreams:
         ({"jpg": ".jpg", "other.png": ".png"}, "jpg", False),
     ],
 )
-def test_which_members_are_image_and_mask(tmp_path, members, image, salient):
+def test_members(tmp_path, members, image, salient):
     def data(name, suffix):
         if isinstance(suffix, bytes):
             return suffix
@@ -260,7 +259,7 @@ def test_which_members_are_image_and_mask(tmp_path, members, image, salient):
     assert module(url, masks=None).sources[1].read(0).mask is None
 
 
-def test_masks_of_another_suffix(tmp_path):
+def test_mask_suffix(tmp_path):
     url = write(tmp_path / "0.tar", {"a": {**sample(0), "saliency.png": encoded(255 - mask(0), ".png")}})
     item = module(url, masks=".saliency.png").sources[1].read(0)
     assert np.array_equal(item.mask != 0, mask(0) == 0)
@@ -281,8 +280,8 @@ BAD = {
     "unreadable image": ({"jpg": b"no image", "mask.png": encoded(mask(0), ".png")}, "is not an image", False),
     "cut image": ({"jpg": sample(0)["jpg"][:-300], "mask.png": encoded(mask(0), ".png")}, "cut short", False),
     "empty image": ({"jpg": b"", "mask.png": encoded(mask(0), ".png")}, "the file is empty", False),
-    "no image": ({"txt": b"a dog"}, "holds no image", False),
-    "no mask": ({"jpg": sample(0)["jpg"]}, "holds no mask", True),
+    "no image": ({"txt": b"a dog"}, "has no image", False),
+    "no mask": ({"jpg": sample(0)["jpg"]}, "has no mask", True),
     "unreadable mask": ({"jpg": sample(0)["jpg"], "mask.png": b"no mask"}, "is not an image", True),
     "empty mask": ({"jpg": sample(0)["jpg"], "mask.png": encoded(mask(0) * 0, ".png")}, "nothing is salient", True),
     "other shape": (
@@ -297,8 +296,8 @@ BAD = {
 class TestBadSamples:
     @pytest.fixture
     def spoiled(self, tmp_path, members):
-        about = {"json": json.dumps({"image": "x/b.jpg"}).encode()}
-        return write(tmp_path / "0.tar", {"a": sample(0), "b": {**members, **about}, "c": sample(2)})
+        metadata = {"json": json.dumps({"image": "x/b.jpg"}).encode()}
+        return write(tmp_path / "0.tar", {"a": sample(0), "b": {**members, **metadata}, "c": sample(2)})
 
     def test_error(self, spoiled, words, has_image):
         for loader in (module(spoiled).train_dataloader(), module(spoiled).val_dataloader()):
@@ -314,7 +313,7 @@ class TestBadSamples:
             for _ in range(2):
                 (batch,) = loader
                 assert sorted(batch["index"].tolist()) == [0, 2]
-        assert len(caplog.records) == 1, "told once"
+        assert len(caplog.records) == 1, "reported once"
         assert words in caplog.text
         assert "left out" in caplog.text
 
@@ -332,9 +331,9 @@ class TestBadSamples:
         assert words in caplog.text
 
 
-def test_masks_left_out_on_purpose_are_no_mistake(tmp_path, caplog):
-    about = json.dumps({"image": "b.jpg", "mask": None}).encode()
-    url = write(tmp_path / "0.tar", {"a": sample(0), "b": {"jpg": sample(1)["jpg"], "json": about}})
+def test_intentionally_missing_masks(tmp_path, caplog):
+    metadata = json.dumps({"image": "b.jpg", "mask": None}).encode()
+    url = write(tmp_path / "0.tar", {"a": sample(0), "b": {"jpg": sample(1)["jpg"], "json": metadata}})
     (batch,) = module(url).train_dataloader()
     empty = ~batch["query_mask"].flatten(1).bool().any(1)
     assert batch["index"][empty].tolist() == [1]
@@ -343,7 +342,7 @@ def test_masks_left_out_on_purpose_are_no_mistake(tmp_path, caplog):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("on_bad", ["error", "drop"])
-def test_a_damaged_shard_stops_whatever_on_bad(folder, tmp_path, workers, on_bad):
+def test_damaged_shard_stops_training(folder, tmp_path, workers, on_bad):
     shard = tmp_path / "0.tar"
     data = (folder / "2.tar").read_bytes()
     shard.write_bytes(data)
@@ -353,11 +352,11 @@ def test_a_damaged_shard_stops_whatever_on_bad(folder, tmp_path, workers, on_bad
         list(loader)
     assert "\n" not in str(caught.value)
     if workers:
-        # As Lightning does. Left to the garbage collector, after an error, it takes seconds.
+        # As Lightning does. After an error, the garbage collector takes seconds for it.
         loader._iterator._shutdown_workers()
 
 
-def test_mistakes_show_before_training(folder, tmp_path):
+def test_bad_arguments(folder, tmp_path):
     for options, words in {
         ("urls", f"{tmp_path}/{{0..3}}.tar"): "0.tar does not exist",
         ("val_urls", f"{tmp_path}/*.tar"): "val_urls=.* matches nothing",
@@ -368,7 +367,7 @@ def test_mistakes_show_before_training(folder, tmp_path):
     }.items():
         with pytest.raises((InputError, FileNotFoundError), match=words):
             module(**{"urls": folder, options[0]: options[1]}).setup()
-    with pytest.raises(InputError, match="hold no samples"):
+    with pytest.raises(InputError, match="have no samples"):
         module(str(folder / "3.tar")).setup()
 
 
@@ -390,7 +389,7 @@ class Network(pl.LightningModule):
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*GPU available")
-def test_in_a_trainer(folder, tmp_path, caplog):
+def test_with_a_trainer(folder, tmp_path, caplog):
     options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     trainer = pl.Trainer(default_root_dir=tmp_path, max_epochs=2, enable_checkpointing=False, **options)
     network, data = Network(), module(folder, val_count=4)
@@ -403,7 +402,7 @@ def test_in_a_trainer(folder, tmp_path, caplog):
     assert len(json.loads((tmp_path / "castlit_index" / "shard_counts.json").read_text())["shards"]) == 6
 
 
-def test_photographs_turned_by_exif(tmp_path):
+def test_exif_orientation(tmp_path):
     image = Image.fromarray(photo(0))
     exif = image.getexif()
     exif[0x0112] = 6

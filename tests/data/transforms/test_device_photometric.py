@@ -21,7 +21,7 @@ OFF = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0, "grey_
 
 @pytest.fixture(scope="module")
 def pictures():
-    """Scenes; the same with the levels of a photograph's grain; and saturated noise. (COUNT, 64, 64, 3) each."""
+    """Scenes; scenes with grain like a photograph's; and saturated noise. (COUNT, 64, 64, 3) each."""
     rng = np.random.default_rng(0)
     scenes = Scenes(COUNT, size=64, seed=2).images
     grain = np.clip(scenes + rng.normal(0, 12, scenes.shape), 0, 255).astype(np.uint8)
@@ -39,7 +39,7 @@ def draws_of(view, count=COUNT, seed=0):
 
 
 def repeated(count=COUNT, **changes):
-    """Draws that do nothing, but for some columns."""
+    """Identity draws, with changes of some columns."""
     draws = np.tile(NOTHING, (count, 1))
     factors = {name: FACTORS.start + k for k, name in enumerate(("brightness", "contrast", "saturation", "hue"))}
     columns = {**factors, "order": ORDER, "grey": GREY, "sigma": SIGMA}
@@ -66,7 +66,7 @@ class TestAgainstTheCPU:
             PRESETS["moco_v2"],
         ],
     )
-    def test_the_same_draws_give_the_same_images(self, pictures, kind, view):
+    def test_same_draws_give_same_images(self, pictures, kind, view):
         images, draws = pictures[kind], draws_of(view)
         expected = np.stack([view.apply(image, draw) for image, draw in zip(images, draws, strict=True)])
         error = np.abs(on_device(images, draws, view) - expected)
@@ -74,19 +74,19 @@ class TestAgainstTheCPU:
         assert error.mean(axis=(1, 2, 3)).max() < 1
         assert np.quantile(error, 0.999) < 3
 
-    def test_hue_on_average(self, pictures):
-        """Both turn the mean hue equally, for shifts of either sign and across red."""
+    def test_mean_hue(self, pictures):
+        """CPU and device shift the mean hue equally, in both directions and across red."""
         view = ColourView(jitter_p=1)
         for shift in (-0.5, -0.4, -0.1, -0.02, 0.02, 0.1, 0.25, 0.4):
             draws = repeated(hue=shift)
             there = on_device(pictures["scenes"], draws, view).mean(axis=(1, 2))
             here = np.stack([view.apply(image, draws[0]) for image in pictures["scenes"]]).mean(axis=(1, 2))
-            assert np.abs(there - here).max() < 0.5  # a plain background rounds all one way
+            assert np.abs(there - here).max() < 0.5  # all pixels of a plain background round the same way
             assert np.abs((there - here).mean(axis=0)).max() < 0.1
 
 
 class TestDefinitions:
-    def test_jitter_is_torchvisions_in_every_order(self, pictures):
+    def test_jitter_matches_torchvision(self, pictures):
         orders = list(itertools.permutations(range(4)))
         rng = np.random.default_rng(3)
         for kind in ("grain", "saturated"):
@@ -102,7 +102,7 @@ class TestDefinitions:
                 # 0.2: torchvision's weights of the grey level sum to 0.9999
                 assert np.abs(made - 255 * expected.permute(1, 2, 0).numpy()).max() < 0.2
 
-    def test_every_hue_turns_by_every_shift(self):
+    def test_hue_shifts(self):
         hues = np.arange(0, 1, 1 / 48)
         shifts = np.linspace(-0.5, 0.5, COUNT)
         colours = np.array([colorsys.hsv_to_rgb(hue, 0.7, 0.8) for hue in hues])[None] * 255
@@ -111,7 +111,7 @@ class TestDefinitions:
         turned = np.array([[colorsys.hsv_to_rgb((h + s) % 1, 0.7, 0.8) for h in hues] for s in shifts]) * 255
         assert np.abs(result[:, :, 0].permute(0, 2, 1).numpy() - turned).max() < 0.01
 
-    def test_blur_has_the_cpus_kernels(self):
+    def test_blur_kernels_match_the_cpu(self):
         sigmas = np.array([0.0, 0.1, 0.3, 0.9, 1.4, 1.42, 1.8, 2.0])
         images = np.zeros((8, 31, 35, 3), np.uint8)
         images[:, 15, 17] = 255
@@ -124,8 +124,8 @@ class TestDefinitions:
             assert np.abs(made[7:24, 9:26, 1] - expected).max() < 1e-3
             assert made.sum() == pytest.approx(3, abs=1e-4)
 
-    def test_blur_repeats_the_edge(self, pictures):
-        # wider than the picture, too
+    def test_blur_replicates_the_edge(self, pictures):
+        # kernels wider than the image too
         images = pictures["grain"][:, :3, :5].copy()
         view = ColourView(blur_sigma=(4.0, 4.0))
         expected = [
@@ -140,7 +140,7 @@ class TestDefinitions:
         assert np.abs(grey[::2] - images[::2]).max() < 1e-3
         assert np.abs(grey[1::2] - (images[1::2] @ (0.299, 0.587, 0.114))[..., None]).max() < 1e-3
 
-    def test_grey_comes_first_or_last(self, pictures):
+    def test_grey_first(self, pictures):
         images, draws = pictures["saturated"], repeated(grey=1, brightness=2)
         weights = (0.299, 0.587, 0.114)
         last = np.minimum(2.0 * images, 255) @ weights
@@ -150,7 +150,7 @@ class TestDefinitions:
 
 
 class TestBatches:
-    def test_each_image_has_its_own_draws(self, pictures):
+    def test_images_are_independent(self, pictures):
         view = ColourView()
         draws = draws_of(view)
         whole = on_device(pictures["grain"], draws, view)
@@ -159,7 +159,7 @@ class TestBatches:
             assert np.abs(whole[i] - alone[0]).max() < 1e-2
 
     @pytest.mark.parametrize("name", ["moco_v1", "moco_v2"])
-    def test_result(self, pictures, name):
+    def test_dtype_and_memory_format(self, pictures, name):
         view = PRESETS[name]
         draws = torch.from_numpy(draws_of(view))
         last = torch.from_numpy(pictures["grain"][:, :50].copy()).permute(0, 3, 1, 2)
@@ -175,7 +175,7 @@ class TestBatches:
         assert results[0].min() > -1e-3
         assert results[0].max() < 255.001
 
-    def test_nothing_to_do_gives_new_images(self, pictures):
+    def test_identity_gives_new_images(self, pictures):
         images = torch.from_numpy(pictures["grain"]).permute(0, 3, 1, 2).float()
         draws = torch.from_numpy(repeated())
         for view in (ColourView(**OFF, jitter_p=0), ColourView()):
@@ -193,19 +193,19 @@ class TestBatches:
 
 
 class MetaOnly(TorchDispatchMode):
-    """Lets only tensors of the meta device be computed with: what has no values cannot decide anything."""
+    """Fails if a tensor of another device than meta is used: meta tensors have no values that the host could read."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
         for x in (result, *args):
             if isinstance(x, torch.Tensor):
-                assert x.device.type == "meta", f"{function} touches the host"
+                assert x.device.type == "meta", f"{function} uses the host"
         return result
 
 
-class TestNoWaiting:
+class TestAsynchronous:
     @pytest.mark.parametrize("name", ["moco_v1", "moco_v2"])
-    def test_no_value_is_looked_at_and_none_sent(self, name, monkeypatch):
+    def test_no_transfer_to_the_host(self, name, monkeypatch):
         images = torch.zeros(4, 3, 32, 32, dtype=torch.uint8, device="meta")
         draws = torch.zeros(4, DRAWS, device="meta")
         for maker in ("tensor", "as_tensor", "from_numpy"):

@@ -35,8 +35,8 @@ def as_tensor(image):
     return torch.from_numpy(image).permute(2, 0, 1).double() / 255
 
 
-def exactly(image, factors, order):
-    """torchvision's operations on a float image: what no rounding would give."""
+def exact(image, factors, order):
+    """torchvision's operations on a float image, without rounding."""
     operations = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue)
     image = as_tensor(image)
     for k in order:
@@ -47,7 +47,7 @@ def exactly(image, factors, order):
 class TestOperations:
     @pytest.mark.parametrize("factor", [0.0, 0.6, 0.93, 1.0, 1.4])
     @pytest.mark.parametrize("operation", [0, 1, 2])
-    def test_jitter_is_torchvisions(self, scenes, saturated, operation, factor):
+    def test_jitter_matches_torchvision(self, scenes, saturated, operation, factor):
         theirs = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation)[operation]
         factors = [1.0, 1.0, 1.0, 0.0]
         factors[operation] = factor
@@ -56,34 +56,34 @@ class TestOperations:
             assert np.abs(jitter(image, factors, range(4)).astype(int) - expected).max() <= 1
 
     @pytest.mark.parametrize("shift", [-0.5, -0.4, -0.1, -0.01, 0.0, 0.03, 0.1, 0.4, 0.5])
-    def test_hue_is_torchvisions(self, scenes, saturated, shift):
+    def test_hue_matches_torchvision(self, scenes, saturated, shift):
         for image in (*scenes, saturated):
-            exact = F.adjust_hue(as_tensor(image), shift).permute(1, 2, 0).numpy() * 255
-            assert np.abs(shift_hue(image, shift) - exact).max() < 0.51
+            expected = F.adjust_hue(as_tensor(image), shift).permute(1, 2, 0).numpy() * 255
+            assert np.abs(shift_hue(image, shift) - expected).max() < 0.51
 
     def test_jitter_in_any_order(self, scenes, saturated):
         rng = np.random.default_rng(0)
         for order in ORDERS:
             factors = [*rng.uniform(0.6, 1.4, 3), rng.uniform(-0.1, 0.1)]
             for image in (scenes[0], saturated):
-                error = np.abs(jitter(image, factors, order) - exactly(image, factors, order))
-                assert error.mean() < 0.8  # four roundings, and what later factors make of them
+                error = np.abs(jitter(image, factors, order) - exact(image, factors, order))
+                assert error.mean() < 0.8  # four roundings, scaled by later factors
                 assert error.max() < 6
 
     def test_jitter_of_grey(self, scenes):
         grey = to_grey(scenes[0])
         factors = (1.3, 0.7, 1.4, 0.3)
         for order in ORDERS:
-            error = np.abs(to_rgb(jitter(grey, factors, order)) - exactly(to_rgb(grey), factors, order))
+            error = np.abs(to_rgb(jitter(grey, factors, order)) - exact(to_rgb(grey), factors, order))
             assert error.max() < 1.6
 
-    def test_grey_is_pillows(self, scenes, saturated):
+    def test_grey_matches_pillow(self, scenes, saturated):
         for image in (*scenes, saturated):
             expected = np.asarray(F.rgb_to_grayscale(Image.fromarray(image), 3)).astype(int)
             assert np.abs(to_rgb(to_grey(image)).astype(int) - expected).max() <= 1
 
     @pytest.mark.parametrize("sigma", [0.1, 0.2, 0.3, 0.5, 0.8, 1.2, 1.41, 1.42, 1.7, 2.0, 3.3])
-    def test_blur_is_pillows(self, scenes, saturated, sigma):
+    def test_blur_matches_pillow(self, scenes, saturated, sigma):
         for image in (*scenes, saturated):
             expected = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(sigma))).astype(int)
             error = np.abs(blur(image, sigma).astype(int) - expected)
@@ -92,7 +92,7 @@ class TestOperations:
         assert np.array_equal(blur(image, sigma)[..., 0], blur(np.ascontiguousarray(image[..., 0]), sigma))
 
     @pytest.mark.parametrize("sigma", [0.01, 0.1, 0.5, 1.0, 1.5, 2.0, 5.0])
-    def test_blur_kernel_has_its_sigma(self, sigma):
+    def test_blur_kernel_sigma(self, sigma):
         kernel = blur_kernel(sigma)
         offsets = np.arange(len(kernel)) - len(kernel) // 2
         assert len(kernel) % 2 == 1
@@ -131,14 +131,14 @@ class TestDraws:
         assert sum(counts) == len(draws)
         assert stats.chisquare(counts).pvalue > 1e-3
 
-    def test_nothing_is_correlated(self):
+    def test_draws_are_uncorrelated(self):
         draws = many_draws(PRESETS["moco_v2"])
         happened = [draws[:, 0] != 1, draws[:, GREY], draws[:, SIGMA] > 0]
         assert worst_correlation(happened) < 0.04
         both = draws[(draws[:, 0] != 1) & (draws[:, SIGMA] > 0)]
         assert worst_correlation([*both[:, FACTORS].T, both[:, GREY], both[:, SIGMA], both[:, ORDER][:, 0]]) < 0.06
 
-    def test_options_do_not_shift_each_others_draws(self):
+    def test_options_do_not_change_other_draws(self):
         usual = many_draws(ColourView(), 500)
         for change, columns in (
             ({"jitter_p": 0.0}, [GREY, SIGMA, 4, 5, 6, 7]),
@@ -148,8 +148,8 @@ class TestDraws:
         ):
             assert np.array_equal(many_draws(ColourView(**change), 500)[:, columns], usual[:, columns])
 
-    def test_flip_and_colours_of_both_views_are_uncorrelated(self):
-        """The fault of albumentations' Compose(seed=): one seed for all made flip and grey come together."""
+    def test_flips_and_colours_are_uncorrelated(self):
+        """With albumentations' Compose(seed=), all transforms share one seed, so that flip and grey correlate."""
         drawn = []
 
         def colours(image, rng):
@@ -173,16 +173,16 @@ def worst_correlation(rows):
 
 
 def their_views(name):
-    """The public code of MoCo, but for crop and flip."""
-    spread = np.random.default_rng(7)
-    soft = transforms.Lambda(lambda image: image.filter(ImageFilter.GaussianBlur(spread.uniform(0.1, 2.0))))
+    """The public code of MoCo, without crop and flip."""
+    rng = np.random.default_rng(7)
+    blurred = transforms.Lambda(lambda image: image.filter(ImageFilter.GaussianBlur(rng.uniform(0.1, 2.0))))
     if name == "moco_v1":
         return transforms.Compose([transforms.RandomGrayscale(0.2), transforms.ColorJitter(0.4, 0.4, 0.4, 0.4)])
     return transforms.Compose(
         [
             transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
             transforms.RandomGrayscale(0.2),
-            transforms.RandomApply([soft], p=0.5),
+            transforms.RandomApply([blurred], p=0.5),
         ]
     )
 
@@ -196,7 +196,7 @@ def our_views(view, images, place, seed=0):
 
 
 def statistics(image):
-    """Mean, contrast, sharpness in logs, share of colour; and the mean hue as a point of the plane."""
+    """Mean, contrast, log sharpness, chroma; and the mean hue as a complex number."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     red, green, blue = image.reshape(-1, 3).mean(axis=0)
     sharpness = cv2.Laplacian(grey, cv2.CV_64F).var()
@@ -215,7 +215,7 @@ def theirs(scenes):
 
 
 def smallest_pvalue(ours, theirs, originals):
-    """Kolmogorov and Smirnov's test of each statistic, as its change against the picture it was made from."""
+    """Smallest p-value of Kolmogorov-Smirnov tests of the statistics' changes relative to the original images."""
     noise = np.random.default_rng(11)
     samples = []
     for views in (ours, theirs):
@@ -224,7 +224,7 @@ def smallest_pvalue(ours, theirs, originals):
         change = (values - start).real[:, :4]
         coloured = values[:, 3].real > 0.5
         turn = np.angle(values[coloured, 4] / start[coloured, 4]) / (2 * np.pi)
-        # Views that nothing happened to are alike but for rounding, which noise above it hides from the test.
+        # Unchanged views differ only by rounding, which larger noise hides from the test.
         columns = [*change.T, turn]
         samples.append([c + noise.normal(0, s, len(c)) for c, s in zip(columns, (1, 0.5, 0.03, 1, 0.005), strict=True)])
     return min(stats.ks_2samp(mine, other).pvalue for mine, other in zip(*samples, strict=True))
@@ -233,7 +233,7 @@ def smallest_pvalue(ours, theirs, originals):
 class TestDistribution:
     @pytest.mark.parametrize("place", ["cpu", "device"])
     @pytest.mark.parametrize("name", ["moco_v1", "moco_v2"])
-    def test_presets_are_torchvisions(self, scenes, theirs, name, place):
+    def test_presets_match_torchvision(self, scenes, theirs, name, place):
         originals = [statistics(image) for image in scenes]
         ours = [statistics(view) for view in our_views(PRESETS[name], [*scenes] * 400, place)]
         assert smallest_pvalue(ours, theirs[name], originals) > 1e-3
@@ -251,15 +251,15 @@ class TestDistribution:
             {"blur_sigma": (0.1, 2.6)},
         ],
     )
-    def test_it_would_be_seen_if_they_were_not(self, scenes, theirs, change):
+    def test_changed_presets_are_detected(self, scenes, theirs, change):
         originals = [statistics(image) for image in scenes]
         ours = [statistics(view) for view in our_views(ColourView(**change), [*scenes] * 400, "cpu")]
         assert smallest_pvalue(ours, theirs["moco_v2"], originals) < 1e-3
 
     @pytest.mark.parametrize("place", ["cpu", "device"])
     @pytest.mark.parametrize("name", ["moco_v1", "moco_v2"])
-    def test_hue_stays_within_its_limit(self, name, place):
-        # Of one colour, so that contrast moves no hue; its hue is 0, so that shifts wrap around.
+    def test_hue_limit(self, name, place):
+        # One colour, so that contrast does not change the hue; its hue is 0, so that shifts wrap around.
         image = np.zeros((4, 4, 3), np.uint8)
         image[...] = (140, 90, 90)
         view = ColourView(hue=PRESETS[name].hue, grey_p=0, blur_p=0)
@@ -267,14 +267,14 @@ class TestDistribution:
         hsv = cv2.cvtColor((views[None] / 255).astype(np.float32), cv2.COLOR_RGB2HSV)[0]
         turns = (hsv[:, 0] / 360 + 0.5) % 1 - 0.5
         limit = view.hue
-        assert np.abs(turns).max() < limit + 0.01  # a level of chroma 30
+        assert np.abs(turns).max() < limit + 0.01  # about one level
         assert turns.max() > 0.95 * limit
         assert turns.min() < -0.95 * limit
         assert abs(turns.mean()) < 0.05 * limit
 
 
 class TestView:
-    def test_views_leave_their_input_alone_and_repeat(self, scenes):
+    def test_views_are_reproducible(self, scenes):
         image = scenes[0].copy()
         image.flags.writeable = False
         for name in PRESETS:
@@ -285,17 +285,17 @@ class TestView:
             assert len({view.tobytes() for view in first}) > 10
         assert np.array_equal(image, scenes[0])
 
-    def test_calling_is_drawing_and_applying(self, scenes):
+    def test_call_draws_and_applies(self, scenes):
         view = ColourView()
         for i in range(20):
             draw = view.draw(np.random.default_rng(i))
             assert np.array_equal(view(scenes[1], np.random.default_rng(i)), view.apply(scenes[1], draw))
 
-    def test_grey_comes_first_or_last(self, scenes):
+    def test_grey_first(self, scenes):
         draw = np.array([1, 1, 0, 0.3, 0, 1, 2, 3, 1, 0], np.float32)
         for view in (ColourView(), ColourView(grey_first=True)):
             assert np.ptp(view.apply(scenes[0], draw), axis=2).max() == 0
-        # Brightness 2 saturates colours, and grey levels elsewhere: the order shows.
+        # Brightness 2 clips colours and grey levels at different pixels, so that the order matters.
         draw[FACTORS] = (2, 1, 1, 0)
         image = scenes[0]
         last, first = (PRESETS[name].apply(image, draw).astype(int) for name in ("moco_v2", "moco_v1"))

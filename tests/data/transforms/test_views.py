@@ -15,7 +15,7 @@ def painted(size=72):
 
 
 @pytest.mark.parametrize("options", [{}, {"constraint": "pair"}, {"min_coverage": None}, {"min_coverage": 0.9}])
-def test_masks_follow_their_views_through_crop_and_flip(options):
+def test_masks_match_views(options):
     image, mask = painted()
     views = TwoViews(64, colours=None, **options)
     for i in range(100):
@@ -31,7 +31,7 @@ def test_masks_follow_their_views_through_crop_and_flip(options):
                 assert view_mask.any()
 
 
-def test_colour_changes_do_not_move_the_mask():
+def test_colours_do_not_change_masks():
     image, mask = painted()
     plain = TwoViews(64, colours=None)(image, mask, np.random.default_rng(3))
     for name in ("moco_v1", "moco_v2"):
@@ -39,7 +39,7 @@ def test_colour_changes_do_not_move_the_mask():
         assert np.array_equal(plain.query_mask, coloured.query_mask)
 
 
-def test_flips_have_their_probability_and_views_flip_independently():
+def test_flip_probability():
     image = np.zeros((32, 32, 3), np.uint8)
     image[:, :16] = 255
     flips = []
@@ -56,7 +56,7 @@ def test_flips_have_their_probability_and_views_flip_independently():
 
 
 def test_flip_and_grey_are_uncorrelated():
-    # The fault of albumentations' Compose(seed=): one seed for all made flip and grey come together.
+    # With albumentations' Compose(seed=), all transforms share one seed, so that flip and grey correlate.
     image = np.zeros((8, 8, 3), np.uint8)
     image[:, :4] = (250, 40, 10)
     views = TwoViews(8, scale=(1.0, 1.0), ratio=(1.0, 1.0))
@@ -71,17 +71,17 @@ def test_flip_and_grey_are_uncorrelated():
     assert abs(np.corrcoef(flipped, grey)[0, 1]) < 0.04
 
 
-def test_common_region_keeps_what_both_crops_show():
+def test_common_region():
     mask = np.ones((100, 100), np.uint8)
     image = np.zeros((100, 100, 3), np.uint8)
     own, common = (TwoViews(50, scale=(0.2, 0.5), colours=None, flip=0, region=r) for r in ("own", "common"))
-    shares = []
+    fractions = []
     for i in range(50):
         a, b = own(image, mask, np.random.default_rng(i)), common(image, mask, np.random.default_rng(i))
         assert a.query_mask.all()
         assert np.array_equal(a.key_mask, b.key_mask)
-        shares.append(b.query_mask.mean())
-    assert 0.05 < np.mean(shares) < 0.8
+        fractions.append(b.query_mask.mean())
+    assert 0.05 < np.mean(fractions) < 0.8
 
 
 def test_no_mask_gives_empty_masks():
@@ -91,19 +91,19 @@ def test_no_mask_gives_empty_masks():
     assert not views.key_mask.any()
 
 
-def test_a_function_of_ones_own():
+def test_custom_colours():
     image, mask = painted()
     views = TwoViews(16, colours=lambda view, rng: np.full_like(view, 9))
     assert (views(image, mask, np.random.default_rng(0)).key == 9).all()
 
 
-def test_source_arrays_are_not_written_to():
+def test_inputs_are_not_modified():
     image, mask = painted()
     image.flags.writeable = mask.flags.writeable = False
     TwoViews(72, scale=(1.0, 1.0), ratio=(1.0, 1.0))(image, mask, np.random.default_rng(0))
 
 
-def test_it_pickles():
+def test_pickle():
     image, mask = painted()
     views = TwoViews(24, min_coverage=0.4, region="common", colours="moco_v1")
     copy = pickle.loads(pickle.dumps(views))
@@ -131,7 +131,7 @@ def test_bad_arguments(change, message):
         TwoViews(**{"size": 8, **change})
 
 
-def test_a_mask_of_another_size_is_refused():
+def test_mask_of_another_size():
     image, mask = painted()
     with pytest.raises(InputError, match="mask has shape"):
         TwoViews(8)(image, mask[:-1], np.random.default_rng(0))

@@ -8,7 +8,7 @@ GROUNDS = {"apple": (90, 60, 60), "kiwi": (60, 90, 60), "plum": (60, 60, 90)}
 
 @pytest.fixture
 def own(tmp_path):
-    """Images of three classes, ten each: a bright block on a ground of the class's own dark colour, and its mask."""
+    """Ten images of each of three classes: a bright block on the class's dark background, and its mask."""
     rng = np.random.default_rng(0)
     for name, ink in INKS.items():
         for i in range(10):

@@ -15,7 +15,7 @@ NAMES = ["apple", "kiwi", "plum"]
 
 
 class Looks(nn.Module):
-    """Gives how much of each of three colours there is, among bright pixels or among dark ones."""
+    """Measures how much of three colours there is among bright pixels (object) or dark ones (background)."""
 
     def __init__(self, at):
         super().__init__()
@@ -39,7 +39,7 @@ def files_of(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_network_that_sees_objects_has_no_gap_and_one_that_sees_backgrounds_has_the_greatest(own, tmp_path):
+def test_gap_of_object_and_background_features(own, tmp_path):
     objects = evaluate("object", tmp_path / "a", make_from=own)
     assert list(objects) == [*VARIANTS, "bg_gap"]
     for name in ("original", "mixed_same", "mixed_rand", "mixed_next", "only_fg"):
@@ -53,7 +53,7 @@ def test_a_network_that_sees_objects_has_no_gap_and_one_that_sees_backgrounds_ha
     assert grounds["bg_gap"] == grounds["mixed_same"] - grounds["mixed_rand"] > 0
 
 
-def test_the_same_seed_makes_the_same_files_in_any_number_of_processes(own, tmp_path):
+def test_seed_fixes_files(own, tmp_path):
     one = make_backgrounds(own, tmp_path / "one", 24, seed=3, workers=0)
     for other in (make_backgrounds(own, tmp_path / "two", 24, seed=3, workers=2),):
         assert files_of(one) == files_of(other)
@@ -66,7 +66,7 @@ def test_the_same_seed_makes_the_same_files_in_any_number_of_processes(own, tmp_
     assert not tested & trained
 
 
-def test_mixed_images_have_the_background_that_their_name_says(own, tmp_path):
+def test_mixed_backgrounds(own, tmp_path):
     made = make_backgrounds(own, tmp_path / "made", 40, workers=0)
     grounds = {"apple": (90, 60, 60), "kiwi": (60, 90, 60), "plum": (60, 60, 90)}
     for number, name in enumerate(NAMES):
@@ -77,7 +77,7 @@ def test_mixed_images_have_the_background_that_their_name_says(own, tmp_path):
                 assert len(colours) == 2
 
 
-def test_what_is_made_is_used_again_and_finished_where_it_was_broken_off(own, tmp_path):
+def test_variants_are_reused_and_completed(own, tmp_path):
     made = make_backgrounds(own, tmp_path / "made", 24, workers=0)
     before = files_of(made)
     times = {path: path.stat().st_mtime_ns for path in made.rglob("*.png")}
@@ -95,7 +95,7 @@ def test_what_is_made_is_used_again_and_finished_where_it_was_broken_off(own, tm
         make_backgrounds(own, tmp_path / "other", 32, workers=0)
 
 
-def test_images_that_will_not_do_are_left_out_and_listed(own, tmp_path):
+def test_skipped_images_are_listed(own, tmp_path):
     Image.new("L", (60, 40), 0).save(own / "masks" / "kiwi" / "3.png")
     Image.new("L", (60, 40), 255).save(own / "masks" / "plum" / "4.png")
     made = make_backgrounds(own, tmp_path / "made", 24, workers=0)
@@ -107,7 +107,7 @@ def test_images_that_will_not_do_are_left_out_and_listed(own, tmp_path):
     assert not list(made.rglob("kiwi/3.png*"))
 
 
-def test_faults_of_one_s_own_data_are_told_in_one_line(own, tmp_path):
+def test_messages_on_own_data(own, tmp_path):
     (own / "images" / "plum" / "5.png").write_bytes(b"none")
     with pytest.raises(InputError, match=r"plum/5\.png: is not an image"):
         make_backgrounds(own, tmp_path / "made", 24, workers=0)
@@ -127,10 +127,10 @@ def head_file(path, weight):
     return path
 
 
-def test_a_head_of_many_classes_is_mapped_to_the_few(own, tmp_path):
+def test_mapped_head(own, tmp_path):
     made = make_backgrounds(own, tmp_path / "made", 40, workers=0)
     shutil.rmtree(made / "only_bg_b")
-    # Outputs 1, 3 and 4 like the three colours; output 0 likes none, and 2 what there is never.
+    # Outputs 1, 3 and 4 respond to the three colours, output 0 to none; output 2 is never the highest.
     weight = torch.zeros(5, 3)
     weight[1, 0] = weight[3, 1] = weight[4, 2] = 1
     weight[2] = -1
@@ -148,25 +148,25 @@ def test_a_head_of_many_classes_is_mapped_to_the_few(own, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
-        ("[1, 2]", "is no JSON object"),
-        ("{", "is no JSON object"),
+        ("[1, 2]", "is not a JSON object"),
+        ("{", "is not a JSON object"),
         ('{"0": 0, "1": 1}', "output '2' of the head's 4 is missing"),
         ('{"0": 0, "1": 1, "2": 7, "3": 0}', "classes are -1 to 2, got 0 to 7"),
     ],
 )
-def test_a_mapping_that_is_none_is_told(own, tmp_path, content, told):
+def test_invalid_mapping(own, tmp_path, content, message):
     made = make_backgrounds(own, tmp_path / "made", 40, workers=0)
     head = head_file(tmp_path / "head.pth", torch.zeros(4, 3))
     with pytest.raises(InputError, match=r"4 outputs for 3 classes: give protocol\.mapping"):
         evaluate("object", tmp_path / "run", root=made, head=head)
     (tmp_path / "map.json").write_text(content)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         evaluate("object", tmp_path / "run", root=made, head=head, mapping=tmp_path / "map.json")
 
 
-def test_heads_and_folders_that_do_not_fit_are_told(own, tmp_path):
+def test_messages_on_heads_and_folders(own, tmp_path):
     made = make_backgrounds(own, tmp_path / "made", 40, workers=0)
     with pytest.raises(InputError, match="takes 7 features, but the backbone gives 3"):
         evaluate("object", tmp_path / "r", root=made, head=head_file(tmp_path / "h.pth", torch.zeros(3, 7)))
@@ -174,14 +174,16 @@ def test_heads_and_folders_that_do_not_fit_are_told(own, tmp_path):
     with pytest.raises(InputError, match="no linear layer in it"):
         evaluate("object", tmp_path / "r", root=made, head=tmp_path / "h.pth")
     (made / "mixed_rand" / "val" / "plum").rename(made / "mixed_rand" / "val" / "prune")
-    with pytest.raises(InputError, match="mixed_rand/val has not the classes of the training images: plum, prune"):
+    with pytest.raises(
+        InputError, match="mixed_rand/val does not have the classes of the training images: plum, prune"
+    ):
         evaluate("object", tmp_path / "r", root=made)
     shutil.rmtree(made / "original" / "train")
     with pytest.raises(InputError, match="no such folder to train a head on"):
         evaluate("object", tmp_path / "r", root=made)
     with pytest.raises(InputError, match="holds no variant"):
         evaluate("object", tmp_path / "r", root=own)
-    with pytest.raises(InputError, match=r"protocol\.mapping is about the outputs of protocol\.head"):
+    with pytest.raises(InputError, match=r"protocol\.mapping describes the outputs of protocol\.head"):
         evaluate("object", tmp_path / "r", root=made, mapping=tmp_path / "map.json")
     with pytest.raises(FileNotFoundError, match=r"data\.root=.*nowhere does not exist: give the folder"):
         evaluate("object", tmp_path / "r", root=tmp_path / "nowhere")

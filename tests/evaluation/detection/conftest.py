@@ -1,4 +1,4 @@
-"""Tiny data in the real layouts of VOC and COCO."""
+"""Tiny data sets in the layouts of VOC and COCO."""
 
 import json
 
@@ -60,7 +60,7 @@ def voc(tmp_path):
 
 @pytest.fixture
 def coco(tmp_path):
-    """COCO's layout with two categories whose numbers have a gap; one crowd."""
+    """COCO's layout with two categories whose ids have a gap; one crowd."""
     root = tmp_path / "coco"
     (root / "annotations").mkdir(parents=True)
     for first, split in ((1, "train2017"), (7, "val2017")):

@@ -1,4 +1,4 @@
-"""Batches: mirrored boxes go with mirrored pixels; broken images are named."""
+"""Batches: mirroring, and messages about broken images."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from castlit.utils.validation import InputError
 SPLITS = (("VOC2007/trainval", "VOC2012/trainval"), ("VOC2007/test",))
 
 
-def test_half_of_the_images_are_mirrored_with_their_boxes_and_masks(coco):
+def test_mirrored_boxes_and_masks(coco):
     dataset = DetectionDataset(read_coco(coco).train, seed=0, train=True, masks=True)
     mirrored = 0
     for epoch in range(40):
@@ -29,7 +29,7 @@ def test_half_of_the_images_are_mirrored_with_their_boxes_and_masks(coco):
     assert torch.equal(dataset[3, 0]["image"], dataset[3, 0]["image"])
 
 
-def test_an_image_of_another_size_than_its_annotation_is_named(voc):
+def test_image_size_differs_from_annotation(voc):
     file = voc / "VOC2007" / "Annotations" / "000001.xml"
     file.write_text(file.read_text().replace("<width>96", "<width>97"))
     dataset = DetectionDataset(read_voc(voc, *SPLITS).train, seed=0, train=True, masks=False)
@@ -40,7 +40,7 @@ def test_an_image_of_another_size_than_its_annotation_is_named(voc):
         dataset[0, 1]
 
 
-def test_a_segmentation_that_is_none_is_named(coco):
+def test_invalid_segmentation(coco):
     record = read_coco(coco).train[1]
     dataset = DetectionDataset([record._replace(segments=[{"size": [1, 2], "counts": "x"}, []])], 0, True, True)
     with pytest.raises(SampleError, match=r"000000000002.jpg: a segmentation of this image is not COCO's"):
@@ -62,7 +62,7 @@ def test_batches(voc):
     assert len(list(DetectionData(found.train, [empty], 2, workers=0).val_dataloader())) == 1
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(voc, monkeypatch):
+def test_indivisible_batch(voc, monkeypatch):
     found = read_voc(voc, *SPLITS)
     monkeypatch.setattr("castlit.evaluation.detection.data.world_size", lambda: 3)
     with pytest.raises(InputError, match=r"batch_size=16 cannot be shared equally among 3 processes"):

@@ -1,4 +1,4 @@
-"""The detectors' parts: how a ResNet is taken apart, pooling, precision, what is trained."""
+"""The detectors' parts: stages of a ResNet, pooling, precision, trainable parameters."""
 
 import pytest
 import torch
@@ -6,13 +6,13 @@ import torchvision
 from torch import nn
 from torchvision.ops import roi_align
 
-from castlit.evaluation.detection import faster_rcnn_c4, faster_rcnn_fpn, mask_rcnn_fpn
-from castlit.evaluation.detection.pooling import AlignedRoIAlign
+from castlit.evaluation.detection import DetectorSettings, faster_rcnn_c4, faster_rcnn_fpn, mask_rcnn_fpn
+from castlit.evaluation.detection.roi_align import AlignedRoIAlign
 from castlit.evaluation.detection.stages import stages
 from castlit.nn import build_backbone
 from castlit.utils.validation import InputError
 
-SMALL = {"min_size": [96], "max_size": 128, "anchors": (16, 24, 32, 48, 64), "boxes": 8, "proposals": 20}
+SMALL = DetectorSettings(1, (), 0, [96], 128, anchors=(16, 24, 32, 48, 64), boxes=8, proposals=20)
 MAKERS = [faster_rcnn_c4, faster_rcnn_fpn, mask_rcnn_fpn]
 
 
@@ -31,7 +31,7 @@ def sample():
         ("tiny_resnet", (32, 64, 96, 128), (4, 8, 8, 8)),
     ],
 )
-def test_a_resnet_in_stages_computes_the_same(name, channels, strides):
+def test_stages_compute_the_same(name, channels, strides):
     backbone = build_backbone(name).eval()
     found = stages(backbone)
     assert (found.channels, found.strides) == (channels, strides)
@@ -41,10 +41,10 @@ def test_a_resnet_in_stages_computes_the_same(name, channels, strides):
     assert "layer4" not in dict(found.upto("layer3").named_children())
 
 
-def test_the_backbone_given_stays_as_it_is():
+def test_backbone_is_copied():
     backbone = build_backbone("tiny_resnet").eval().requires_grad_(False)
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
-    detector = faster_rcnn_c4(backbone, 2, **SMALL)
+    detector = faster_rcnn_c4(backbone, 2, SMALL)
     # Nothing is frozen, batch norms included; the copy is in training mode.
     assert all(parameter.requires_grad for parameter in detector.parameters())
     assert all(part.training for part in detector.modules() if isinstance(part, nn.BatchNorm2d))
@@ -55,12 +55,12 @@ def test_the_backbone_given_stays_as_it_is():
 
 
 @pytest.mark.parametrize("name", ["vit_b_16", "mobilenet_v3_small"])
-def test_other_networks_are_refused(name):
+def test_non_resnets_are_refused(name):
     with pytest.raises(InputError, match=r"^x.ckpt is no ResNet: .*backbone=resnet50"):
-        faster_rcnn_fpn(build_backbone(name), 2, name="x.ckpt", **SMALL)
+        faster_rcnn_fpn(build_backbone(name), 2, SMALL, "x.ckpt")
 
 
-def test_a_network_that_does_more_than_its_parts_is_refused():
+def test_network_beyond_its_stages_is_refused():
     class Twice(type(build_backbone("tiny_resnet"))):
         def forward(self, x):
             return 2 * super().forward(x)
@@ -72,9 +72,9 @@ def test_a_network_that_does_more_than_its_parts_is_refused():
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-def test_every_parameter_learns_and_detections_are_of_the_images_size(maker):
+def test_all_parameters_get_gradients(maker):
     torch.manual_seed(0)
-    detector = maker(build_backbone("tiny_resnet"), 3, **SMALL).train()
+    detector = maker(build_backbone("tiny_resnet"), 3, SMALL).train()
     losses = detector(*sample())
     assert ("loss_mask" in losses) == (maker is mask_rcnn_fpn)
     sum(losses.values()).backward()
@@ -88,8 +88,8 @@ def test_every_parameter_learns_and_detections_are_of_the_images_size(maker):
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-def test_norms_where_the_papers_have_them(maker):
-    detector = maker(build_backbone("tiny_resnet"), 3, **SMALL)
+def test_norms_are_the_papers(maker):
+    detector = maker(build_backbone("tiny_resnet"), 3, SMALL)
     if maker is faster_rcnn_c4:
         assert isinstance(detector.roi_heads.box_head.norm, nn.BatchNorm2d)  # extra, after layer4
         assert not any(name.startswith("layer4") for name, _ in detector.backbone.body.named_children())
@@ -99,9 +99,9 @@ def test_norms_where_the_papers_have_them(maker):
         assert len(norms) == 8  # two convolutions for each of four levels
 
 
-def test_under_mixed_precision_boxes_and_scores_are_float32():
+def test_boxes_and_scores_are_float32():
     torch.manual_seed(0)
-    detector = faster_rcnn_c4(build_backbone("tiny_resnet"), 3, **SMALL).train()
+    detector = faster_rcnn_c4(build_backbone("tiny_resnet"), 3, SMALL).train()
     seen = {}
     detector.rpn.head.register_forward_hook(lambda m, i, o: seen.update(rpn=o[1][0].dtype, features=i[0][0].dtype))
     detector.roi_heads.box_predictor.register_forward_hook(lambda m, i, o: seen.update(logits=o[0].dtype))
@@ -111,7 +111,7 @@ def test_under_mixed_precision_boxes_and_scores_are_float32():
     assert seen["rpn"] == seen["logits"] == torch.float32
 
 
-def test_pooling_takes_the_level_of_equation_1_and_is_aligned():
+def test_roi_align_levels_and_alignment():
     torch.manual_seed(0)
     strides = (4, 8, 16, 32)
     features = {str(level): torch.randn(2, 3, 512 // stride, 512 // stride) for level, stride in enumerate(strides)}
@@ -124,16 +124,16 @@ def test_pooling_takes_the_level_of_equation_1_and_is_aligned():
         region = torch.cat([torch.zeros(1, 1), boxes[0][place : place + 1]], 1)
         alone = roi_align(features[str(level)], region, 7, 1 / strides[level], 0, aligned=True)
         assert torch.equal(pooled[place : place + 1], alone)
-    # On a map that holds each cell's own centre, a box pools to the centres of its bins.
+    # On a map of each cell's centre, a box pools to the centres of its bins.
     centres = (torch.arange(64) * 8 + 4.0).expand(1, 1, 64, 64)
     bins = AlignedRoIAlign((8,), 4)({"0": centres}, [torch.tensor([[80.0, 80, 208, 208]])], [(512, 512)])
     assert torch.allclose(bins[0, 0, 0], torch.tensor([96.0, 128, 160, 192]), atol=1e-3)
 
 
-def test_a_pyramid_starts_from_torchvisions_own_arithmetic():
-    """The trunk's levels are those of torchvision's FPN on the same outputs."""
+def test_pyramid_equals_torchvisions():
+    """The trunk's levels equal torchvision's FPN on the same outputs."""
     torch.manual_seed(0)
-    detector = faster_rcnn_fpn(build_backbone("resnet18"), 2, **SMALL).eval()
+    detector = faster_rcnn_fpn(build_backbone("resnet18"), 2, SMALL).eval()
     images = torch.randn(1, 3, 64, 64)
     getter = torchvision.models._utils.IntermediateLayerGetter(
         detector.backbone.body, {f"layer{n + 1}": str(n) for n in range(4)}

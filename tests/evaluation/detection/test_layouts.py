@@ -1,4 +1,4 @@
-"""What is read from VOC's and COCO's folders, and what is said about broken ones."""
+"""Reading VOC's and COCO's layouts, and messages about broken data."""
 
 import json
 
@@ -13,7 +13,7 @@ from castlit.utils.validation import InputError
 TRAIN, TEST = ("VOC2007/trainval", "VOC2012/trainval"), ("VOC2007/test",)
 
 
-def test_voc_boxes_count_from_zero_and_difficult_objects_are_learnt_but_ignored(voc):
+def test_voc_boxes_and_difficult_objects(voc):
     found = read_voc(voc, TRAIN, TEST)
     assert [len(found.train), len(found.test), len(found.classes)] == [3, 2, 20]
     hard = found.train[1]
@@ -23,11 +23,11 @@ def test_voc_boxes_count_from_zero_and_difficult_objects_are_learnt_but_ignored(
     assert (hard.learnt.tolist(), hard.ignored.tolist()) == ([True, True], [True, False])
     assert (hard.width, hard.height, hard.areas.tolist()) == (96, 72, [1600, 2500])
     assert found.train[2].path.parts[-3] == "VOC2012"
-    # The folder above will do, too.
+    # The parent folder works, too.
     assert read_voc(voc.parent, TRAIN, TEST).test[0].path == found.test[0].path
 
 
-def test_classes_are_chosen_and_numbered_anew(voc):
+def test_choose_classes(voc):
     found = read_voc(voc, TRAIN, TEST)
     present = choose_classes(found, "present", "a", "b")
     assert present.classes == ["cat", "dog"]
@@ -43,7 +43,7 @@ def test_classes_are_chosen_and_numbered_anew(voc):
         choose_classes(found, "some", "a", "b")
 
 
-def test_a_class_with_nothing_but_difficult_objects_cannot_be_tested(voc):
+def test_class_with_only_difficult_objects(voc):
     file = voc / "VOC2007" / "Annotations" / "000002.xml"
     file.write_text(file.read_text().replace("<difficult>0", "<difficult>1"))
     with pytest.raises(InputError, match=r"^b has no object of dog"):
@@ -66,7 +66,7 @@ def test_a_class_with_nothing_but_difficult_objects_cannot_be_tested(voc):
         (lambda xml: None, r"000001.xml: cannot be read"),
     ],
 )
-def test_a_broken_annotation_of_voc_is_named(voc, change, line):
+def test_broken_voc_annotation(voc, change, line):
     file = voc / "VOC2007" / "Annotations" / "000001.xml"
     changed = change(file.read_text())
     file.unlink()
@@ -76,7 +76,7 @@ def test_a_broken_annotation_of_voc_is_named(voc, change, line):
         read_voc(voc, TRAIN, TEST)
 
 
-def test_missing_parts_of_voc_are_named(voc, tmp_path):
+def test_missing_voc_files(voc, tmp_path):
     with pytest.raises(InputError, match=r"data.root is missing: give VOCdevkit"):
         read_voc(None, TRAIN, TEST)
     with pytest.raises(InputError, match=r"data.root=.*nowhere: no such folder; give VOCdevkit"):
@@ -99,7 +99,7 @@ def test_missing_parts_of_voc_are_named(voc, tmp_path):
 
 def test_coco_instances(coco):
     found = read_coco(coco)
-    assert found.classes == ["car", "dog"]  # by their numbers in the file
+    assert found.classes == ["car", "dog"]  # sorted by id
     first, second = found.train
     assert first.boxes.tolist() == [[8, 8, 48, 40], [50, 20, 90, 70], [0, 62, 6, 72]]
     assert first.labels.tolist() == [1, 2, 1]
@@ -111,7 +111,7 @@ def test_coco_instances(coco):
     assert object_mask(first.segments[0], 72, 96).sum() == 40 * 32
 
 
-def test_an_object_with_an_empty_box_is_not_learnt(coco):
+def test_empty_box_is_not_learnt(coco):
     file = coco / "annotations" / "instances_train2017.json"
     content = json.loads(file.read_text())
     content["annotations"][0]["bbox"][2] = 0
@@ -122,7 +122,7 @@ def test_an_object_with_an_empty_box_is_not_learnt(coco):
     assert np.array_equal(record.boxes[1], [90, 60, 96, 72])
 
 
-def test_where_no_area_is_given_it_is_the_boxs(coco):
+def test_missing_area_is_the_boxs(coco):
     file = coco / "annotations" / "instances_train2017.json"
     content = json.loads(file.read_text())
     content["annotations"][0]["area"] = None
@@ -141,7 +141,7 @@ def test_where_no_area_is_given_it_is_the_boxs(coco):
         ),
         (
             lambda c: c["annotations"][0].update(bbox=[1, float("nan"), 2, 2]),
-            r".*a box of .*jpg holds what is no number",
+            r".*a box of .*jpg is not finite",
         ),
         (lambda c: c["annotations"][0].update(image_id=99), r"annotations of an image that it does not list.* 99"),
         (lambda c: c["images"][0].pop("height"), r"is not COCO's instance annotations: .*height"),
@@ -152,7 +152,7 @@ def test_where_no_area_is_given_it_is_the_boxs(coco):
         (lambda c: c.pop("images"), r"it needs the keys images and annotations"),
     ],
 )
-def test_broken_annotations_of_coco_are_named(coco, change, line):
+def test_broken_coco_annotations(coco, change, line):
     file = coco / "annotations" / "instances_train2017.json"
     content = json.loads(file.read_text())
     change(content)
@@ -161,7 +161,7 @@ def test_broken_annotations_of_coco_are_named(coco, change, line):
         read_coco(coco)
 
 
-def test_missing_parts_of_coco_are_named(coco, tmp_path):
+def test_missing_coco_files(coco, tmp_path):
     with pytest.raises(InputError, match=r"data.root is missing: give COCO's folder"):
         read_coco(None)
     with pytest.raises(InputError, match=r"data.root=.*nowhere: no such folder; give COCO's"):
@@ -184,7 +184,7 @@ def test_missing_parts_of_coco_are_named(coco, tmp_path):
         read_coco(coco)
 
 
-def test_a_segmentation_of_the_test_that_is_none_is_told_before_the_training(coco):
+def test_invalid_test_segmentation(coco):
     file = coco / "annotations" / "instances_val2017.json"
     content = json.loads(file.read_text())
     content["annotations"][1]["segmentation"] = {"size": [1, 2], "counts": "x"}

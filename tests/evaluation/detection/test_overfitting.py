@@ -1,4 +1,4 @@
-"""Detectors learn four real photographs by heart: what is trained, scored and decoded fits together."""
+"""Detectors overfit four photographs: training, decoding and scoring fit together."""
 
 import json
 from functools import partial
@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from castlit.evaluation.detection import evaluate_coco_segmentation, evaluate_voc_detection
 from castlit.nn import build_backbone
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 
 OBJECT = "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
 RECIPE = {
@@ -31,7 +31,7 @@ RECIPE = {
 
 
 def four_of(folder, least_fill=0.0):
-    """COCO's annotations of four photographs with one or two objects, large ones that fill so much of their boxes."""
+    """COCO's annotations of four photographs with one or two large objects that fill this fraction of their boxes."""
     content = json.loads((folder / "annotations" / "instances_train2017.json").read_text())
     objects = {}
     for thing in content["annotations"]:

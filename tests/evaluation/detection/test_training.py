@@ -1,18 +1,25 @@
-"""The recipe, what a step does, and going on with a run that was broken off."""
+"""Schedules, training steps, and resuming an interrupted run."""
 
 import math
+from dataclasses import fields
 from functools import partial
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
 from castlit.callbacks import ExactResume, FiniteLoss, LastCheckpoint, MetricsCSV
-from castlit.evaluation.detection import evaluate_coco_segmentation, evaluate_voc_detection, faster_rcnn_c4
+from castlit.evaluation.detection import (
+    DetectorSettings,
+    evaluate_coco_segmentation,
+    evaluate_voc_detection,
+    faster_rcnn_c4,
+)
 from castlit.evaluation.detection.coco_segmentation import SCHEDULES
-from castlit.evaluation.detection.settings import recipe_of
-from castlit.evaluation.detection.training import DetectorTraining, Recipe
+from castlit.evaluation.detection.detector_module import DetectorTraining
+from castlit.evaluation.detection.voc_detection import SCHEDULE
 from castlit.nn import build_backbone
 from castlit.utils.validation import InputError
 
@@ -32,21 +39,48 @@ TRAINER = partial(
 )
 
 
-def test_the_papers_schedules():
-    voc = recipe_of(24000, None, (3 / 4, 11 / 12), 100, 0.02, 1e-4)
-    assert voc.drops == (18000, 22000)
-    assert [recipe_of(steps, None, (2 / 3, 8 / 9), 1000, 0.02, 1e-4).drops for steps in SCHEDULES.values()] == [
-        (60000, 80000),
-        (120000, 160000),
+def test_paper_schedules():
+    assert (SCHEDULE.iterations, SCHEDULE.drops, SCHEDULE.warmup) == (24000, (18000, 22000), 100)
+    assert (SCHEDULE.min_size[0], SCHEDULE.min_size[-1], SCHEDULE.lr, SCHEDULE.weight_decay) == (480, 800, 0.02, 1e-4)
+    assert [(s.iterations, s.drops, s.warmup) for s in SCHEDULES.values()] == [
+        (90000, (60000, 80000), 1000),
+        (180000, (120000, 160000), 1000),
     ]
-    rates = [voc.factor(step) for step in (0, 50, 100, 17999, 18000, 21999, 22000)]
+    rates = [SCHEDULE.lr_factor(step) for step in (0, 50, 100, 17999, 18000, 21999, 22000)]
     assert rates == pytest.approx([0.001, 0.5005, 1, 1, 0.1, 0.1, 0.01])
-    assert recipe_of(10, [9, 4], (), 0, 0.02, 0).factor(5) == pytest.approx(0.1)
+
+
+def test_settings_override():
+    assert DetectorSettings(10, [9, 4], 0, 64).lr_factor(5) == pytest.approx(0.1)
+    assert SCHEDULE.override({}) == SCHEDULE
+    # Drops scale with the iterations unless they are given.
+    for iterations in (4, 6, 18, 1000):
+        expected = (round(3 / 4 * iterations), round(11 / 12 * iterations))
+        assert SCHEDULE.override({"iterations": iterations, "drops": None}).drops == expected
+    assert SCHEDULE.override({"iterations": 100, "drops": 7, "anchors": 32}).drops == (7,)
+    with pytest.raises(
+        InputError, match=r"^protocol.propsals is not a key of this protocol \(did you mean 'proposals'"
+    ):
+        SCHEDULE.override({"propsals": 5})
+
+
+def test_config_has_the_papers_settings(repository):
+    conf = repository / "conf"
+    shared = OmegaConf.load(conf / "detector" / "default.yaml")
+    assert set(shared) <= {field.name for field in fields(DetectorSettings)}
+    for protocol, paper in (("voc_detection", SCHEDULE), ("coco_segmentation", SCHEDULES["1x"])):
+        own = OmegaConf.load(conf / "protocol" / f"{protocol}.yaml").protocol
+        keys = {key: value for key, value in {**shared, **own}.items() if hasattr(paper, key) and value is not None}
+        for key in ("trainer", "callbacks", "logger"):
+            del keys[key]
+        assert {"lr", "warmup", "min_size", "anchors"} <= set(keys)
+        assert paper.override(OmegaConf.to_container(OmegaConf.create(keys))) == paper
 
 
 def test_norms_have_no_weight_decay():
-    detector = faster_rcnn_c4(build_backbone("tiny_resnet"), 2, [64], 96)
-    training = DetectorTraining(detector, Recipe(10, ()), masks=False, identity={})
+    settings = DetectorSettings(10, (), 100, [64], 96)
+    detector = faster_rcnn_c4(build_backbone("tiny_resnet"), 2, settings)
+    training = DetectorTraining(detector, settings, masks=False, identity={})
     optimizer = training.configure_optimizers()["optimizer"]
     decayed, free = optimizer.param_groups
     assert (decayed["weight_decay"], free["weight_decay"]) == (1e-4, 0)
@@ -63,7 +97,7 @@ def run(voc, output, seed=0, iterations=4, **given):
 
 
 class Keep(pl.Callback):
-    """Keeps the weights that a run ends with, and its losses; or breaks it off."""
+    """Keeps a run's final weights and its losses; or interrupts it."""
 
     def __init__(self, stop=None):
         self.stop, self.losses = stop, []
@@ -84,36 +118,36 @@ def kept(*more, every=1):
     return {"checkpoint": checkpoint, "resume": ExactResume(), **{str(n): callback for n, callback in enumerate(more)}}
 
 
-def test_a_run_that_was_broken_off_goes_on_exactly(voc, tmp_path):
-    whole = Keep()
+def test_resumed_run_equals_uninterrupted(voc, tmp_path):
+    full = Keep()
     table = {"logger": {"csv": partial(MetricsCSV, save_dir=".", name="", version="")}}
-    scores = run(voc, tmp_path / "whole", callbacks=kept(whole), **table)
+    scores = run(voc, tmp_path / "full", callbacks=kept(full), **table)
     assert set(scores) == {"AP", "AP50", "AP75"}
     first, rest = Keep(stop=2), Keep()
     with pytest.raises((SystemExit, KeyboardInterrupt)):
-        run(voc, tmp_path / "broken", callbacks=kept(first), **table)
-    again = run(voc, tmp_path / "broken", callbacks=kept(rest), resume="last", **table)
+        run(voc, tmp_path / "interrupted", callbacks=kept(first), **table)
+    again = run(voc, tmp_path / "interrupted", callbacks=kept(rest), resume="last", **table)
     assert len(rest.losses) == 2
-    assert first.losses + rest.losses == whole.losses
-    assert all(torch.equal(value, whole.weights[name]) for name, value in rest.weights.items())
+    assert first.losses + rest.losses == full.losses
+    assert all(torch.equal(value, full.weights[name]) for name, value in rest.weights.items())
     assert again == scores
-    # Once more has nothing left to train, and tests again.
+    # A third run has nothing left to train, and tests again.
     done = Keep()
-    assert run(voc, tmp_path / "broken", callbacks=kept(done), resume="last", **table) == scores
+    assert run(voc, tmp_path / "interrupted", callbacks=kept(done), resume="last", **table) == scores
     assert done.losses == []
-    # The log is one, too.
-    assert (tmp_path / "broken" / "metrics.csv").read_text() == (tmp_path / "whole" / "metrics.csv").read_text()
-    last = tmp_path / "broken" / "checkpoints" / "last.ckpt"
+    # The logs are equal, too.
+    assert (tmp_path / "interrupted" / "metrics.csv").read_text() == (tmp_path / "full" / "metrics.csv").read_text()
+    last = tmp_path / "interrupted" / "checkpoints" / "last.ckpt"
     with pytest.raises(InputError, match=r"is of another run: iterations was 4, not 5, drops"):
-        run(voc, tmp_path / "broken", iterations=5, resume=str(last))
+        run(voc, tmp_path / "interrupted", iterations=5, resume=str(last))
     last.write_bytes(last.read_bytes()[:1000])
-    with pytest.raises(InputError, match=r"resume=last: not a checkpoint, or damaged"):
-        run(voc, tmp_path / "broken", resume="last")
+    with pytest.raises(InputError, match=r"protocol.resume=.*last.ckpt: not a checkpoint, or damaged"):
+        run(voc, tmp_path / "interrupted", resume="last")
 
 
-def test_nothing_to_go_on_from(voc, tmp_path, capsys):
+def test_no_checkpoint_to_resume(voc, tmp_path, capsys):
     run(voc, tmp_path, iterations=1, resume="last")
-    assert "not there yet, starting anew" in capsys.readouterr().out
+    assert "nothing to resume yet, starting from scratch" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"resume=/no/such.ckpt: no such file"):
         run(voc, tmp_path, resume="/no/such.ckpt")
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
@@ -121,17 +155,17 @@ def test_nothing_to_go_on_from(voc, tmp_path, capsys):
         run(voc, tmp_path, resume=str(tmp_path / "other.ckpt"))
 
 
-def test_an_earlier_runs_checkpoint_is_put_aside_where_it_is_not_gone_on_with(voc, tmp_path, capsys):
+def test_new_run_keeps_old_checkpoint(voc, tmp_path, capsys):
     run(voc, tmp_path, iterations=1, callbacks=kept())
     first = (tmp_path / "checkpoints" / "last.ckpt").read_bytes()
     assert "replaced.ckpt" not in capsys.readouterr().out
     run(voc, tmp_path, iterations=2, callbacks=kept())
-    assert "protocol.resume=last goes on with it): it is now replaced.ckpt" in capsys.readouterr().out
+    assert "protocol.resume=last resumes it): it is now replaced.ckpt" in capsys.readouterr().out
     assert (tmp_path / "checkpoints" / "replaced.ckpt").read_bytes() == first
     assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
 
 
-def test_gradients_that_are_not_finite_end_the_run(voc, tmp_path):
+def test_nonfinite_gradients_stop_run(voc, tmp_path):
     class Spoil(pl.Callback):
         def on_after_backward(self, trainer, module):
             if trainer.global_step == 1:
@@ -141,7 +175,7 @@ def test_gradients_that_are_not_finite_end_the_run(voc, tmp_path):
         run(voc, tmp_path, callbacks={"spoil": Spoil()})
 
 
-def test_a_loss_that_is_not_finite_names_its_images(voc, tmp_path, monkeypatch):
+def test_nonfinite_loss_names_images(voc, tmp_path, monkeypatch):
     class Spoil(pl.Callback):
         def on_train_batch_start(self, trainer, module, batch, batch_idx):
             nn.init.constant_(module.detector.roi_heads.box_predictor.cls_score.bias, math.nan)
@@ -163,7 +197,7 @@ def test_mixed_precision(voc, tmp_path):
     assert all(value.dtype != torch.bfloat16 for value in keep.weights.values())
 
 
-def test_segmentation_trains_and_scores_boxes_and_masks(coco, tmp_path):
+def test_segmentation_scores_boxes_and_masks(coco, tmp_path):
     keep = Keep()
     scores = evaluate_coco_segmentation(
         build_backbone("tiny_resnet"),
@@ -176,7 +210,7 @@ def test_segmentation_trains_and_scores_boxes_and_masks(coco, tmp_path):
         trainer=TRAINER,
         **TINY,
     )
-    assert list(scores) == [f"{kind}_{figure}" for kind in ("box", "mask") for figure in ("AP", "AP50", "AP75")]
+    assert list(scores) == [f"{kind}_{metric}" for kind in ("box", "mask") for metric in ("AP", "AP50", "AP75")]
     assert len(keep.losses) == 2
 
 
@@ -195,7 +229,8 @@ def test_segmentation_trains_and_scores_boxes_and_masks(coco, tmp_path):
         ({"drops": -3}, "protocol.drops must be at least 0"),
         ({"anchors": 0}, "protocol.anchors must be at least 1"),
         ({"min_size": 20}, "protocol.min_size must be at least 32"),
-        ({"resume": True}, "protocol.resume=True: give null, last, or the path"),
+        ({"min_sizes": [64]}, r"^protocol.min_sizes is not a key of this protocol \(did you mean 'min_size'\?\)"),
+        ({"resume": True}, "protocol.resume must be null, last, or the path of a .ckpt file; got True"),
         ({"trainer": partial(TRAINER, precision="16-mixd")}, "^protocol.trainer: Precision '16-mixd' is invalid"),
         ({"trainer": partial(TRAINER, presicion=16)}, "^protocol.trainer: .*presicion"),
         (
@@ -205,6 +240,6 @@ def test_segmentation_trains_and_scores_boxes_and_masks(coco, tmp_path):
         ({"trainer": partial(TRAINER, accelerator="cpu"), "classes": "all"}, "has no object of aeroplane"),
     ],
 )
-def test_settings_that_make_no_sense(voc, tmp_path, given, line):
+def test_invalid_settings(voc, tmp_path, given, line):
     with pytest.raises(InputError, match=line):
         run(voc, tmp_path, **given)

@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 class Pixels(nn.Module):
-    """Gives the image itself, and counts what it saw."""
+    """Returns the image, and counts images."""
 
     def __init__(self):
         super().__init__()
@@ -38,7 +38,7 @@ def folder(tmp_path):
     return tmp_path / "photos"
 
 
-def test_features_are_the_means_of_the_grid_s_cells(folder):
+def test_features_are_cell_means(folder):
     images, classes = read_class_folders(folder, "data.root")
     assert classes == ["left", "right"]
     assert images.labels.tolist() == [0, 0, 0, 0, 1, 1]
@@ -50,7 +50,7 @@ def test_features_are_the_means_of_the_grid_s_cells(folder):
             np.testing.assert_allclose(features[i, :, row, :], np.stack([expected] * 2, 1), atol=1e-5)
 
 
-def test_what_was_computed_is_read_again_until_anything_changes(folder, tmp_path):
+def test_cache(folder, tmp_path):
     images, _ = read_class_folders(folder, "data.root")
     network = Pixels()
 
@@ -79,7 +79,7 @@ def test_what_was_computed_is_read_again_until_anything_changes(folder, tmp_path
     assert compute()[1] == 6
 
 
-def test_batches_and_workers_change_nothing(folder):
+def test_batch_size_and_workers_change_nothing(folder):
     images, _ = read_class_folders(folder, "data.root")
     network = build_backbone("tiny_resnet").eval()
     one = FrozenFeatures(network, CPU, 32, batch_size=1, workers=0)(images)
@@ -89,7 +89,7 @@ def test_batches_and_workers_change_nothing(folder):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_bad_image_is_named_in_one_line(folder, workers):
+def test_bad_image(folder, workers):
     (folder / "left" / "1.png").write_bytes(b"no image")
     images, _ = read_class_folders(folder, "data.root")
     with pytest.raises(SampleError, match=r"left/1\.png: is not an image") as caught:
@@ -97,7 +97,7 @@ def test_a_bad_image_is_named_in_one_line(folder, workers):
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_feature_map_or_not_finite_is_told(folder):
+def test_invalid_features(folder):
     images, _ = read_class_folders(folder, "data.root")
     with pytest.raises(InputError, match="leave its classifier off"):
         FrozenFeatures(nn.Flatten(), CPU, 32, workers=0)(images)
@@ -107,10 +107,10 @@ def test_what_is_no_feature_map_or_not_finite_is_told(folder):
         FrozenFeatures(broken, CPU, 32, workers=0)(images)
 
 
-def test_folders_that_are_none_are_told(folder, tmp_path):
+def test_invalid_class_folders(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"data\.root="):
         read_class_folders(tmp_path / "nowhere", "data.root")
-    with pytest.raises(InputError, match="not the classes of the training images: right, wrong differ"):
+    with pytest.raises(InputError, match="does not have the classes of the training images: right, wrong differ"):
         read_class_folders(folder, "data.root", ["left", "wrong"])
     (folder / "empty").mkdir()
     with pytest.raises(InputError, match="empty holds no image"):
@@ -119,7 +119,7 @@ def test_folders_that_are_none_are_told(folder, tmp_path):
         read_class_folders(folder / "left", "data.root")
 
 
-def test_a_list_can_be_cut_down(folder):
+def test_subset(folder):
     images, _ = read_class_folders(folder, "data.root")
     some = images.subset(np.array([5, 0]))
     assert isinstance(some, ImageList)

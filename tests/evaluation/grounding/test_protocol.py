@@ -1,4 +1,4 @@
-"""Grounding of any network: what its CAMs explain, the classifier made on the spot, and the pictures."""
+"""Grounding of any network: the CAMs, the classifier, and the images."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ import castlit
 from castlit.data import ScenesDataModule
 from castlit.evaluation import evaluate_grounding, linear_probe
 from castlit.evaluation.grounding.classifier import _as_layer, train_classifier
-from castlit.evaluation.grounding.examples import Seen
+from castlit.evaluation.grounding.examples import ImageResults
 from castlit.evaluation.grounding.questions import questions
 from castlit.evaluation.grounding.scores import ImageScores, grounding, image_scores
-from castlit.evaluation.protocol import Network
+from castlit.evaluation.network import Network
 from castlit.interop import open_backbone
 from castlit.utils.validation import InputError
 
@@ -25,7 +25,7 @@ IMAGES = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 
 @pytest.fixture(scope="module")
 def network():
-    """A backbone that has seen data: with its first statistics, the features of an untrained one are tiny."""
+    """A backbone with batch statistics of data: with the initial ones, an untrained network's features are tiny."""
     backbone = open_backbone("random", "tiny_resnet")
     backbone.train()(torch.randn(64, 3, 64, 64))
     return Network("random", backbone.eval(), None)
@@ -36,7 +36,7 @@ def scenes():
     return ScenesDataModule(train_count=200, val_count=48, batch_size=20, workers=0)
 
 
-def test_the_scores_of_each_image_average_to_those_of_all():
+def test_image_scores_average():
     cams, masks = torch.rand(6, 5, 5), torch.zeros(6, 1, 20, 20, dtype=torch.uint8)
     masks[:, :, 3:11, 5:15] = 1
     scores = image_scores(cams, masks)
@@ -48,7 +48,7 @@ def test_the_scores_of_each_image_average_to_those_of_all():
     assert scores.mean() == pytest.approx(grounding(cams, masks))
 
 
-def test_the_features_cam_is_the_inner_product_with_the_mean(network):
+def test_features_cam(network):
     found = questions(network)["features"]({"image": IMAGES})
     maps = network.backbone(IMAGES).detach().double().numpy()
     mean = maps.mean((2, 3))
@@ -59,36 +59,36 @@ def test_the_features_cam_is_the_inner_product_with_the_mean(network):
     assert "pretext" not in questions(network)
 
 
-def test_the_classifiers_cam_is_the_class_activation_map(network):
+def test_classifier_cam(network):
     classifier, labels = nn.Linear(128, 3), torch.tensor([2, 0, 1, 1])
     found = questions(network, classifier=classifier)["classifier"]({"image": IMAGES, "label": labels})
     maps = network.backbone(IMAGES).detach()
     expected = torch.einsum("nc,nchw->nhw", classifier.weight[labels], maps).relu() / maps[0, 0].numel()
     torch.testing.assert_close(found, expected.detach(), rtol=1e-4, atol=1e-7)
     unseen = questions(network, classifier=classifier)["classifier"]({"image": IMAGES, "label": labels + 1})
-    assert not unseen[0].any()  # its class is none of the three
+    assert not unseen[0].any()  # its class is not among the three
     assert unseen[1:].any()
 
 
-def test_another_layer_gives_another_grid(network):
+def test_other_layer(network):
     assert questions(network, "layer1")["features"]({"image": IMAGES}).shape == (4, 16, 16)
     with pytest.raises(InputError, match="no layer 'layer9'"):
         questions(network, "layer9")["features"]({"image": IMAGES})
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 2, 4], [1, 3]])
-def test_the_classifier_as_one_layer_answers_as_the_probe(labels):
+def test_classifier_layer_equals_probe(labels):
     rng = np.random.default_rng(0)
     known = rng.choice(labels, 80)
     features = (rng.normal(size=(80, 6)) * 5 + known[:, None] * rng.normal(size=6) * 3 + 7).astype(np.float32)
     probe = linear_probe(features, known)
-    layer = _as_layer(*probe, max(labels) + 1)
-    shares = layer(torch.from_numpy(features)).softmax(1).detach().numpy()
-    np.testing.assert_allclose(shares[:, labels], probe.predict_proba(features), atol=1e-5)
-    assert set(shares.argmax(1)) <= set(labels)
+    layer = _as_layer(probe, max(labels) + 1)
+    probabilities = layer(torch.from_numpy(features)).softmax(1).detach().numpy()
+    np.testing.assert_allclose(probabilities[:, labels], probe.predict_proba(features), atol=1e-5)
+    assert set(probabilities.argmax(1)) <= set(labels)
 
 
-def test_no_labels_no_classifier(network, tmp_path):
+def test_no_classifier_without_labels(network, tmp_path):
     (tmp_path / "i").mkdir()
     for i in range(3):
         cv2.imwrite(str(tmp_path / "i" / f"{i}.png"), np.random.default_rng(i).integers(0, 255, (40, 40, 3), np.uint8))
@@ -105,10 +105,10 @@ def seen(count, gains=None):
         "features": ImageScores(own, own, own, own),
         "features!": ImageScores(own * 0, own * 0, own * 0, own * 0),
     }
-    return Seen({key: torch.zeros(count, 2, 2) for key in scores}, scores, torch.arange(count) * 2)
+    return ImageResults({key: torch.zeros(count, 2, 2) for key in scores}, scores, torch.arange(count) * 2)
 
 
-def test_which_images_are_shown():
+def test_choice_of_images():
     assert list(seen(100).choose(5, None).values()) == [[0, 25, 50, 74, 99]]
     assert list(seen(3).choose(24, None).values()) == [[0, 1, 2]]
     even, most, least = seen(6, [0.0, 0.5, -0.3, 0.9, -0.8, 0.1]).choose(8, "!").values()
@@ -116,7 +116,7 @@ def test_which_images_are_shown():
     assert (most, least) == ([3, 1], [4, 2])
 
 
-def test_figures_and_pictures(network, scenes, tmp_path):
+def test_metrics_and_images(network, scenes, tmp_path):
     module = castlit.CASTModule(castlit.methods.MoCo("tiny_resnet", queue_size=8, dim=4)).eval()
     other = Network("<b>x</b>.ckpt", module.method.encoder.backbone, module.explain)
     own = [network.backbone, CPU, tmp_path, "random", scenes]
@@ -147,7 +147,7 @@ def test_figures_and_pictures(network, scenes, tmp_path):
     assert (tmp_path / "grounding.png").is_file()
 
 
-def test_no_pictures_where_none_are_wanted(network, scenes, tmp_path):
+def test_no_images(network, scenes, tmp_path):
     alone = evaluate_grounding(network.backbone, CPU, tmp_path / "o", "random", scenes, pictures=0)
     assert list(alone) == ["features", "classifier", "a Gaussian in the centre"]
     assert not Path(tmp_path / "o").exists()

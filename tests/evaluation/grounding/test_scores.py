@@ -1,4 +1,4 @@
-"""Grounding figures on cases worked out by hand."""
+"""Grounding metrics on hand-made cases."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def masks(*boxes, size=8):
     return mask
 
 
-def test_a_cam_that_is_the_mask_scores_full_marks():
+def test_cam_equal_to_mask():
     mask = masks((0, 0, 4, 4), (2, 2, 6, 8))
     found = grounding(mask[:, 0].float(), mask)
     assert found.pointing == found.energy == found.iou == 1.0
@@ -22,14 +22,14 @@ def test_a_cam_that_is_the_mask_scores_full_marks():
     assert found.images == 2
 
 
-def test_a_flat_cam_scores_the_share_of_the_mask():
+def test_flat_cam():
     mask = masks((0, 0, 4, 4))
     found = grounding(torch.full((1, 8, 8), 3.0), mask)
     assert found.energy == pytest.approx(0.25)
     assert found.iou == pytest.approx(0.25)
 
 
-def test_a_cam_elsewhere_and_a_dead_cam_score_nothing():
+def test_cam_elsewhere_and_zero_cam():
     cam = torch.zeros(2, 8, 8)
     cam[0, 7, 7] = 1
     found = grounding(cam, masks((0, 0, 4, 4), (0, 0, 4, 4)))
@@ -46,7 +46,7 @@ def test_thresholds_by_hand():
     assert found.energy == pytest.approx((8 + 4) / (8 + 28))
 
 
-def test_images_without_a_mask_are_left_out():
+def test_images_without_mask():
     mask = masks((0, 0, 4, 4), (0, 0, 0, 0))
     assert grounding(torch.ones(2, 4, 4), mask).images == 1
     with pytest.raises(InputError, match="at least one image with a mask"):

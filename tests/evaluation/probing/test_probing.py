@@ -50,7 +50,7 @@ class Keep(pl.Callback):
         self.state = {name: x.clone() for name, x in pl_module.state_dict().items()}
 
 
-def test_features_that_hold_the_classes_are_classified_and_those_that_hold_nothing_are_not(folders, tmp_path):
+def test_linear_on_perfect_and_constant_features(folders, tmp_path):
     assert linear(nn.Identity(), tmp_path, folders) == {"top1": 100, "top5": 100}
     nothing = nn.Conv2d(3, 3, 1)
     nn.init.zeros_(nothing.weight)
@@ -58,7 +58,7 @@ def test_features_that_hold_the_classes_are_classified_and_those_that_hold_nothi
     assert results["top1"] == pytest.approx(100 / 3)
 
 
-def test_the_head_is_trained_as_by_a_plain_loop(folders, tmp_path):
+def test_linear_equals_plain_loop(folders, tmp_path):
     keep = Keep()
     backbone = nn.Conv2d(3, 5, 3)
     linear(backbone, tmp_path, folders, callbacks={"keep": keep}, drop_factor=0.1, lr=0.02)
@@ -84,11 +84,11 @@ def test_the_head_is_trained_as_by_a_plain_loop(folders, tmp_path):
     np.testing.assert_allclose(keep.state["head.weight"], head.weight.detach(), rtol=1e-3, atol=1e-5)
 
 
-class Told(Classifier):
-    """Is told the logits of the images, which are mere numbers."""
+class FixedLogits(Classifier):
+    """Returns fixed logits; images are indices of them."""
 
     def forward(self, images):
-        return self.told[images]
+        return self.logits[images]
 
     def log(self, *words, **more):
         """There is no trainer."""
@@ -96,8 +96,8 @@ class Told(Classifier):
 
 def top(logits, labels):
     """``top1`` and ``top5`` of these logits."""
-    classifier = Told(nn.Conv2d(3, 4, 1), logits.shape[1], Recipe(), {})
-    classifier.told = torch.from_numpy(logits)
+    classifier = FixedLogits(nn.Conv2d(3, 4, 1), logits.shape[1], Recipe(), {})
+    classifier.logits = torch.from_numpy(logits)
     classifier.on_validation_epoch_start()
     for part in torch.arange(len(labels)).split(7):
         classifier.validation_step({"image": part, "label": torch.from_numpy(labels)[part], "index": part}, 0)
@@ -105,7 +105,7 @@ def top(logits, labels):
     return classifier.top1, classifier.top5
 
 
-def test_accuracies_by_hand_by_scikit_learn_and_at_chance():
+def test_accuracies():
     right = np.eye(8)[[3, 1, 0]]
     assert top(right, np.array([3, 1, 0])) == (100, 100)
     order = np.array([[7.0, 6, 5, 4, 3, 2, 1, 0]] * 4)  # classes 0 to 7 in this order
@@ -117,14 +117,14 @@ def test_accuracies_by_hand_by_scikit_learn_and_at_chance():
     assert expected == pytest.approx([100 / 8, 500 / 8], abs=3)
 
 
-def test_a_classifier_that_has_diverged_is_never_right():
+def test_diverged_classifier_is_never_right():
     assert top(np.full((3, 8), np.nan), np.array([0, 1, 2])) == (0, 0)
     assert top(np.where(np.eye(8)[:3], 1.0, np.nan), np.array([0, 1, 2])) == (0, 0)
     # One score for all classes is no answer either.
     assert top(np.zeros((3, 8)), np.array([0, 1, 2])) == (0, 0)
 
 
-def test_a_frozen_backbone_stays_as_it_is_and_a_fine_tuned_one_is_a_copy(folders, tmp_path):
+def test_backbone_is_frozen_or_copied(folders, tmp_path):
     backbone = build_backbone("tiny_resnet").eval()
     before = {name: x.clone() for name, x in backbone.state_dict().items()}
     keep = Keep()
@@ -145,7 +145,7 @@ def test_a_frozen_backbone_stays_as_it_is_and_a_fine_tuned_one_is_a_copy(folders
         torch.testing.assert_close(backbone.state_dict()[name], x, rtol=0, atol=0)
 
 
-def test_a_resumed_run_equals_the_unbroken_one(folders, tmp_path):
+def test_resumed_run_equals_uninterrupted(folders, tmp_path):
     from castlit.callbacks import ExactResume, LastCheckpoint
 
     def run(folder, **given):
@@ -163,27 +163,27 @@ def test_a_resumed_run_equals_the_unbroken_one(folders, tmp_path):
                 raise Stop
 
     torch.manual_seed(1)
-    whole, results = run(tmp_path / "whole")
+    full, results = run(tmp_path / "full")
     torch.manual_seed(1)
-    parts = {"last": LastCheckpoint(tmp_path / "broken" / "checkpoints"), "exact": ExactResume(), "stop": Break()}
+    parts = {"last": LastCheckpoint(tmp_path / "interrupted" / "checkpoints"), "exact": ExactResume(), "stop": Break()}
     with pytest.raises(Stop):
-        linear(nn.Conv2d(3, 4, 1).requires_grad_(False), tmp_path / "broken", folders, callbacks=parts)
-    saved = torch.load(tmp_path / "broken" / "checkpoints" / "last.ckpt", weights_only=True)
+        linear(nn.Conv2d(3, 4, 1).requires_grad_(False), tmp_path / "interrupted", folders, callbacks=parts)
+    saved = torch.load(tmp_path / "interrupted" / "checkpoints" / "last.ckpt", weights_only=True)
     assert set(saved["state_dict"]) == {"head.weight", "head.bias"}
     torch.manual_seed(1)
-    rest, again = run(tmp_path / "broken", resume="last")
-    assert rest.losses == whole.losses[6:]
+    rest, again = run(tmp_path / "interrupted", resume="last")
+    assert rest.losses == full.losses[6:]
     assert again == results
-    for name, x in whole.state.items():
+    for name, x in full.state.items():
         torch.testing.assert_close(rest.state[name], x, rtol=0, atol=0)
     with pytest.raises(InputError, match="is of another run: epochs was 4, not 9"):
-        run(tmp_path / "broken", resume="last", epochs=9)
+        run(tmp_path / "interrupted", resume="last", epochs=9)
     with pytest.raises(InputError, match="no such file"):
-        run(tmp_path / "broken", resume="nowhere.ckpt")
+        run(tmp_path / "interrupted", resume="nowhere.ckpt")
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_test_as_one_does(run_ranks, folders, tmp_path):
+def test_two_processes_equal_one(run_ranks, folders, tmp_path):
     script = Path(__file__).parent / "two_ranks.py"
     found = {}
     for count in (1, 2):
@@ -198,9 +198,9 @@ def test_two_processes_train_and_test_as_one_does(run_ranks, folders, tmp_path):
         torch.testing.assert_close(first["head"][name], second["head"][name], rtol=0, atol=0)
     # A checkpoint that the first process alone can see is no start for both.
     run_ranks(2, script, folder, folders, "2", "apart")
-    told = [torch.load(folder / f"rank{i}.pt")["results"] for i in range(2)]
-    assert told[0] == told[1]
-    assert "would go on from different steps (6, 0): the checkpoint of protocol.resume must be on a disk" in told[0]
+    messages = [torch.load(folder / f"rank{i}.pt")["results"] for i in range(2)]
+    assert messages[0] == messages[1]
+    assert "would resume at different steps (6, 0): the checkpoint of protocol.resume must be on a disk" in messages[0]
 
 
 def test_mixed_precision_trains(folders, tmp_path):
@@ -208,7 +208,7 @@ def test_mixed_precision_trains(folders, tmp_path):
     assert results["top1"] > 60
 
 
-def test_neighbours_vote_as_counted_by_a_loop(folders, tmp_path):
+def test_knn_on_perfect_and_constant_features(folders, tmp_path):
     given = {"size": 32, "workers": 0}
     results = evaluate_knn(nn.AvgPool2d(32), CPU, tmp_path, folders, [1, 5], **given)
     assert results == {"top1/k=1": 100, "top1/k=5": 100}
@@ -226,20 +226,20 @@ def test_scenes_need_no_files(tmp_path):
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=80), st.sampled_from([0.01, 0.1, 0.5, 1.0]))
-def test_a_subset_is_balanced_and_always_the_same(labels, share):
+def test_balanced_subset(labels, fraction):
     labels = np.array(labels)
-    chosen = balanced_subset(labels, share)
+    chosen = balanced_subset(labels, fraction)
     assert len(set(chosen.tolist())) == len(chosen)
-    np.testing.assert_array_equal(chosen, balanced_subset(labels, share))
-    if share == 1:
+    np.testing.assert_array_equal(chosen, balanced_subset(labels, fraction))
+    if fraction == 1:
         assert len(chosen) == len(labels)
         return
-    each = max(1, round(share * len(labels) / len(set(labels.tolist()))))
+    each = max(1, round(fraction * len(labels) / len(set(labels.tolist()))))
     for label in set(labels.tolist()):
         assert (labels[chosen] == label).sum() == min(each, (labels == label).sum())
 
 
-def test_faults_are_told_in_one_line(folders, tmp_path):
+def test_messages(folders, tmp_path):
     with pytest.raises(InputError, match=r"protocol\.labels must be greater than 0"):
         linear(nn.Identity(), tmp_path, folders, labels=0)
     for wrong, line in (
@@ -257,7 +257,7 @@ def test_faults_are_told_in_one_line(folders, tmp_path):
     with pytest.raises(InputError, match=r"plum/3\.jpg"):
         linear(nn.Identity(), tmp_path, folders)
     (folders / "val" / "kiwi").rename(folders / "val" / "lime")
-    with pytest.raises(InputError, match="not the classes of the training images: kiwi, lime"):
+    with pytest.raises(InputError, match="does not have the classes of the training images: kiwi, lime"):
         linear(nn.Identity(), tmp_path, folders)
     with pytest.raises(FileNotFoundError, match=r"data\.root="):
         linear(nn.Identity(), tmp_path, tmp_path / "nowhere")

@@ -1,6 +1,6 @@
-"""A frozen linear classifier on one or more processes: its figures and weights, as rank<N>.pt.
+"""A frozen linear classifier on one or more processes: its metrics and weights, as rank<N>.pt.
 
-With a fourth word, the second process looks for the checkpoint to go on from in a folder of its own, and finds none.
+With a fourth argument, the second process looks for the checkpoint in another folder and finds none.
 """
 
 import os

@@ -11,7 +11,7 @@ from castlit.utils.validation import InputError
 
 @pytest.fixture
 def folders(tmp_path):
-    """Eight images of a square on its ground, with exact masks, in images/train and masks/train."""
+    """Eight images of a square on a background, with exact masks, in images/train and masks/train."""
     rng = np.random.default_rng(0)
     for name in ("images/train", "masks/train"):
         (tmp_path / name).mkdir(parents=True)
@@ -31,7 +31,7 @@ def data(folders):
     return SaliencyDataModule(folders / "images/train", folders / "masks/train", size=32, batch_size=4)
 
 
-def test_methods_beat_the_floors_where_objects_are_plain(data):
+def test_methods_beat_baselines(data):
     table = evaluate_saliency(data, methods=("rbd", "fast"), workers=1)
     assert list(table) == ["all_ones", "centre_gaussian", "spectral_residual", "rbd", "fast"]
     for name in ("rbd", "fast"):
@@ -42,13 +42,13 @@ def test_methods_beat_the_floors_where_objects_are_plain(data):
         for floor in ("all_ones", "centre_gaussian", "spectral_residual"):
             assert table[name]["max_f"] > table[floor]["max_f"]
     # 780 of 6,912 pixels: precision of everything, at recall 1.
-    share = 780 / 6912
-    assert table["all_ones"]["max_f"] == pytest.approx(1.3 * share / (0.3 * share + 1))
-    assert table["all_ones"]["iou"] == pytest.approx(share)
-    assert table["all_ones"]["mae"] == pytest.approx(1 - share)
+    fraction = 780 / 6912
+    assert table["all_ones"]["max_f"] == pytest.approx(1.3 * fraction / (0.3 * fraction + 1))
+    assert table["all_ones"]["iou"] == pytest.approx(fraction)
+    assert table["all_ones"]["mae"] == pytest.approx(1 - fraction)
 
 
-def test_maps_in_folders_are_found_from_either_level(data, folders):
+def test_maps_from_folder_or_parent(data, folders):
     perfect = {"same": folders / "masks/train", "above": folders / "masks"}
     table = evaluate_saliency(data, methods=(), maps=perfect, floors=False, workers=1)
     for name in perfect:
@@ -57,19 +57,19 @@ def test_maps_in_folders_are_found_from_either_level(data, folders):
         )
 
 
-def test_chance(data, folders):
-    """Maps that know nothing get the share of object pixels for precision at every recall."""
+def test_noise_is_at_chance(data, folders):
+    """The precision of noise is the fraction of object pixels at every recall."""
     rng = np.random.default_rng(0)
     (folders / "noise").mkdir()
     for i in range(8):
         cv2.imwrite(str(folders / f"noise/{i}.png"), rng.integers(0, 256, (72, 96)).astype(np.uint8))
     found = evaluate_saliency(data, methods=(), maps=folders / "noise", floors=False, workers=1)["noise"]
-    share = 780 / 6912
-    assert found["max_f"] == pytest.approx(1.3 * share / (0.3 * share + 1), abs=0.01)
+    fraction = 780 / 6912
+    assert found["max_f"] == pytest.approx(1.3 * fraction / (0.3 * fraction + 1), abs=0.01)
     assert found["mae"] == pytest.approx(0.5, abs=0.01)
 
 
-def test_processes_and_samples_change_nothing_but_the_count(data):
+def test_processes_and_count(data):
     alone = evaluate_saliency(data, methods=("rbd",), floors=False, workers=1)
     assert evaluate_saliency(data, methods=("rbd",), floors=False, workers=2) == {
         "rbd": pytest.approx(alone["rbd"], abs=1e-12)
@@ -77,7 +77,7 @@ def test_processes_and_samples_change_nothing_but_the_count(data):
     assert evaluate_saliency(data, methods=("rbd",), floors=False, workers=1, count=3)["rbd"]["images"] == 3
 
 
-def test_scenes_have_masks_too():
+def test_scenes():
     data = ScenesDataModule(train_count=4, val_count=3, size=32, scene_size=48, batch_size=2)
     table = evaluate_saliency(data, methods=("rbd",), workers=1)
     assert table["rbd"]["images"] == 7
@@ -85,12 +85,12 @@ def test_scenes_have_masks_too():
     assert evaluate_saliency(data, methods=("rbd",), workers=1, split="val")["rbd"]["images"] == 3
 
 
-def test_bad_input_is_told_in_one_line(data, folders):
+def test_messages(data, folders):
     with pytest.raises(InputError, match="methods must be one of"):
         evaluate_saliency(data, methods=("rdb",))
     with pytest.raises(InputError, match="split must be one of"):
         evaluate_saliency(data, split="test")
-    with pytest.raises(InputError, match=r"maps.nowhere=.* is no folder"):
+    with pytest.raises(InputError, match=r"maps.nowhere=.* is not a folder"):
         evaluate_saliency(data, maps=folders / "nowhere")
     (folders / "some").mkdir()
     with pytest.raises(InputError, match=r"maps.some: neither .*some/0.png nor .*some/train/0.png exists"):
@@ -100,7 +100,7 @@ def test_bad_input_is_told_in_one_line(data, folders):
         evaluate_saliency(unmasked, methods=("rbd",), workers=1)
 
 
-def test_one_method_by_its_name_and_none_at_all():
+def test_one_method_and_none():
     scenes = ScenesDataModule(train_count=2, val_count=2)
     assert list(evaluate_saliency(scenes, methods="rbd", floors=False, workers=0)) == ["rbd"]
     with pytest.raises(InputError, match=r"there is nothing to score: give protocol\.methods"):

@@ -1,4 +1,4 @@
-"""The figures of saliency maps against hand-made cases, plain loops, and values of py-sod-metrics 1.6.2."""
+"""Metrics of saliency maps against hand-made cases, plain loops, and values of py-sod-metrics 1.6.2."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def scores(values, mask):
 
 
 def made(seed, shape=(40, 56)):
-    """A soft map that knows something of its mask."""
+    """A soft map that correlates with its mask."""
     rng = np.random.default_rng(seed)
     mask = np.zeros(shape, np.uint8)
     y, x = rng.integers(0, 20), rng.integers(0, 28)
@@ -23,7 +23,7 @@ def made(seed, shape=(40, 56)):
     return values, mask
 
 
-def test_a_perfect_map():
+def test_perfect_map():
     _, mask = made(0)
     found = scores(mask / 255, mask)
     assert found["max_f"] == 1
@@ -32,7 +32,7 @@ def test_a_perfect_map():
     assert found["iou"] == 1
 
 
-def test_the_opposite_of_the_mask():
+def test_inverted_mask():
     _, mask = made(0)
     found = scores(1 - mask / 255, mask)
     assert found["mae"] == 1
@@ -40,7 +40,7 @@ def test_the_opposite_of_the_mask():
     assert found["s_measure"] == 0
 
 
-def test_half_of_the_mask_by_hand():
+def test_half_of_the_mask():
     mask = np.zeros((10, 10), np.uint8)
     mask[:4, :5] = 1  # 20 pixels
     values = np.zeros((10, 10), np.float32)
@@ -54,7 +54,7 @@ def test_half_of_the_mask_by_hand():
     assert found["iou"] == pytest.approx(10 / 30)
 
 
-def test_the_f_curve_is_that_of_a_loop_over_thresholds():
+def test_f_curve_equals_loop():
     values, mask = made(1)
     inside = mask > 0
     levels = (values.astype(np.float64) * 255).astype(np.uint8)
@@ -66,7 +66,7 @@ def test_the_f_curve_is_that_of_a_loop_over_thresholds():
         assert found == pytest.approx(expected)
 
 
-def test_means_are_over_the_images_and_the_maximum_is_of_the_mean_curve():
+def test_means_and_merge():
     both = SaliencyScores()
     halves = [SaliencyScores(), SaliencyScores()]
     curves = []
@@ -84,13 +84,13 @@ def test_means_are_over_the_images_and_the_maximum_is_of_the_mean_curve():
     assert both.images == 2
 
 
-def test_maps_are_scaled_to_their_masks():
+def test_maps_are_resized():
     mask = np.zeros((40, 40), np.uint8)
     mask[:, 20:] = 1
     assert scores([[0, 0, 1, 1]] * 4, mask)["iou"] > 0.9
 
 
-def test_empty_masks_and_maps_count_as_one_would_expect():
+def test_empty_and_full_masks():
     nothing, everything = np.zeros((8, 8), bool), np.ones((8, 8), bool)
     assert overlap(nothing, nothing) == 1
     assert overlap(nothing, everything) == 0
@@ -98,8 +98,8 @@ def test_empty_masks_and_maps_count_as_one_would_expect():
     assert s_measure(np.full((8, 8), 0.25), everything) == 0.25
 
 
-def test_stretching_is_for_all_but_the_overlap():
-    """A pale map of the right shape is perfect to the others, and empty where training cuts it."""
+def test_only_iou_uses_unstretched_maps():
+    """A pale map of the right shape is perfect when stretched, and empty at the threshold of training."""
     _, mask = made(0)
     found = scores(0.4 * (mask > 0), mask)
     assert found["max_f"] == 1
@@ -107,8 +107,8 @@ def test_stretching_is_for_all_but_the_overlap():
     assert found["iou"] == 0
 
 
-def test_figures_of_vague_maps_are_those_that_the_fields_library_gave():
-    """py-sod-metrics 1.6.2 holds numpy back, so it is no dependency of the tests: its values were noted."""
+def test_noted_values_of_py_sod_metrics():
+    """py-sod-metrics 1.6.2 needs an old numpy, so the tests use its noted values."""
     noted = [
         (0.374101, 0.239127, 0.444913, 0.416620),
         (0.287483, 0.222366, 0.435973, 0.415831),
@@ -121,7 +121,7 @@ def test_figures_of_vague_maps_are_those_that_the_fields_library_gave():
         assert [found[name] for name in ("max_f", "mean_f", "mae", "s_measure")] == pytest.approx(values, abs=1e-6)
 
 
-def test_a_map_that_knows_nothing_is_at_chance():
+def test_noise_is_at_chance():
     mask = np.zeros((200, 300), np.uint8)
     mask[50:110, 60:260] = 1  # a fifth
     found = scores(np.random.default_rng(0).random(mask.shape), mask)
@@ -131,8 +131,8 @@ def test_a_map_that_knows_nothing_is_at_chance():
 
 
 @pytest.mark.filterwarnings("ignore:This class will be removed")
-def test_figures_are_those_of_the_fields_library():
-    """Runs where py-sod-metrics is installed; it holds numpy back, so it is no dependency of the tests."""
+def test_agrees_with_py_sod_metrics():
+    """Runs if py-sod-metrics is installed; it needs an old numpy, so the tests do not depend on it."""
     library = pytest.importorskip("py_sod_metrics")
     for seed in range(5):
         values, mask = made(seed)

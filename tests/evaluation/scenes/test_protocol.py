@@ -1,4 +1,4 @@
-"""The scenes' protocol tells an encoder that sees objects from one that sees backgrounds."""
+"""The scenes' protocol distinguishes encoders that see objects from those that see backgrounds."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def colours_under(mask_of):
     return explain
 
 
-def test_any_backbone_and_its_features_are_those_that_are_explained():
+def test_backbone_or_explain():
     backbone = open_backbone("random", "tiny_resnet")
 
     def explain(images, masks):
@@ -36,11 +36,11 @@ def test_any_backbone_and_its_features_are_those_that_are_explained():
     assert {name for name in explained if name not in alone} == {name for name in explained if "pointing" in name}
     assert alone == {name: explained[name] for name in alone}
     assert len(alone) == 7
-    with pytest.raises(InputError, match="needs what the network explains, or a backbone"):
+    with pytest.raises(InputError, match="evaluate_scenes needs explain or backbone"):
         evaluate_scenes()
 
 
-def test_seeing_the_object_or_the_background():
+def test_object_or_background():
     device = torch.device("cpu")
     on_object = evaluate_scenes(colours_under(lambda mask: mask), device, **SETTINGS)
     on_background = evaluate_scenes(colours_under(lambda mask: 1 - mask), device, **SETTINGS)
@@ -56,13 +56,13 @@ def test_seeing_the_object_or_the_background():
     assert on_object["linear/background_gap"] == pytest.approx(gap)
 
 
-def test_what_a_linear_probe_cannot_work_on_is_told_in_one_line():
+def test_linear_probe_messages():
     with pytest.raises(InputError, match=r"protocol\.train_count must be at least 2"):
         evaluate_scenes(backbone=nn.Identity(), train_count=1)
     features, labels = np.eye(4, dtype=np.float32), np.array([0, 0, 1, 1])
     for given, line in (
         ((features * np.nan, labels), "features are not finite"),
-        ((features, labels * 0), "images of two classes at least, and these 4 show one"),
+        ((features, labels * 0), "images of at least two classes; these 4 are of one"),
         ((features, labels, -1.0), "strength must be greater than 0"),
     ):
         with pytest.raises(InputError, match=line):

@@ -11,12 +11,12 @@ MEASURES = [average_precision, eleven_point_precision]
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_a_perfect_ranking_scores_100(measure):
+def test_perfect_ranking(measure):
     truth = np.array([True, False, True, False, False])
     assert measure(truth, np.array([0.9, 0.2, 0.8, 0.1, 0.3])) == 100
 
 
-def test_a_ranking_counted_by_hand():
+def test_ranking_by_hand():
     # Found in the order + - + -: precision 1 at recall 1/2, then 2/3 at recall 1.
     truth, scores = np.array([True, False, True, False]), np.array([4.0, 3.0, 2.0, 1.0])
     assert average_precision(truth, scores) == pytest.approx(100 * (1 / 2 * 1 + 1 / 2 * 2 / 3))
@@ -24,14 +24,14 @@ def test_a_ranking_counted_by_hand():
     assert eleven_point_precision(truth, scores) == pytest.approx(100 * (6 * 1 + 5 * 2 / 3) / 11)
 
 
-def test_the_worst_ranking_counted_by_hand():
+def test_worst_ranking():
     truth, scores = np.array([False, False, False, True]), np.array([4.0, 3.0, 2.0, 1.0])
     assert average_precision(truth, scores) == pytest.approx(25)
     assert eleven_point_precision(truth, scores) == pytest.approx(25)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_a_score_that_knows_nothing_is_at_chance(measure):
+def test_random_scores_are_at_chance(measure):
     rng = np.random.default_rng(0)
     truth = rng.random(40_000) < 0.1
     assert measure(truth, rng.random(40_000)) == pytest.approx(10, abs=1)
@@ -39,7 +39,7 @@ def test_a_score_that_knows_nothing_is_at_chance(measure):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=1, max_size=30))
-def test_both_agree_with_loops_over_the_thresholds(pairs):
+def test_agrees_with_loops(pairs):
     truth, scores = np.array([t for t, _ in pairs]), np.array([float(s) for _, s in pairs])
     if not truth.any():
         return
@@ -59,6 +59,6 @@ def test_both_agree_with_loops_over_the_thresholds(pairs):
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_no_positives_are_told(measure):
+def test_no_positives(measure):
     with pytest.raises(InputError, match="at least one positive"):
         measure(np.zeros(3, bool), np.arange(3.0))

@@ -17,7 +17,7 @@ def blobs(count, seed, classes=2, dims=6, distance=1.0):
 
 
 def by_hand(x, y, cost):
-    """The squared-hinge objective, minimised in double precision by something else than liblinear."""
+    """Minimise the squared-hinge objective in double precision, without liblinear."""
     x = np.hstack([x.astype(np.float64), np.ones((len(x), 1))])  # the bias is a weight like any other
     sign, weight = np.where(y, 1.0, -1.0), np.where(y, 2.0, 1.0)
 
@@ -28,7 +28,7 @@ def by_hand(x, y, cost):
     return minimize(objective, np.zeros(x.shape[1]), jac=True, method="BFGS", options={"gtol": 1e-8}).x
 
 
-def test_costs_and_precisions_are_those_of_the_objective_minimised_by_hand():
+def test_agrees_with_direct_minimisation():
     train, test, costs = blobs(90, 0), blobs(60, 1), (0.001, 0.05, 3.0)
     found = classify(train, test, ["a", "b"], costs)
     for column, name in enumerate("ab"):
@@ -48,14 +48,14 @@ def test_costs_and_precisions_are_those_of_the_objective_minimised_by_hand():
         assert found[name].precision == pytest.approx(expected, abs=0.3)
 
 
-def test_difficult_images_count_neither_in_training_nor_in_test():
+def test_difficult_images_do_not_count():
     train, test = blobs(90, 0, distance=3.0), blobs(60, 1, distance=3.0)
     spoilt_train = (np.vstack([train[0], -9 * train[0]]), np.vstack([train[1], np.zeros_like(train[1])]))
     spoilt_test = (np.vstack([test[0], -9 * test[0]]), np.vstack([test[1], np.zeros_like(test[1])]))
     assert classify(spoilt_train, spoilt_test, ["a", "b"]) == classify(train, test, ["a", "b"])
 
 
-def test_classes_that_can_be_told_score_100_and_others_are_at_chance():
+def test_separable_and_random_features():
     train, test = blobs(300, 0, distance=9.0), blobs(300, 1, distance=9.0)
     assert [result.precision for result in classify(train, test, ["a", "b"]).values()] == pytest.approx([100, 100])
     train, test = blobs(600, 0, distance=0.0), blobs(2000, 1, distance=0.0)
@@ -63,13 +63,13 @@ def test_classes_that_can_be_told_score_100_and_others_are_at_chance():
         assert result.precision == pytest.approx(100 * result.positives / result.images, abs=5)
 
 
-def test_several_processes_find_the_same():
+def test_processes_change_nothing():
     train, test = blobs(60, 0), blobs(60, 1)
     assert classify(train, test, ["a", "b"], processes=2) == classify(train, test, ["a", "b"])
 
 
 @pytest.mark.parametrize("which", ["train", "test"])
-def test_a_class_without_positives_is_named(which):
+def test_class_without_positives(which):
     train, test = blobs(60, 0), blobs(60, 1)
     (train if which == "train" else test)[1][:, 1] = -1
     with pytest.raises(InputError, match=f"class bird has 0 positives and 60 negatives to {which} on"):

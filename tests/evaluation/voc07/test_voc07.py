@@ -20,14 +20,14 @@ def own_names(devkit):
 
 
 class Colours(nn.Module):
-    """Gives how near each place is to each of the three colours: what a perfect feature would be."""
+    """Perfect features: the similarity of each position to each of the three colours."""
 
     def forward(self, x):
         red, green, blue = x[:, 0], x[:, 1], x[:, 2]
         return torch.stack([red - green - blue, green - red - blue, blue - red - green], 1).relu()
 
 
-def test_lists_are_read_as_they_are(own_names):
+def test_read_lists(own_names):
     lists = read_voc_lists(own_names, "trainval")
     assert lists.classes == ["mycat", "mydog", "myperson"]
     assert lists.labels.shape == (24, 3)
@@ -38,7 +38,7 @@ def test_lists_are_read_as_they_are(own_names):
     np.testing.assert_array_equal(read_voc_lists(own_names.parent, "trainval").labels, lists.labels)
 
 
-def test_difficult_images_and_those_that_a_list_leaves_out_are_0(own_names):
+def test_uncounted_images_are_0(own_names):
     main = own_names / "VOC2007" / "ImageSets" / "Main"
     lines = (main / "mycat_test.txt").read_text().splitlines()
     (main / "mycat_test.txt").write_text("\n".join([lines[0].replace(" 1", "0"), *lines[2:]]))
@@ -49,7 +49,7 @@ def test_difficult_images_and_those_that_a_list_leaves_out_are_0(own_names):
 
 
 @pytest.mark.parametrize("variant", ["standard", "pool_2x2", ["eleven_point", "wide_costs"]])
-def test_features_that_hold_the_classes_score_100(own_names, tmp_path, variant):
+def test_perfect_features(own_names, tmp_path, variant):
     results = evaluate_voc07(Colours(), CPU, tmp_path, own_names, variant, 32, 32, workers=0, processes=1)
     assert list(results) == ["mAP", "AP/mycat", "AP/mydog", "AP/myperson"]
     assert results["mAP"] == pytest.approx(100)
@@ -60,12 +60,12 @@ def test_features_that_hold_the_classes_score_100(own_names, tmp_path, variant):
     assert len(list((tmp_path / "features").iterdir())) == 2
 
 
-def test_features_that_hold_nothing_score_about_the_share_of_positives(own_names, tmp_path):
+def test_constant_features(own_names, tmp_path):
     constant = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 4, 1)).requires_grad_(False)
     constant[1].weight.zero_()
     results = evaluate_voc07(constant, CPU, tmp_path, own_names, size=32, workers=0, processes=1)
-    share = (read_voc_lists(own_names, "test").labels > 0).mean(0)
-    np.testing.assert_allclose([results[f"AP/{name}"] for name in ("mycat", "mydog", "myperson")], 100 * share)
+    fraction = (read_voc_lists(own_names, "test").labels > 0).mean(0)
+    np.testing.assert_allclose([results[f"AP/{name}"] for name in ("mycat", "mydog", "myperson")], 100 * fraction)
 
 
 def spoil(devkit, what):
@@ -87,7 +87,7 @@ def spoil(devkit, what):
 
 
 @pytest.mark.parametrize(
-    ("what", "told"),
+    ("what", "message"),
     [
         ("layout", "is not laid out as VOCdevkit"),
         ("split", "lacks mycat_test.txt; the test images"),
@@ -97,24 +97,24 @@ def spoil(devkit, what):
         ("bytes", r"test005\.jpg: is not an image"),
     ],
 )
-def test_each_fault_is_told_in_one_line(own_names, tmp_path, what, told):
+def test_broken_layout(own_names, tmp_path, what, message):
     spoil(own_names, what)
-    with pytest.raises(InputError, match=told) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         evaluate_voc07(Colours(), CPU, tmp_path, own_names, size=32, workers=0, processes=1)
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_list_of_voc_s_own_classes_is_named(devkit):
+def test_missing_voc_list(devkit):
     with pytest.raises(InputError, match=r"lacks aeroplane_trainval\.txt"):
         read_voc_lists(devkit, "trainval")
     assert len(VOC_CLASSES) == 20
 
 
-def test_an_unknown_variant_is_told_with_the_nearest(own_names, tmp_path):
+def test_unknown_variant(own_names, tmp_path):
     with pytest.raises(InputError, match="did you mean 'eleven_point'"):
         evaluate_voc07(Colours(), CPU, tmp_path, own_names, "11_point")
 
 
-def test_a_variant_that_is_no_name_is_told(own_names, tmp_path):
+def test_variant_of_wrong_type(own_names, tmp_path):
     with pytest.raises(InputError, match=r"protocol\.variant must be one of standard, .*; got 3"):
         evaluate_voc07(Colours(), CPU, tmp_path, own_names, 3)

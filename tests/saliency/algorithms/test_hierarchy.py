@@ -7,7 +7,7 @@ from castlit.saliency.algorithms import hierarchy as module
 from castlit.saliency.algorithms.superpixels import segment
 
 
-def test_the_cue_is_local_contrast_near_the_centre(red_on_green):
+def test_cue(red_on_green):
     regions = segment(red_on_green[0], 40)
     height, width = regions.labels.shape
     contrast, central = [], []
@@ -31,7 +31,7 @@ def test_the_cue_is_local_contrast_near_the_centre(red_on_green):
     assert module.cue(regions) == pytest.approx(stretched(stretched(contrast) * central))
 
 
-def test_regions_nest_and_hold_squares(red_on_green):
+def test_merged_regions_nest_and_contain_squares(red_on_green):
     image, _ = red_on_green
     fine = segment(image, 200)
     coarse = module.merge_small(image, fine, 17)
@@ -40,15 +40,15 @@ def test_regions_nest_and_hold_squares(red_on_green):
         assert len(set(coarse.labels[fine.labels == number].tolist())) == 1
     for number in range(len(coarse)):
         inside = coarse.labels == number
-        held = any(
+        contains_square = any(
             inside[y : y + 17, x : x + 17].all()
             for y in range(inside.shape[0] - 16)
             for x in range(inside.shape[1] - 16)
         )
-        assert held
+        assert contains_square
 
 
-def test_the_largest_square_in_a_region():
+def test_square_sides():
     labels = np.zeros((12, 20), np.int32)
     labels[2:9, 3:10] = 1  # 7 x 7
     labels[3:6, 12:18] = 2  # 3 x 6
@@ -56,7 +56,7 @@ def test_the_largest_square_in_a_region():
     assert sides[1:].tolist() == [7, 3]
 
 
-def test_the_tree_settles_where_its_energy_is_least(red_on_green):
+def test_tree_minimises_its_energy(red_on_green):
     image, _ = red_on_green
     layers = [segment(image, 60)]
     layers.append(module.merge_small(image, layers[0], 17))
@@ -73,7 +73,7 @@ def test_the_tree_settles_where_its_energy_is_least(red_on_green):
                 total += 4 * (values[level][i] - values[level + 1][parent]) ** 2
         return total
 
-    # With the first layer held, the others' best values follow; nearby first layers do no better.
+    # Perturbed first layers have a higher energy, even with the best values of the other layers.
     def best_with(first):
         from scipy.optimize import minimize
 

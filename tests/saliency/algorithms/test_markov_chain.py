@@ -25,15 +25,15 @@ def slow_weights(regions):
     return weights
 
 
-def test_walks_prefer_what_is_alike(regions):
+def test_walk_weights(regions):
     weights, to_border = module.walk_weights(regions)
     expected = slow_weights(regions)
     assert weights == pytest.approx(expected)
     assert to_border == pytest.approx([sum(row[regions.border]) for row in expected])
 
 
-def test_the_absorbed_time_is_the_expected_number_of_steps(regions):
-    """Against the sum of the chances to be still on the way after each number of steps."""
+def test_absorbed_time(regions):
+    """Against the sum over steps of the probability that the walk is not absorbed yet."""
     weights, to_border = module.walk_weights(regions)
     chances = weights / (weights.sum(1) + to_border)[:, None]
     # Of the first 2, 4, 8, … steps at once.
@@ -44,7 +44,7 @@ def test_the_absorbed_time_is_the_expected_number_of_steps(regions):
     assert module.absorbed_time(weights, to_border, np.ones(len(regions))) == pytest.approx(expected, rel=1e-6)
 
 
-def test_steps_count_what_they_are_told(regions):
+def test_absorbed_time_scales_with_steps(regions):
     weights, to_border = module.walk_weights(regions)
     ones = np.ones(len(regions))
     assert module.absorbed_time(weights, to_border, 3 * ones) == pytest.approx(
@@ -52,7 +52,7 @@ def test_steps_count_what_they_are_told(regions):
     )
 
 
-def test_middling_maps_are_told_from_clear_ones():
-    assert module.middling_share(np.array([0.0, 0.01, 0.99, 1.0])) == 1  # bins 1 and 10 count 1
-    assert module.middling_share(np.array([0.45, 0.55])) == 5  # bins 5 and 6 count 5
-    assert module.middling_share(np.array([0.0, 0.25])) == pytest.approx((1 + 3) / 2)
+def test_undecidedness():
+    assert module.undecidedness(np.array([0.0, 0.01, 0.99, 1.0])) == 1  # bins 1 and 10 count 1
+    assert module.undecidedness(np.array([0.45, 0.55])) == 5  # bins 5 and 6 count 5
+    assert module.undecidedness(np.array([0.0, 0.25])) == pytest.approx((1 + 3) / 2)

@@ -14,14 +14,14 @@ def features():
     return rng.random((50, 8)), rng.random((20, 8)) * np.linspace(0.2, 1, 8)
 
 
-def test_dense_errors_are_those_of_principal_components(features):
+def test_dense_errors_match_pca(features):
     x, border = features
     pca = PCA(n_components=0.95, svd_solver="full").fit(border)
     expected = ((x - pca.inverse_transform(pca.transform(x))) ** 2).sum(1)
     assert module.dense_errors(x, border) == pytest.approx(expected)
 
 
-def test_sparse_errors_are_the_lassos(features):
+def test_sparse_errors_match_lasso(features):
     x, border = features
     found = module.sparse_errors(x, border, steps=3000)
     for feature, error in zip(x, found, strict=True):
@@ -30,14 +30,14 @@ def test_sparse_errors_are_the_lassos(features):
         assert error == pytest.approx(((feature - lasso.predict(border.T)) ** 2).sum(), abs=1e-4)
 
 
-def test_by_default_there_are_steps_enough(features):
+def test_default_steps_suffice(features):
     x, border = features
     assert module.sparse_errors(x, border) == pytest.approx(
         module.sparse_errors(x, border, steps=5000), abs=1e-3 * (x**2).sum(1).mean()
     )
 
 
-def test_errors_spread_within_clusters_from_the_largest_on(features):
+def test_propagate(features):
     x, _ = features
     rng = np.random.default_rng(1)
     errors, clusters = rng.random(50), rng.integers(0, 4, 50).astype(np.int32)
@@ -54,7 +54,7 @@ def test_errors_spread_within_clusters_from_the_largest_on(features):
     assert module.propagate(errors, x, clusters) == pytest.approx(expected)
 
 
-def test_the_gaussian_sits_on_the_centre_of_mass():
+def test_towards_object():
     errors = np.zeros((40, 60))
     errors[10, 15] = errors[10, 25] = 1
     found = module.towards_object(errors)
@@ -63,7 +63,7 @@ def test_the_gaussian_sits_on_the_centre_of_mass():
     assert np.count_nonzero(found) == 2
 
 
-def test_the_posterior_is_bayes_rule():
+def test_posterior():
     rng = np.random.default_rng(0)
     prior, seen = rng.random((2, 30, 40))
     found = module.posterior(prior, seen, bins=10)

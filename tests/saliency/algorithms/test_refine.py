@@ -6,7 +6,7 @@ import pytest
 from castlit.saliency.algorithms.refine import crf, finish, guided_filter, sharpen
 
 
-def test_the_guided_filter_fits_a_line_in_each_window():
+def test_guided_filter():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (14, 17, 3)).astype(np.uint8)
     values = rng.random((14, 17)).astype(np.float32)
@@ -33,7 +33,7 @@ def test_the_guided_filter_fits_a_line_in_each_window():
 
 
 def slow_mean_field(image, values, steps=5):
-    """On images small enough to be their own grid."""
+    """For images not larger than the grid."""
     height, width = values.shape
     colours = image.reshape(-1, 3) / 255.0
     places = np.array([(x, y) for y in range(height) for x in range(width)]) / max(height, width)
@@ -52,14 +52,14 @@ def slow_mean_field(image, values, steps=5):
     belief = values.ravel().astype(np.float64)
     sure = np.clip(belief, 0.02, 0.98)
     for _ in range(steps):
-        # Each label gains what the others of that label give; the difference decides.
+        # The normalised exponentials of both labels' energies.
         for_object = np.log(sure) + sum(kernel @ belief for kernel in kernels)
         for_ground = np.log(1 - sure) + sum(kernel @ (1 - belief) for kernel in kernels)
         belief = np.exp(for_object) / (np.exp(for_object) + np.exp(for_ground))
     return belief.reshape(height, width)
 
 
-def test_the_crf_is_the_mean_field():
+def test_crf_matches_mean_field():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (9, 12, 3)).astype(np.uint8)
     values = rng.random((9, 12)).astype(np.float32)
@@ -67,7 +67,7 @@ def test_the_crf_is_the_mean_field():
     assert crf(image, values) == pytest.approx(expected, abs=1e-4)
 
 
-def test_the_crf_brings_a_vague_map_to_the_objects_edges(red_on_green):
+def test_crf_aligns_to_edges(red_on_green):
     image, inside = red_on_green
     rows, columns = np.mgrid[:90, :120]
     vague = np.exp(-(((columns - 62) / 25) ** 2 + ((rows - 46) / 25) ** 2) / 2).astype(np.float32)
@@ -75,24 +75,24 @@ def test_the_crf_brings_a_vague_map_to_the_objects_edges(red_on_green):
     assert np.abs(found - inside).mean() < 0.3 * np.abs(vague - inside).mean()
 
 
-def test_sharpening_keeps_the_order_and_decides():
+def test_sharpen():
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(0.15, 0.03, 700), rng.normal(0.35, 0.03, 300)]).clip(0, 1)
     found = sharpen(values.reshape(20, 50).astype(np.float32)).ravel()
     order = np.argsort(values, kind="stable")
     assert (np.diff(found[order]) >= 0).all()
     assert (found.min(), found.max()) == (0, 1)
-    # What a cut at one half would have found nothing of.
+    # Unsharpened, a cut at one half would find nothing.
     assert (found[700:] > 0.5).mean() > 0.97
     assert (found[:700] > 0.5).mean() < 0.03
 
 
-def test_finishing_leaves_nothing_of_nothing(red_on_green):
+def test_finish_of_an_empty_map(red_on_green):
     image, _ = red_on_green
     assert not finish(image, np.zeros((90, 120), np.float32)).any()
 
 
-def test_finishing_follows_the_edges(red_on_green):
+def test_finish_aligns_to_edges(red_on_green):
     image, inside = red_on_green
     rough = np.zeros((90, 120), np.float32)
     rough[25:66, 40:86] = 0.6  # five pixels too large

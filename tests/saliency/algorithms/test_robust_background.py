@@ -31,7 +31,7 @@ def slow_geodesic(regions):
     return distance
 
 
-def test_geodesic_distances_are_shortest_ways(regions):
+def test_geodesic_distances(regions):
     assert module.geodesic_distances(regions) == pytest.approx(slow_geodesic(regions), abs=1e-6)
 
 
@@ -43,7 +43,7 @@ def test_boundary_connectivity(regions):
         assert found == pytest.approx(length / np.sqrt(area), rel=1e-6)
 
 
-def test_contrast_weighs_background_that_is_near(regions):
+def test_background_weighted_contrast(regions):
     background = np.random.default_rng(0).random(len(regions))
     expected = []
     for i in range(len(regions)):
@@ -57,7 +57,7 @@ def test_contrast_weighs_background_that_is_near(regions):
     assert module.background_weighted_contrast(regions, background) == pytest.approx(expected)
 
 
-def test_the_optimum_is_the_energys_least(regions):
+def test_optimise_minimises_the_energy(regions):
     rng = np.random.default_rng(0)
     background, foreground = rng.random((2, len(regions)))
     found = module.optimise(regions, background, foreground)
@@ -83,7 +83,7 @@ def test_the_optimum_is_the_energys_least(regions):
         assert energy(found + rng.normal(0, 0.01, len(found))) > least
 
 
-def test_ground_has_a_high_boundary_connectivity_and_the_object_a_low_one(red_on_green):
+def test_boundary_connectivity_of_object_and_background(red_on_green):
     image, inside = red_on_green
     regions = segment(image)
     connectivity = regions.to_pixels(module.boundary_connectivity(regions))

@@ -1,10 +1,12 @@
+"""Superpixels and their measurements, against plain loops."""
+
 import numpy as np
 import pytest
 
 from castlit.saliency.algorithms.superpixels import segment, stretch, touching
 
 
-def test_regions_are_measured_as_a_loop_over_pixels_measures_them(red_on_green):
+def test_measurements(red_on_green):
     image, _ = red_on_green
     regions = segment(image, 60)
     height, width = regions.labels.shape
@@ -26,7 +28,7 @@ def test_regions_are_measured_as_a_loop_over_pixels_measures_them(red_on_green):
     assert regions.border.tolist() == regions.sides.any(0).tolist()
 
 
-def test_neighbours_touch_at_an_edge_or_a_corner():
+def test_touching():
     labels = np.array([[0, 0, 1], [2, 2, 1], [2, 3, 4]], np.int32)
     pairs = {(int(i), int(j)) for i, j in np.argwhere(touching(labels, 5)) if i < j}
     expected = set()
@@ -43,28 +45,28 @@ def test_colours_are_cie_lab():
     assert segment(red, 4).lab[0] == pytest.approx([53.24, 80.09, 67.20], abs=0.05)
 
 
-def test_pixels_get_the_value_of_their_superpixel(red_on_green):
+def test_to_pixels(red_on_green):
     regions = segment(red_on_green[0], 30)
     values = np.random.default_rng(0).random(len(regions))
     assert np.array_equal(regions.to_pixels(values), values.astype(np.float32)[regions.labels])
 
 
-def test_stretching_brings_to_the_ends_and_leaves_nothing_of_what_is_alike():
+def test_stretch():
     assert stretch(np.array([2.0, 4.0, 3.0])).tolist() == [0, 1, 0.5]
     assert not stretch(np.full(5, 7.0)).any()
     assert not stretch(np.array([1e6, 1e6 + 1e-3])).any()
 
 
 def test_superpixels_follow_edges(red_on_green):
-    """A grid of squares would not: of each superpixel nearly all pixels are on one side."""
+    """Nearly all pixels of a superpixel are on one side of an edge; with a grid of squares they are not."""
     image, inside = red_on_green
     regions = segment(image, 60)
-    shares = np.array([inside[regions.labels == number].mean() for number in range(len(regions))])
-    mixed = np.minimum(shares, 1 - shares) * regions.sizes
+    fractions = np.array([inside[regions.labels == number].mean() for number in range(len(regions))])
+    mixed = np.minimum(fractions, 1 - fractions) * regions.sizes
     assert mixed.sum() < 0.01 * inside.size
 
 
-def test_more_steps_move_little(red_on_green):
+def test_more_steps_change_little(red_on_green):
     image, inside = red_on_green
     five, twenty = (segment(image, 60, steps=steps) for steps in (5, 20))
     assert abs(len(five) - len(twenty)) <= 3

@@ -14,7 +14,7 @@ def tiny():
 
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory, blot):
-    """Ten files: eight images of a block on a ground, one of one colour, one that is no image."""
+    """Ten files: eight images of a block, one of a single colour, and one that is no image."""
     folder = tmp_path_factory.mktemp("photographs")
     for i in range(8):
         place = (8 + 3 * i, 10 + i, 30 + 3 * i, 30 + i)

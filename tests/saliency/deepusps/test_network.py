@@ -1,4 +1,4 @@
-"""The network finds the feature maps of any backbone, and learns."""
+"""The network: feature maps of any backbone, and learning."""
 
 import pytest
 import torch
@@ -13,9 +13,9 @@ def strides(backbone):
     return [level.stride for level in feature_levels(build_backbone(backbone))]
 
 
-def test_feature_maps_are_found_coarsest_first():
+def test_feature_levels():
     assert [(level.layer, level.stride) for level in feature_levels(build_backbone("resnet18"))] == [
-        ("", 32),  # what the backbone itself gives
+        ("", 32),  # the backbone's output
         ("layer3", 16),
         ("layer2", 8),
         ("layer1", 4),
@@ -26,9 +26,9 @@ def test_feature_maps_are_found_coarsest_first():
 
 @pytest.mark.parametrize("name", ["tiny_resnet", "resnet18", "vit_b_16", "timm/resnet10t"])
 @pytest.mark.parametrize("size", [(64, 64), (72, 96)])
-def test_logits_at_a_quarter_of_the_size(name, size):
+def test_logits_have_a_quarter_of_the_size(name, size):
     if name == "vit_b_16":
-        size = (224, 224)  # the size that this one takes
+        size = (224, 224)  # its only size
     network = SaliencyNetwork(name, 8).eval()
     logits = network(torch.rand(2, 3, *size))
     assert logits.shape == (2, 1, -(-size[0] // 4), -(-size[1] // 4))
@@ -36,13 +36,13 @@ def test_logits_at_a_quarter_of_the_size(name, size):
     assert all(p.grad is not None for n, p in network.named_parameters() if n.startswith(("context", "merges", "head")))
 
 
-def test_hooks_leave_no_trace():
+def test_hooks_are_removed():
     network = SaliencyNetwork("tiny_resnet", 8).eval()
     network(torch.rand(1, 3, 64, 64))
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
 
-def test_it_learns_where_the_block_is():
+def test_network_learns():
     torch.manual_seed(0)
     network = SaliencyNetwork("tiny_resnet", 8)
     optimizer = torch.optim.AdamW(network.parameters(), 5e-3)
@@ -59,7 +59,7 @@ def test_it_learns_where_the_block_is():
     assert (((network.train()(images) > 0) == (targets > 0)).float().mean()) > 0.95
 
 
-def test_a_backbone_without_feature_maps_is_refused():
+def test_backbone_without_feature_maps():
     flat = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))
     with pytest.raises(InputError):
         SaliencyNetwork(flat)

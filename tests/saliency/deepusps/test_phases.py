@@ -1,12 +1,8 @@
-"""Trainings: from files to a predictor; broken off and gone on with; refused where they are others."""
+"""Trainings from files to a predictor: resumed after interruptions, refused with other settings."""
 
 import json
-import os
 import pickle
-import signal
 import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -32,7 +28,7 @@ def weights(folder):
     return torch.load(folder / NETWORK, weights_only=True)
 
 
-def test_maps_of_images_of_any_size(trained, photographs):
+def test_images_of_any_size(trained, photographs):
     _, predictor = trained
     image = read_image(photographs[0])
     for shape in ((48, 64), (7, 300), (1, 1), (200, 20)):
@@ -41,16 +37,16 @@ def test_maps_of_images_of_any_size(trained, photographs):
         assert values.shape == shape
         assert values.dtype == np.float32
         assert 0 <= values.min() <= values.max() <= 1
-    assert not predictor(np.full((30, 40, 3), 80, np.uint8)).any(), "nothing stands out in one colour"
+    assert not predictor(np.full((30, 40, 3), 80, np.uint8)).any(), "an image of a single colour"
 
 
-def test_the_predictor_goes_to_other_processes(trained, photographs):
+def test_predictor_can_be_pickled(trained, photographs):
     _, predictor = trained
     image = read_image(photographs[0])
     assert np.array_equal(pickle.loads(pickle.dumps(predictor))(image), predictor(image))
 
 
-def test_a_finished_folder_trains_nothing_and_keeps_what_is_of_use(trained, photographs, tiny, monkeypatch):
+def test_finished_folder_trains_nothing(trained, photographs, tiny, monkeypatch):
     folder, predictor = trained
     assert sorted(path.name for path in folder.iterdir()) == ["hs_2.pt", NETWORK, "rbd_2.pt", "state.json"]
     assert [path.name for path in folder.parent.glob("pseudo_labels_*/*") if path.suffix == ".done"]
@@ -60,8 +56,8 @@ def test_a_finished_folder_trains_nothing_and_keeps_what_is_of_use(trained, phot
     assert np.array_equal(again(image), predictor(image))
 
 
-def test_the_network_learns(photographs, tiny, tmp_path):
-    """It finds the blocks of these images, having been told by nobody."""
+def test_predictor_finds_the_blocks(photographs, tiny, tmp_path):
+    """Without any label."""
     more = {**tiny, "epochs": 10, "final_epochs": 60, "lr": 5e-3, "methods": ["rbd"], "rounds": 1}
     predictor = train_deepusps(photographs, tmp_path / "t", workers=0, accelerator="cpu", crf=False, **more)
     inside, outside = [], []
@@ -74,7 +70,7 @@ def test_the_network_learns(photographs, tiny, tmp_path):
     assert np.mean(inside) > np.mean(outside) + 0.4
 
 
-def test_other_settings_and_other_images_are_told_in_one_line(trained, photographs, tiny, caplog):
+def test_other_settings_and_images(trained, photographs, tiny, caplog):
     folder, _ = trained
     with pytest.raises(
         InputError, match=r"was trained with width=8 momentum=0.7, and this run has width=16 momentum=0.5"
@@ -85,7 +81,7 @@ def test_other_settings_and_other_images_are_told_in_one_line(trained, photograp
     assert weights(folder)
 
 
-def test_an_unfinished_training_goes_on_only_with_its_images(photographs, tiny, tmp_path, monkeypatch):
+def test_unfinished_training_refuses_other_images(photographs, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(phases, "fit", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train_deepusps(photographs, tmp_path / "t", workers=0, accelerator="cpu", **METHODS, **tiny)
@@ -102,7 +98,7 @@ def test_nothing_to_learn_from(tmp_path):
     assert not (tmp_path / "t").exists()
 
 
-def test_a_sample_of_many(photographs, tiny, tmp_path):
+def test_train_images_limits_the_sample(photographs, tiny, tmp_path):
     train_deepusps(photographs, tmp_path / "t", workers=0, accelerator="cpu", train_images=4, **METHODS, **tiny)
     assert json.loads((tmp_path / "t" / "state.json").read_text())["count"] == 4
 
@@ -110,10 +106,10 @@ def test_a_sample_of_many(photographs, tiny, tmp_path):
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from castlit.saliency.deepusps import fitting
+from castlit.saliency.deepusps import fit
 from castlit.saliency.deepusps.phases import train_deepusps
 if __name__ == "__main__":
-    fitting.SAVE_EVERY_S = 0
+    fit.SAVE_EVERY_S = 0
     folder, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
     images = sorted(Path(sys.argv[3]).iterdir())
     train_deepusps(images, folder, workers=0, accelerator="cpu", **settings)
@@ -121,32 +117,27 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_comes_to_the_same_network(trained, photographs, tiny, tmp_path):
+def test_kills_do_not_change_the_network(run_python, trained, photographs, tiny, tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     folder = tmp_path / "t"
-    command = [sys.executable, tmp_path / "script.py", folder, json.dumps({**METHODS, **tiny}), photographs[0].parent]
-    kills, patience = 0, 0.1
+    words = [tmp_path / "script.py", folder, json.dumps({**METHODS, **tiny}), photographs[0].parent]
+    kills, patience = 0, 0.5
     while True:
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        while not (folder / "state.json").exists() and process.poll() is None:
-            time.sleep(0.01)  # imports
         try:
-            _, errors = process.communicate(timeout=6 + patience if kills else patience)
+            done = run_python(*words, cwd=tmp_path, timeout=patience)
         except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.communicate()
             kills += 1
             patience += 0.7
             continue
-        assert process.returncode == 0, errors
+        assert done.returncode == 0, done.stderr
         break
     assert kills >= 2, "it was too fast to be killed"
     wanted, found = weights(trained[0]), weights(folder)
     assert all(torch.equal(wanted[name], found[name]) for name in wanted)
 
 
-def test_going_on_within_a_training_changes_nothing(photographs, tiny, tmp_path, monkeypatch):
-    """Broken off after an epoch's checkpoint, the training goes on from there to the same weights."""
+def test_resume_within_training(photographs, tiny, tmp_path, monkeypatch):
+    """Interrupted after an epoch's checkpoint, the training resumes from there to the same weights."""
     from castlit.saliency.deepusps.training import SaliencyTraining
 
     settings = {**tiny, "methods": ["rbd"], "rounds": 0, "final_epochs": 4}

@@ -1,4 +1,4 @@
-"""Pseudo-labels are the methods' maps, cached; targets move as the paper's do."""
+"""Pseudo-labels: the methods' maps, stored and refined."""
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ from castlit.saliency.deepusps.rows import Rows
 from castlit.utils.validation import InputError
 
 
-def test_maps_of_all_images_that_can_be_read(photographs, tmp_path):
+def test_maps_and_usable_images(photographs, tmp_path):
     labels = make_pseudo_labels(photographs, tmp_path, ["rbd", "hs"], 40, 0)
     assert labels.images.shape == (10, 40, 40, 3)
     assert labels.maps.shape == (10, 2, 40, 40)
@@ -34,12 +34,12 @@ def test_maps_of_all_images_that_can_be_read(photographs, tmp_path):
         assert np.array_equal(labels.maps[good[3], k], wanted)
 
 
-def test_nothing_is_made_twice(photographs, tmp_path, monkeypatch):
+def test_existing_maps_are_kept(photographs, tmp_path, monkeypatch):
     make_pseudo_labels(photographs[:2], tmp_path, ["rbd"], 40, 0)
     calls = []
     monkeypatch.setitem(HANDCRAFTED, "rbd", lambda image: calls.append(1) or np.ones(image.shape[:2], np.float32))
     rows = Rows(tmp_path / "maps", 2, (1, 40, 40))
-    with (tmp_path / "maps.done").open("r+b") as file:  # as if it had been killed before the second
+    with (tmp_path / "maps.done").open("r+b") as file:  # as after a kill before the second
         file.seek(1)
         file.write(b"\0")
     assert rows.missing == [1]
@@ -47,14 +47,14 @@ def test_nothing_is_made_twice(photographs, tmp_path, monkeypatch):
     assert len(calls) == 1
 
 
-def test_in_processes_they_are_the_same(photographs, tmp_path):
+def test_processes_give_the_same_maps(photographs, tmp_path):
     here = make_pseudo_labels(photographs, tmp_path / "here", ["rbd"], 40, 0)
     there = make_pseudo_labels(photographs, tmp_path / "there", ["rbd"], 40, 2)
     assert np.array_equal(here.maps, there.maps)
     assert np.array_equal(here.usable, there.usable)
 
 
-def test_with_nothing_to_learn_from_it_says_so(photographs, tmp_path):
+def test_nothing_to_learn_from(photographs, tmp_path):
     bad = [path for path in photographs if path.stem in ("broken", "uniform")]
     with pytest.raises(InputError, match="none of 2 images can be read and shows anything"):
         make_pseudo_labels(bad, tmp_path, ["rbd"], 40, 0)
@@ -62,7 +62,7 @@ def test_with_nothing_to_learn_from_it_says_so(photographs, tmp_path):
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_maps_are_cut_at_otsus_level(seed):
+def test_discretise_at_otsu(seed):
     rng = np.random.default_rng(seed)
     low, high = sorted(rng.choice(np.arange(20, 236), 2, replace=False))
     levels = np.where(rng.random((16, 16)) < rng.uniform(0.2, 0.8), low, high) + rng.normal(0, 4, (16, 16))
@@ -74,7 +74,7 @@ def test_maps_are_cut_at_otsus_level(seed):
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), momentum=st.floats(0, 1))
-def test_the_moving_average_is_exact_to_a_level(seed, momentum):
+def test_moving_average(seed, momentum):
     rng = np.random.default_rng(seed)
     old, new = rng.integers(0, 256, (4, 5)).astype(np.uint8), rng.random((4, 5)).astype(np.float32)
     found = moving_average(old, new, momentum)
@@ -85,7 +85,7 @@ def test_the_moving_average_is_exact_to_a_level(seed, momentum):
     assert np.array_equal(moving_average(old, new, 1.0), old)
 
 
-def test_targets_move_towards_the_prediction(photographs, tmp_path):
+def test_refined_targets_follow_the_prediction(photographs, tmp_path):
     labels = make_pseudo_labels(photographs[:3], tmp_path, ["rbd"], 48, 0)
     old = np.stack([discretise(levels[0]) for levels in labels.maps])
     predictions = [np.full((12, 12), 0.1 + 0.8 * (i == 1), np.float32) for i in range(3)]

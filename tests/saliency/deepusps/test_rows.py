@@ -1,4 +1,4 @@
-"""Rows on disk: what was written stays, and is known to be there."""
+"""Rows on disk and their flags."""
 
 import numpy as np
 import pytest
@@ -10,14 +10,14 @@ from castlit.saliency.deepusps.rows import Rows
 
 @settings(max_examples=20, deadline=None)
 @given(count=st.integers(1, 12), data=st.data())
-def test_what_is_put_is_there_and_nothing_else(tmp_path_factory, count, data):
+def test_put(tmp_path_factory, count, data):
     path = tmp_path_factory.mktemp("rows") / "deep" / "rows"
     rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
     chosen = data.draw(st.lists(st.integers(0, count - 1), unique=True))
     wanted = np.zeros((count, 3, 2), np.uint8)
     for index in chosen:
         wanted[index] = rng.integers(1, 256, (3, 2))
-        Rows(path, count, (3, 2)).put(index, wanted[index], 2)  # each by another process, as it were
+        Rows(path, count, (3, 2)).put(index, wanted[index], 2)  # each by a new object, as by another process
     rows = Rows(path, count, (3, 2))
     assert len(rows) == count
     assert np.array_equal(rows.values, wanted)
@@ -26,7 +26,7 @@ def test_what_is_put_is_there_and_nothing_else(tmp_path_factory, count, data):
     assert Rows.complete(path, count, (3, 2)) == (not rows.missing)
 
 
-def test_other_lengths_are_begun_anew(tmp_path):
+def test_other_lengths_start_empty(tmp_path):
     Rows(tmp_path / "rows", 2, (2, 2)).put(0, np.ones((2, 2), np.uint8))
     assert not Rows.complete(tmp_path / "rows", 3, (2, 2))
     rows = Rows(tmp_path / "rows", 3, (2, 2))
@@ -35,10 +35,10 @@ def test_other_lengths_are_begun_anew(tmp_path):
     rows.remove()
     assert not list(tmp_path.iterdir())
     assert not Rows.complete(tmp_path / "rows", 3, (2, 2))
-    assert not list(tmp_path.iterdir()), "to ask makes no file"
+    assert not list(tmp_path.iterdir()), "complete() creates no file"
 
 
 @pytest.mark.parametrize("values", [np.zeros((2, 3), np.uint8), np.zeros((2, 2), np.float32)])
-def test_arrays_of_another_kind_are_refused(tmp_path, values):
+def test_wrong_shape_or_type(tmp_path, values):
     with pytest.raises(ValueError, match=r"expected \(2, 2\) bytes"):
         Rows(tmp_path / "rows", 2, (2, 2)).put(0, values)

@@ -1,4 +1,4 @@
-"""Settings are checked before anything is done, and known again."""
+"""Settings: checks and digests."""
 
 import json
 
@@ -8,7 +8,7 @@ from castlit.saliency.deepusps.settings import Settings, digest_of
 from castlit.utils.validation import InputError
 
 
-def test_the_defaults_are_those_of_the_config():
+def test_defaults_match_the_config():
     from hydra import compose, initialize_config_module
     from omegaconf import OmegaConf
 
@@ -40,14 +40,14 @@ def test_the_defaults_are_those_of_the_config():
         ({"backbone": {"name": "resnet18", "weights": "/no/such/file"}}, "backbone.weights=/no/such/file"),
     ],
 )
-def test_wrong_ones(given, message):
+def test_invalid_settings(given, message):
     with pytest.raises(InputError) as error:
         Settings.of(given).plain()
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_they_survive_json_and_know_the_weights_by_their_content(tmp_path):
+def test_json_values_identify_weights_by_content(tmp_path):
     (tmp_path / "a.pt").write_bytes(b"1")
     (tmp_path / "b.pt").write_bytes(b"1")
     (tmp_path / "c.pt").write_bytes(b"2")
@@ -55,7 +55,7 @@ def test_they_survive_json_and_know_the_weights_by_their_content(tmp_path):
     assert json.loads(json.dumps(a)) == a == b != c
 
 
-def test_images_are_known_wherever_they_lie(tmp_path):
+def test_digest_does_not_depend_on_the_folder(tmp_path):
     for top in ("here", "there"):
         for name in ("a/1.jpg", "b/2.jpg"):
             (tmp_path / top / name).parent.mkdir(parents=True)

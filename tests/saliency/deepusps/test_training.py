@@ -1,4 +1,4 @@
-"""The loss against loops in float64, and the random views."""
+"""The loss, against loops in float64, and the random views."""
 
 import numpy as np
 import pytest
@@ -23,14 +23,14 @@ def plain_f_beta(prediction, target, beta_squared):
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), beta_squared=st.floats(0.05, 4))
-def test_the_f_measure_against_loops(seed, beta_squared):
+def test_soft_f_beta(seed, beta_squared):
     rng = np.random.default_rng(seed)
     prediction, target = rng.uniform(0.01, 1, (2, 5, 6))
     found = soft_f_beta(torch.from_numpy(prediction), torch.from_numpy(target), beta_squared)
     assert float(found) == pytest.approx(plain_f_beta(prediction, target, beta_squared), rel=1e-9)
 
 
-def test_the_loss_is_the_mean_over_all_images_and_maps_with_something_in_them():
+def test_loss_ignores_empty_maps():
     rng = np.random.default_rng(0)
     prediction, targets = rng.uniform(0, 1, (3, 1, 4, 5)), rng.uniform(0, 1, (3, 2, 4, 5))
     targets[1, 0] = 0
@@ -44,7 +44,7 @@ def test_the_loss_is_the_mean_over_all_images_and_maps_with_something_in_them():
     assert float(found) == pytest.approx(np.mean(wanted), rel=1e-9)
 
 
-def test_the_loss_at_its_ends():
+def test_loss_limits():
     target = torch.zeros(1, 1, 4, 4)
     target[..., :2, :2] = 1
     assert float(f_beta_loss(target, target)) == pytest.approx(0, abs=1e-6)
@@ -58,7 +58,7 @@ def test_the_loss_at_its_ends():
 
 
 def coordinates(count, size):
-    """Images whose red and green say where a pixel is, and the same as maps."""
+    """Images whose red and green channels are the pixel coordinates, and these as maps."""
     place = torch.linspace(0.3, 0.6, size)
     x, y = place.expand(size, size), place[:, None].expand(size, size)
     return torch.stack([x, y, torch.full_like(x, 0.45)]).expand(count, -1, -1, -1), torch.stack([x, y]).expand(
@@ -66,7 +66,7 @@ def coordinates(count, size):
     )
 
 
-def test_maps_go_with_their_images():
+def test_maps_follow_their_images():
     images, maps = coordinates(64, 32)
     views, targets = augment(images, maps, 24, torch.Generator().manual_seed(0))
     assert views.shape == (64, 3, 24, 24)
@@ -78,7 +78,7 @@ def test_maps_go_with_their_images():
             assert torch.corrcoef(torch.stack([wanted, found]))[0, 1].abs() > 0.999
 
 
-def test_views_show_what_they_should():
+def test_crops_and_flips():
     images, maps = coordinates(256, 64)
     _, targets = augment(images, maps, 48, torch.Generator().manual_seed(1))
     spread = (targets.amax((2, 3)) - targets.amin((2, 3))) / 0.3
@@ -87,10 +87,10 @@ def test_views_show_what_they_should():
     assert 0.7 < spread.mean() < 0.95
     mirrored = targets[:, 0, :, 0].mean(1) > targets[:, 0, :, -1].mean(1)
     assert 0.3 < mirrored.float().mean() < 0.7
-    assert (targets[:, 1, 0].mean(1) < targets[:, 1, -1].mean(1)).all(), "nothing stands on its head"
+    assert (targets[:, 1, 0].mean(1) < targets[:, 1, -1].mean(1)).all(), "no vertical flips"
 
 
-def test_colours_change_and_stay_colours():
+def test_colour_range():
     images = torch.full((128, 3, 8, 8), 0.5)
     images[:, 0] = 0.8
     views, _ = augment(images, torch.zeros(128, 1, 8, 8), 8, torch.Generator().manual_seed(2))
@@ -101,7 +101,7 @@ def test_colours_change_and_stay_colours():
     assert 1.1 < brightness.max() < 1 + COLOUR + 0.01
 
 
-def test_the_same_draws_give_the_same_views():
+def test_same_seed_same_views():
     images, maps = coordinates(4, 16)
     first, second = (augment(images, maps, 16, torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(first[0], second[0])

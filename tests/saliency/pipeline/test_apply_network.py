@@ -1,4 +1,4 @@
-"""What makes maps, written to a file for processes: the same masks as here, and nothing left over."""
+"""apply_network gives the same masks in processes, and removes its file."""
 
 import pytest
 from PIL import Image
@@ -19,7 +19,7 @@ def photos(tmp_path, blot):
     return tmp_path, [*names[:3], "bad.png", *names[3:]]
 
 
-def test_here_and_in_processes(photos):
+def test_processes_give_the_same_masks(photos):
     folder, names = photos
     scratch = folder / "scratch" / "predictor.pickle"
     masks = {}
@@ -34,7 +34,7 @@ def test_here_and_in_processes(photos):
     assert masks[0] == masks[2]
 
 
-def test_nothing_is_left_where_the_work_is_broken_off(photos):
+def test_interruption_removes_the_file(photos):
     folder, names = photos
     scratch = folder / "predictor.pickle"
     recipe = Recipe(folder, folder / "masks", "m", 64, 1024)

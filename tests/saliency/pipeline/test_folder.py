@@ -1,4 +1,4 @@
-"""Masks for folders: what is made, skipped, refused and listed."""
+"""Masks of folders: made, skipped, refused and failed."""
 
 import csv
 import functools
@@ -24,7 +24,7 @@ HEIGHT, WIDTH = 60, 90
 
 @pytest.fixture
 def scene(blot):
-    """A picture whose red block is known, upper left of the middle."""
+    """An image with a red block, upper left of the centre."""
     return blot((HEIGHT, WIDTH), (20, 12, 45, 40), (60, 140, 70), (200, 60, 50))
 
 
@@ -60,8 +60,8 @@ def notes(folder):
     return json.loads((folder / "masks" / "masks.json").read_text())
 
 
-class TestWhatIsMade:
-    def test_a_map_at_the_images_size_and_path(self, photos):
+class TestMasks:
+    def test_size_and_path(self, photos):
         done = made(photos)
         assert done.counts == {"images": 6, "made": 6, "skipped": 0, "failed": 0}
         assert masks(photos) == ["a/0.png", "a/2.png", "a/4.png", "b/1.png", "b/3.png", "b/5.png"]
@@ -78,7 +78,7 @@ class TestWhatIsMade:
             assert (mask.mode, mask.size) == ("L", (WIDTH, HEIGHT))
             assert np.array_equal(np.asarray(mask), expected)
 
-    def test_the_method_of_the_quality_at_the_side(self, photos, scene):
+    def test_quality_and_side(self, photos, scene):
         large = cv2.resize(scene[0], (400, 300))
         save(photos / "photos" / "large.png", large)
         for path in (photos / "photos").rglob("[0-9]*.*"):
@@ -90,7 +90,7 @@ class TestWhatIsMade:
             assert np.array_equal(cv2.imread(photos / quality / "large.png", cv2.IMREAD_UNCHANGED), expected)
 
     @pytest.mark.parametrize("kind", ["grey", "cmyk", "alpha", "sixteen", "turned", "huge_jpeg", "huge_png", "strip"])
-    def test_any_kind_of_image(self, tmp_path, scene, kind):
+    def test_image_formats(self, tmp_path, scene, kind):
         image, inside = scene
         path = tmp_path / "photos" / f"x.{'png' if kind in ('alpha', 'sixteen', 'huge_png', 'strip') else 'jpg'}"
         path.parent.mkdir()
@@ -119,7 +119,7 @@ class TestWhatIsMade:
         assert made(tmp_path).counts == {"images": 1, "made": 1, "skipped": 0, "failed": 0}
         found = cv2.imread(tmp_path / "masks" / "x.png", cv2.IMREAD_UNCHANGED)
         assert found.shape == size
-        # As the data module reads it: upright, and where the object is.
+        # As the data module reads it: upright, with the object in its place.
         shape = (10000, 3)[::-1] if kind == "strip" else (6660, 9990) if kind.startswith("huge") else (HEIGHT, WIDTH)
         mask = read_mask(tmp_path / "masks" / "x.png", path, shape)
         if kind == "strip":
@@ -130,14 +130,14 @@ class TestWhatIsMade:
         overlap = (truth & (mask > 0)).sum() / (truth | (mask > 0)).sum()
         assert overlap > 0.6
 
-    def test_the_longest_side(self, photos, scene):
+    def test_mask_side(self, photos, scene):
         save(photos / "photos" / "large.png", cv2.resize(scene[0], (300, 200)))
         made(photos, mask_side=150)
         assert cv2.imread(photos / "masks" / "large.png", cv2.IMREAD_UNCHANGED).shape == (100, 150)
         assert cv2.imread(photos / "masks" / "a" / "0.png", cv2.IMREAD_UNCHANGED).shape == (HEIGHT, WIDTH)
 
     @pytest.mark.parametrize("size", [(1, 1), (1, 10000), (3, 9000), (5000, 40), (4000, 6000), (100, 2000)])
-    def test_a_masks_shape_is_its_images(self, size):
+    def test_mask_size_keeps_the_aspect_ratio(self, size):
         height, width = mask_size(size, 1024)
         assert height <= size[0]
         assert width <= size[1]
@@ -145,7 +145,7 @@ class TestWhatIsMade:
         assert max(height, width) <= max(1024, 16 * max(size) / min(size) + 1)
 
 
-class TestNotes:
+class TestRecords:
     def test_masks_json(self, photos):
         made(photos, side=64)
         found = notes(photos)
@@ -155,14 +155,14 @@ class TestNotes:
         assert set(found["versions"]) == {"numpy", "scipy", "scikit-image", "opencv-python-headless"}
         assert all(found["versions"].values())
 
-    def test_each_mask_says_how_it_was_made(self, photos):
+    def test_signature(self, photos):
         made(photos, side=64)
         signature = read_signature(photos / "masks" / "a" / "0.png")
         assert signature.made == "quality=fast side=64 mask_side=1024"
         levels = cv2.imread(photos / "masks" / "a" / "0.png", cv2.IMREAD_UNCHANGED)
-        assert signature.figures.area == (levels > 128).mean()
+        assert signature.quality.area == (levels > 128).mean()
 
-    def test_the_data_module_takes_them_as_they_are_and_says_which(self, photos, caplog):
+    def test_data_module_reads_and_reports_masks(self, photos, caplog):
         made(photos)
         data = SaliencyDataModule(photos / "photos", photos / "masks", size=32, batch_size=6, workers=0)
         with caplog.at_level("INFO"):
@@ -173,12 +173,12 @@ class TestNotes:
         assert data.masks_made["quality"] == "fast"
         assert data.masks_made["complete"] is True
 
-    def test_masks_of_one_of_several_folders(self, photos):
+    def test_subfolder_of_masks(self, photos):
         made(photos)
         data = SaliencyDataModule(photos / "photos" / "a", photos / "masks" / "a", size=32, workers=0)
         assert data.masks_made["method"] == "RBD"
 
-    def test_a_masks_json_that_is_none(self, photos):
+    def test_broken_masks_json(self, photos):
         made(photos)
         (photos / "masks" / "masks.json").write_text("{")
         data = SaliencyDataModule(photos / "photos", photos / "masks", size=32, workers=0)
@@ -188,18 +188,18 @@ class TestNotes:
         assert data.masks_made is None
 
 
-class TestGoingOn:
-    def test_finished_masks_are_skipped_and_unfinished_ones_made(self, photos):
+class TestResume:
+    def test_finished_masks_are_skipped(self, photos):
         made(photos)
         target = photos / "masks" / "a" / "2.png"
         before = {path: path.stat().st_mtime_ns for path in (photos / "masks").rglob("*.png") if path != target}
-        whole = target.read_bytes()
+        complete = target.read_bytes()
         target.unlink()
-        part_of(target).write_bytes(whole[:100])  # as a killed run leaves it
-        (photos / "masks" / "b" / "3.png").write_bytes(b"")  # as a power cut leaves it
+        part_of(target).write_bytes(complete[:100])  # as after a kill
+        (photos / "masks" / "b" / "3.png").write_bytes(b"")  # as after a power cut
         done = made(photos)
         assert done.counts == {"images": 6, "made": 2, "skipped": 4, "failed": 0}
-        assert target.read_bytes() == whole
+        assert target.read_bytes() == complete
         assert not list((photos / "masks").rglob("*.part"))
         changed = {path for path, time in before.items() if path.stat().st_mtime_ns != time}
         assert changed == {photos / "masks" / "b" / "3.png"}
@@ -213,21 +213,21 @@ class TestGoingOn:
     @pytest.mark.parametrize("change", [{"quality": "fused"}, {"side": 64}, {"mask_side": 64}])
     def test_other_settings_are_refused(self, photos, change):
         made(photos)
-        with pytest.raises(InputError, match=r"holds masks with quality=fast .*overwrite=true"):
+        with pytest.raises(InputError, match=r"contains masks with quality=fast .*overwrite=true"):
             made(photos, **change)
-        # Without the notes, the masks themselves tell.
+        # Without the records, the masks' signatures are checked.
         for path in (photos / "masks").rglob("record.json"):
             path.unlink()
         with pytest.raises(InputError, match=r"6 masks .*a/0\.png, made with quality=fast side=.*overwrite=true"):
             made(photos, **change)
 
-    def test_masks_of_others_are_not_written_over(self, photos):
+    def test_masks_of_others_are_kept(self, photos):
         mine = np.full((5, 5), 255, np.uint8)
         save(photos / "masks" / "b" / "1.png", mine)
         with pytest.raises(InputError, match=r"1 masks .*b/1\.png, not made by castlit\.make_masks"):
             made(photos)
         assert masks(photos) == ["b/1.png"]
-        assert [path.name for path in (photos / "masks").iterdir()] == ["b"], "no notes beside masks of others"
+        assert [path.name for path in (photos / "masks").iterdir()] == ["b"], "no records beside masks of others"
         assert made(photos, overwrite=True).made == 6
         assert cv2.imread(photos / "masks" / "b" / "1.png", cv2.IMREAD_UNCHANGED).shape == (HEIGHT, WIDTH)
 
@@ -241,7 +241,7 @@ class TestGoingOn:
 
 
 class TestShards:
-    def test_shares_are_disjoint_and_nothing_is_lost(self, photos):
+    def test_shards_are_disjoint_and_complete(self, photos):
         seen = []
         for i in (2, 1, 3):
             done = made(photos, shard=f"{i}/3")
@@ -253,7 +253,7 @@ class TestShards:
         assert [len(names) for names in seen] == [2, 4, 6]
         assert notes(photos)["counts"] == {"images": 6, "made": 6, "skipped": 0, "failed": 0}
         assert list(notes(photos)["shards"]) == ["1/3", "2/3", "3/3"]
-        # One run over all of it finds all done, and its notes take the others' place.
+        # One run over all images skips all, and its record replaces the others.
         assert made(photos).skipped == 6
         assert list(notes(photos)["shards"]) == ["1/1"]
 
@@ -261,7 +261,7 @@ class TestShards:
         made(photos, shard="1/2")
         with pytest.raises(InputError, match="overwrite=true"):
             made(photos, shard="2/2", side=64)
-        # Begun anew with other settings, by one share after the other.
+        # Made again with other settings, one shard after the other.
         made(photos, shard="2/2", side=64, overwrite=True)
         assert notes(photos)["settings"]["side"] == 64
         assert notes(photos)["complete"] is False
@@ -271,16 +271,16 @@ class TestShards:
         assert notes(photos)["complete"] is True
 
     @pytest.mark.parametrize("shard", ["0/3", "4/3", "3", "1/0", "a/b", "-1/3"])
-    def test_shards_that_there_are_not(self, photos, shard):
+    def test_invalid_shards(self, photos, shard):
         with pytest.raises(InputError, match="shard must be one of 1/16"):
             made(photos, shard=shard)
 
-    def test_a_share_without_images(self, photos):
+    def test_empty_shard(self, photos):
         with pytest.raises(InputError, match=r"shard=9/9 of images=.* holds no images"):
             made(photos, shard="9/9")
 
 
-class TestWhatFails:
+class TestFailures:
     @pytest.fixture
     def bad(self, photos, scene):
         top = photos / "photos"
@@ -293,7 +293,7 @@ class TestWhatFails:
         save(top / "twin.png", scene[0])
         return photos
 
-    def test_each_is_listed_and_the_rest_is_done(self, bad):
+    def test_failures_are_listed(self, bad):
         done = made(bad)
         assert done.counts == {"images": 13, "made": 6, "skipped": 0, "failed": 7}
         reasons = failed(bad)
@@ -309,7 +309,7 @@ class TestWhatFails:
         assert done.failed_list == bad / "masks" / "failed.csv"
         assert len(done.failures.split(" and ")) == 2
         assert done.failures.endswith("and 2 more")
-        # What can be read has a mask, black where nothing stands out, and the data module tells the two apart.
+        # Readable images have a mask, black if nothing is salient; the data module handles both.
         assert set(masks(bad)) - {"pixel.png", "uniform.png"} == {f"{'ab'[i % 2]}/{i}.png" for i in range(6)}
         assert not cv2.imread(bad / "masks" / "uniform.png", cv2.IMREAD_UNCHANGED).any()
         data = SaliencyDataModule(
@@ -319,7 +319,7 @@ class TestWhatFails:
         assert len(batch["query"]) == 10
         assert batch["query_mask"].flatten(1).any(1).sum() == 6
 
-    def test_they_are_listed_again_and_repaired_ones_are_made(self, bad, scene):
+    def test_failures_are_tried_again(self, bad, scene):
         made(bad)
         before = failed(bad)
         done = made(bad)
@@ -332,30 +332,30 @@ class TestWhatFails:
         assert made(bad).counts == {"images": 10, "made": 4, "skipped": 6, "failed": 0}
         assert not (bad / "masks" / "failed.csv").exists()
 
-    def test_overwriting_leaves_no_old_mask_of_what_fails_now(self, photos):
+    def test_overwrite_removes_masks_of_failed_images(self, photos):
         made(photos)
         (photos / "photos" / "a" / "0.jpg").write_bytes(b"no more")
         assert made(photos, overwrite=True).failed == 1
         assert "a/0.png" not in masks(photos)
 
-    def test_a_method_that_fails_on_an_image(self, photos, monkeypatch):
-        def picky(image):
-            if image[25, 18, 0] > 130:  # only there where the block is leftmost
+    def test_method_raises(self, photos, monkeypatch):
+        def fails_on_one(image):
+            if image[25, 18, 0] > 130:  # only in the image with the leftmost block
                 raise ZeroDivisionError("too far left")
             return METHODS["mc"](image)
 
-        monkeypatch.setitem(METHODS, "fast", picky)
+        monkeypatch.setitem(METHODS, "fast", fails_on_one)
         assert made(photos).counts == {"images": 6, "made": 5, "skipped": 0, "failed": 1}
         assert failed(photos) == {"a/0.jpg": "no map can be made of it (ZeroDivisionError: too far left)"}
 
-    def test_a_method_that_gives_no_map(self, photos, monkeypatch):
+    def test_method_returns_nan(self, photos, monkeypatch):
         monkeypatch.setitem(METHODS, "fast", lambda image: np.full(image.shape[:2], np.nan, np.float32))
         assert made(photos).failed == 6
         assert "outside [0, 1]" in next(iter(failed(photos).values()))
         assert masks(photos) == []
 
 
-class TestRefused:
+class TestInvalid:
     def test_empty_folder(self, tmp_path):
         (tmp_path / "photos").mkdir()
         with pytest.raises(InputError, match="holds no images"):
@@ -363,16 +363,16 @@ class TestRefused:
         assert not (tmp_path / "masks").exists()
 
     @pytest.mark.parametrize("output", ["photos", "photos/masks", ".", "photos/../photos/a"])
-    def test_folders_in_one_another(self, photos, output):
-        with pytest.raises(InputError, match="folder of their own"):
+    def test_nested_folders(self, photos, output):
+        with pytest.raises(InputError, match="separate folder"):
             make_masks(photos / "photos", photos / output, workers=0)
 
-    def test_through_a_link(self, photos):
+    def test_nested_through_a_link(self, photos):
         (photos / "link").symlink_to(photos / "photos" / "a")
-        with pytest.raises(InputError, match="folder of their own"):
+        with pytest.raises(InputError, match="separate folder"):
             make_masks(photos / "photos", photos / "link", workers=0)
 
-    def test_a_file(self, photos):
+    def test_output_is_a_file(self, photos):
         (photos / "masks").write_text("")
         with pytest.raises(InputError, match="is a file: give a folder"):
             made(photos)
@@ -394,7 +394,7 @@ class TestRefused:
 
 
 def test_in_threads(photos):
-    """As for a network on an accelerator: the same masks as otherwise, read ahead no further than said."""
+    """Threads, as for a network on an accelerator, give the same masks and read ahead no further than AHEAD."""
     made(photos)
     recipe = Recipe(photos / "photos", photos / "threads", f"quality=fast side={SIDE} mask_side=1024", SIDE, 1024)
     (photos / "photos" / "a" / "bad.jpg").write_bytes(b"")

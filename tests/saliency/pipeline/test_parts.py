@@ -1,4 +1,4 @@
-"""The parts of work on a folder: figures, signatures, choices, the preview, records, pace."""
+"""Quality, signatures, preview, records and progress log."""
 
 import base64
 import html
@@ -18,16 +18,16 @@ from PIL import Image
 
 from castlit.saliency.pipeline.folder import make_masks
 from castlit.saliency.pipeline.preview import strip
-from castlit.saliency.pipeline.preview_sampler import Choice
-from castlit.saliency.pipeline.quality import Figures, judge
+from castlit.saliency.pipeline.preview_sampler import PreviewSampler
+from castlit.saliency.pipeline.quality import Quality, measure_quality
 from castlit.saliency.pipeline.records import Failures, Records
+from castlit.saliency.pipeline.shard import Shard
 from castlit.saliency.pipeline.signature import Signature, read_signature, sign
-from castlit.saliency.pipeline.survey import Share
-from castlit.utils.progress_log import EVERY_S, FIRST_LINE_S, Pace
+from castlit.utils.progress_log import EVERY_S, FIRST_LINE_S, ProgressLog
 from castlit.utils.validation import InputError
 
 
-class TestFigures:
+class TestQuality:
     def test_against_a_loop(self):
         rng = np.random.default_rng(0)
         image = rng.integers(0, 256, (17, 23, 3)).astype(np.uint8)
@@ -41,66 +41,66 @@ class TestFigures:
         counts = [Counter(tuple(image[at] // 32) for at in where) for where in (inside, outside)]
         shared = sum(min(counts[0][c] / len(inside), counts[1][c] / len(outside)) for c in counts[0])
         edge = [(y, x) for y in range(17) for x in (0, 22)] + [(y, x) for x in range(23) for y in (0, 16)]
-        found = judge(image, levels)
+        found = measure_quality(image, levels)
         assert found.area == len(inside) / len(places)
         values = [levels[at] / 255 for at in places]
         assert found.grey == pytest.approx(sum(4 * m * (1 - m) for m in values) / len(values), abs=1e-6)
         assert 0 < shared < 1
         assert found.overlap == pytest.approx(shared)
         assert found.border == pytest.approx(sum(levels[at] > 128 for at in edge) / len(edge))
-        assert found.doubt == max((found.grey + found.overlap) / 2, found.border)
+        assert found.badness == max((found.grey + found.overlap) / 2, found.border)
 
     @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
-    def test_doubt_is_a_share(self, area, grey, overlap, border):
-        assert 0 <= Figures(area, grey, overlap, border).doubt <= 1
+    def test_badness_range(self, area, grey, overlap, border):
+        assert 0 <= Quality(area, grey, overlap, border).badness <= 1
 
-    def test_doubts(self):
+    def test_flaws(self):
         block = np.zeros((60, 60), np.uint8)
         block[15:45, 10:50] = 255
         image = np.repeat(block[..., None], 3, 2)
-        good = judge(image, block)
-        assert (good.words, good.doubt) == ("", 0)
+        good = measure_quality(image, block)
+        assert (good.flaw, good.badness) == ("", 0)
         frame = np.full((60, 60), 255, np.uint8)
         frame[10:-10, 10:-10] = 0
         dot = np.zeros((60, 60), np.uint8)
         dot[30:33, 30:33] = 255
-        oddities = {
+        flaws = {
             "tiny": (dot, 0.9),
             "nearly everything": (255 - dot, 0.9),
-            "all around": (frame, 1),
+            "covers the border": (frame, 1),
             "undecided": (block // 5 + 100, 0.45),
         }
-        for words, (levels, doubt) in oddities.items():
-            found = judge(np.repeat(levels[..., None], 3, 2), levels)
-            assert found.words == words
-            assert doubt <= found.doubt <= 1
-        plain = judge(np.full((60, 60, 3), 90, np.uint8), block)
-        assert (plain.words, plain.overlap, plain.doubt) == ("of the same colours as the rest", 1, 0.5)
-        assert judge(image, block * 0).words == "nothing"
-        assert judge(image, block * 0).doubt == 1
+        for flaw, (levels, badness) in flaws.items():
+            found = measure_quality(np.repeat(levels[..., None], 3, 2), levels)
+            assert found.flaw == flaw
+            assert badness <= found.badness <= 1
+        plain = measure_quality(np.full((60, 60, 3), 90, np.uint8), block)
+        assert (plain.flaw, plain.overlap, plain.badness) == ("same colours as the background", 1, 0.5)
+        assert measure_quality(image, block * 0).flaw == "nothing"
+        assert measure_quality(image, block * 0).badness == 1
 
 
 class TestSignature:
-    FIGURES = Figures(0.25, 0.125, 1 / 3, 1.0)
+    QUALITY = Quality(0.25, 0.125, 1 / 3, 1.0)
 
     def png(self, levels):
         return bytes(cv2.imencode(".png", levels)[1])
 
     @given(st.text(max_size=60))
-    def test_it_comes_back_and_the_picture_stays(self, tmp_path_factory, made):
+    def test_round_trip_keeps_the_image(self, tmp_path_factory, made):
         path = tmp_path_factory.mktemp("s") / "x.png"
         levels = np.arange(60, dtype=np.uint8).reshape(6, 10)
-        path.write_bytes(sign(self.png(levels), Signature(made, self.FIGURES)))
-        assert read_signature(path) == Signature(made, self.FIGURES)
+        path.write_bytes(sign(self.png(levels), Signature(made, self.QUALITY)))
+        assert read_signature(path) == Signature(made, self.QUALITY)
         assert np.array_equal(cv2.imread(path, cv2.IMREAD_UNCHANGED), levels)
         with Image.open(path) as image:
-            image.load()  # with the checksums
+            image.load()  # checks the checksums
             assert json.loads(image.text["castlit"])["made"] == made
 
-    def test_pngs_without_one(self, tmp_path):
+    def test_unsigned_pngs(self, tmp_path):
         path = tmp_path / "x.png"
         plain = self.png(np.zeros((4, 4), np.uint8))
-        signed = sign(plain, Signature("m", self.FIGURES))
+        signed = sign(plain, Signature("m", self.QUALITY))
         for data in (
             plain,
             signed.replace(b"castlit", b"Comment"),
@@ -116,31 +116,31 @@ class TestSignature:
                 read_signature(path)
 
 
-class TestChoice:
+class TestPreviewSampler:
     def offered(self, count, names):
-        choice = Choice(count)
+        sampler = PreviewSampler(count)
         for i in names:
-            choice.offer(f"{i:04d}", Figures(0.1, 1 - i / 1000, 0.5, 0))
-        return choice
+            sampler.offer(f"{i:04d}", Quality(0.1, 1 - i / 1000, 0.5, 0))
+        return sampler
 
-    def test_half_the_worst_and_half_by_chance_in_any_order(self):
+    def test_worst_and_random_halves(self):
         names = list(range(1000))
-        choice = self.offered(48, names)
-        assert [sample.name for sample in choice.worst] == [f"{i:04d}" for i in range(24)]
-        drawn = [sample.name for sample in choice.drawn]
+        sampler = self.offered(48, names)
+        assert [sample.name for sample in sampler.worst] == [f"{i:04d}" for i in range(24)]
+        drawn = [sample.name for sample in sampler.drawn]
         assert len(drawn) == 24
         assert drawn == sorted(drawn), "worst first"
         assert min(map(int, drawn)) >= 24
         assert 300 < np.mean([int(name) for name in drawn]) < 700
         again = self.offered(48, np.random.default_rng(0).permutation(1000).tolist())
-        assert (again.worst, again.drawn) == (choice.worst, choice.drawn)
+        assert (again.worst, again.drawn) == (sampler.worst, sampler.drawn)
 
     @pytest.mark.parametrize("count", [0, 1, 2, 5])
-    def test_few(self, count):
-        for there in (0, 1, 3, 50):
-            choice = self.offered(count, range(there))
-            names = [sample.name for sample in choice.worst + choice.drawn]
-            assert len(set(names)) == len(names) == min(count, there)
+    def test_small_counts(self, count):
+        for available in (0, 1, 3, 50):
+            sampler = self.offered(count, range(available))
+            names = [sample.name for sample in sampler.worst + sampler.drawn]
+            assert len(set(names)) == len(names) == min(count, available)
 
 
 class TestPreview:
@@ -155,7 +155,7 @@ class TestPreview:
         make_masks(tmp_path / "photos", tmp_path / "masks", workers=0, preview=6)
         return tmp_path / "masks" / "preview.html"
 
-    def test_it_needs_nothing_beside_it_and_is_whole(self, page):
+    def test_page_is_self_contained(self, page):
         text = page.read_text()
         pictures = re.findall(r'src="([^"]*)"', text)
         assert len(pictures) == 6
@@ -167,31 +167,31 @@ class TestPreview:
         assert "http" not in text
         assert "width=device-width" in text
         assert "10 images, 9 made, 1 failed" in text
-        names = [html.unescape(name) for name in re.findall(r"<figcaption>(.*?)<br>", text)]
+        names = [html.unescape(name) for name in re.findall(r"<figcaption>(.*?): \d", text)]
         assert len(names) == 6
-        assert all(re.fullmatch(r"<\d> & co\.jpg", name) for name in names), "none that failed"
-        doubts = [read_signature(page.parent / f"{name[:-4]}.png").figures.doubt for name in names]
-        assert doubts[:3] == sorted(doubts[:3], reverse=True)
-        assert doubts[3:] == sorted(doubts[3:], reverse=True)
-        assert min(doubts[:3]) >= max(doubts[3:]), "the worst come first"
+        assert all(re.fullmatch(r"<\d> & co\.jpg", name) for name in names), "failed images are not shown"
+        badness = [read_signature(page.parent / f"{name[:-4]}.png").quality.badness for name in names]
+        assert badness[:3] == sorted(badness[:3], reverse=True)
+        assert badness[3:] == sorted(badness[3:], reverse=True)
+        assert min(badness[:3]) >= max(badness[3:]), "the worst come first"
         assert "without labels" in text
         assert page.stat().st_size < 100_000
 
-    def test_a_restarted_run_shows_the_same(self, page):
+    def test_restart_shows_the_same_samples(self, page):
         before = page.read_text()
         for path in sorted(page.parent.glob("*.png"))[::2]:
             path.unlink()
         make_masks(page.parents[1] / "photos", page.parent, workers=0, preview=6)
         assert page.read_text().partition("<h2>")[2] == before.partition("<h2>")[2]
 
-    def test_an_image_that_is_gone(self, tmp_path, page):
-        first = html.unescape(re.search(r"<figcaption>(.*?)<br>", page.read_text())[1])
+    def test_image_removed_later(self, tmp_path, page):
+        first = html.unescape(re.search(r"<figcaption>(.*?): \d", page.read_text())[1])
         make_masks(tmp_path / "photos", tmp_path / "masks", workers=0, preview=0)
         (tmp_path / "photos" / first).write_bytes(b"")
         make_masks(tmp_path / "photos", tmp_path / "masks", workers=0, preview=6)
         assert len(re.findall("<img", page.read_text())) == 5
 
-    def test_heat_and_cut(self):
+    def test_strip(self):
         image = np.full((4, 6, 3), 100, np.uint8)
         levels = np.repeat([[0, 128, 129, 255, 255, 255]], 4, 0).astype(np.uint8)
         found = strip(image, levels)
@@ -208,14 +208,14 @@ COUNTS = {"images": 3, "made": 2, "skipped": 1, "failed": 0}
 
 
 class TestRecords:
-    def test_shares_that_write_at_once_lose_nothing(self, tmp_path):
-        shares = [Records(tmp_path, Share(i + 1, 8), FACTS) for i in range(8)]
+    def test_concurrent_shards_lose_nothing(self, tmp_path):
+        shards = [Records(tmp_path, Shard(i + 1, 8), FACTS) for i in range(8)]
 
         def write(records):
             for done in range(6):
                 records.write({**COUNTS, "made": done}, complete=done == 5)
 
-        threads = [threading.Thread(target=write, args=(records,)) for records in shares]
+        threads = [threading.Thread(target=write, args=(records,)) for records in shards]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -226,16 +226,16 @@ class TestRecords:
         assert len(found["shards"]) == 8
         assert not list(tmp_path.rglob("*.part"))
 
-    def test_a_record_that_cannot_be_read(self, tmp_path):
-        records = Records(tmp_path, Share(), FACTS)
+    def test_broken_record(self, tmp_path):
+        records = Records(tmp_path, Shard(), FACTS)
         records.write(COUNTS, complete=False)
         (records.folder / "record.json").write_text("{")
         with pytest.raises(InputError, match=r"record\.json: cannot be read .*overwrite=true"):
-            records.refuse_others()
-        records.forget_others()
-        records.refuse_others()
+            records.check()
+        records.remove_outdated()
+        records.check()
 
-    def test_failures_are_a_list_only_where_there_are_any(self, tmp_path):
+    def test_failures(self, tmp_path):
         path = tmp_path / "failed.csv"
         failures = Failures(path)
         failures.write()
@@ -245,8 +245,8 @@ class TestRecords:
         failures.write()
         assert len(path.read_text().splitlines()) == 8
         assert path.read_text().splitlines()[1] == '0.jpg,"bad, ""so"" bad"'
-        assert failures.words.startswith('0.jpg (bad, "so" bad), 1.jpg')
-        assert failures.words.endswith(" and 2 more")
+        assert failures.summary.startswith('0.jpg (bad, "so" bad), 1.jpg')
+        assert failures.summary.endswith(" and 2 more")
         failures.close()
         none = Failures(path)
         none.write()
@@ -254,29 +254,29 @@ class TestRecords:
         assert list(tmp_path.iterdir()) == []
 
 
-class TestPace:
-    def test_lines_where_there_is_no_terminal(self, caplog):
+class TestProgressLog:
+    def test_lines_without_a_terminal(self, caplog):
         now = 0.0
-        with caplog.at_level("INFO"), Pace("Making masks", 1000, clock=lambda: now) as pace:
+        with caplog.at_level("INFO"), ProgressLog("Making masks", 1000, clock=lambda: now) as log:
             for _ in range(1000):
                 now += 0.5
-                pace.advance()
-        assert pace.rate == pytest.approx(2)
+                log.advance()
+        assert log.rate == pytest.approx(2)
         lines = [record.getMessage() for record in caplog.records]
         assert lines[0] == "Making masks: 21 of 1,000 (2.1%), 2.0 images/s, 0:08:10 left"
         assert len(lines) == 1 + int((500 - FIRST_LINE_S - 0.5) // EVERY_S)
 
-    def test_no_rate_before_the_second(self):
-        with Pace("", 3) as pace:
-            assert pace.rate is None
-            pace.advance()
-            assert pace.rate is None
+    def test_rate_needs_two_images(self):
+        with ProgressLog("", 3) as log:
+            assert log.rate is None
+            log.advance()
+            assert log.rate is None
 
 
-def test_the_chunk_is_whole():
-    """The checksum is over type and content, as the PNG specification has it."""
+def test_signature_chunk():
+    """The checksum covers type and content, as in the PNG specification."""
     png = bytes(cv2.imencode(".png", np.zeros((2, 2), np.uint8))[1])
-    signed = sign(png, Signature("x", Figures(0, 0, 0, 0)))
+    signed = sign(png, Signature("x", Quality(0, 0, 0, 0)))
     length = int.from_bytes(signed[33:37], "big")
     body = signed[37 : 41 + length]
     assert body.startswith(b"tEXtcastlit\0")

@@ -1,1 +1,1 @@
-"""Datasets, loaders and LightningDataModules."""
+"""Lightning data modules (``photographs``, ``coco``, ``scenes``) on ``base``, with its sampler, datasets and loader."""

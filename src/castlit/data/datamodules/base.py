@@ -1,4 +1,4 @@
-"""What every castlit data module shares: two-view training batches and fixed validation batches."""
+"""The base class of castlit's data modules: two-view training batches and fixed validation batches."""
 
 import os
 from abc import ABC, abstractmethod
@@ -29,7 +29,7 @@ Place = Literal["cpu", "device"]
 
 
 class LoaderOptions(ViewOptions, total=False):
-    """The keyword arguments of :class:`ViewsDataModule`, as its subclasses take them."""
+    """The keyword arguments of :class:`ViewsDataModule`, for its subclasses."""
 
     size: int
     batch_size: int
@@ -40,29 +40,29 @@ class LoaderOptions(ViewOptions, total=False):
 
 
 class ViewsDataModule(pl.LightningDataModule, ABC):
-    """Turns sources of images into Lightning's loaders; a subclass says where the images come from.
+    """Makes Lightning's loaders from sources of images; a subclass implements ``make_sources``.
 
     Training batches: ``{"query", "key"}`` float32 (N, 3, size, size), normalised by ImageNet's mean and standard
     deviation; ``{"query_mask", "key_mask"}`` uint8 (N, 1, size, size) of {0, 1}; ``"index"`` int64 (N,). Validation
-    batches: ``"image"`` and ``"mask"`` likewise, ``"index"``, and ``"label"`` int64 (N,) only where there are labels.
+    batches: ``"image"`` and ``"mask"`` likewise, ``"index"``, and ``"label"`` int64 (N,) if there are labels.
 
-    The last, incomplete training batch of an epoch is dropped, unless it is the only one; its images come up in other
-    epochs. Under DDP each process makes its own share of the samples, and ``batch_size`` is that of one process. All
-    draws come from (seed, epoch, index), so batches do not depend on the number of workers. A run that is resumed in
-    the middle of an epoch goes on with the batch that would have come next.
+    The last, incomplete training batch of an epoch is dropped, unless it is the only one; the order changes with the
+    epoch, so its images are used in others. Under DDP the processes share the samples, and ``batch_size`` is that of
+    one process. All draws come from (seed, epoch, index), so batches do not depend on the number of workers. A run that
+    resumes within an epoch continues with the next batch.
 
-    On an accelerator, images travel as bytes and become numbers there (a quarter of the transfer); iterate over the
-    loaders by yourself, or train on a CPU, and they come as described.
+    With an accelerator, images are transferred as uint8 and normalised on the device, which is a quarter of the
+    transfer. On a CPU, and in loops of your own over the loaders, they are normalised as described.
 
     Args:
         size: Side of the views in pixels.
         batch_size: Samples per batch and process.
-        seed: Seed of order, crops and colours, at least 0.
+        seed: Seed of order, crops and colour augmentation, at least 0.
         workers: Loader processes per training process; 0 loads in the training process. None means ``most_workers``, or
-            fewer where there are fewer cores for each training process.
+            fewer if there are fewer cores for each training process.
         val_resize: Short side before validation's central crop of ``size``; None means 8/7 of ``size``.
-        photometric: Where the training views get their colours: ``"cpu"``, in the workers; or ``"device"``, from the
-            same draws, in batches, which takes that work off the workers (on a CPU it takes twenty times as long).
+        photometric: Where colour augmentation is applied: ``"cpu"``, in the workers; or ``"device"``, to batches, with
+            the same draws, which frees the workers (if the device is a CPU, it takes twenty times as long).
         **views: See :class:`castlit.data.transforms.views.TwoViews`.
 
     Raises:
@@ -70,7 +70,7 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
     """
 
     most_workers = 2
-    """Loader processes by default, where there are cores enough: scenes in memory need few."""
+    """Default number of loader processes, if there are enough cores; images in memory need few."""
 
     def __init__(
         self,
@@ -95,17 +95,17 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
 
     @abstractmethod
     def make_sources(self) -> tuple[Source, Source, NDArray[np.int64] | None]:
-        """Training images, validation images, and which of the latter to use (None: all). Called once."""
+        """Return training images, validation images, and the indices of the latter to use (None: all). Called once."""
 
     @property
     def sources(self) -> tuple[Source, Source, NDArray[np.int64] | None]:
-        """What ``make_sources`` gave."""
+        """The result of ``make_sources``."""
         if self._sources is None:
             self._sources = self.make_sources()
         return self._sources
 
     def setup(self, stage: str | None = None) -> None:
-        """Find or make the images, so that whatever is wrong with them shows before training starts."""
+        """Create the sources, so that errors in the data are raised before training starts."""
         _ = self.sources
 
     def train_dataloader(self) -> DataLoader[Sample | None]:
@@ -133,31 +133,31 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
         )
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """Turn bytes into numbers, and give the views their colours where that was left to the device."""
+        """Apply deferred colour augmentation, and normalise uint8 images."""
         return finish(batch, self.views.colours)
 
     def relaxed_crops(self) -> dict[str, int]:
-        """How many training crops so far could not keep to a limit, which no box of their image could: by limit."""
+        """Number of training crops so far for which each limit was relaxed, as no box of the image satisfied it."""
         return dict(zip(LIMITS, self.views.relaxed.tolist(), strict=True))
 
     @property
     def run_folder(self) -> Path | None:
-        """The trainer's folder, beside which reports belong; None without a trainer."""
+        """The trainer's folder, for reports; None without a trainer."""
         return None if self.trainer is None else Path(self.trainer.default_root_dir)
 
     def _cache_folder(self, given: str | Path | None) -> Path | None:
-        """Where to keep what is found out about the data: as given, or beside the run; None where there is no run."""
+        """Folder for the index of the data: the given one, or one in the run's folder; None without a run."""
         if given is not None:
             return Path(given).expanduser()
         return None if self.run_folder is None else self.run_folder / "castlit_index"
 
     def _report(self) -> DataReport | None:
-        """A fresh ``data_report.csv`` in the run's folder, of the first process; None elsewhere."""
+        """A new ``data_report.csv`` in the run's folder, for the first process; None for others, or without a run."""
         return DataReport(self.run_folder / "data_report.csv") if self.run_folder is not None and rank() == 0 else None
 
     @property
     def _raw(self) -> bool:
-        """Whether images go to the device as bytes."""
+        """Whether images are transferred to the device as uint8."""
         return self.trainer is not None and self.trainer.strategy.root_device.type != "cpu"
 
     def _worker_options(self) -> dict[str, Any]:
@@ -167,22 +167,27 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
 
 
 def finish(batch: dict[str, Tensor], colours: object) -> dict[str, Tensor]:
-    """What is left to do with a batch on its device: colours from their draws, and numbers from bytes."""
-    done = {name: x for name, x in batch.items() if not name.endswith("_colours")}
+    """Finish a batch on its device: apply deferred colour augmentation, and normalise uint8 images.
+
+    Args:
+        batch: A batch of one of castlit's loaders; a finished one is returned unchanged.
+        colours: The views' colour augmentation, ``TwoViews.colours``.
+    """
+    finished = {name: x for name, x in batch.items() if not name.endswith("_colours")}
     for name in ("query", "key"):
         draws = batch.get(f"{name}_colours")
         if draws is not None and isinstance(colours, ColourView):
-            done[name] = normalise(apply_draws(batch[name], draws, colours))
-    return {name: normalise(x) if is_images(x) else x for name, x in done.items()}
+            finished[name] = normalise(apply_draws(batch[name], draws, colours))
+    return {name: normalise(x) if is_images(x) else x for name, x in finished.items()}
 
 
 def default_workers(most: int, processes: int | None = None) -> int:
-    """``most``, or this process's share of the cores where that is fewer; none on a single core.
+    """The number of loader processes: at most ``most``, and at most the cores per training process; 0 on one core.
 
     Args:
-        most: Workers that keep up with a training process.
-        processes: Training processes on this machine; None asks torchrun's environment.
+        most: Number of workers that is enough for a training process.
+        processes: Training processes on this machine; None means ``LOCAL_WORLD_SIZE`` of torchrun's environment, or 1.
     """
     cores = available_cores()
-    share = cores // max(1, processes or int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    return min(most, share) if cores > 1 else 0
+    cores_each = cores // max(1, processes or int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return min(most, cores_each) if cores > 1 else 0

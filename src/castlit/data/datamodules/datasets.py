@@ -1,4 +1,4 @@
-"""From sources of images to batches: the training dataset, the validation dataset, and their collation."""
+"""The training dataset, the validation dataset, and their collation into batches."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -15,14 +15,15 @@ from castlit.crops import crop_resize, crop_resize_mask
 from castlit.data.datamodules.sampler import sample_rng
 from castlit.data.io.errors import SampleError
 from castlit.data.io.source import MEAN, STD, Item, Sample, Source
-from castlit.data.transforms.views import TwoViews, for_crops
+from castlit.data.transforms.decode_for_crops import decode_for_crops
+from castlit.data.transforms.views import TwoViews
 from castlit.utils.validation import require_int
 
 
 class ViewDataset(Dataset[Sample | None]):
     """Training samples: two views of an image. Indexed by (epoch, index), or by index alone for epoch 0.
 
-    Every draw comes from (seed, epoch, index), whichever worker makes the sample.
+    Every draw comes from (seed, epoch, index), whatever worker makes the sample.
 
     Args:
         source: Where images come from.
@@ -39,7 +40,7 @@ class ViewDataset(Dataset[Sample | None]):
         return len(self.source)
 
     def __getitem__(self, key: tuple[int, int] | int) -> Sample | None:
-        """The sample, or None where its image cannot be had; ``collate`` leaves it out of the batch."""
+        """The sample, or None if its image cannot be read; ``collate`` leaves it out of the batch."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
         try:
             item = self.source.read(index)
@@ -55,12 +56,12 @@ def view_sample(views: TwoViews, item: Item, seed: int, epoch: int, index: int) 
     Raises:
         SampleError: The image cannot be decoded.
     """
-    made = views(item.image, item.mask, sample_rng(seed, epoch, index))
-    return {**{name: value for name, value in made._asdict().items() if value is not None}, "index": index}
+    both = views(item.image, item.mask, sample_rng(seed, epoch, index))
+    return {**{name: value for name, value in both._asdict().items() if value is not None}, "index": index}
 
 
 class EvalDataset(Dataset[Sample | None]):
-    """Validation samples: the short side resized to ``resize``, then the central ``size`` × ``size``; nothing random.
+    """Validation samples: the short side resized to ``resize``, then a central crop of ``size`` × ``size``.
 
     Args:
         source: Where images come from.
@@ -81,7 +82,7 @@ class EvalDataset(Dataset[Sample | None]):
         return len(self.indices)
 
     def __getitem__(self, position: int) -> Sample | None:
-        """The sample, or None where its image cannot be had."""
+        """The sample, or None if its image cannot be read."""
         index = int(self.indices[position])
         try:
             return self._central(self.source.read(index), index)
@@ -91,14 +92,15 @@ class EvalDataset(Dataset[Sample | None]):
 
     def _central(self, item: Item, index: int) -> Sample:
         height, width = item.image.shape[:2]
-        # The central square of the resized image is a central square of the original: cut first, then resize once.
+        # Crop before resizing: the result is the same, and only the crop is resized.
         side = max(1, round(min(height, width) * self.size / self.resize))
         x, y = (width - side) // 2, (height - side) // 2
         box = (x, y, x + side, y + side)
         mask = np.zeros((height, width), np.uint8) if item.mask is None else (item.mask != 0).view(np.uint8)
         size = (self.size, self.size)
-        pixels, (shown,) = for_crops(item.image, [box], self.size)
-        sample = {"image": crop_resize(pixels, shown, size), "mask": crop_resize_mask(mask, box, size), "index": index}
+        pixels, (pixel_box,) = decode_for_crops(item.image, [box], self.size)
+        view, view_mask = crop_resize(pixels, pixel_box, size), crop_resize_mask(mask, box, size)
+        sample = {"image": view, "mask": view_mask, "index": index}
         return sample if item.label is None else {**sample, "label": item.label}
 
 
@@ -106,17 +108,16 @@ def collate(samples: Sequence[Sample | None], whole: bool = False, raw: bool = F
     """Stack samples into a batch.
 
     Images become float32 (N, 3, H, W), normalised by ImageNet's mean and standard deviation; masks uint8 (N, 1, H, W)
-    of {0, 1}; whole numbers int64 (N,); other arrays stay what they are. Samples that could not be had (None) are left
-    out.
+    of {0, 1}; integers int64 (N,); other arrays are stacked. Samples that could not be read (None) are left out.
 
     Args:
-        samples: What the dataset gave.
-        whole: Put a second copy of another sample in the place of one that could not be had. Training on several
-            processes needs it: they exchange their batches, which must have one length.
+        samples: Samples of the dataset.
+        whole: Keep the number of samples: replace those that could not be read by second copies of others. Training on
+            several processes needs it, as all their batches must have the same size.
         raw: Leave images uint8, for :func:`normalise` on the device.
 
     Raises:
-        SampleError: None of the samples could be had.
+        SampleError: None of the samples could be read.
     """
     good = [sample for sample in samples if sample is not None]
     if not good:
@@ -127,7 +128,7 @@ def collate(samples: Sequence[Sample | None], whole: bool = False, raw: bool = F
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Bring images (N, 3, H, W) of levels in [0, 255] to float32, normalised by ImageNet's mean and deviation."""
+    """Convert images (N, 3, H, W) in [0, 255] to float32, normalised by ImageNet's mean and standard deviation."""
     # (x / 255 - mean) / std in two passes over the data
     scale, shift = _constants(images.device)
     return images.float().mul_(scale).sub_(shift)
@@ -135,7 +136,7 @@ def normalise(images: Tensor) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _constants(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Kept on the device: sending them there at every batch would make the host wait."""
+    """Scale and shift, cached on the device: copying them for every batch would make the host wait."""
     with torch.inference_mode(False):
         scale = torch.tensor([1 / (255 * std) for std in STD])
         shift = torch.tensor([mean / std for mean, std in zip(MEAN, STD, strict=True)])
@@ -143,7 +144,7 @@ def _constants(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def is_images(x: Tensor) -> bool:
-    """Whether this part of a batch is images as levels, which are yet to be normalised."""
+    """Whether this part of a batch is uint8 images, which are not yet normalised."""
     return x.dtype == torch.uint8 and x.ndim == 4 and x.shape[1] == 3
 
 
@@ -155,12 +156,12 @@ def _stack(values: list[Any], raw: bool) -> Tensor:
     stacked = torch.from_numpy(np.stack(values))
     if stacked.ndim == 3:
         return stacked.unsqueeze(1)
-    # Channels stay last in memory: no copy, and what convolutions on a device like.
+    # channels_last in memory: no copy, and fast convolutions on a GPU.
     return stacked.permute(0, 3, 1, 2) if stacked.ndim == 4 else stacked
 
 
 def _normalised(images: list[NDArray[np.uint8]]) -> Tensor:
-    """What ``normalise`` does, for images (H, W, 3) on the CPU; plane by plane, which takes half the time."""
+    """Like ``normalise``, for images (H, W, 3) on the CPU; plane by plane, which takes half the time."""
     batch = np.empty((len(images), 3, *images[0].shape[:2]), np.float32)
     for numbers, image in zip(batch, images, strict=True):
         for out, plane, mean, std in zip(numbers, cv2.split(image), MEAN, STD, strict=True):

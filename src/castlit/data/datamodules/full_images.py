@@ -1,4 +1,4 @@
-"""Each image once, whole and at one size: what masks are made of while a run trains."""
+"""Full images at one size, each once: the input from which a run makes its own masks."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,15 @@ from castlit.data.datamodules.base import ViewsDataModule
 from castlit.data.index.file_source import FileSource
 from castlit.data.io.errors import SampleError
 from castlit.data.io.source import Sample, Source
-from castlit.data.transforms.views import for_crops
+from castlit.data.transforms.decode_for_crops import decode_for_crops
 from castlit.utils.validation import InputError
 
 
-class WholeImages(Dataset[Sample | None]):
-    """Images squeezed to ``size`` × ``size``: nothing is cut off, and nothing is random.
+class FullImages(Dataset[Sample | None]):
+    """Full images, resized to ``size`` × ``size`` without keeping their aspect ratio; nothing is random.
 
     Args:
-        source: Where they come from.
+        source: Where images come from.
         size: Side in pixels.
     """
 
@@ -31,58 +31,62 @@ class WholeImages(Dataset[Sample | None]):
         return len(self.source)
 
     def __getitem__(self, index: int) -> Sample | None:
-        """The image (size, size, 3) uint8 RGB and its ``index``; None where it cannot be had."""
+        """``image`` (size, size, 3) uint8 RGB and ``index``; None if the image cannot be read."""
         try:
             image = self.source.read_image(index)
             height, width = image.shape[:2]
-            pixels, (box,) = for_crops(image, [(0, 0, width, height)], self.size)
+            pixels, (box,) = decode_for_crops(image, [(0, 0, width, height)], self.size)
             return {"image": crop_resize(pixels, box, (self.size, self.size)), "index": index}
         except SampleError as error:
             self.source.give_up(index, error)
             return None
 
 
-def self_masked(data: object) -> list[tuple[FileSource, NDArray[np.int64]]]:
-    """The images for which a run is to make masks: sources, and which of their images; empty where there are none.
+def self_masked_sources(data: object) -> list[tuple[FileSource, NDArray[np.int64]]]:
+    """The sources whose masks the run makes (``masks="self"``), each with the indices of the images that need one.
 
     Args:
-        data: Any data module.
+        data: Any data module; without such sources, the list is empty.
     """
     if not isinstance(data, ViewsDataModule):
         return []
-    train, val, sample = data.sources
-    wanting = [(train, np.arange(len(train)))]
+    train, val, val_indices = data.sources
+    sources = [(train, np.arange(len(train)))]
     if val is not train:
-        wanting.append((val, np.arange(len(val)) if sample is None else sample))
-    return [(source, which) for source, which in wanting if isinstance(source, FileSource) and source.own is not None]
+        sources.append((val, np.arange(len(val)) if val_indices is None else val_indices))
+    return [
+        (source, indices)
+        for source, indices in sources
+        if isinstance(source, FileSource) and source.mask_store is not None
+    ]
 
 
-def whole_loader(
+def full_image_loader(
     data: ViewsDataModule, source: FileSource, batches: Sequence[NDArray[np.int64]], size: int
 ) -> DataLoader[Sample | None]:
-    """Batches of whole images: ``image`` uint8 (N, 3, size, size), ``index`` int64 (N,); None where none can be had.
+    """Batches of full images: ``image`` uint8 (N, 3, size, size), ``index`` int64 (N,); None if none can be read.
 
     Args:
-        data: Whose workers load them.
-        source: Where they come from.
-        batches: The numbers of each batch's images.
+        data: The data module, whose number of workers is used.
+        source: Where images come from.
+        batches: Indices of the images of each batch.
         size: Side in pixels.
     """
     return DataLoader(
-        WholeImages(source, size),
+        FullImages(source, size),
         batch_sampler=[batch.tolist() for batch in batches],
         collate_fn=_collate,
         **{**data._worker_options(), "persistent_workers": False},
     )
 
 
-def require_maker(source: Source) -> None:
-    """Refuse to load images whose masks the run should make, where nobody is there to make them.
+def require_mask_maker(source: Source) -> None:
+    """Check that a callback makes the masks of a source with ``masks="self"``.
 
     Raises:
-        InputError: As said.
+        InputError: There is no such callback.
     """
-    if isinstance(source, FileSource) and source.own is not None and source.own.folder is None:
+    if isinstance(source, FileSource) and source.mask_store is not None and source.mask_store.folder is None:
         raise InputError(
             "masks=self are made while a run trains, by castlit.callbacks.SelfMasks (callbacks.self_masks), which is "
             "not there: give a folder of masks, such as self_masks/epoch_20/train in a run's folder"

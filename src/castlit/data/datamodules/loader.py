@@ -1,4 +1,4 @@
-"""The training loader: it knows where it is, so that a run can go on in the middle of an epoch."""
+"""The training loader, whose position is saved so that a run can resume within an epoch; and workers' options."""
 
 import sys
 from collections.abc import Iterator
@@ -9,17 +9,16 @@ import torch
 from torch.utils.data import DataLoader
 
 from castlit.data.datamodules.sampler import EpochSampler
-from castlit.utils.signals import be_patient
+from castlit.utils.signals import defer_signals
 
 Position = dict[str, int]
 
 
 class ViewLoader(DataLoader[Any]):
-    """A ``DataLoader`` over an :class:`castlit.data.datamodules.sampler.EpochSampler` that can be continued where it was left.
+    """A ``DataLoader`` over an :class:`castlit.data.datamodules.sampler.EpochSampler` that can resume within an epoch.
 
-    Lightning keeps what ``state_dict`` gives in its checkpoints, and gives it back when it resumes within an epoch.
-
-    The position is told in images of all processes together, so that a run may go on with another number of them.
+    Lightning saves ``state_dict`` in its checkpoints and restores it when it resumes within an epoch. The position is
+    counted in images of all processes together, so that a run can resume with another number of processes.
 
     Args:
         *args: As for ``DataLoader``.
@@ -36,8 +35,8 @@ class ViewLoader(DataLoader[Any]):
         self._resume: Position | None = None
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        # Nothing happens before the first batch is asked for: Lightning makes the iterator first, and tells the sampler
-        # its epoch afterwards.
+        # A generator, which does nothing before the first batch: Lightning calls the sampler's set_epoch only after it
+        # has created the iterator.
         return self._batches()
 
     def _batches(self) -> Iterator[Any]:
@@ -45,7 +44,7 @@ class ViewLoader(DataLoader[Any]):
         if self._resume is not None and self._resume["epoch"] == epoch:
             done = self._resume["images"]
         self._resume = None
-        if self.batch_size is None:  # the sampler gives whole batches
+        if self.batch_size is None:  # the sampler yields batches
             self.sampler.skip = done // self.images_per_batch
         else:
             self.sampler.skip = done * self.batch_size // self.images_per_batch
@@ -55,23 +54,23 @@ class ViewLoader(DataLoader[Any]):
             yield batch
 
     def state_dict(self) -> Position:
-        """How far the loader has come: the epoch, and the number of its images that were given out."""
+        """The position: the epoch, and the number of its images that were yielded."""
         return dict(self._resume or self._position)
 
     def load_state_dict(self, state: Position) -> None:
-        """Go on behind these images, when their epoch is iterated over next."""
+        """Skip these images in the next iteration over their epoch."""
         self._resume = {"epoch": int(state["epoch"]), "images": int(state["images"])}
         self.sampler.set_epoch(self._resume["epoch"])
 
 
 def worker_options(workers: int, seed: int) -> dict[str, Any]:
-    """What castlit's loaders have in common.
+    """The options of ``DataLoader`` that all castlit loaders share.
 
     Args:
-        workers: Loader processes; 0 loads in this one.
-        seed: Seed of what the loader itself draws.
+        workers: Loader processes; 0 loads in this process.
+        seed: Seed of the loader's own draws.
     """
-    # Forked workers share the images in memory. Linux only: fork is unsafe on macOS and absent on Windows.
+    # Forked workers share images in memory. Linux only: fork is unsafe on macOS and missing on Windows.
     fork = workers > 0 and sys.platform == "linux"
     return {
         "num_workers": workers,
@@ -79,16 +78,16 @@ def worker_options(workers: int, seed: int) -> dict[str, Any]:
         "multiprocessing_context": "fork" if fork else None,
         "pin_memory": torch.cuda.is_available(),
         "worker_init_fn": start_worker,
-        # The loader draws its workers' seed from this. Nothing uses it, but the global source must stay untouched.
+        # The loader draws its workers' seed from this generator, and so does not change the global one.
         "generator": torch.Generator().manual_seed(seed),
     }
 
 
 def start_worker(worker_id: int) -> None:
-    """Keep OpenCV to one thread in a worker process, and silent; and leave it to the training process when to end.
+    """Set up a worker process: it leaves stop signals to the training process; OpenCV is silent and uses one thread.
 
-    The workers are the parallelism, and its threads dislike fork; about bad files castlit says what there is to say.
+    OpenCV's threads do not survive a fork, and would compete with the workers. castlit reports bad files itself.
     """
-    be_patient()
+    defer_signals()
     cv2.setNumThreads(0)
     cv2.utils.logging.setLogLevel(0)

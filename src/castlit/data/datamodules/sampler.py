@@ -1,4 +1,4 @@
-"""Randomness that does not depend on who does the work: (seed, epoch, index) decides every draw."""
+"""Random draws that depend only on (seed, epoch, index), and the sampler that yields (epoch, index)."""
 
 from collections.abc import Iterator, Sized
 
@@ -9,30 +9,29 @@ from castlit.utils.distributed import rank as current_rank
 from castlit.utils.distributed import world_size
 from castlit.utils.validation import InputError, require_int
 
-_ORDER = 0x0D0E  # sets the draws of the order apart from those of the samples
+_ORDER = 0x0D0E  # makes the draws of the order independent of those of the samples
 
 
 def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """The random source of one sample in one epoch; different for any two (seed, epoch, index), all at least 0."""
+    """The random generator of one sample in one epoch; independent for any two (seed, epoch, index), all at least 0."""
     return np.random.default_rng(np.random.SeedSequence((seed, epoch, index)))
 
 
 class EpochSampler(DistributedSampler[tuple[int, int]]):
-    """Yields (epoch, index) pairs in an order that is shuffled anew each epoch and split over the processes.
+    """Yields (epoch, index) pairs, shuffled in each epoch and split over the processes.
 
-    Carrying the epoch with the index is how persistent workers, which hold their own copy of the dataset, learn it.
-    It is a ``DistributedSampler``, so Lightning leaves it in place and calls ``set_epoch``; a plain loop need not call
-    it: each new iteration goes on to the next epoch by itself.
+    Each pair contains the epoch because persistent workers have their own copy of the dataset. The sampler is a
+    ``DistributedSampler``, so Lightning does not replace it, and calls ``set_epoch``. A plain loop need not call it:
+    each new iteration is the next epoch.
 
-    Processes get equal shares of one common order and together see every sample in every epoch. Where the
-    number of samples is not a multiple of the number of processes, at most ``num_replicas - 1`` samples are seen twice;
-    none is left out.
+    All processes get equally many samples of one common order; together they see every sample in every epoch. If the
+    number of samples is not a multiple of the number of processes, at most ``num_replicas - 1`` samples are seen twice.
 
     Args:
-        dataset: What is sampled from; only its length is used.
-        num_replicas: Number of processes; None asks torch.distributed, and is 1 without it.
-        rank: This process's number; None asks likewise.
-        shuffle: Whether to shuffle. Without, the order is 0, 1, 2, …
+        dataset: The dataset; only its length is used.
+        num_replicas: Number of processes; None means that of torch.distributed, or 1 without it.
+        rank: Number of this process; None likewise, or 0.
+        shuffle: Whether to shuffle. Otherwise the order is 0, 1, 2, …
         seed: Seed of the order, at least 0; equal on all processes.
 
     Raises:
@@ -55,11 +54,11 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         super().__init__(dataset, num_replicas, rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
         self.count = len(dataset)
         self.skip = 0
-        """Samples that the next iteration passes over, as it goes on with an epoch that was broken off."""
+        """Samples that the next iteration skips, to resume an interrupted epoch."""
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch, skip = self.epoch, self.skip
-        # what the next iteration is, unless set_epoch says otherwise
+        # the next iteration, unless set_epoch is called
         self.epoch, self.skip = epoch + 1, 0
         return self._pairs(epoch, skip)
 
@@ -67,6 +66,6 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         order = np.arange(self.count)
         if self.shuffle:
             np.random.default_rng(np.random.SeedSequence((self.seed, epoch, _ORDER, self.count))).shuffle(order)
-        # resize repeats the order from its start: that is the padding to equal shares
+        # np.resize repeats the order from its start, so that all processes get equally many samples
         for index in np.resize(order, self.total_size)[self.rank :: self.num_replicas][skip:]:
             yield epoch, int(index)

@@ -7,59 +7,32 @@ from numpy.typing import NDArray
 from typing_extensions import Unpack
 
 from castlit.data.datamodules.base import Place, ViewsDataModule
-from castlit.data.io.errors import SampleError
-from castlit.data.io.source import Item, Source
+from castlit.data.datamodules.scene_masks import scene_masks
+from castlit.data.io.array_source import ArraySource
+from castlit.data.io.source import Source
 from castlit.data.scenes import Scenes
-from castlit.data.scenes.masks import scene_masks
 from castlit.data.transforms.views import ViewOptions
 from castlit.utils.validation import require_int, require_number
-
-
-class ArraySource:
-    """Images, masks and labels held in memory.
-
-    Args:
-        images: (N, H, W, 3) uint8 RGB.
-        masks: (N, H, W), nonzero is salient.
-        labels: (N,) whole numbers, or None.
-    """
-
-    def __init__(
-        self, images: NDArray[np.uint8], masks: NDArray[np.uint8], labels: NDArray[np.int64] | None = None
-    ) -> None:
-        self.images, self.masks, self.labels = images, masks, labels
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read(self, index: int) -> Item:
-        """Image, mask and label ``index``."""
-        label = None if self.labels is None else int(self.labels[index])
-        return Item(self.images[index], self.masks[index], label)
-
-    def give_up(self, index: int, error: SampleError) -> None:
-        """What is in memory cannot turn bad: raise."""
-        raise error
 
 
 class ScenesDataModule(ViewsDataModule):
     """Batches from the built-in scenes (:class:`castlit.data.scenes.Scenes`).
 
-    Trains on scenes whose background goes with the object, and validates on ``mixed_rand``, where it does not; the
-    validation labels are the objects' classes. Validation shows the whole scene at the size of the views.
+    In training scenes, the background correlates with the object; validation uses ``mixed_rand``, where it does not,
+    with the objects' classes as labels. Validation shows the full scene at the size of the views.
 
     Args:
         train_count: Number of training scenes.
         val_count: Number of validation scenes.
         size: Side of the views in pixels.
-        scene_size: Side of the scenes in pixels, of which the views are crops.
-        background_correlation: How often a training scene's background is the one of its object's class, in [0, 1].
+        scene_size: Side of the scenes in pixels; views are crops of them.
+        background_correlation: Probability that a training scene has the background of its object's class, in [0, 1].
         batch_size: Samples per batch and process.
-        seed: Seed of order, crops and colours; the scenes do not depend on it.
-        scene_seed: Seed of the scenes themselves.
-        masks: What training takes for masks, see :func:`castlit.data.scenes.masks.scene_masks`; validation's are exact.
-        workers: Loader processes; None means two, or fewer where there are fewer cores.
-        photometric: As in :class:`castlit.data.datamodules.base.ViewsDataModule`.
+        seed: Seed of order, crops and colour augmentation; the scenes do not depend on it.
+        scene_seed: Seed of the scenes.
+        masks: Training masks, see :func:`castlit.data.datamodules.scene_masks.scene_masks`; validation masks are exact.
+        workers: Loader processes; None means two, or fewer on fewer cores.
+        photometric: See :class:`castlit.data.datamodules.base.ViewsDataModule`.
         **views: ``min_coverage, scale, ratio, constraint, region, law, colours, flip`` of
             :class:`castlit.data.transforms.views.TwoViews`.
 
@@ -100,7 +73,7 @@ class ScenesDataModule(ViewsDataModule):
         self.masks = masks
 
     def make_sources(self) -> tuple[Source, Source, NDArray[np.int64] | None]:
-        """Draw the scenes."""
+        """Render the scenes."""
         train = Scenes(
             self.train_count,
             size=self.scene_size,

@@ -1,1 +1,1 @@
-"""The index of a folder of images and masks, and the source that reads by it."""
+"""Build and open the index of a folder (``cache``, ``build``), and read images and masks with it (``file_source``)."""

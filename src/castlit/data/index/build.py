@@ -1,4 +1,4 @@
-"""Build an index: pair images and masks, open every one of them once, and note what is wrong."""
+"""Build an index: pair images and masks, open each of them once, and record the problems."""
 
 import itertools
 import logging
@@ -19,19 +19,19 @@ from castlit.utils.cores import available_cores
 from castlit.utils.progress import progress
 
 BLOCK = 256
-"""Images that a thread checks at a time."""
+"""Images that a thread checks per task."""
 
 logger = logging.getLogger(__name__)
 
 
 def build_index(images: Path, masks: Path | None, threshold: float, scratch: Path | None = None) -> ImageIndex:
-    """Look at every image and mask once, on all cores, with a progress bar on a terminal.
+    """Open every image and mask once, on all cores, with a progress bar on a terminal.
 
     Args:
         images: Folder of images.
         masks: Folder of masks, COCO's instance annotations (.json), or None.
         threshold: See :func:`castlit.data.io.masks.decode_mask`.
-        scratch: Folder with room for the masks, some 1 kB each; None means the system's temporary folder.
+        scratch: Folder for temporary files, about 1 kB per mask; None means the system's temporary folder.
 
     Raises:
         OSError: A folder cannot be read.
@@ -49,7 +49,7 @@ def build_index(images: Path, masks: Path | None, threshold: float, scratch: Pat
     details: list[bytes] = []
 
     def packed_masks() -> Iterator[bytes]:
-        for i, check in enumerate(_run(checker, pairs)):
+        for i, check in enumerate(_check_all(checker, pairs)):
             sizes[i], areas[i], problems[i], states[i] = check.size, check.area, check.problem, check.state
             if check.problem:
                 details.append(encode(check.detail))
@@ -74,10 +74,11 @@ def build_index(images: Path, masks: Path | None, threshold: float, scratch: Pat
 
 
 def is_current(stamp: dict[str, Any], images: Path, masks: Path | None, threshold: float) -> bool:
-    """Whether an index with this stamp still describes what is there.
+    """Whether an index with this stamp is up to date.
 
-    Adding, removing or renaming a file changes its folder's time, so only folders are looked at; and the files that had
-    a problem, which may have been repaired in place. (Other files that change in place are noticed when read.)
+    Adding, removing or renaming a file changes the modification time of its folder, so only folders are checked, and
+    the files that had a problem, as they may have been repaired in place. (A change of another file is detected when it
+    is read.)
     """
     if stamp["inputs"] != _inputs(images, masks, threshold):
         return False
@@ -89,12 +90,12 @@ def is_current(stamp: dict[str, Any], images: Path, masks: Path | None, threshol
 
 
 def _pair(images: list[Folder], masks: dict[str, Folder], in_folders: bool) -> tuple[list[Pair], list[str]]:
-    """Images in the order of their paths, each with its mask; and the masks that are left over."""
+    """Images sorted by path, each with its mask; and the masks without an image."""
     pairs: list[Pair] = []
     orphans: list[str] = []
     for folder in images:
-        twin = masks.get(folder.path)
-        found = {} if twin is None else by_stem(twin.files, MASK_SUFFIXES)
+        mask_folder = masks.get(folder.path)
+        found = {} if mask_folder is None else by_stem(mask_folder.files, MASK_SUFFIXES)
         for stem, names in by_stem(folder.files, IMAGE_SUFFIXES).items():
             mask = found.pop(stem, None)
             for name in names:
@@ -108,9 +109,9 @@ def _pair(images: list[Folder], masks: dict[str, Folder], in_folders: bool) -> t
     return pairs, sorted(orphans)
 
 
-def _run(checker: Checker, pairs: list[Pair]) -> Iterator[Check]:
+def _check_all(checker: Checker, pairs: list[Pair]) -> Iterator[Check]:
     threads = available_cores()
-    # Reading and decoding leave Python's lock, so threads do; and one that dies takes no results with it.
+    # Threads are enough: reading and decoding release the GIL.
     with (
         quiet_decoding(),
         ThreadPoolExecutor(threads) as pool,
@@ -127,7 +128,7 @@ def _run(checker: Checker, pairs: list[Pair]) -> Iterator[Check]:
 
 
 def stamp_folders(images: Path, masks: Path | None, threshold: float) -> dict[str, Any]:
-    """The stamp of an index in which nothing is wrong, see :func:`is_current`."""
+    """The stamp of an index without problems, see :func:`is_current`."""
     in_folder = masks is not None and masks.is_dir()
     return _stamp(images, masks, threshold, list(walk(images)), list(walk(masks)) if masks and in_folder else [], [])
 
@@ -149,7 +150,7 @@ def _stamp(
 
 
 def _bad_files(index: ImageIndex, images: Path, masks: Path | None) -> list[Path]:
-    # A mask that is missing shows in its folder's time. The others may be repaired without a trace there.
+    # Adding a missing mask changes its folder's modification time. Repairing another file in place does not.
     bad = np.flatnonzero((index.problems != Problem.NONE) & (index.problems != Problem.MASK_MISSING))
     files = []
     for row in bad.tolist():
@@ -173,5 +174,5 @@ def _modified(folder: Path) -> int | None:
 
 
 def _state(file: Path) -> list[int]:
-    """Size and time of a file, as a list: equal after a trip through JSON."""
+    """Size and modification time of a file, as a list, so that it is equal after saving as JSON."""
     return list(file_state(str(file)))

@@ -1,4 +1,4 @@
-"""Open an image and its mask to see what is wrong with them."""
+"""Open an image and its mask, and find their problem."""
 
 import os
 from pathlib import Path
@@ -7,26 +7,20 @@ from typing import NamedTuple
 import cv2
 
 from castlit.data.index.image_index import Problem
+from castlit.data.index.packed_mask import pack_mask
 from castlit.data.io.coco_annotations import AnnotationMasks
 from castlit.data.io.errors import MismatchError, SampleError
-from castlit.data.io.images import (
-    Encoded,
-    decode,
-    decode_image,
-    file_state,
-    image_size,
-    is_jpeg,
-    read_bytes,
-    refuse_cut_jpeg,
-)
-from castlit.data.io.masks import decode_mask, fit_mask, pack_mask
+from castlit.data.io.image_header import Encoded, image_size, is_jpeg
+from castlit.data.io.images import decode, decode_image, file_state, read_bytes, refuse_cut_jpeg
+from castlit.data.io.mask_fit import fit_mask
+from castlit.data.io.masks import decode_mask
 
 Pair = tuple[str, str, Problem]
-"""Image, mask (empty where none), and what is wrong with the pairing."""
+"""Paths of image and mask (empty if none), and the problem of the pairing."""
 
 
 class Check(NamedTuple):
-    """What opening an image and its mask showed."""
+    """Result of checking an image and its mask; the fields are those of the index."""
 
     size: tuple[int, int]
     area: float = 0.0
@@ -42,7 +36,7 @@ class Checker:
     Args:
         images: Folder of images.
         masks: Folder of masks, file of annotations, or None.
-        annotations: What is in that file.
+        annotations: The content of that file.
         threshold: See :func:`castlit.data.io.masks.decode_mask`.
     """
 
@@ -50,7 +44,7 @@ class Checker:
         self.images, self.masks, self.annotations, self.threshold = images, masks, annotations, threshold
 
     def block(self, pairs: list[Pair]) -> list[Check]:
-        """Check pairs one after the other."""
+        """Check several pairs."""
         return [self._check(*pair) for pair in pairs]
 
     def _check(self, name: str, mask: str, problem: Problem) -> Check:
@@ -61,35 +55,35 @@ class Checker:
         except SampleError as error:
             return Check((0, 0), problem=Problem.IMAGE_UNREADABLE, detail=str(error))
         if self.masks is None or problem:
-            return Check(size, problem=problem, detail=self._expected(name, problem))
+            return Check(size, problem=problem, detail=self._detail(name, problem))
         state = (0, 0)
         try:
             if self.annotations is not None:
-                what, own = f"{self.masks} ({name})", self.annotations.mask(name)
-                if own is None:
+                mask_name, found = f"{self.masks} ({name})", self.annotations.mask(name)
+                if found is None:
                     return Check(size, problem=Problem.MASK_MISSING, detail=f"{self.masks} does not list it")
             else:
-                what = f"{self.masks}/{mask}"
-                state = file_state(what)
-                own = decode_mask(read_bytes(what), what, self.threshold)
-            fitted = fit_mask(own, what, size, data)
+                mask_name = f"{self.masks}/{mask}"
+                state = file_state(mask_name)
+                found = decode_mask(read_bytes(mask_name), mask_name, self.threshold)
+            fitted = fit_mask(found, mask_name, size, data)
         except MismatchError as error:
             return Check(size, problem=Problem.MASK_MISMATCHED, detail=str(error))
         except SampleError as error:
             return Check(size, problem=Problem.MASK_UNREADABLE, detail=str(error))
         area = cv2.countNonZero(fitted) / fitted.size
         if area == 0:
-            return Check(size, problem=Problem.MASK_EMPTY, detail=f"{what}: nothing is salient")
+            return Check(size, problem=Problem.MASK_EMPTY, detail=f"{mask_name}: nothing is salient")
         return Check(size, area, packed=pack_mask(fitted), state=state)
 
-    def _expected(self, name: str, problem: Problem) -> str:
+    def _detail(self, name: str, problem: Problem) -> str:
         if problem == Problem.MASK_MISSING:
             return f"expected {self.masks}/{os.path.splitext(name)[0]}.png"  # noqa: PTH122
-        return "several images of this name differ in their suffix only" if problem else ""
+        return "several images have this name and differ only in their suffix" if problem else ""
 
 
 def _verify(data: Encoded, name: str) -> tuple[int, int]:
-    """Decode an image to see that it can be, as cheaply as that can be had, and return its upright size."""
+    """Decode an image as cheaply as possible, to check it, and return its upright size."""
     if not is_jpeg(data):
         height, width = decode_image(data, name).shape[:2]
         return height, width

@@ -1,4 +1,4 @@
-"""The index: what is known of every image and its mask before training, in arrays mapped from files."""
+"""The index: path, size, mask area and problem of every image, in arrays mapped from files."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from castlit.utils.bytes_array import BytesArray, decode
 
 FORMAT = 1
-"""Raised whenever the files of an index change their meaning, so that older ones are built anew."""
+"""Increase it when the format of the files changes: indices of older formats are rebuilt."""
 
 _META = "index.json"
 
@@ -32,12 +32,12 @@ class Problem(IntEnum):
     MASK_SHARED = 6
 
     @property
-    def words(self) -> str:
-        """As messages and reports put it."""
-        return _WORDS[self]
+    def label(self) -> str:
+        """Text for messages and reports."""
+        return _LABELS[self]
 
 
-_WORDS = {
+_LABELS = {
     Problem.NONE: "none",
     Problem.IMAGE_UNREADABLE: "image unreadable",
     Problem.MASK_MISSING: "mask missing",
@@ -52,13 +52,13 @@ class Entry(NamedTuple):
     """One image of an index."""
 
     image: str
-    """Path below the images' folder, with forward slashes."""
+    """Path relative to the folder of images, with forward slashes."""
     mask: str
-    """Path below the masks' folder; empty where the image has no mask, or none of its own."""
+    """Path relative to the folder of masks; empty if the image has no mask file."""
     size: tuple[int, int]
-    """(H, W) of the upright image in pixels; (0, 0) where it is unreadable."""
+    """(H, W) of the upright image in pixels; (0, 0) if it is unreadable."""
     area: float
-    """Salient share of the mask, in [0, 1]."""
+    """Salient fraction of the mask, in [0, 1]."""
     problem: Problem
 
 
@@ -68,15 +68,15 @@ class ImageIndex:
     Args:
         images: N paths.
         masks: N paths, see :class:`Entry`.
-        packed: N masks as :func:`castlit.data.io.masks.pack_mask` makes them, at their image's size; empty where none.
-        states: (N, 2) int64, each mask file's size and time when it was packed.
+        packed: N masks from :func:`castlit.data.index.packed_mask.pack_mask`, at their image's size; empty if none.
+        states: (N, 2) int64, size and modification time of each mask file when it was packed.
         sizes: (N, 2) int32, height and width.
         areas: (N,) float32.
         problems: (N,) uint8 of :class:`Problem`.
-        details: What is wrong, one text for each entry with a problem, in their order.
+        details: Descriptions of the problems, one for each entry that has one, in their order.
         orphans: Paths of masks without an image.
-        stamp: What the index was made from, see :meth:`open`.
-        folder: Where it is kept, if it is.
+        stamp: State of the files that the index was built from, see :meth:`open`.
+        folder: Where it is saved, if it is.
     """
 
     def __init__(
@@ -112,13 +112,13 @@ class ImageIndex:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A process that does not share this one's memory maps the files itself, rather than be sent gigabytes.
+        # A process that does not share memory maps the files itself, instead of receiving gigabytes.
         if self.folder is not None:
             return ImageIndex.open, (self.folder,)
         return ImageIndex, tuple(getattr(self, name) for name in _PARTS)
 
     def save(self, folder: Path) -> None:
-        """Write the index as a folder of arrays, all at once: a reader finds it whole, or as it was before."""
+        """Write the index as a folder of arrays, atomically: a reader finds the new index or the old one."""
         part = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.part")
         part.mkdir(parents=True)
         try:
@@ -140,10 +140,10 @@ class ImageIndex:
 
         Args:
             folder: Where :meth:`save` wrote it.
-            is_current: Given the stamp, says whether the index still describes the files.
+            is_current: Takes the stamp; returns whether the index still describes the files.
 
         Returns:
-            The index, or None where there is none, or one of another format, or one that is out of date.
+            The index; None if there is none, it has another format, or it is out of date.
         """
         try:
             meta = json.loads((folder / _META).read_text())
@@ -153,7 +153,7 @@ class ImageIndex:
             for name in _STRINGS:
                 parts[name] = BytesArray(_map(folder, name), _map(folder, f"{name}_offsets"))
         except (OSError, ValueError, KeyError, TypeError):
-            return None  # none there, or damaged: it is only a cache
+            return None  # missing or damaged: it is only a cache
         return cls(**parts, stamp=meta["stamp"], folder=folder)
 
 
@@ -172,7 +172,7 @@ def _map(folder: Path, name: str) -> NDArray[Any]:
 
 
 def _replace(part: Path, folder: Path) -> None:
-    """Put ``part`` in the place of ``folder``."""
+    """Replace ``folder`` by ``part``."""
     if folder.exists():
         old = part.with_suffix(".old")
         folder.rename(old)
@@ -182,4 +182,4 @@ def _replace(part: Path, folder: Path) -> None:
     except OSError:
         if not folder.is_dir():
             raise
-        shutil.rmtree(part)  # another process was quicker, with the same content
+        shutil.rmtree(part)  # another process has just written the same content

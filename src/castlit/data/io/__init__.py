@@ -1,1 +1,1 @@
-"""Read images, masks and annotations from files."""
+"""Read images (``images``), masks (``masks``, ``mask_fit``) and COCO annotations; report bad ones (``bad_samples``)."""

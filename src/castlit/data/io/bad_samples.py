@@ -1,4 +1,4 @@
-"""What happens to a sample that cannot be made: an error, or a line in the log and in the report, once."""
+"""Handling of samples that cannot be loaded: raise, or log and report each of them once."""
 
 import logging
 from typing import Literal
@@ -12,14 +12,14 @@ from castlit.utils.validation import require_choice
 
 OnBad = Literal["error", "drop", "unconstrained"]
 
-LOGGED = 50
+MAX_LOGGED = 50
 """Bad samples that are logged; the report lists them all."""
 
 logger = logging.getLogger(__name__)
 
 
 class BadSamples:
-    """Keeps the promise of ``on_bad`` while samples are read, in all of a loader's processes together.
+    """Applies ``on_bad`` to samples that fail while they are read; shared by all processes of a loader.
 
     Args:
         on_bad: ``"error"`` raises; the others log.
@@ -32,25 +32,25 @@ class BadSamples:
         require_choice("on_bad", on_bad, ("error", "drop", "unconstrained"))
         self.on_bad, self.split, self.report = on_bad, split, report
         self._left_out = "left out"
-        if world_size() > 1:  # asked for here, as workers know of no other process
+        if world_size() > 1:  # must be asked here: loader workers do not know the other processes
             self._left_out += (
-                "; a second copy of another image of its batch takes its place, as processes need equal batches"
+                "; a second copy of another image of its batch replaces it, as all processes need batches of equal size"
             )
-        # Shared, so that a file is named once and not by each worker that comes upon it.
-        self._told = torch.zeros(count, dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
+        # Shared memory, so that a file is reported once and not by each worker that reads it.
+        self._reported = torch.zeros(count, dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
         self._logged = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
     def handle(self, index: int, error: SampleError, *, mask: bool, image: str = "") -> bool:
-        """Decide about a sample.
+        """Decide what happens to a bad sample.
 
         Args:
-            index: Which sample.
+            index: Number of the sample.
             error: What is wrong; its message names the file.
-            mask: Whether only the mask is bad, so that the image could go on without it.
+            mask: Whether only the mask is bad, so that the image could be used without it.
             image: The image's name, for the report.
 
         Returns:
-            Whether the image goes on without its mask; otherwise it is left out.
+            True if the image is used without its mask, False if it is left out.
 
         Raises:
             SampleError: ``on_bad`` is ``"error"``.
@@ -58,18 +58,18 @@ class BadSamples:
         if self.on_bad == "error":
             raise SampleError(f"{error}; repair or remove it, or set on_bad=drop to train without it") from None
         keep = mask and self.on_bad == "unconstrained"
-        if not self._told[index]:
-            self._told[index] = True
-            handling = "its image goes on without a mask" if keep else self._left_out
+        if not self._reported[index]:
+            self._reported[index] = True
+            handling = "its image is used without a mask" if keep else self._left_out
             self._log(f"{error}; {handling} (on_bad={self.on_bad})")
             if self.report is not None:
-                self.report.add([(self.split, image, "", "turned bad while training", str(error), handling)])
+                self.report.add([(self.split, image, "", "bad during training", str(error), handling)])
         return keep
 
     def _log(self, line: str) -> None:
         self._logged += 1
-        if self._logged <= LOGGED:
+        if self._logged <= MAX_LOGGED:
             logger.warning("%s", line)
-        if self._logged == LOGGED:
+        if self._logged == MAX_LOGGED:
             where = f"; {self.report.path} lists them all" if self.report is not None else ""
-            logger.warning("%d samples were bad so far: further ones are not logged%s", LOGGED, where)
+            logger.warning("%d samples were bad so far: further ones are not logged%s", MAX_LOGGED, where)

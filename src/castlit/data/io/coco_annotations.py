@@ -20,14 +20,14 @@ class AnnotationMasks:
         path: The JSON file.
 
     Raises:
-        InputError: The file is missing, is no JSON, or has not COCO's ``images`` and ``annotations``.
+        InputError: The file is missing, is no JSON, or lacks COCO's ``images`` and ``annotations``.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        content = _load(path)
+        content = load_annotations(path)
         try:
-            # By file name, as the images' own paths tell no ids.
+            # By file name: an image's path does not contain its id.
             self._images = {image["file_name"]: image for image in content["images"]}
             self._segments: dict[Any, list[Any]] = defaultdict(list)
             for annotation in content["annotations"]:
@@ -42,27 +42,32 @@ class AnnotationMasks:
         """The mask (h, w) uint8 of {0, 1} of the image ``name`` (its path, or the last part of it).
 
         Returns:
-            The mask; None where the file does not list the image.
+            The mask; None if the file does not list the image.
 
         Raises:
-            SampleError: Its segmentation cannot be understood.
+            SampleError: The segmentation is invalid.
         """
         image = self._images.get(name) or self._images.get(name.rpartition("/")[2])
         if image is None:
             return None
         try:
             height, width = int(image["height"]), int(image["width"])
-            runs = [run for segment in self._segments[image["id"]] for run in _runs(segment, height, width)]
+            runs = [run for segment in self._segments[image["id"]] for run in run_lengths(segment, height, width)]
             if not runs:
                 return np.zeros((height, width), np.uint8)
             return np.ascontiguousarray(coco_mask.decode(coco_mask.merge(runs)))
-        except Exception as error:  # the library raises what its C code happens to meet
+        except Exception as error:  # faster_coco_eval's C code raises many types
             raise SampleError(
                 f"{self.path}: the segmentation of {name} is not COCO's ({type(error).__name__}: {error})"
             ) from None
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_annotations(path: Path) -> dict[str, Any]:
+    """Read a file of COCO's instance annotations.
+
+    Raises:
+        InputError: The file is missing, is no JSON, or lacks ``images`` or ``annotations``.
+    """
     try:
         with path.open("rb") as file:
             content = json.load(file)
@@ -75,10 +80,14 @@ def _load(path: Path) -> dict[str, Any]:
     return content
 
 
-def _runs(segment: Any, height: int, width: int) -> list[dict[str, Any]]:  # noqa: ANN401
-    """The run lengths of one segmentation: polygons, or run lengths, compressed or not."""
+def run_lengths(segment: Any, height: int, width: int) -> list[dict[str, Any]]:  # noqa: ANN401
+    """Convert one segmentation (polygons, or run lengths, compressed or not) to compressed run lengths.
+
+    Raises:
+        ValueError: The run lengths do not have the image's size. faster_coco_eval raises other types for other faults.
+    """
     if isinstance(segment, list):
-        polygons = [polygon for polygon in segment if len(polygon) >= 6]  # less than three points enclose nothing
+        polygons = [polygon for polygon in segment if len(polygon) >= 6]  # fewer than three points enclose nothing
         return list(coco_mask.frPyObjects(polygons, height, width)) if polygons else []
     if list(segment["size"]) != [height, width]:
         raise ValueError(f"size {segment['size']} in an image of {[height, width]}")

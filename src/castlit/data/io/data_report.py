@@ -1,4 +1,4 @@
-"""``data_report.csv``: every file that is not as it should be, and what was done about it."""
+"""``data_report.csv``: every file with a problem, and how it was handled."""
 
 import csv
 import io
@@ -9,10 +9,10 @@ COLUMNS = ("split", "image", "mask", "problem", "detail", "handling")
 
 
 class DataReport:
-    """Writes ``data_report.csv``; a file with a header alone says that nothing was wrong.
+    """Writes ``data_report.csv``. A file with only the header means that there were no problems.
 
     Args:
-        path: Where to write; what is there is replaced.
+        path: Where to write; an existing file is replaced.
     """
 
     def __init__(self, path: Path) -> None:
@@ -21,7 +21,7 @@ class DataReport:
         path.write_text(",".join(COLUMNS) + "\n")
 
     def add(self, rows: Iterable[tuple[str, ...]]) -> None:
-        """Append rows of :data:`COLUMNS`. Whole lines at once, so that several processes may do it."""
+        """Append rows of :data:`COLUMNS`, in a single write, so that several processes may append."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
         with self.path.open("a", encoding="utf-8", errors="surrogateescape") as file:

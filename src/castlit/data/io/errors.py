@@ -1,13 +1,13 @@
-"""The errors that a sample could not be made, fit to cross from a loader's worker to the training process."""
+"""Errors for samples that cannot be loaded; they survive the way from a loader's worker to the training process."""
 
 from castlit.utils.validation import InputError
 
 
 class SampleError(InputError):
-    """A sample or batch cannot be made; the message says in one line which file is to blame, and what to do.
+    """A sample or batch cannot be loaded. The message says in one line which file is at fault, and what to do.
 
-    What a worker raises reaches the training process as ``type(error)(text)``, with the worker's traceback in ``text``.
-    Only its last line is the message, and only that is kept.
+    PyTorch raises a worker's exception in the training process as ``type(error)(text)``, with the worker's traceback in
+    ``text``. Its last line is the message; only that is kept.
 
     Args:
         text: The message, or a worker's traceback that ends with it.
@@ -19,8 +19,8 @@ class SampleError(InputError):
 
 
 class MismatchError(SampleError):
-    """Image and mask can be read, but do not belong together."""
+    """Image and mask can be read, but their shapes do not match."""
 
 
 class EmptyMaskError(SampleError):
-    """The mask can be read, but nothing in it is salient."""
+    """The mask can be read, but no pixel is salient."""

@@ -1,4 +1,4 @@
-"""Find the images of a folder, and the mask that belongs to each."""
+"""List the images and masks in a tree of folders, and check folders that users give."""
 
 import os
 from collections.abc import Iterator
@@ -8,35 +8,35 @@ from typing import NamedTuple
 from castlit.utils.validation import InputError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-"""What counts as an image."""
+"""Suffixes of images."""
 
 MASK_SUFFIXES = (".png", ".npy", *IMAGE_SUFFIXES[1:])
-"""What counts as a mask, in the order in which one is looked for."""
+"""Suffixes of masks, in order of preference."""
 
 
 class Folder(NamedTuple):
     """One folder of a tree."""
 
     path: str
-    """Relative to the tree's top, with forward slashes; empty for the top itself."""
+    """Relative to the top of the tree, with forward slashes; empty for the top itself."""
     files: list[str]
-    """The names of its files, sorted, but for those that start with a dot."""
+    """Sorted names of its files, without those that start with a dot."""
     modified: int
     """When a file was last added or removed, in nanoseconds."""
 
 
 def walk(top: Path) -> Iterator[Folder]:
-    """All folders below ``top``, itself included, through links too, each once.
+    """All folders in ``top``, itself included, each once. Links are followed.
 
-    Folders whose name starts with a dot are passed over.
+    Folders whose name starts with a dot are skipped.
 
     Raises:
         OSError: A folder cannot be read.
     """
     seen: set[tuple[int, int]] = set()
-    for where, folders, files in os.walk(top, followlinks=True, onerror=_fail):
-        state = os.stat(where)  # noqa: PTH116 - os.walk deals in strings
-        # A link may lead back up, where the walk would go round for ever.
+    for where, folders, files in os.walk(top, followlinks=True, onerror=_raise):
+        state = os.stat(where)  # noqa: PTH116 - os.walk gives strings
+        # A link to a parent folder would make the walk endless.
         if (state.st_dev, state.st_ino) in seen:
             folders.clear()
             continue
@@ -48,7 +48,7 @@ def walk(top: Path) -> Iterator[Folder]:
 
 
 def by_stem(names: list[str], suffixes: tuple[str, ...]) -> dict[str, list[str]]:
-    """The names that end in one of ``suffixes``, by what comes before it, each list in the order of the suffixes."""
+    """Group the names with one of ``suffixes`` by their stem; each group is in the order of the suffixes."""
     found: dict[str, list[str]] = {}
     for name in names:
         stem, suffix = os.path.splitext(name)  # noqa: PTH122 - a loop over millions
@@ -61,15 +61,15 @@ def by_stem(names: list[str], suffixes: tuple[str, ...]) -> dict[str, list[str]]
 
 
 def join(folder: str, name: str) -> str:
-    """The path of ``name`` in a folder of a tree."""
+    """The path of a file in a :class:`Folder`, relative to the top of the tree."""
     return f"{folder}/{name}" if folder else name
 
 
 def require_folder(key: str, path: str | Path, content: str) -> Path:
-    """Return ``path`` if it is a folder.
+    """Return ``path`` as a Path if it is a folder.
 
     Raises:
-        FileNotFoundError: It is not; the message names the argument and what belongs there.
+        FileNotFoundError: It is not; the message names the argument and the expected content.
     """
     folder = Path(path).expanduser()
     if not folder.is_dir():
@@ -79,11 +79,11 @@ def require_folder(key: str, path: str | Path, content: str) -> Path:
 
 
 def require_masks(key: str, path: str | Path) -> Path:
-    """Return ``path`` if it is a folder, or a JSON file.
+    """Return ``path`` as a Path if it is a folder, or a JSON file.
 
     Raises:
         FileNotFoundError: It is neither.
-        InputError: It is a file, but not called .json.
+        InputError: It is a file without the suffix .json.
     """
     given = Path(path).expanduser()
     if given.suffix.lower() == ".json" and not given.is_dir():
@@ -95,5 +95,5 @@ def require_masks(key: str, path: str | Path) -> Path:
     return require_folder(key, given, "the saliency masks")
 
 
-def _fail(error: OSError) -> None:
+def _raise(error: OSError) -> None:
     raise error

@@ -1,4 +1,4 @@
-"""Masks that a training run makes for itself, as its data reads them."""
+"""Masks that a training run makes itself (``masks="self"``), as its data reads and writes them."""
 
 import os
 from collections import Counter
@@ -10,67 +10,69 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from castlit.data.io.images import Encoded, read_bytes
+from castlit.data.io.image_header import Encoded
+from castlit.data.io.images import read_bytes
+from castlit.data.io.mask_fit import Mask, fit_mask
 from castlit.data.io.mask_versions import folder_of
-from castlit.data.io.masks import Mask, decode_mask, fit_mask
+from castlit.data.io.masks import decode_mask
 from castlit.utils.validation import InputError
 
 SELF = "self"
-"""What users give for masks to have them made by the run."""
+"""The value of ``masks`` that has the run make them."""
 
 _NONE = -1
 
 
 class MaskStore:
-    """Which masks a source's images have at present: none at first, then those of an edition, later of another.
+    """The current masks of a source's images: none at first, then those of a version, later of a newer one.
 
-    An edition holds one 8-bit PNG for each image, at the image's relative path; see :mod:`castlit.data.io.mask_versions`. All
-    processes that share this object, as a loader's workers do, turn to another edition at once.
+    A version has one 8-bit PNG per image, at the image's relative path; see :mod:`castlit.data.io.mask_versions`.
+    Processes that share this object, such as a loader's workers, switch versions together.
 
     Args:
-        split: What the images are, ``"train"`` or ``"val"``.
-        images: Their paths below the images' folder.
+        split: ``"train"`` or ``"val"``.
+        images: Paths of the images, relative to their folder.
     """
 
     def __init__(self, split: str, images: Iterable[str]) -> None:
         self.split = split
         self.folder: Path | None = None
-        """Where the editions are; None as long as nobody makes them."""
+        """Folder of the versions; None while nothing makes them."""
         # a.jpg and a.png would share a mask.
         stems = Counter(os.path.splitext(name)[0] for name in images)  # noqa: PTH122 - a loop over millions
         self._shared = frozenset(stem for stem, count in stems.items() if count > 1)
-        self._edition = torch.full((1,), _NONE, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        self._version = torch.full((1,), _NONE, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
     @property
-    def edition(self) -> int | None:
-        """The edition in use; None: no image has a mask yet."""
-        found = int(self._edition)
-        return None if found == _NONE else found
+    def version(self) -> int | None:
+        """The version in use; None if no image has a mask yet."""
+        version = int(self._version)
+        return None if version == _NONE else version
 
-    def turn_to(self, edition: int | None) -> None:
-        """Use the masks of this edition from now on."""
-        self._edition.fill_(_NONE if edition is None else edition)
+    def use_version(self, version: int | None) -> None:
+        """Use the masks of this version from now on."""
+        self._version.fill_(_NONE if version is None else version)
 
     def mask_name(self, image: str) -> str:
-        """Where an edition has the mask of an image: at the image's own path, with the suffix .png."""
+        """Path of an image's mask within a version: the image's own path, with the suffix .png."""
         stem = os.path.splitext(image)[0]  # noqa: PTH122
         return f"{self.split}/{image if stem in self._shared else stem}.png"
 
     def read(self, image: str, shape: tuple[int, int], threshold: float) -> Mask | None:
-        """An image's mask at present, (H, W) of {0, 1} for that shape; None where it has none.
+        """An image's current mask, (H, W) of {0, 1} at the given shape; None if it has none or it is empty.
 
         Raises:
-            SampleError: Its file is gone or damaged; the message names it.
+            SampleError: The file is missing or damaged; the message names it.
         """
-        edition = self.edition
-        if edition is None or self.folder is None:
+        version = self.version
+        if version is None or self.folder is None:
             return None
-        path = f"{folder_of(self.folder, edition)}/{self.mask_name(image)}"
+        path = f"{folder_of(self.folder, version)}/{self.mask_name(image)}"
         mask = fit_mask(decode_mask(read_bytes(path), path, threshold), path, shape)
         return mask if cv2.countNonZero(mask) else None
 
     def write(self, folder: Path, image: str, levels: NDArray[np.uint8]) -> None:
-        """Write an image's map (h, w) into an edition that is being made in ``folder``; several threads may.
+        """Write an image's map (h, w) into a version that is being made in ``folder``; thread-safe.
 
         Raises:
             InputError: It cannot be written.
@@ -84,19 +86,19 @@ class MaskStore:
 
 
 def encode_map(levels: NDArray[np.uint8]) -> Encoded:
-    """A map (h, w) as a PNG."""
+    """Encode a map (h, w) as PNG."""
     return np.asarray(cv2.imencode(".png", levels)[1], np.uint8)
 
 
-def wants_own_masks(key: str, masks: str | Path | None) -> bool:
+def is_self(key: str, masks: str | Path | None) -> bool:
     """Whether ``masks`` asks for masks that the run makes itself.
 
     Args:
-        key: What the user calls the argument.
-        masks: What the user gave.
+        key: Name of the argument, for the message.
+        masks: The user's value.
 
     Raises:
-        InputError: It looks like it, but is spelt otherwise, and there is no such folder.
+        InputError: It is ``"self"`` in other letters, and there is no such folder.
     """
     if isinstance(masks, str) and masks != SELF and masks.lower() == SELF and not Path(masks).exists():
         raise InputError(

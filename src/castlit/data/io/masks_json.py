@@ -1,4 +1,4 @@
-"""``masks.json``: what castlit writes beside the masks that it makes, and reads where it finds it."""
+"""``masks.json``: how castlit made a folder of masks; written beside them, and read if present."""
 
 import json
 from pathlib import Path
@@ -12,16 +12,16 @@ PROGRAM = "castlit.make_masks"
 
 
 def read_masks_file(folder: Path) -> dict[str, Any] | None:
-    """What is known of how the masks in a folder were made.
+    """Read how the masks in a folder were made.
 
-    The folder above is asked, too: masks of several folders of images lie in as many folders below one.
+    The parent folder is checked too: ``castlit.make_masks`` writes one file for several folders of masks.
 
     Args:
-        folder: Of masks.
+        folder: Folder of masks.
 
     Returns:
-        The contents of ``masks.json``: ``quality``, ``method``, ``castlit`` and so on; None where there is none, or one
-        that castlit did not write.
+        The contents of ``masks.json`` (``quality``, ``method``, ``castlit`` and so on); None if there is no such file,
+        or castlit did not write it.
 
     Raises:
         InputError: The folder's own ``masks.json`` cannot be read, or is no JSON.
@@ -30,15 +30,15 @@ def read_masks_file(folder: Path) -> dict[str, Any] | None:
     return own if own is not None else _read(folder.absolute().parent / MASKS_FILE, strict=False)
 
 
-def describe_masks(found: dict[str, Any]) -> str:
-    """A line that tells of masks what ``masks.json`` does."""
-    line = f"quality={found.get('quality')} ({found.get('method')}), made by castlit {found.get('castlit')}"
-    return line if found.get("complete") else f"{line}, not all of them yet"
+def describe_masks(content: dict[str, Any]) -> str:
+    """One line for the log about masks with this ``masks.json``."""
+    line = f"quality={content.get('quality')} ({content.get('method')}), made by castlit {content.get('castlit')}"
+    return line if content.get("complete") else f"{line}, incomplete so far"
 
 
 def _read(path: Path, *, strict: bool) -> dict[str, Any] | None:
     try:
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -46,7 +46,7 @@ def _read(path: Path, *, strict: bool) -> dict[str, Any] | None:
             return None
         why = error.strerror if isinstance(error, OSError) else error
         raise InputError(
-            f"{path}: cannot be read ({why}); it tells how the masks beside it were made: run castlit.make_masks "
+            f"{path}: cannot be read ({why}); it says how the masks beside it were made: run castlit.make_masks "
             "again, or remove it"
         ) from None
-    return found if isinstance(found, dict) and found.get("made_by") == PROGRAM else None
+    return content if isinstance(content, dict) and content.get("made_by") == PROGRAM else None

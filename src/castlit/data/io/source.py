@@ -1,4 +1,4 @@
-"""Where images come from, whatever holds them: the interface of a source, and one image of it."""
+"""The interface of a source of images, one item of it, and the constants that normalise images."""
 
 from typing import Any, NamedTuple, Protocol
 
@@ -13,15 +13,16 @@ STD = (0.229, 0.224, 0.225)
 """ImageNet's mean and standard deviation of RGB in [0, 1]."""
 
 Sample = dict[str, Any]
+"""What a dataset returns for one item: arrays and numbers by name."""
 
 
 class Item(NamedTuple):
     """One image of a source."""
 
     image: NDArray[np.uint8] | EncodedImage
-    """(H, W, 3) RGB, or what decodes to that."""
+    """(H, W, 3) RGB, or an encoded image that decodes to it."""
     mask: NDArray[np.uint8] | None
-    """(H, W), nonzero is salient; None where there is no mask."""
+    """(H, W), nonzero is salient; None if there is no mask."""
     label: int | None = None
 
 
@@ -34,10 +35,10 @@ class Source(Protocol):
         """Image ``index``.
 
         Raises:
-            SampleError: It cannot be had.
+            SampleError: It cannot be read.
         """
         ...
 
     def give_up(self, index: int, error: SampleError) -> None:
-        """Let image ``index`` be left out for this error; or raise, where the user wants to know at once."""
+        """Accept that image ``index`` is left out because of this error, or raise if the user wants that."""
         ...

@@ -35,7 +35,7 @@ def render_background(background_class: int, rng: np.random.Generator, size: int
 
     Args:
         background_class: Index into BACKGROUNDS.
-        rng: Source of phase, angle, frequency and colours; the draws do not depend on ``size``.
+        rng: Random generator of phase, angle, frequency and colours; the draws do not depend on ``size``.
         size: Side of the square picture, pixels.
 
     Returns:

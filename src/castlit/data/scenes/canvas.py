@@ -1,4 +1,4 @@
-"""A small supersampled canvas on which objects are drawn in their own units."""
+"""A supersampled canvas on which objects are drawn in their own units."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +15,12 @@ _SHIFT = 4  # OpenCV's fixed-point coordinates: four fractional bits
 class Canvas:
     """Premultiplied RGBA patch with a linear map from object units to its pixels.
 
-    OpenCV blends every channel alike; drawn on zeros, (r, g, b, 255) therefore gives premultiplied colour and exact
+    OpenCV blends all channels in the same way, so drawing (r, g, b, 255) on zeros gives premultiplied colour and exact
     coverage in one call.
 
     Args:
         pose: (2, 2) matrix of determinant 1 or -1: rotation, proportions and mirroring.
-        scale: Supersampled pixels to one object unit.
+        scale: Supersampled pixels per object unit.
         half: Half the side of the square patch, supersampled pixels; the object's origin is its centre.
     """
 
@@ -36,14 +36,14 @@ class Canvas:
         cv2.fillPoly(self.rgba, [self._place(outline) for outline in outlines], _opaque(colour), cv2.LINE_AA, _SHIFT)
 
     def line(self, colour: NDArray[np.float32], width: float, *paths: Points, closed: bool = False) -> None:
-        """Draw paths with a round pen, ``width`` in object units (never under one supersampled pixel)."""
+        """Draw paths with a round pen of ``width`` object units, but at least one supersampled pixel."""
         pen = max(1, round(width * self._scale))
         placed = [self._place(path) for path in paths]
         cv2.polylines(self.rgba, placed, closed, _opaque(colour), pen, cv2.LINE_AA, _SHIFT)
 
     @contextmanager
     def inside(self, *outlines: Points) -> Iterator[None]:
-        """Clip whatever is drawn in this context to the outlines: this is how textures stay on their part."""
+        """Clip what is drawn in this context to the outlines."""
         stencil = np.zeros(self.rgba.shape[:2], np.uint8)
         for outline in outlines:
             cv2.fillPoly(stencil, [self._place(outline)], (255.0,), cv2.LINE_8, _SHIFT)

@@ -1,4 +1,4 @@
-"""Small palettes, and the jitter that makes every scene a little different."""
+"""Palettes, and a random jitter of them."""
 
 import cv2
 import numpy as np
@@ -13,13 +13,13 @@ def palette(*colours: str) -> Floats:
 
 
 def jitter(colours: Floats, rng: np.random.Generator, *, hue: float, light: float, saturation: float) -> Floats:
-    """Move a whole palette by one random step, so that its colours keep their relations.
+    """Shift all colours of a palette by the same random step in hue, lightness and saturation.
 
     Args:
         colours: (k, 3) RGB, 0 to 255.
-        rng: Source of the step; always three draws.
-        hue: Largest turn of the hue, degrees either way.
-        light: Largest change of a mid-grey's lightness, as a share of the full range; white and black stay as they are.
+        rng: Random generator of the step; always three draws.
+        hue: Largest shift of the hue, degrees either way.
+        light: Largest change of a mid-grey's lightness, as a fraction of the full range; white and black do not change.
         saturation: Largest relative change of the saturation.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Five living things: fish, butterfly, starfish, owl, snail. Each has its own outline, palette and texture."""
+"""Drawings of five animals: fish, butterfly, starfish, owl, snail. Each has its own outline, palette and texture."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from castlit.data.scenes.canvas import Canvas
 from castlit.data.scenes.colour import Floats
 from castlit.data.scenes.outlines import Points, ellipse, flipped, grown, mirrored, moved, points, smooth
 
-# Outlines never change: a scene varies pose, proportions, colours and texture, so an object's area is known beforehand.
+# Outlines are constant, so that an object's area is known: scenes vary pose, proportions, colours and texture.
 _FISH = smooth([(1, 0), (0.7, -0.34), (0.15, -0.5), (-0.35, -0.32), (-0.66, -0.1), (-0.66, 0.1), (-0.35, 0.3),
                 (0.15, 0.48), (0.7, 0.32)])  # fmt: skip
 _TAIL = smooth([(-0.55, 0), (-0.8, -0.3), (-1.1, -0.46), (-1.0, 0), (-1.1, 0.46), (-0.8, 0.3)])
@@ -50,8 +50,8 @@ def butterfly(canvas: Canvas, colours: Floats, rng: np.random.Generator) -> None
         inner = grown(wing, 0.8, x * 0.8, y)
         canvas.fill(violet, inner, flipped(inner))
     for x, y, radius in ((0.66, -0.48, 0.25), (0.5, 0.4, 0.2)):
-        for colour, share in ((cream, 1.0), (dark, 0.74), (light, 0.46)):
-            ring = ellipse(x, y, radius * share * spot)
+        for colour, factor in ((cream, 1.0), (dark, 0.74), (light, 0.46)):
+            ring = ellipse(x, y, radius * factor * spot)
             canvas.fill(colour, ring, flipped(ring))
     canvas.line(dark, 0.07, _FEELER, flipped(_FEELER))
     canvas.fill(dark, _INSECT)

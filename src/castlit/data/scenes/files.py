@@ -1,4 +1,4 @@
-"""Scenes as files, laid out by class: photographs to try everything else on, where there are none at hand."""
+"""Write scenes as files, in folders by class, to try commands for photographs without any."""
 
 from pathlib import Path, PurePosixPath
 
@@ -9,16 +9,16 @@ from castlit.data.scenes.scenes import Scenes
 
 
 def scene_file(index: int, label: int) -> PurePosixPath:
-    """Where scene ``index`` of a split lies below the split's folder, and its mask below that of the masks."""
+    """Path of scene ``index`` relative to its split's folder of images, and of its mask relative to that of masks."""
     return PurePosixPath(OBJECTS[label], f"{index:05d}.png")
 
 
 def write_scenes(scenes: Scenes, images: Path, masks: Path) -> None:
-    """Write scenes and their exact masks as PNG, without loss.
+    """Write scenes and their exact masks as PNG.
 
     Args:
-        scenes: What to write.
-        images: Folder of the images; what is there is written over.
+        scenes: The scenes.
+        images: Folder of the images; existing files are overwritten.
         masks: Folder of the masks, 0 and 255.
 
     Raises:

@@ -87,7 +87,7 @@ def metal(rng: np.random.Generator, side: int, colours: Floats) -> Floats:
 
 
 def _tints(rng: np.random.Generator, column: Floats, row: Floats | None = None) -> Floats:
-    """A random tint in [-1, 1] for each cell, given every pixel's cell."""
+    """A random tint in [-1, 1] for each cell, at each pixel, given the pixel's column and row of cells."""
     table = rng.uniform(-1, 1, (16, 16)).astype(np.float32)
     down = 0 if row is None else row.astype(np.int32) % 16
     tint: Floats = table[down, column.astype(np.int32) % 16]

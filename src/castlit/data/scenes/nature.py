@@ -37,21 +37,21 @@ def meadow(rng: np.random.Generator, side: int, colours: Floats) -> Bytes:
         tall = length * rng.uniform(0.7, 1.3, count)
         blades = np.stack([root, root + np.stack([0.3 * bend, -0.6 * tall], 1), root + np.stack([bend, -tall], 1)], 1)
         stroke(image, colour, blades, 0.013)
-    # One flower in each of nine cells, so that no two overlap.
+    # One flower in each of nine cells, so that none overlap.
     flowers = (np.stack([np.arange(9) % 3, np.arange(9) // 3], 1) + rng.uniform(0.1, 0.9, (9, 2))) / 3
     dots(image, petal, flowers, 0.027)
     dots(image, heart, flowers, 0.011)
     return image
 
 
-# The left half of a fir about its foot, from its tip down three tiers to the trunk; the right half is its mirror image.
+# Left half of a fir, relative to its foot: from the tip down three tiers to the trunk. The right half mirrors it.
 _HALF_FIR = np.array([(0, -0.2), (-0.036, -0.115), (-0.016, -0.115), (-0.052, -0.068), (-0.022, -0.068),
                       (-0.066, -0.02), (-0.01, -0.02), (-0.01, 0), (0, 0)])  # fmt: skip
-_FIR_SHADOW = np.array([(-0.03, 0.0), (0.0, -0.022), (0.085, 0.014), (0.03, 0.018)])  # clear of the next fir's
+_FIR_SHADOW = np.array([(-0.03, 0.0), (0.0, -0.022), (0.085, 0.014), (0.03, 0.018)])  # does not overlap the next fir's
 
 
 def pines(rng: np.random.Generator, side: int, colours: Floats) -> Bytes:
-    """Rows of firs that throw blue shadows on snow."""
+    """Rows of firs with blue shadows on snow."""
     snow, hollow, lit, dark, shade = colours
     image = drawable(ramp(0.5 + 0.5 * noise(rng, side, 4), snow, hollow))
     rows, columns = 5, 8

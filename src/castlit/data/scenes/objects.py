@@ -1,4 +1,4 @@
-"""The ten object classes: a name, a palette and a drawing each, and the picture of one object on nothing."""
+"""The ten object classes, each with a name, a palette and a drawing; and rendering of one object without background."""
 
 from collections.abc import Callable
 from functools import cache
@@ -16,7 +16,7 @@ from castlit.data.scenes.colour import Floats, jitter, palette
 class _Kind(NamedTuple):
     draw: Callable[[Canvas, Floats, np.random.Generator], None]
     colours: Floats
-    turn: float  # largest rotation either way, degrees
+    max_turn: float  # largest rotation either way, degrees
 
 
 _KINDS: dict[str, _Kind] = {
@@ -33,14 +33,14 @@ _KINDS: dict[str, _Kind] = {
 }
 OBJECTS: tuple[str, ...] = tuple(_KINDS)
 
-# Shares of the picture that an object may cover. The mask must stay within 5 to 20 %; what is left of that range takes
-# up the rounding of the mask to whole pixels.
+# Fraction of the picture that an object covers. The mask must cover 5 to 20 %; the margin allows for rounding the mask
+# to pixels.
 _AREA = (0.07, 0.175)
-_STRETCH = 0.07  # largest change of the proportions; it keeps the area
-_RIM = 0.055  # width of the pale rim, object units: it keeps every object visible on every background
+_STRETCH = 0.07  # largest change of the proportions, at constant area
+_RIM = 0.055  # width of the pale rim, object units, which makes every object visible on every background
 _RIM_COLOUR = np.array([255.0, 252.0, 244.0], np.float32)
 _RELIEF = 0.16  # strength of the light on slopes
-_LIGHT = (-0.45, -0.9)  # towards the light: above, a little to the left
+_LIGHT = (-0.45, -0.9)  # direction to the light: above, slightly left
 
 
 def render_object(
@@ -50,25 +50,25 @@ def render_object(
 
     Args:
         object_class: Index into OBJECTS.
-        rng: Source of pose, colours and texture; the draws do not depend on ``size``.
+        rng: Random generator of pose, colours and texture; the draws do not depend on ``size``.
         size: Side of the square picture, pixels.
 
     Returns:
-        Colour (h, w, 3) premultiplied by coverage, 0 to 255; coverage (h, w), 0 to 1; and the corner (top, left) at
-        which this patch lies in the picture, wholly inside it.
+        Colour (h, w, 3) premultiplied by coverage, 0 to 255; coverage (h, w), 0 to 1; and the top left corner (y, x) of
+        this patch in the picture, which contains all of it.
     """
     kind = _KINDS[OBJECTS[object_class]]
     unit_area, radius = _extent(object_class)
-    share, turn, stretch, across, down = rng.uniform((_AREA[0], -1, -1, 0, 0), (_AREA[1], 1, 1, 1, 1))
+    area, turn, stretch, across, down = rng.uniform((_AREA[0], -1, -1, 0, 0), (_AREA[1], 1, 1, 1, 1))
     flip = 1.0 if rng.random() < 0.5 else -1.0
-    # Pixels to one object unit, such that the object covers its share and fits at any rotation.
-    scale = min(size * float(np.sqrt(share / unit_area)), (size - 3.0) / (2.0 * radius * (1.0 + _STRETCH)))
-    angle, stretch = np.deg2rad(kind.turn * turn), 1.0 + _STRETCH * stretch
+    # Pixels per object unit, such that the object covers this area and fits at any rotation.
+    scale = min(size * float(np.sqrt(area / unit_area)), (size - 3.0) / (2.0 * radius * (1.0 + _STRETCH)))
+    angle, stretch = np.deg2rad(kind.max_turn * turn), 1.0 + _STRETCH * stretch
     cos, sin = np.cos(angle), np.sin(angle)
     pose = np.array([[cos, -sin], [sin, cos]]) @ np.diag([flip * stretch, 1.0 / stretch])
     colours = jitter(kind.colours, rng, hue=9.0, light=0.07, saturation=0.12)
 
-    supersample = max(2, -(-216 // size))  # small pictures need more of it for the rim and the mask to be true
+    supersample = max(2, -(-216 // size))  # small pictures need more, for an accurate rim and mask
     colour, coverage = _draw(kind, pose, scale, radius * (1.0 + _STRETCH), colours, rng, supersample)
     rows, columns = np.flatnonzero(coverage.any(1)), np.flatnonzero(coverage.any(0))
     window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -88,7 +88,7 @@ def _draw(
     rng: np.random.Generator,
     supersample: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Colour premultiplied by coverage, and coverage, at final resolution; ``scale`` is in its pixels."""
+    """Colour premultiplied by coverage, and coverage, at the final resolution, in whose pixels ``scale`` is."""
     half = supersample * int(np.ceil(radius * scale + 1))
     scale *= supersample
     canvas = Canvas(pose, scale, half)
@@ -104,11 +104,11 @@ def _draw(
 
 
 def _shade(colour: NDArray[np.float32], coverage: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
-    """Light the flat drawing from above as if it were a cushion: the slope of the blurred coverage is its relief."""
+    """Shade the flat drawing like a cushion lit from above, whose height is the blurred coverage."""
     pad = int(np.ceil(0.3 * scale)) + 1
     padded = cv2.copyMakeBorder(coverage, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=0)
     height = cv2.GaussianBlur(padded, (0, 0), 0.16 * scale)
-    # Sobel sums to eight times the slope; a slope of 1 / scale is 1 per object unit.
+    # Sobel gives eight times the slope per pixel; ``scale`` makes it per object unit.
     slope = [cv2.Sobel(height, cv2.CV_32F, dx, 1 - dx)[pad:-pad, pad:-pad] * (scale / 8) for dx in (1, 0)]
     relief = slope[0] * _LIGHT[0] + slope[1] * _LIGHT[1]
     fall = np.linspace(0.06, -0.08, coverage.shape[0], dtype=np.float32)[:, None]
@@ -119,7 +119,7 @@ def _shade(colour: NDArray[np.float32], coverage: NDArray[np.float32], scale: fl
 
 @cache
 def _extent(object_class: int) -> tuple[float, float]:
-    """Area (square units) and radius (units) of a class's outline with its rim, measured on a fine drawing."""
+    """Area (square units) and radius (units) of a class's outline with its rim, measured in a large drawing."""
     kind, scale = _KINDS[OBJECTS[object_class]], 64.0
     _, coverage = _draw(kind, np.eye(2), scale, 1.5, kind.colours, np.random.default_rng(0), 2)
     y, x = np.nonzero(coverage > 0)

@@ -1,4 +1,4 @@
-"""Outlines as polygons in an object's own units: it fills about [-1, 1] × [-1, 1], with y pointing down."""
+"""Outlines as polygons in object units: an object fills about [-1, 1] × [-1, 1], with y pointing down."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ def points(*xy: tuple[float, float]) -> Points:
 
 
 def smooth(corners: Points | Sequence[tuple[float, float]], steps: int = 6, closed: bool = True) -> Points:
-    """Round curve through all corners (uniform Catmull-Rom spline), ``steps`` points for each corner."""
+    """Smooth curve through all corners (uniform Catmull-Rom spline), with ``steps`` points per corner."""
     knots = np.asarray(corners, np.float32)
     ends = (knots[-1:], knots[:2]) if closed else (knots[:1], knots[-1:])
     padded = np.concatenate([ends[0], knots, ends[1]])
@@ -28,17 +28,17 @@ def smooth(corners: Points | Sequence[tuple[float, float]], steps: int = 6, clos
 
 
 def mirrored(right: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Close a right half, given from top to bottom, with its mirror image; corners on the axis are not repeated."""
+    """Add the mirror image to a right half, given from top to bottom; corners on the axis are not repeated."""
     return [*right, *((-x, y) for x, y in reversed(right) if x != 0.0)]
 
 
 def flipped(outline: Points) -> Points:
-    """The mirror image, left for right."""
+    """The outline mirrored horizontally."""
     return outline * np.array([-1.0, 1.0], np.float32)
 
 
 def ellipse(x: float, y: float, rx: float, ry: float | None = None, angle: float = 0.0) -> Points:
-    """Ellipse about (x, y) with half axes rx and ry (a circle without ry), turned by ``angle`` radians."""
+    """Ellipse about (x, y) with half axes rx and ry (a circle without ry), rotated by ``angle`` radians."""
     outline = _CIRCLE * np.array([rx, rx if ry is None else ry], np.float32)
     if angle:
         cos, sin = np.cos(angle), np.sin(angle)
@@ -47,12 +47,12 @@ def ellipse(x: float, y: float, rx: float, ry: float | None = None, angle: float
 
 
 def box(x0: float, y0: float, x1: float, y1: float) -> Points:
-    """Upright rectangle."""
+    """Axis-aligned rectangle."""
     return points((x0, y0), (x1, y0), (x1, y1), (x0, y1))
 
 
 def grown(outline: Points, factor: float, x: float, y: float) -> Points:
-    """The outline scaled about (x, y)."""
+    """The outline scaled by ``factor`` about (x, y)."""
     centre = np.array([x, y], np.float32)
     return centre + factor * (outline - centre)
 

@@ -14,17 +14,17 @@ Bytes = NDArray[np.uint8]
 def render_scene(
     object_class: int, background_class: int | None, rng: np.random.Generator, size: int = 72
 ) -> tuple[Bytes, Bytes]:
-    """Render one scene; the object's draws come first, so it is the same whatever the background.
+    """Render one scene. The object is drawn first, so it does not depend on the background.
 
     Args:
         object_class: Index into OBJECTS.
         background_class: Index into BACKGROUNDS, or None for black.
-        rng: Source of all that is random.
+        rng: Random generator.
         size: Side of the square picture, pixels; at least 16.
 
     Returns:
-        Image (size, size, 3) uint8 RGB, and mask (size, size) uint8 in {0, 1}: 1 where the object covers at least half
-        of a pixel. Its shadow is not part of it.
+        Image (size, size, 3) uint8 RGB, and mask (size, size) uint8 in {0, 1}: 1 where the object, without its
+        shadow, covers at least half of a pixel.
 
     Raises:
         ValueError: A class or the size is out of range.
@@ -37,7 +37,7 @@ def render_scene(
 
 
 def _plain(label: object) -> object:
-    """NumPy's integers as Python's, so that labels of :class:`Scenes` can be passed on."""
+    """Convert NumPy integers to Python's, so that labels of :class:`Scenes` are accepted."""
     return int(label) if isinstance(label, np.integer) else label
 
 
@@ -48,7 +48,7 @@ def compose(
     background_rng: np.random.Generator,
     size: int,
 ) -> tuple[Bytes, Bytes]:
-    """Render a scene with separate streams for the object and for its background; arguments are not checked."""
+    """Render a scene with separate random generators for object and background; arguments are not checked."""
     colour, patch, (top, left) = render_object(object_class, object_rng, size)
     window = np.s_[top : top + patch.shape[0], left : left + patch.shape[1]]
     coverage = np.zeros((size, size), np.float32)
@@ -63,7 +63,7 @@ def compose(
 
 
 def _shadow(coverage: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Soft shadow of the object: its coverage, blurred and moved away from the light."""
+    """Soft shadow of the object: its coverage, blurred and shifted away from the light."""
     size = coverage.shape[0]
     blurred = cv2.GaussianBlur(coverage, (0, 0), 0.028 * size, borderType=cv2.BORDER_CONSTANT)
     move = np.array([[1, 0, 0.018 * size], [0, 1, 0.038 * size]], np.float32)

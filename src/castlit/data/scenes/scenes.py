@@ -1,4 +1,4 @@
-"""Collections of built-in scenes: training scenes, and the held-out splits of the Backgrounds Challenge."""
+"""Collections of built-in scenes: training scenes, and held-out splits like those of the Backgrounds Challenge."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,18 +14,18 @@ _LABEL_STREAM, _OBJECT_STREAM, _BACKGROUND_STREAM = range(3)
 
 
 class Scenes:
-    """Rendered scenes in memory. Scene i depends on the seed, the split, i and the settings, never on ``count``.
+    """Rendered scenes in memory. Scene i depends on the seed, the split, i and the settings, but not on ``count``.
 
-    Splits (Xiao et al., Noise or Signal, 2020). They differ in the background's class only:
+    Splits (Xiao et al., Noise or Signal, 2020) differ only in the class of the background:
 
     - ``train``, ``original``: the object's own background class with probability ``background_correlation``, otherwise
-      one of the other nine, all alike. With 0.1 the background is independent of the object.
-    - ``mixed_same``: always the object's own background class.
-    - ``mixed_rand``: one of all ten, whatever the object.
+      one of the other nine, uniformly. With 0.1 the background is independent of the object.
+    - ``mixed_same``: the object's own background class.
+    - ``mixed_rand``: one of all ten, uniformly.
     - ``only_fg``: the object on black.
 
-    The four held-out splits share their draws: object i is the same picture at the same place in all of them, and where
-    two splits chose the same background class, the background is the same too. None shares a draw with ``train``.
+    The four held-out splits share their random draws: object i looks the same and has the same position in all of them,
+    and if two splits have the same background class, the background is the same too. ``train`` has separate draws.
     Object classes come in shuffled blocks of ten, so they are balanced for every ``count``.
 
     Args:
@@ -33,7 +33,7 @@ class Scenes:
         split: One of SPLITS.
         size: Side of the square pictures, pixels; at least 16.
         background_correlation: Probability of the object's own background in ``train`` and ``original``, 0 to 1.
-        seed: Non-negative; another seed gives other scenes.
+        seed: Seed of all draws, at least 0.
 
     Attributes:
         images: (count, size, size, 3) uint8 RGB.
@@ -69,8 +69,8 @@ class Scenes:
         shuffled = [self._stream(_LABEL_STREAM, block).permutation(len(OBJECTS)) for block in blocks]
         self.objects: NDArray[np.int64] = np.concatenate(shuffled)[:count].astype(np.int64)
         self.backgrounds: NDArray[np.int64] = np.empty(count, np.int64)
-        # One thread: a scene is some two hundred calls of a few microseconds, and threads would only fight for the GIL
-        # between them (measured: two are slower than one).
+        # One thread: a scene takes about two hundred calls of a few microseconds each, so that threads mostly wait for
+        # the GIL (measured: two are slower than one).
         for i in range(count):
             self._render(i)
 
@@ -90,16 +90,16 @@ class Scenes:
         self.images[i], self.masks[i] = scene
 
     def _choose_background(self, own: int, rng: np.random.Generator) -> int | None:
-        # Always three draws, so that what follows on this stream is the same in every split.
-        coin, step, anything = rng.random(), int(rng.integers(1, len(BACKGROUNDS))), int(rng.integers(len(BACKGROUNDS)))
+        # Always three draws, so that later draws of this stream are the same in every split.
+        coin, step, uniform = rng.random(), int(rng.integers(1, len(BACKGROUNDS))), int(rng.integers(len(BACKGROUNDS)))
         if self.split == "only_fg":
             return None
         if self.split == "mixed_rand":
-            return anything
+            return uniform
         if self.split == "mixed_same" or coin < self.background_correlation:
             return own
         return (own + step) % len(BACKGROUNDS)
 
     def _stream(self, purpose: int, index: int) -> np.random.Generator:
-        """Independent random stream for one purpose of one scene; held-out splits share theirs."""
+        """Independent random generator for one purpose of one scene; held-out splits share theirs."""
         return np.random.default_rng([self.seed, int(self.split != "train"), purpose, index])

@@ -24,7 +24,7 @@ def _grid(side: int) -> tuple[Floats, Floats]:
 
 
 def turned(side: int, degrees: float) -> tuple[Floats, Floats]:
-    """Coordinates (side, side) with the picture's side as unit and its middle as origin, turned by ``degrees``."""
+    """Coordinates (side, side), rotated by ``degrees``; the unit is the picture's side, the origin its centre."""
     x, y = _grid(side)
     cos, sin = np.float32(np.cos(np.deg2rad(degrees))), np.float32(np.sin(np.deg2rad(degrees)))
     return x * cos + y * sin, y * cos - x * sin
@@ -37,13 +37,13 @@ def noise(rng: np.random.Generator, side: int, across: int, down: int | None = N
 
 
 def cells(t: Floats) -> tuple[Floats, Floats]:
-    """Split a coordinate into the number of its cell and the place in that cell, -0.5 to 0.5."""
+    """Split a coordinate into the number of its cell and the position in that cell, -0.5 to 0.5."""
     number = np.floor(t)
     return number, t - number - np.float32(0.5)
 
 
 def edge(distance: Floats, width: float) -> Floats:
-    """0 below -width, 1 above width, and a slope between: an anti-aliased edge."""
+    """An anti-aliased edge: 0 below -width, 1 above width, linear between."""
     step: Floats = np.clip(distance * np.float32(0.5 / width) + np.float32(0.5), 0.0, 1.0)
     return step
 
@@ -61,7 +61,7 @@ def blend(image: Floats, colour: Floats, amount: Floats) -> None:
 
 
 def drawable(image: Floats) -> Bytes:
-    """The image as bytes, on which OpenCV draws with anti-aliasing; on floats it does not."""
+    """Convert an image to uint8: OpenCV draws with anti-aliasing on uint8 only."""
     return np.clip(image, 0, 255).astype(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Five more things: mushroom, leaf, balloon, cup, boat. Each has its own outline, palette and texture."""
+"""Drawings of five things: mushroom, leaf, balloon, cup, boat. Each has its own outline, palette and texture."""
 
 import numpy as np
 
@@ -53,14 +53,14 @@ _BASKET = smooth(mirrored([(0, 0.72), (0.2, 0.72), (0.18, 1.0), (0, 1.03)]), ste
 
 
 def balloon(canvas: Canvas, colours: Floats, rng: np.random.Generator) -> None:
-    """Hot-air balloon: gores from pole to pole."""
+    """Hot-air balloon: vertical gores in two colours."""
     teal, yellow, deep, basket, weave = colours
     canvas.line(weave, 0.07, points((-0.2, 0.4), (-0.16, 0.8)), points((0.2, 0.4), (0.16, 0.8)))
     canvas.fill(teal, _ENVELOPE)
     turn = rng.uniform(-0.12, 0.12)
     with canvas.inside(_ENVELOPE):
-        # A gore's edge is the right outline squeezed sideways by the sine of its longitude. Painting from the right,
-        # each one covers all that is left of its edge.
+        # A gore's right edge is the right outline with x scaled by the sine of its longitude. From right to left, each
+        # gore is filled from its edge to the left side.
         for k, longitude in enumerate(np.linspace(1.25, -1.25, 6)):
             edge = _MERIDIAN * np.array([np.sin(longitude + turn), 1.0], np.float32)
             canvas.fill(teal if k % 2 else yellow, np.concatenate([edge, _LEFT_SIDE]))

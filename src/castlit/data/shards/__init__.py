@@ -1,4 +1,4 @@
-"""Images and masks in tar files, for data that outgrows a disk of files (webdataset's format)."""
+"""Images and masks in tar files of webdataset's format: read (``datamodule``, ``dataset``) and written (``write``)."""
 
 from castlit.data.shards.datamodule import ShardsDataModule
 

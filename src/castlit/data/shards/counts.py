@@ -1,25 +1,25 @@
-"""How many samples each shard holds: from ``shards.json`` beside them, from the cache, or counted, once."""
+"""Number of samples of each shard: from ``shards.json`` beside it, from the cache, or counted once."""
 
+import functools
 import json
 import logging
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache as remembered
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from castlit.data.shards.streams import count_samples, folder_of, read_beside
+from castlit.data.shards.streams import count_samples, read_small_file, split_folder
 from castlit.data.shards.urls import local_path
-from castlit.utils.atomic_write import write_whole
+from castlit.utils.atomic_write import write_atomic
 from castlit.utils.progress import progress
 
 MANIFEST = "shards.json"
 FORMAT = 1
-"""Raised whenever the meaning of ``shards.json`` or of the cache changes, so that older ones are not used."""
+"""Increase it when the format of ``shards.json`` or of the cache changes: older ones are ignored."""
 
 _CACHE = "shard_counts.json"
 _THREADS = 8
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class State(NamedTuple):
-    """What shows that a shard has changed; both None where it is not a file on this machine."""
+    """Size and time of a shard, which show whether it has changed; None if it is not a local file."""
 
     bytes: int | None
     modified: int | None
@@ -38,32 +38,33 @@ def shard_counts(urls: Sequence[str], cache: Path | None) -> NDArray[np.int64]:
     """The number of samples in each shard, (len(urls),) int64.
 
     Args:
-        urls: Shards, as :func:`castlit.data.shards.urls.find_shards` gives them.
-        cache: Folder that keeps what was counted, used again while a shard keeps its size and time. None keeps nothing.
+        urls: Shards, from :func:`castlit.data.shards.urls.find_shards`.
+        cache: Folder in which counts are saved, and reused while a shard's size and time do not change. None saves
+            nothing.
 
     Raises:
-        ShardError: A shard must be counted, and cannot be opened or is damaged.
+        ShardError: A shard must be counted, but cannot be opened or is damaged.
     """
-    manifest = remembered(_manifest)
-    kept = {} if cache is None else _load(cache / _CACHE)
+    manifest = functools.cache(_manifest)
+    cached = {} if cache is None else _load(cache / _CACHE)
     counts = np.full(len(urls), -1, np.int64)
     states = [_state(url) for url in urls]
     for i, (url, state) in enumerate(zip(urls, states, strict=True)):
-        place = folder_of(url)
-        written = None if place is None else manifest(place[0]).get(place[1])
-        if written is not None and state.bytes in (None, written["bytes"]):
-            counts[i] = written["samples"]
-        elif kept.get(_key(url), {}).get("state") == list(state):
-            counts[i] = kept[_key(url)]["samples"]
+        location = split_folder(url)
+        entry = None if location is None else manifest(location[0]).get(location[1])
+        if entry is not None and state.bytes in (None, entry["bytes"]):
+            counts[i] = entry["samples"]
+        elif cached.get(_key(url), {}).get("state") == list(state):
+            counts[i] = cached[_key(url)]["samples"]
     unknown = np.flatnonzero(counts < 0).tolist()
     if unknown:
         counts[unknown] = _count([urls[i] for i in unknown])
         if cache is not None:
-            found = {_key(urls[i]): {"state": list(states[i]), "samples": int(counts[i])} for i in unknown}
+            counted = {_key(urls[i]): {"state": list(states[i]), "samples": int(counts[i])} for i in unknown}
             try:
-                _save(cache / _CACHE, {**kept, **found})
+                _save(cache / _CACHE, {**cached, **counted})
             except OSError as error:
-                logger.warning("%s: the counts cannot be kept (%s)", cache, error.strerror or error)
+                logger.warning("%s: the counts cannot be saved (%s)", cache, error.strerror or error)
     return counts
 
 
@@ -84,7 +85,7 @@ def _count(urls: list[str]) -> list[int]:
 
 
 def _manifest(folder: str) -> dict[str, Any]:
-    data = read_beside(folder, MANIFEST)
+    data = read_small_file(folder, MANIFEST)
     return {} if data is None else _parse(data)
 
 
@@ -96,7 +97,7 @@ def _load(file: Path) -> dict[str, Any]:
 
 
 def _parse(data: bytes) -> dict[str, Any]:
-    """The shards in a file that :func:`_save` wrote; none in any other file."""
+    """The shards in a file written by :func:`_save`; empty for any other content."""
     try:
         content = json.loads(data)
         shards = content["shards"] if content["format"] == FORMAT else {}
@@ -106,9 +107,9 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 
 def _save(file: Path, shards: dict[str, Any]) -> None:
-    """Write all at once: a reader finds the file whole, or as it was before."""
+    """Write atomically: a reader finds the new file or the old one."""
     content = json.dumps({"format": FORMAT, "shards": shards}, indent=1) + "\n"
-    write_whole(file, content.encode(), writer=uuid.uuid4().hex)
+    write_atomic(file, content.encode(), writer=uuid.uuid4().hex)
 
 
 def _key(url: str) -> str:

@@ -20,8 +20,8 @@ from castlit.data.io.mask_store import SELF
 from castlit.data.io.masks import THRESHOLD
 from castlit.data.io.source import Sample, Source
 from castlit.data.shards.counts import shard_counts
-from castlit.data.shards.dataset import OrderSampler, ShardDataset
-from castlit.data.shards.memory import MemorySource, first_records, spread_records
+from castlit.data.shards.dataset import BatchNumberSampler, ShardDataset
+from castlit.data.shards.memory_source import MemorySource, first_records, spread_records
 from castlit.data.shards.plan import LANES, Plan
 from castlit.data.shards.records import AUTO, RecordReader
 from castlit.data.shards.urls import find_shards
@@ -35,36 +35,37 @@ class ShardsDataModule(ViewsDataModule):
     """Batches from tar files in webdataset's format, read in streams; ``castlit.make_shards`` writes them.
 
     A sample is an image (``.jpg``, ``.jpeg``, ``.webp``, ``.bmp``, ``.tif``, ``.tiff`` or ``.png``) and its mask
-    (``.mask.png``, ``.mask.npy`` and so on, ``.seg.png``, or ``.png`` or ``.npy`` beside an image of another kind). In
-    each epoch every sample is read by one worker of one rank, once. Batches do not depend on the number of workers,
+    (``.mask.png``, ``.mask.npy`` and so on, ``.seg.png``, or ``.png`` or ``.npy`` if the image has another suffix). In
+    each epoch every sample is read once, by one worker of one rank. Batches do not depend on the number of workers,
     which must divide 16 and is rounded down.
 
-    A batch mixes what one stream's buffer holds. Shards whose samples lie sorted, by class say, should be written anew:
-    ``castlit.make_shards`` shuffles.
+    A batch mixes only the samples in one stream's buffer. Shards with sorted samples, such as by class, should be
+    rewritten with ``castlit.make_shards``, which shuffles.
 
     Args:
         urls: Pattern of the training shards, or several (see :func:`castlit.data.shards.urls.find_shards`).
-        val_urls: Likewise for validation. None validates on *training* images, spread over the shards.
-        val_count: Validate on the first so many samples. They are kept in memory, encoded.
+        val_urls: Likewise for validation. None validates on *training* images, taken evenly from the shards.
+        val_count: Number of validation samples. They are kept in memory, encoded.
         masks: Suffix of the mask in a sample; ``"auto"`` finds the usual ones. None trains with unconstrained crops and
             empty masks, so without attention.
-        shuffle: Samples that wait in each of a process's 16 streams, undecoded, to be mixed; 0 keeps their order.
+        shuffle: Size of the shuffle buffer of each of a process's 16 streams, in encoded samples; 0 keeps the order.
         drop_last: Leave out the last, incomplete batch of an epoch, unless it is the only one.
-        on_bad: About samples without a mask, with one that is unreadable, empty or of another shape, and unreadable
-            images: ``"error"``, ``"drop"`` or ``"unconstrained"``, as for files; found while training. Samples that
-            ``castlit.make_shards`` was told to write without a mask count as good.
-        threshold: Share of a mask's full level above which a pixel is salient, in [0, 1]; None means 128 of 255, as in
-            the reference code.
-        cache: Folder for the sizes of shards that have no ``shards.json`` beside them. None keeps them in
-            ``castlit_index`` in the trainer's folder, or in memory without a trainer.
-        **options: See :class:`castlit.data.datamodules.base.ViewsDataModule`; ``size`` is 224 and ``batch_size`` 256 by default.
+        on_bad: What to do with samples whose mask is missing, unreadable, empty or of another shape, and with
+            unreadable images: ``"error"``, ``"drop"`` or ``"unconstrained"``, as for files; but they are found while
+            training. Samples that ``castlit.make_shards`` wrote without a mask, as it was asked to, are not bad.
+        threshold: Fraction of a mask's full level above which a pixel is salient, in [0, 1]; None means 128 of 255, as
+            in the reference code.
+        cache: Folder for the sizes of shards without a ``shards.json`` beside them. None means ``castlit_index`` in the
+            trainer's folder, or in memory without a trainer.
+        **options: See :class:`castlit.data.datamodules.base.ViewsDataModule`; by default, ``size`` is 224 and
+            ``batch_size`` 256.
 
     Raises:
         FileNotFoundError: A shard does not exist. Raised by ``setup``.
-        InputError: An argument is out of range; or, by ``setup``, a pattern or shard cannot be used.
+        InputError: An argument is out of range. ``setup`` raises it if a pattern or shard cannot be used.
     """
 
-    most_workers = 8  # Decoding photographs takes more than drawing crops from memory.
+    most_workers = 8  # Decoding photographs is slower than cropping images in memory.
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class ShardsDataModule(ViewsDataModule):
         self._bad_report: DataReport | None = None
 
     def prepare_data(self) -> None:
-        """Count samples in one process of each machine; the others wait, and read the result."""
+        """Count samples in one process of each machine, while the others wait."""
         if self._cache_folder(self.cache) is not None:
             _ = self.train_shards
 
@@ -110,14 +111,14 @@ class ShardsDataModule(ViewsDataModule):
 
     @property
     def train_shards(self) -> tuple[list[str], NDArray[np.int64]]:
-        """The training shards, and how many samples each holds."""
+        """The training shards, and the number of samples of each."""
         if self._train is None:
             urls = find_shards("urls", self.urls)
             self._train = urls, shard_counts(urls, self._cache_folder(self.cache))
         return self._train
 
     def make_sources(self) -> tuple[Source, Source, NDArray[np.int64] | None]:
-        """Read the validation images. They stand for the training images too, which no source can give by number.
+        """Read the validation images. They are returned as training images too, which are not read from a source.
 
         Raises:
             FileNotFoundError: A shard does not exist.
@@ -125,19 +126,19 @@ class ShardsDataModule(ViewsDataModule):
         """
         self._bad_report = self._report()
         if self.val_urls is not None:
-            find_shards("urls", self.urls)  # says so now if one is missing
+            find_shards("urls", self.urls)  # raises if one is missing
             records = first_records(find_shards("val_urls", self.val_urls), self.val_count, self.masks)
         else:
             records = spread_records(*self.train_shards, self.val_count, self.masks)
         if not records:
-            raise InputError("the validation shards hold no samples")
+            raise InputError("the validation shards have no samples")
         bad = BadSamples(self.on_bad, len(records), "val", self._bad_report)
         source = MemorySource(records, RecordReader(self.threshold, bad))
         return source, source, None
 
     def train_dataloader(self) -> DataLoader[Sample | None]:
         """Shuffled two-view batches."""
-        _ = self.sources  # which starts the report
+        _ = self.sources  # creates the report
         urls, counts = self.train_shards
         world = world_size()
         plan = Plan(counts, self.batch_size, seed=self.seed, world=world, rank=rank(), drop_last=self.drop_last)
@@ -146,18 +147,18 @@ class ShardsDataModule(ViewsDataModule):
             ShardDataset(urls, plan, reader, self.views, self.masks, self.shuffle),
             batch_size=None,
             images_per_batch=self.batch_size * world,
-            sampler=OrderSampler(plan),
+            sampler=BatchNumberSampler(plan),
             collate_fn=partial(collate, whole=world > 1, raw=self._raw or self.views.defer),
             **self._worker_options(),
         )
 
     def _worker_options(self) -> dict[str, Any]:
         options = super()._worker_options()
-        asked = options["num_workers"]
-        fitting = next(number for number in range(asked, -1, -1) if number == 0 or LANES % number == 0)
-        if fitting == asked:
+        workers = options["num_workers"]
+        divisor = next(number for number in range(workers, -1, -1) if number == 0 or LANES % number == 0)
+        if divisor == workers:
             return options
         if self.workers is not None:
-            logger.warning("workers=%d: %d are used, as shards need 1, 2, 4, 8 or 16", asked, fitting)
-            self.workers = fitting
-        return worker_options(fitting, self.seed)
+            logger.warning("workers=%d: %d are used, as shards need 1, 2, 4, 8 or 16", workers, divisor)
+            self.workers = divisor
+        return worker_options(divisor, self.seed)

@@ -1,4 +1,4 @@
-"""Training batches out of streams, made to order, so that the loader can be any castlit uses."""
+"""Training batches from shards, as a dataset indexed by (epoch, batch number), which any loader can use."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -21,18 +21,18 @@ from castlit.utils.validation import require_int
 
 
 class ShardDataset(Dataset[list[Sample | None]]):
-    """Makes the samples of batch ``number`` of an epoch, to the order ``(epoch, number)``.
+    """The samples of a batch, indexed by ``(epoch, number)``.
 
-    A lane's stream stays open between its batches. Orders that come in turn, as a loader's worker gets them, read each
-    sample once; others are answered too, by reading from the lane's beginning.
+    The stream of a lane stays open between its batches. If batches are requested in order, as by a loader's worker,
+    each sample is read once. Any other order works too, but reads the lane from its start.
 
     Args:
         urls: Shards, in the order of the plan's counts.
-        plan: Which samples make up a batch.
+        plan: Assigns samples to batches.
         reader: Makes images from them.
         views: Makes the two views.
         masks: See :func:`castlit.data.shards.records.make_record`.
-        shuffle: Samples of a lane that wait, undecoded, for their turn at random; 0 keeps the shards' order.
+        shuffle: Size of a lane's shuffle buffer, in encoded samples; 0 keeps the order of the shards.
     """
 
     def __init__(
@@ -52,17 +52,17 @@ class ShardDataset(Dataset[list[Sample | None]]):
     def __len__(self) -> int:
         return self.plan.batches
 
-    def __getitem__(self, order: tuple[int, int]) -> list[Sample | None]:
-        """The samples of a batch; None for one that cannot be had, which ``collate`` leaves out."""
-        epoch, number = order
+    def __getitem__(self, key: tuple[int, int]) -> list[Sample | None]:
+        """The samples of a batch; None for one that cannot be read, which ``collate`` leaves out."""
+        epoch, number = key
         return [self._sample(record, epoch) for record in self._records(epoch, number)]
 
     def __getstate__(self) -> dict[str, Any]:
-        # Open files stay where they are.
+        # Open files are not pickled.
         return {**self.__dict__, "_lanes": {}, "_owner": None}
 
     def close(self) -> None:
-        """Close what is open. Orders may still come."""
+        """Close all open streams. The dataset can still be used."""
         for lane in self._lanes.values():
             lane.records.close()
         self._lanes.clear()
@@ -75,25 +75,25 @@ class ShardDataset(Dataset[list[Sample | None]]):
             return None
 
     def _records(self, epoch: int, number: int) -> list[Record]:
-        # A fork inherits open files, but not the right to read on: the position is shared.
+        # A forked process must not read from inherited files: their position is shared with the parent.
         if self._owner != (os.getpid(), epoch):
             self.close()
             self._owner = os.getpid(), epoch
-        turn, name = divmod(number, self.plan.lanes)
-        lane = self._lanes.pop(name, None)
-        if lane is None or lane.turn > turn:
-            lane = _Lane(self._stream(epoch, name))
-        lane.skip((turn - lane.turn) * self.plan.batch_size)
+        step, lane_number = divmod(number, self.plan.lanes)
+        lane = self._lanes.pop(lane_number, None)
+        if lane is None or lane.step > step:
+            lane = _Lane(self._stream(epoch, lane_number))
+        lane.skip((step - lane.step) * self.plan.batch_size)
         records = list(islice(lane.records, self.plan.batch_length(number)))
         if number + self.plan.lanes < self.plan.batches:
-            lane.turn = turn + 1
-            self._lanes[name] = lane
+            lane.step = step + 1
+            self._lanes[lane_number] = lane
         else:
             lane.records.close()
         return records
 
     def _stream(self, epoch: int, lane: int) -> Iterator[Record]:
-        """A lane's samples, in the order of this epoch."""
+        """A lane's samples in an epoch, shuffled."""
         read = self._read(epoch, lane)
         if self.shuffle < 2:
             yield from read
@@ -102,34 +102,34 @@ class ShardDataset(Dataset[list[Sample | None]]):
 
     def _read(self, epoch: int, lane: int) -> Iterator[Record]:
         for shard, start, stop in self.plan.segments(epoch, lane):
-            first = int(self.plan.firsts[shard])
+            first = int(self.plan.offsets[shard])
             for number, sample in enumerate(read_samples(self.urls[shard], start, stop), start):
                 yield make_record(sample, first + number, self.masks)
 
 
-class OrderSampler(EpochSampler):
-    """Yields the orders of an epoch in turn, on each rank alone: the plan does the splitting and the shuffling.
+class BatchNumberSampler(EpochSampler):
+    """Yields (epoch, batch number), in order, on each rank by itself: the plan splits and shuffles the samples.
 
-    It is a ``DistributedSampler``, so Lightning leaves it in place.
+    It is a ``DistributedSampler``, so Lightning does not replace it.
 
     Args:
-        plan: Says how many there are.
+        plan: Has the number of batches.
     """
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(range(plan.batches), num_replicas=1, rank=0, shuffle=False, seed=plan.seed)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        # Not before the first order is asked for: a DataLoader without a batch sampler makes two iterators, uses one,
-        # and would pass over an epoch.
+        # A generator, so that the epoch advances with the first item only: a DataLoader without a batch sampler creates
+        # two iterators and uses one.
         yield from super().__iter__()
 
 
 class _Lane:
-    """An open stream, and which of its batches it stands before."""
+    """An open stream, and the number of its next batch."""
 
     def __init__(self, records: Any) -> None:  # noqa: ANN401 - a generator
-        self.records, self.turn = records, 0
+        self.records, self.step = records, 0
 
     def skip(self, count: int) -> None:
         for _ in islice(self.records, count):

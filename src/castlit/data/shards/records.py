@@ -1,4 +1,4 @@
-"""From a shard's samples to images with masks: which members they are, and what to do where one is bad."""
+"""Find image and mask among the members of a shard's sample, and decode them."""
 
 import json
 from typing import NamedTuple
@@ -7,16 +7,18 @@ import numpy as np
 
 from castlit.data.io.bad_samples import BadSamples
 from castlit.data.io.errors import EmptyMaskError, SampleError
-from castlit.data.io.images import Encoded, EncodedImage, image_size, stored_size
-from castlit.data.io.masks import Mask, decode_mask, fit_mask
+from castlit.data.io.image_header import Encoded, image_size, stored_size
+from castlit.data.io.images import EncodedImage
+from castlit.data.io.mask_fit import Mask, fit_mask
+from castlit.data.io.masks import decode_mask
 from castlit.data.io.source import Item
 from castlit.data.shards.streams import RawSample
 
 IMAGES = ("jpg", "jpeg", "webp", "bmp", "tif", "tiff", "png")
-"""Members that may be the image, in the order in which one is looked for."""
+"""Suffixes of the image, in order of preference."""
 
 MASKS = ("mask.png", "mask.npy", *(f"mask.{suffix}" for suffix in IMAGES[:-1]), "seg.png", "png", "npy")
-"""Members that may be the mask, likewise; but never the image itself."""
+"""Suffixes of the mask, in order of preference, without that of the image."""
 
 AUTO = "auto"
 
@@ -29,40 +31,40 @@ class Member(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A sample as it waits to be decoded."""
+    """A sample before decoding."""
 
     number: int
-    """Its place among all samples of the shards."""
+    """Its number among all samples of the shards."""
     url: str
     key: str
     original: str
-    """The file that it was made from; empty where the shard does not tell."""
+    """The file that it was made from; empty if the shard does not say."""
     image: Member | None
     mask: Member | None
-    bare: bool
+    unmasked: bool
     """Whether it has no mask on purpose."""
 
-    def called(self, member: Member | None = None) -> str:
-        """What messages call it, or a member of it."""
+    def name(self, member: Member | None = None) -> str:
+        """Its name in messages, or that of one of its members."""
         suffix = "" if member is None else f".{member.suffix}"
         return f"{self.url}: {self.key}{suffix}" + (f" ({self.original})" if self.original else "")
 
 
 def make_record(sample: RawSample, number: int, masks: str | None) -> Record:
-    """Pick image and mask from a sample's members, and let go of the others.
+    """Pick image and mask from a sample's members.
 
     Args:
-        sample: As webdataset gives it.
-        number: Its place among all samples.
-        masks: The mask's suffix; ``"auto"`` takes the first of :data:`MASKS`; None looks for no mask.
+        sample: Sample of webdataset.
+        number: Its number among all samples.
+        masks: The mask's suffix; ``"auto"`` takes the first of :data:`MASKS`; None takes no mask.
     """
     image = _first(sample, IMAGES)
     mask = None
     if masks is not None:
         wanted = MASKS if masks == AUTO else (masks,)
         mask = _first(sample, tuple(suffix for suffix in wanted if image is None or suffix != image.suffix))
-    about = _about(sample.get("json", b""))
-    original = about.get("image")
+    metadata = _metadata(sample.get("json", b""))
+    original = metadata.get("image")
     return Record(
         number,
         sample["__url__"],
@@ -70,17 +72,17 @@ def make_record(sample: RawSample, number: int, masks: str | None) -> Record:
         original if isinstance(original, str) else "",
         image,
         mask,
-        # make_shards writes "mask": null where it was told to go without one.
-        bare=masks is None or (mask is None and "mask" in about and about["mask"] is None),
+        # make_shards writes "mask": null for a sample without a mask.
+        unmasked=masks is None or (mask is None and "mask" in metadata and metadata["mask"] is None),
     )
 
 
 class RecordReader:
-    """Makes images with masks from records, and keeps the promise of ``on_bad``.
+    """Makes images with masks from records, and applies ``on_bad``.
 
     Args:
-        threshold: Share of a mask's full level above which a pixel is salient, in [0, 1].
-        bad: Where bad samples are told of.
+        threshold: Fraction of a mask's full level above which a pixel is salient, in [0, 1].
+        bad: Handles bad samples.
     """
 
     def __init__(self, threshold: float, bad: BadSamples) -> None:
@@ -90,20 +92,20 @@ class RecordReader:
         """The image, not yet decoded, and its mask; None for a mask that is bad or was left out on purpose.
 
         Raises:
-            SampleError: There is no image in it, or the mask is bad and ``on_bad`` is not ``"unconstrained"``.
+            SampleError: It has no image; or the mask is bad, and ``on_bad`` is not ``"unconstrained"``.
         """
         if record.image is None:
-            raise SampleError(f"{record.called()}: holds no image (.{', .'.join(IMAGES)})")
+            raise SampleError(f"{record.name()}: has no image (.{', .'.join(IMAGES)})")
         name, data = _open(record, record.image)
         image = EncodedImage(data, name, _upright_size(data, name))
-        if record.bare:
+        if record.unmasked:
             return Item(image, None)
         try:
             return Item(image, self._mask(record, data, (image.shape[0], image.shape[1])))
         except SampleError as error:
             if self.bad.on_bad != "unconstrained":
                 raise
-            self.bad.handle(record.number, error, mask=True, image=record.called())
+            self.bad.handle(record.number, error, mask=True, image=record.name())
             return Item(image, None)
 
     def give_up(self, record: Record, error: SampleError) -> None:
@@ -112,11 +114,11 @@ class RecordReader:
         Raises:
             SampleError: ``on_bad`` is ``"error"``.
         """
-        self.bad.handle(record.number, error, mask=False, image=record.called())
+        self.bad.handle(record.number, error, mask=False, image=record.name())
 
     def _mask(self, record: Record, image: Encoded, shape: tuple[int, int]) -> Mask:
         if record.mask is None:
-            raise SampleError(f"{record.called()}: holds no mask")
+            raise SampleError(f"{record.name()}: has no mask")
         name, data = _open(record, record.mask)
         mask = fit_mask(decode_mask(data, name, self.threshold), name, shape, image)
         if not mask.any():
@@ -128,24 +130,24 @@ def _first(sample: RawSample, suffixes: tuple[str, ...]) -> Member | None:
     return next((Member(suffix, sample[suffix]) for suffix in suffixes if suffix in sample), None)
 
 
-def _about(data: bytes) -> dict[str, object]:
-    """What a sample's json says, if it has one; foreign shards may have any."""
+def _metadata(data: bytes) -> dict[str, object]:
+    """A sample's json member; empty if there is none, or, in shards of other programs, no dictionary."""
     try:
-        about = json.loads(data) if data else {}
+        metadata = json.loads(data) if data else {}
     except ValueError:
         return {}
-    return about if isinstance(about, dict) else {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def _open(record: Record, member: Member) -> tuple[str, Encoded]:
-    name = record.called(member)
+    name = record.name(member)
     if not member.data:
         raise SampleError(f"{name}: the file is empty")
     return name, np.frombuffer(member.data, np.uint8)
 
 
 def _upright_size(data: Encoded, name: str) -> tuple[int, int]:
-    """(H, W), without a look at EXIF where there is none, which takes a tenth of the time."""
+    """(H, W) of the upright image. Without EXIF data the header is read directly, in a tenth of the time."""
     raw = data.tobytes()
     size = None if b"Exif" in raw or b"eXIf" in raw else stored_size(data)
     return size or image_size(data, name)

@@ -1,4 +1,4 @@
-"""Read a shard from its beginning or from the middle, as webdataset's samples."""
+"""Read webdataset's samples from a shard, from its start or from the middle; and count them."""
 
 import contextlib
 import re
@@ -23,13 +23,13 @@ _DAMAGE = (tarfile.TarError, OSError, EOFError, ValueError, zlib.error)
 
 
 class ShardError(SampleError):
-    """A shard cannot be read, or not to its end; the message names it. No ``on_bad`` goes on from there."""
+    """A shard cannot be read, or not completely; the message names it. It stops training whatever ``on_bad`` is."""
 
 
 def read_samples(url: str, start: int = 0, stop: int | None = None) -> Iterator[RawSample]:
     """The samples ``start`` to ``stop`` of a shard; ``stop`` None means to its end.
 
-    What comes before ``start`` is passed over without reading it, in an uncompressed local file.
+    In an uncompressed local file, samples before ``start`` are skipped without reading them.
 
     Raises:
         ShardError: The shard cannot be opened, is damaged, or ends before ``stop``.
@@ -43,23 +43,23 @@ def read_samples(url: str, start: int = 0, stop: int | None = None) -> Iterator[
             number += 1
             if number == stop:
                 return
-        _finish(stream)
+        _drain(stream)
     except _DAMAGE as error:
         raise ShardError(f"{url}: cannot be read as a tar file ({_reason(error)})") from None
     finally:
-        # A command that is not heard to the end complains, and need not be listened to.
+        # A command whose output is not read to its end fails, which is no error here.
         with contextlib.suppress(OSError):
             if stream is not None:
                 stream.close()
     if stop is not None:
         raise ShardError(
-            f"{url}: ends after {number} samples, where at least {stop} were counted: it is damaged, or has changed "
+            f"{url}: ends after {number} samples, but at least {stop} were counted: it is damaged, or has changed "
             "since (delete shards.json beside it and shard_counts.json in data.cache, or write it again)"
         )
 
 
 def count_samples(url: str) -> int:
-    """The number of samples in a shard. Of an uncompressed local file, only the headers are read.
+    """The number of samples in a shard. In an uncompressed local file, only the headers are read.
 
     Raises:
         ShardError: The shard cannot be opened, or is damaged or cut short.
@@ -75,11 +75,11 @@ def count_samples(url: str) -> int:
 
 
 class _Compressed(Exception):
-    """Not a tar file as it is; perhaps what is inside is."""
+    """The file is not an uncompressed tar file; it may be a compressed one."""
 
 
 def _open(url: str, start: int) -> tuple[Any, int]:
-    """A stream that stands before a sample, and that sample's number, which is at most ``start``."""
+    """A stream positioned at a sample, and the number of that sample, which is at most ``start``."""
     path = local_path(url)
     if path is None:
         return gopen(url), 0
@@ -92,7 +92,7 @@ def _open(url: str, start: int) -> tuple[Any, int]:
 
 
 def _skip(file: IO[bytes], start: int) -> int:
-    """Move on to sample ``start``; return the number of the sample that the file then stands before."""
+    """Seek to sample ``start`` if possible; return the number of the sample at the new position."""
     if start == 0:
         return 0
     try:
@@ -102,14 +102,14 @@ def _skip(file: IO[bytes], start: int) -> int:
                 return start
     except _Compressed:
         pass
-    file.seek(0)  # reading it in order tells what is wrong
+    file.seek(0)  # reading it from the start gives the error
     return 0
 
 
 def _count(file: IO[bytes]) -> int:
     tar = _open_tar(file)
     count = sum(1 for _ in _sample_offsets(tar))
-    # Python and webdataset take a damaged header, or none, for the end.
+    # Python and webdataset treat a damaged or missing header as the end.
     file.seek(tar.offset)
     if file.read(_BLOCK) != bytes(_BLOCK):
         raise tarfile.ReadError("the end mark is missing: it is cut short or damaged")
@@ -124,10 +124,10 @@ def _open_tar(file: IO[bytes]) -> tarfile.TarFile:
 
 
 def _sample_offsets(tar: tarfile.TarFile) -> Iterator[int]:
-    """Where each sample starts, by webdataset's rules: neighbours with one key make a sample."""
+    """Offset of each sample, by webdataset's rule: consecutive members with the same key are a sample."""
     current = None
     while (member := tar.next()) is not None:
-        tar.members = []  # type: ignore[attr-defined] # it would keep them all
+        tar.members = []  # type: ignore[attr-defined] # otherwise it keeps all members
         if not member.isreg() or _META.match(member.name):
             continue
         key, _ = base_plus_ext(member.name)
@@ -136,8 +136,8 @@ def _sample_offsets(tar: tarfile.TarFile) -> Iterator[int]:
             yield member.offset
 
 
-def _finish(stream: Any) -> None:  # noqa: ANN401
-    """Read what follows the last sample, so that a command can say whether all went well."""
+def _drain(stream: Any) -> None:  # noqa: ANN401
+    """Read to the end and close, so that a command's exit status is checked."""
     while stream.read(1 << 20):
         pass
     stream.close()
@@ -150,8 +150,8 @@ def _reason(error: BaseException) -> str:
     return str(error.args[0] if error.args else error).partition(" @ ")[0]
 
 
-def folder_of(url: str) -> tuple[str, str] | None:
-    """A shard's folder and its name there; None for a ``pipe:``, which has none."""
+def split_folder(url: str) -> tuple[str, str] | None:
+    """A shard's folder and its name there; None for a ``pipe:``, which has no folder."""
     path = local_path(url)
     if path is not None:
         return str(path.parent), path.name
@@ -159,8 +159,8 @@ def folder_of(url: str) -> tuple[str, str] | None:
     return (folder, name) if slash and not url.startswith("pipe:") else None
 
 
-def read_beside(folder: str, name: str) -> bytes | None:
-    """A small file in the folder of some shards; None where there is none."""
+def read_small_file(folder: str, name: str) -> bytes | None:
+    """The content of a small file in a folder of shards; None if there is no such file, or it is empty."""
     path = local_path(folder)
     try:
         if path is not None:

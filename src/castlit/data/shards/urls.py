@@ -1,4 +1,4 @@
-"""Where shards are: patterns with braces, local paths, and everything else that webdataset opens."""
+"""Find shards: expand patterns of local paths and of URLs that webdataset opens."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,17 +12,17 @@ from castlit.utils.validation import InputError
 
 
 def find_shards(key: str, urls: str | Sequence[str]) -> list[str]:
-    """The shards that patterns stand for, in their order.
+    """The shards that match patterns, in the order of the patterns.
 
-    Braces expand as in webdataset (``/data/{000..099}.tar``). Local patterns may hold ``*`` and ``?`` too, and a folder
-    stands for its ``*.tar``, both in the order of the names.
+    Braces expand as in webdataset (``/data/{000..099}.tar``). Local patterns may also contain ``*`` and ``?``, and a
+    folder means its ``*.tar``; both are sorted by name.
 
     Args:
-        key: What the user calls this argument.
-        urls: A pattern or several: local paths, ``http:``, ``pipe:`` and what else webdataset opens.
+        key: Name of the argument, for messages.
+        urls: One or several patterns: local paths, ``http:``, ``pipe:`` and other URLs that webdataset opens.
 
     Raises:
-        InputError: A pattern cannot be understood or matches nothing, or a shard is listed twice.
+        InputError: A pattern is invalid or matches nothing, or a shard is listed twice.
         FileNotFoundError: A local shard does not exist.
     """
     patterns = [urls] if isinstance(urls, str) else list(urls)
@@ -44,7 +44,7 @@ def find_shards(key: str, urls: str | Sequence[str]) -> list[str]:
 
 
 def local_path(url: str) -> Path | None:
-    """The file behind a URL; None where it is not on this machine's file system."""
+    """The local file of a URL; None if it is not local."""
     parts = urlparse(url)
     if parts.scheme == "":
         return Path(url).expanduser()

@@ -1,1 +1,1 @@
-"""Two views of an image: crops, flips and colour augmentation."""
+"""Two views of an image (``views``) and their colour augmentation (``photometric``, ``device_photometric``)."""

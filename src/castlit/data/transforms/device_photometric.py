@@ -1,7 +1,7 @@
-"""The colours of ``ColourView`` for whole batches, on whatever device they are on.
+"""The colour augmentation of ``ColourView`` for batches, on any device.
 
-The same draws give the same images as on the CPU up to 8-bit rounding, of which there is none here. Nothing waits for
-the device: every image takes the same path, and what it does not need has a factor or a kernel that changes nothing.
+The same draws give the same images as on the CPU, except that there is no 8-bit rounding here. The host never waits for
+the device: all images take the same path; an operation that an image does not need gets an identity factor or kernel.
 """
 
 import torch
@@ -15,15 +15,15 @@ from castlit.utils.validation import InputError
 
 @torch.no_grad()
 def apply_draws(images: Tensor, draws: Tensor, view: ColourView) -> Tensor:
-    """Alter images as drawn.
+    """Apply drawn colour augmentation to a batch.
 
     Args:
-        images: (N, 3, H, W) RGB, uint8 or floating, in [0, 255]; not written to.
+        images: (N, 3, H, W) RGB, uint8 or floating, in [0, 255]; not modified.
         draws: (N, DRAWS) from :meth:`ColourView.draw`, on the images' device.
-        view: What made the draws: only its ``grey_first`` and its limits are used, to leave out what never happens.
+        view: The view that made the draws. Only ``grey_first`` and its limits are used, to skip unused operations.
 
     Returns:
-        New float32 images in [0, 255] (but for float32's own rounding), in the memory format of ``images``.
+        New float32 images in [0, 255] (up to float32 rounding), in the memory format of ``images``.
 
     Raises:
         InputError: The shapes are wrong.
@@ -33,9 +33,9 @@ def apply_draws(images: Tensor, draws: Tensor, view: ColourView) -> Tensor:
             f"expected images (N, 3, H, W) and draws (N, {DRAWS}), got {tuple(images.shape)} and {tuple(draws.shape)}"
         )
     last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
-    # Whole planes, as much of what follows works on one channel or another. A copy, as it is written over.
+    # Contiguous planes, as many operations work on single channels. A copy, as it is modified in place.
     x = images.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
-    grey = _spread(draws[:, GREY]) > 0
+    grey = _per_image(draws[:, GREY]) > 0
     if view.grey_p and view.grey_first:
         x = torch.where(grey, _luma(x), x)
     if view.jitter_p:
@@ -50,20 +50,20 @@ def apply_draws(images: Tensor, draws: Tensor, view: ColourView) -> Tensor:
 def _jitter(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     """Brightness, contrast, saturation and hue, in each image's own order.
 
-    The hue costs most and is done once for all: between three places for what comes before it, and three for what comes
-    after it. Of those six an image uses three, and the others have the factor 1.
+    The hue shift is the most expensive operation, and runs once for all images: between three slots for operations
+    before it, and three for those after it. Each image uses three of the six slots; the others have the factor 1.
 
     Args:
-        x: (N, 3, H, W), written over.
+        x: (N, 3, H, W), modified in place.
         factors: (N, 4).
         order: (N, 4) int64.
     """
-    # Computed, as a list would be copied from the host, which waits for the device.
+    # Computed on the device: copying a list from the host would make it wait.
     places = torch.arange(6, device=x.device)
     early = places < 3
     steps = torch.where(early, places, places - 2)  # 0 1 2, 1 2 3
-    turn = (order == HUE).int().argmax(1, keepdim=True)  # when it is the hue's turn
-    used = torch.where(early, steps < turn, steps > turn)
+    hue_step = (order == HUE).int().argmax(1, keepdim=True)
+    used = torch.where(early, steps < hue_step, steps > hue_step)
     operations = order[:, steps]
     used_factors = torch.where(used, factors.gather(1, operations), 1.0)
     for place in range(6):
@@ -74,28 +74,28 @@ def _jitter(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
 
 
 def _blend(x: Tensor, factor: Tensor, operation: Tensor) -> Tensor:
-    """Move values away from black, the image's mean grey level, or each pixel's own, by ``factor``; in place."""
+    """Scale values, in place, relative to black, the image's mean grey level, or the pixel's own grey level."""
     luma = _luma(x)
     pull = 1 - factor
-    mean = _spread(pull * (operation == CONTRAST) * luma.mean((1, 2, 3)))
-    grey = torch.addcmul(mean, luma, _spread(pull * (operation == SATURATION)))
-    return torch.addcmul(grey, x, _spread(factor), out=x).clamp_(0, 255)
+    mean = _per_image(pull * (operation == CONTRAST) * luma.mean((1, 2, 3)))
+    grey = torch.addcmul(mean, luma, _per_image(pull * (operation == SATURATION)))
+    return torch.addcmul(grey, x, _per_image(factor), out=x).clamp_(0, 255)
 
 
 def _shift_hue(x: Tensor, shift: Tensor) -> Tensor:
-    """Turn each image's hue by its ``shift`` of a full turn, in place.
+    """Shift each image's hue by its ``shift``, a fraction of a full turn, in place.
 
-    In HSV, channel values are a function of the hue that repeats: up within a sixth of a turn, at the top for two
-    sixths, down within another, and at the bottom. It is the same for the three channels, a third of a turn apart.
+    In HSV, a channel is a periodic function of the hue: it rises within a sixth of a turn, is at its maximum for two
+    sixths, falls within another, and is at its minimum for two. The three channels are a third of a turn apart.
     """
     red, green, blue = _channels(x)
     top, low = x.amax(1, keepdim=True), x.amin(1, keepdim=True)
     chroma = top - low
-    # the hue in sixths of a turn, times the chroma
+    # hue in sixths of a turn, times the chroma
     hue = torch.where(green == top, 2 * chroma + blue - red, 4 * chroma + red - green)
     hue = torch.where(red == top, green - blue, hue)
-    hue = hue.div_(chroma.clamp(min=1e-6)).add_(_spread(6 * shift))
-    # Sixths of a turn, 0 to 3, from the middle of each channel's time at the top: hues 0, 2 and 4.
+    hue = hue.div_(chroma.clamp(min=1e-6)).add_(_per_image(6 * shift))
+    # Distance, in sixths of a turn from 0 to 3, to the middle of each channel's maximum: hues 0, 2 and 4.
     middles = 2 * torch.arange(3, device=x.device).view(1, 3, 1, 1)
     away = torch.add(hue, 3 - middles, out=x).remainder_(6).sub_(3).abs_()
     return torch.addcmul(top + chroma, away.clamp_(1, 2), chroma, value=-1, out=x)
@@ -121,7 +121,7 @@ def _blur(x: Tensor, kernels: Tensor) -> Tensor:
     """Convolve each image's rows and columns with its kernel; edge pixels repeat beyond the edges."""
     n, _, height, width = x.shape
     reach = kernels.shape[1] // 2
-    # All planes of all images are the channels of one image: a depthwise convolution has a kernel for each.
+    # Treat all planes of all images as channels of one image: a depthwise convolution has one kernel for each.
     each = kernels[:, None].expand(n, 3, -1).reshape(3 * n, 1, -1)
     x = F.pad(x, (reach, reach, reach, reach), mode="replicate").flatten(0, 1)[None]
     x = F.conv2d(x, each[:, :, None, :], groups=3 * n)
@@ -139,6 +139,6 @@ def _channels(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return x[:, :1], x[:, 1:2], x[:, 2:]
 
 
-def _spread(values: Tensor) -> Tensor:
-    """One value for each image, (N,), to go with (N, C, H, W)."""
+def _per_image(values: Tensor) -> Tensor:
+    """Reshape one value per image, (N,), to broadcast with (N, C, H, W)."""
     return values.view(-1, 1, 1, 1)

@@ -1,9 +1,9 @@
-"""Random colours of the views of MoCo v1 and v2: colour jitter, grey, blur, on uint8 images.
+"""Colour augmentation of MoCo v1 and v2: colour jitter, grey, blur, on uint8 images.
 
-What is done is drawn first, as a few numbers, and then applied: here to one image in a worker, or in
+The parameters are drawn first and then applied: here to one image in a worker, or in
 ``castlit.data.transforms.device_photometric`` to a batch on the device. The operations are torchvision's, in OpenCV.
-albumentations has much the same ones, but its random state would have to be replaced for every sample, which costs more
-than the arithmetic on small images. ``castlit.data.transforms.albumentations_view`` does that, for pipelines of one's own.
+albumentations has similar ones, but its random state must be replaced for every sample, which costs more than the
+arithmetic on small images. ``castlit.data.transforms.albumentations_view`` does that for other pipelines.
 """
 
 from collections.abc import Callable
@@ -17,14 +17,14 @@ from castlit.data.transforms.colour_ops import Image, blur, jitter, to_grey, to_
 from castlit.utils.validation import InputError, require_number
 
 Photometric = Callable[[Image, np.random.Generator], Image]
-"""The whole interface: (H, W, 3) uint8 RGB and a random source in, an image of that shape out; no input is written."""
+"""Takes (H, W, 3) uint8 RGB and a random generator; returns an image of that shape. Must not modify its input."""
 
 DRAWS = 10
-"""How many numbers say what happens to one image; where each is, follows."""
+"""Number of random parameters per image; the indices below say where each is."""
 FACTORS = slice(0, 4)
-"""Factors of brightness, contrast and saturation, and the hue shift in turns. Without jitter they are 1, 1, 1 and 0."""
+"""Factors of brightness, contrast and saturation, and the hue shift in turns; 1, 1, 1 and 0 without jitter."""
 ORDER = slice(4, 8)
-"""The numbers 0 to 3 of those four, in the order in which they are applied."""
+"""The numbers 0 to 3 of these four operations, in the order in which they are applied."""
 GREY = 8
 """1 for grey, else 0."""
 SIGMA = 9
@@ -44,7 +44,7 @@ class ColourView:
         brightness: Half-width of the brightness factor's range.
         contrast: Half-width of the contrast factor's range.
         saturation: Half-width of the saturation factor's range.
-        hue: Largest hue shift, as a share of a full turn, at most 0.5.
+        hue: Largest hue shift, as a fraction of a full turn, at most 0.5.
         jitter_p: Probability of the jitter.
         grey_p: Probability of turning grey.
         blur_p: Probability of the Gaussian blur, which is Pillow's.
@@ -75,41 +75,41 @@ class ColourView:
             raise InputError(f"blur_sigma must be two ascending numbers above 0, got {self.blur_sigma!r}")
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
-        """Return ``image``, (H, W, 3) uint8 RGB, randomly altered by draws from ``rng``."""
+        """Return a randomly augmented copy of ``image``, (H, W, 3) uint8 RGB, with draws from ``rng``."""
         return self.apply(image, self.draw(rng))
 
     def draw(self, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Decide what happens to one image.
+        """Draw the parameters of one image.
 
         Args:
-            rng: Source of the random draws. It is asked for the same number of them whatever the options, so that none
-                shifts the draws of another, or of what comes later.
+            rng: Random generator. The number of draws from it does not depend on the options, so that changing one
+                option does not change other draws.
 
         Returns:
-            (DRAWS,), laid out as :data:`FACTORS`, :data:`ORDER`, :data:`GREY` and :data:`SIGMA` say.
+            (DRAWS,), with the layout of :data:`FACTORS`, :data:`ORDER`, :data:`GREY` and :data:`SIGMA`.
         """
-        jittered, grey, blurred, order, spread, *shares, turn = rng.random(9).tolist()
+        jittered, grey, blurred, order, blur, *uniforms, turn = rng.random(9).tolist()
         factors = (1.0, 1.0, 1.0, 0.0)
         if jittered < self.jitter_p:
             limits = (self.brightness, self.contrast, self.saturation)
-            factors = (*map(_factor, shares, limits), (2 * turn - 1) * self.hue)
+            factors = (*map(_factor, uniforms, limits), (2 * turn - 1) * self.hue)
         low, high = self.blur_sigma
-        sigma = low + spread * (high - low) if blurred < self.blur_p else 0.0
+        sigma = low + blur * (high - low) if blurred < self.blur_p else 0.0
         return np.array((*factors, *_ORDERS[int(order * len(_ORDERS))], grey < self.grey_p, sigma), np.float32)
 
     def apply(self, image: Image, draw: NDArray[np.float32]) -> Image:
-        """Alter an image as drawn.
+        """Apply drawn parameters to an image.
 
         Args:
-            image: (H, W, 3) uint8 RGB; not written to.
+            image: (H, W, 3) uint8 RGB; not modified.
             draw: (DRAWS,), from :meth:`draw`.
 
         Returns:
-            An image of that shape; ``image`` itself where nothing is to change.
+            An image of that shape; ``image`` itself if nothing changes.
         """
         values = draw.tolist()
         grey, sigma = values[GREY], values[SIGMA]
-        # A grey image is one channel until the end.
+        # A grey image has one channel until the end.
         if grey and self.grey_first:
             image = to_grey(image)
         image = jitter(image, values[FACTORS], [int(operation) for operation in values[ORDER]])
@@ -127,6 +127,6 @@ PRESETS: dict[str, ColourView] = {
 """moco_v1: He et al., arXiv 1911.05722; moco_v2: Chen et al., arXiv 2003.04297; both as in their public code."""
 
 
-def _factor(share: float, spread: float) -> float:
-    low = max(0.0, 1 - spread)
-    return low + share * (1 + spread - low)
+def _factor(uniform: float, half_width: float) -> float:
+    low = max(0.0, 1 - half_width)
+    return low + uniform * (1 + half_width - low)

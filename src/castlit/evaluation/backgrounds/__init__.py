@@ -1,4 +1,4 @@
-"""How much a network relies on backgrounds (Xiao et al., "Noise or Signal", ICLR 2021)."""
+"""The protocol ``backgrounds``: how much a network relies on backgrounds (Xiao et al., ICLR 2021)."""
 
 from castlit.evaluation.backgrounds.head import LinearHead, read_head, read_mapping
 from castlit.evaluation.backgrounds.make import make_backgrounds

@@ -1,4 +1,4 @@
-"""The linear head that names what features show, and whose names those are."""
+"""A linear head on features, and the mapping from its outputs to classes."""
 
 import json
 import pickle
@@ -13,7 +13,7 @@ from torch import Tensor
 from castlit.utils.validation import InputError
 
 _NAMES = ("", "fc.", "classifier.", "head.", "head.fc.")
-"""Under which a linear layer's weight and bias may lie: alone, in torchvision's and timm's networks."""
+"""Prefixes of a linear layer's weight and bias: alone, or in torchvision's and timm's networks."""
 
 
 class LinearHead(NamedTuple):
@@ -25,12 +25,12 @@ class LinearHead(NamedTuple):
     """(classes,)."""
 
     def predict(self, features: NDArray[np.float32]) -> NDArray[np.int64]:
-        """The class (N,) of the highest score for features (N, C)."""
+        """Return the class (N,) with the highest score for features (N, C)."""
         return np.asarray((features @ self.weight.T + self.bias).argmax(1), np.int64)
 
 
 def read_head(path: str | Path, channels: int) -> LinearHead:
-    """Read a linear layer from a state dict: its own (``weight``, ``bias``), or a whole classifier's (``fc.weight``).
+    """Read a linear layer from a state dict of the layer (``weight``, ``bias``) or of a classifier (``fc.weight``).
 
     Args:
         path: The file; nothing in it is executed.
@@ -62,18 +62,18 @@ def read_head(path: str | Path, channels: int) -> LinearHead:
 
 
 def read_mapping(path: str | Path, outputs: int, classes: int) -> NDArray[np.int64]:
-    """Read which of the few classes each output of a head means, -1 for none: the challenge's ``in_to_in9.json``.
+    """Read the class of each output of a head, -1 for none: the challenge's ``in_to_in9.json``.
 
     Args:
-        path: A JSON object from each output's number, as text, to a class's number.
-        outputs: Outputs of the head.
+        path: A JSON object from output numbers (as text) to class numbers.
+        outputs: Number of outputs of the head.
         classes: Number of classes.
 
     Returns:
         (outputs,).
 
     Raises:
-        InputError: No such file, no JSON, or numbers are missing or out of range.
+        InputError: The file is missing or not JSON, or numbers are missing or out of range.
     """
     if not Path(path).is_file():
         raise InputError(f"protocol.mapping={path}: no such file; give the challenge's in_to_in9.json")
@@ -81,7 +81,7 @@ def read_mapping(path: str | Path, outputs: int, classes: int) -> NDArray[np.int
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         mapping = np.array([int(content[str(i)]) for i in range(outputs)], np.int64)
     except (ValueError, TypeError) as error:
-        raise InputError(f"protocol.mapping={path}: is no JSON object of whole numbers ({error})") from None
+        raise InputError(f"protocol.mapping={path}: is not a JSON object of whole numbers ({error})") from None
     except KeyError as error:
         raise InputError(f"protocol.mapping={path}: output {error} of the head's {outputs} is missing") from None
     if mapping.min() < -1 or mapping.max() >= classes:

@@ -1,4 +1,4 @@
-"""Make the eight variants of one's own images: a folder like ImageNet-9's."""
+"""Make the eight variants of your own images: a folder in ImageNet-9's layout."""
 
 import csv
 import hashlib
@@ -18,16 +18,16 @@ from castlit.data.io.masks import THRESHOLD, read_mask
 from castlit.evaluation.backgrounds.plan import Job, mask_of, plan
 from castlit.evaluation.backgrounds.variants import MIXED, VARIANTS, Cut, box_area, mixed, variants_of
 from castlit.evaluation.frozen import ImageList, read_class_folders
-from castlit.utils.atomic_write import write_whole
+from castlit.utils.atomic_write import write_atomic
 from castlit.utils.cores import available_cores
 from castlit.utils.process_pool import in_processes
-from castlit.utils.progress_log import Pace
+from castlit.utils.progress_log import ProgressLog
 from castlit.utils.validation import InputError, require_int, require_number
 
 logger = logging.getLogger(__name__)
 
 LARGEST_BOX = 0.9
-"""Objects whose box covers more of the image leave no background to speak of, and are left out (as in ImageNet-9)."""
+"""Skip images whose object's box covers a larger fraction, as ImageNet-9 does: too little background is left."""
 
 _RECORD = "made.json"
 
@@ -44,54 +44,54 @@ def make_backgrounds(
     """Make ``<variant>/val/<class>/*.png`` for the eight variants, and ``original/train/<class>/*.png``.
 
     ``source`` holds ``images/<class>/**`` and ``masks/<class>/**``: a mask has its image's path, and a mask's suffix.
-    An image becomes the largest square that its short side allows, slid along the long one until the object's box is in
-    its middle. Mixed images get the background (``only_bg_t``) of another validation image: one of the same class, of
-    a class that is drawn from all, or of the next class. The same seed makes the same files.
+    Each image is cropped to the largest square, with the object's box as close to its middle as possible. Mixed images
+    get the background (``only_bg_t``) of another validation image: of the same class, of a random class, or of the next
+    class. The same seed makes the same files.
 
-    Images without an object, or whose object's box covers more than 90 % of the square, are left out and listed in
+    Images without an object, or whose object's box covers more than 90 % of the square, are skipped and listed in
     ``left_out.csv``.
 
     Args:
         source: The folder.
-        target: Folder for the results; where it holds those of the same images and settings, nothing is done.
+        target: Folder for the results; if it holds those of the same images and settings, nothing is done.
         size: Side of the results in pixels.
-        val_share: Share of each class that is tested on, in (0, 1); the rest is for training a head.
+        val_share: Fraction of each class to test on, in (0, 1); the rest is for training a head.
         seed: Seed of the split and of the backgrounds.
-        threshold: Share of a mask's full level above which a pixel is the object's, in [0, 1].
-        workers: Processes; 0 works in this one; None means one for each core.
+        threshold: Mask level above which a pixel is the object's, as a fraction of the maximum, in [0, 1].
+        workers: Processes; 0 uses this one; None: one per core.
 
     Returns:
         ``target``.
 
     Raises:
-        InputError: The layout is another, a mask is missing, a class has fewer than three usable images (one to train
-            on and two to test on), or ``target`` holds something else.
+        InputError: The layout is wrong, a mask is missing, a class has fewer than three usable images (one to train
+            on and two to test on), or ``target`` holds other files.
     """
     top, folder = Path(source).expanduser(), Path(target).expanduser()
     require_int("size", size, 16)
     require_number("val_share", val_share, 0, 1)
     images, classes = read_class_folders(top / "images", "data.make_from")
     masks = [mask_of(top, images.path(i)) for i in range(len(images))]
-    told = {"seed": seed, "size": size, "val_share": val_share, "threshold": threshold, "variants": list(VARIANTS)}
-    record = {**told, "images": _state(images), "masks": _state(ImageList(masks))}
+    settings = {"seed": seed, "size": size, "val_share": val_share, "threshold": threshold, "variants": list(VARIANTS)}
+    record = {**settings, "images": _state(images), "masks": _state(ImageList(masks))}
     if _done(folder, record):
-        logger.info("the variants in %s are of these images and settings: they are used as they are", folder)
+        logger.info("using the variants in %s, made of the same images and settings", folder)
         return folder
     workers = available_cores() if workers is None else require_int("workers", workers, 0)
     cut = partial(_usable, size=size, threshold=threshold)
     pairs = [(images.path(i), masks[i]) for i in range(len(images))]
     reasons = _all("Looking at masks", cut, pairs, workers)
-    _tell_left_out(folder, pairs, reasons)
+    _report_left_out(folder, pairs, reasons)
     jobs = plan(top / "images", images, masks, classes, np.array([r == "" for r in reasons]), val_share, seed)
     _all("Cutting out", partial(_single, folder=folder, size=size, threshold=threshold), jobs, workers)
     val = [job for job in jobs if job.split == "val"]
     _all("Mixing", partial(_mix, folder=folder, size=size, threshold=threshold), val, workers)
-    write_whole(folder / _RECORD, (json.dumps(record, indent=2) + "\n").encode())
+    write_atomic(folder / _RECORD, (json.dumps(record, indent=2) + "\n").encode())
     return folder
 
 
 def square(image: NDArray[np.uint8], mask: NDArray[np.uint8], size: int) -> Cut:
-    """The largest square of an image that has the object's box as near to its middle as the edges allow."""
+    """Crop the largest square of an image, with the object's box as close to its middle as possible."""
     height, width = mask.shape
     side = min(height, width)
     x = y = 0
@@ -109,12 +109,12 @@ def _read(image: str, mask: str, size: int, threshold: float) -> Cut:
 
 
 def _usable(pair: tuple[str, str], size: int, threshold: float) -> str:
-    """Why an image is left out; empty where it is not."""
+    """Return why an image is skipped; empty if it is not."""
     cut = _read(*pair, size, threshold)
     if not cut.mask.any():
         return "the mask is empty"
-    share = box_area(cut)
-    return f"the object's box covers {share:.0%} of the image" if share > LARGEST_BOX else ""
+    area = box_area(cut)
+    return f"the object's box covers {area:.0%} of the image" if area > LARGEST_BOX else ""
 
 
 def _single(job: Job, folder: Path, size: int, threshold: float) -> bool:
@@ -135,7 +135,7 @@ def _mix(job: Job, folder: Path, size: int, threshold: float) -> bool:
 
 def _write(path: Path, pixels: NDArray[np.uint8]) -> None:
     _, data = cv2.imencode(".png", cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2BGR))
-    write_whole(path, data.tobytes())
+    write_atomic(path, data.tobytes())
 
 
 def _state(images: ImageList) -> str:
@@ -149,8 +149,8 @@ def _done(folder: Path, record: dict[str, Any]) -> bool:
     if not file.is_file():
         strange = [path.name for path in folder.iterdir() if path.name not in (*VARIANTS, "left_out.csv")]
         if strange:
-            raise InputError(f"{folder} holds {strange[0]}, which is no variant: name another folder to make them in")
-        return False  # the making was broken off
+            raise InputError(f"{folder} holds {strange[0]}, which is not a variant: name another folder")
+        return False  # interrupted: continue
     if json.loads(file.read_text()) != record:
         raise InputError(f"{folder} holds variants of other images or settings: remove it, or name another folder")
     return True
@@ -158,7 +158,7 @@ def _done(folder: Path, record: dict[str, Any]) -> bool:
 
 def _all(title: str, work: Any, items: list[Any], workers: int) -> list[Any]:  # noqa: ANN401
     results = []
-    with Pace(title, len(items)) as pace:
+    with ProgressLog(title, len(items)) as pace:
         for result in in_processes(work, items, workers, died=_died):
             results.append(result)
             pace.advance()
@@ -169,11 +169,11 @@ def _died(item: Any) -> Any:  # noqa: ANN401
     raise InputError(f"{item[0]}: the process that worked on it died (out of memory?): give fewer workers")
 
 
-def _tell_left_out(folder: Path, pairs: list[tuple[str, str]], reasons: list[str]) -> None:
+def _report_left_out(folder: Path, pairs: list[tuple[str, str]], reasons: list[str]) -> None:
     rows = [(image, reason) for (image, _), reason in zip(pairs, reasons, strict=True) if reason]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "left_out.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerows([("image", "reason"), *rows])
     if rows:
-        logger.warning("%d of %d images are left out, see %s", len(rows), len(pairs), folder / "left_out.csv")
+        logger.warning("%d of %d images are skipped, see %s", len(rows), len(pairs), folder / "left_out.csv")

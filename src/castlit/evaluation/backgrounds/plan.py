@@ -1,4 +1,4 @@
-"""Which of one's own images are tested on, and whose background each gets."""
+"""Plan the variants: the split of the images, and the background of each mixed image."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -12,15 +12,15 @@ from castlit.utils.validation import InputError
 
 
 class Job(NamedTuple):
-    """What to make of one image."""
+    """The variants to make of one image."""
 
     image: str
     mask: str
     split: str
     place: str
-    """Of the results, below each variant's split."""
+    """Path of the results, below each variant's split."""
     donors: tuple[str, ...] = ()
-    """Where the backgrounds of MIXED come from: places."""
+    """Places of the images whose backgrounds MIXED use."""
 
 
 def plan(
@@ -32,29 +32,29 @@ def plan(
     val_share: float,
     seed: int,
 ) -> list[Job]:
-    """Split the usable images, class by class, and draw the backgrounds.
+    """Split the usable images of each class, and sample the backgrounds.
 
     Args:
         top: Folder of the images.
         images: All of them, with labels.
         masks: The mask of each.
         classes: The classes' names.
-        usable: (N,) whether an image is not left out.
-        val_share: Share of each class that is tested on; two images at least are, and one is trained on.
-        seed: Of all draws.
+        usable: (N,) whether an image can be used.
+        val_share: Fraction of each class to test on; at least two test images and one training image.
+        seed: Seed of the split and the backgrounds.
 
     Raises:
         InputError: A class has fewer than three usable images.
     """
     assert images.labels is not None
-    # Its class and path, and the whole old name: a.jpg and a.png are two images.
+    # The full file name: a.jpg and a.png are two images.
     places = [f"{Path(images.path(i)).relative_to(top).as_posix()}.png" for i in range(len(images))]
     split = np.full(len(images), "train")
     val: list[NDArray[np.int64]] = []
     for label, name in enumerate(classes):
         mine = np.flatnonzero((images.labels == label) & usable)
         if len(mine) < 3:
-            raise InputError(f"class {name} has {len(mine)} usable images: three at least are needed; see left_out.csv")
+            raise InputError(f"class {name} has {len(mine)} usable images: at least three are needed; see left_out.csv")
         count = int(np.clip(round(val_share * len(mine)), 2, len(mine) - 1))
         val.append(np.random.default_rng((seed, 0, label)).permutation(mine)[:count])
         split[val[-1]] = "val"
@@ -65,14 +65,14 @@ def plan(
             label = int(images.labels[i])
             rng = np.random.default_rng((seed, 1, i))
             kinds = (label, int(rng.integers(len(classes))), (label + 1) % len(classes))
-            # Never its own: that would be the original, without its surroundings.
+            # Never the image's own background: that would be the original.
             donors = tuple(places[int(rng.choice(val[kind][val[kind] != i]))] for kind in kinds)
         jobs.append(Job(images.path(i), masks[i], str(split[i]), places[i], donors))
     return jobs
 
 
 def mask_of(top: Path, image: str) -> str:
-    """The mask of an image, at the same path below ``masks`` as the image has below ``images``.
+    """Return the mask of an image: same path below ``masks`` as the image's below ``images``.
 
     Raises:
         InputError: There is none.

@@ -1,4 +1,4 @@
-"""The protocol ``backgrounds``: accuracy when the background is another, or gone."""
+"""The protocol ``backgrounds``: accuracy with another background, or none."""
 
 import logging
 from pathlib import Path
@@ -6,16 +6,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from castlit.data.io.folders import require_folder
 from castlit.evaluation.backgrounds.head import LinearHead, read_head, read_mapping
 from castlit.evaluation.backgrounds.make import make_backgrounds
 from castlit.evaluation.backgrounds.variants import VARIANTS
-from castlit.evaluation.frozen import FrozenFeatures, class_names, read_class_folders
-from castlit.evaluation.linear import linear_probe
+from castlit.evaluation.frozen import FrozenFeatures, as_linear, class_names, linear_probe, read_class_folders
 from castlit.reporting.published import PublishedRow
 from castlit.reporting.results import Results
 from castlit.utils.validation import InputError
@@ -54,46 +51,46 @@ def evaluate_backgrounds(
     workers: int | None = None,
     cache: str | Path | None = None,
 ) -> Results:
-    """Classify the Backgrounds Challenge's variants, or those of one's own images.
+    """Classify the variants of the Backgrounds Challenge (Xiao et al., ICLR 2021), or variants of your own images.
 
     Args:
         backbone: Maps normalised images to a feature map; in evaluation mode, on its device.
-        device: Where it is.
+        device: The backbone's device.
         output: The run's folder.
-        seed: Of the split and the backgrounds, with ``make_from``.
-        root: Holds the variants' folders, each with ``val/<class>``; those that are not there are left out, and told.
-        make_from: Instead: images and masks to make them of, see :func:`make_backgrounds`.
+        seed: Seed of the split and the backgrounds, with ``make_from``.
+        root: Holds the variants' folders, each with ``val/<class>``; missing ones are skipped with a warning.
+        make_from: Instead of ``root``: images and masks to make variants from, see :func:`make_backgrounds`.
         made: Where to make them; None: ``backgrounds`` in ``output``.
-        val_share: Share of the images that is tested on, with ``make_from``.
+        val_share: Fraction of the images to test on, with ``make_from``.
         train: Images by class to train the head on; None: ``original/train``.
-        head: Instead: a file with a linear layer for the pooled features.
-        mapping: A JSON file that says which class each output of ``head`` means (the challenge's ``in_to_in9.json``);
-            an output that means none of them is a wrong answer.
-        strength: Inverse of the L2 penalty of the head that is trained: logistic regression on standardised features.
+        head: Instead of training one: a file with a linear layer for the pooled features.
+        mapping: A JSON file with the class of each output of ``head`` (the challenge's ``in_to_in9.json``); an output
+            without a class is a wrong answer.
+        strength: Inverse L2 penalty of the trained head: logistic regression on standardised features.
         size: Side of the network's input in pixels.
         resize: Length of the short side before the central crop; None: 8/7 of ``size``.
         batch_size: Images at a time.
-        workers: Loader processes; None suits the machine.
-        cache: Folder that keeps features; None: ``features`` in ``output``.
+        workers: Loader processes; None: eight, or fewer where there are fewer cores.
+        cache: Folder for features; None: ``features`` in ``output``.
 
     Returns:
         Accuracy on each variant, and ``bg_gap`` = mixed_same − mixed_rand; in [0, 100].
 
     Raises:
-        InputError: The layout is another, classes differ, or head and mapping do not fit.
+        InputError: The layout is wrong, classes differ, or head and mapping do not fit.
         FileNotFoundError: No such folder.
     """
     if (root is None) == (make_from is None):
         raise InputError(
-            "give data.root=, the folder of the variants, or data.make_from=, images and masks to make them of"
+            "give data.root=, the folder of the variants, or data.make_from=, images and masks to make them from"
         )
     if mapping is not None and head is None:
-        raise InputError("protocol.mapping is about the outputs of protocol.head: give that, too")
+        raise InputError("protocol.mapping describes the outputs of protocol.head: give protocol.head, too")
     if make_from is not None:
         folder = make_backgrounds(
             make_from, output / "backgrounds" if made is None else made, size, val_share, seed, workers=workers
         )
-        resize = size if resize is None else resize  # they are cut to size already
+        resize = size if resize is None else resize  # they have this size already
     else:
         folder = require_folder("data.root", str(root), "the variants original, mixed_same, ...")
     there = [name for name in VARIANTS if (folder / name / "val").is_dir()]
@@ -101,12 +98,12 @@ def evaluate_backgrounds(
         raise InputError(f"{folder} holds no variant: there must be original/val/<class>, mixed_same/val/<class>, ...")
     missing = [name for name in VARIANTS if name not in there]
     if missing:
-        logger.warning("%s lacks %s: left out", folder, ", ".join(missing))
+        logger.warning("%s lacks %s: skipped", folder, ", ".join(missing))
     features = FrozenFeatures(
         backbone, device, size, resize, 1, batch_size, workers, output / "features" if cache is None else cache
     )
     classes = class_names(folder / there[0] / "val")
-    layer, meaning = None, None
+    layer, class_of = None, None
     if head is None:
         layer = _trained(features, folder, train, classes, strength)
     results: Results = {}
@@ -116,9 +113,9 @@ def evaluate_backgrounds(
         if layer is None:
             assert head is not None
             layer = read_head(head, found.shape[1])
-            meaning = _meaning(layer, mapping, len(classes))
+            class_of = _class_of(layer, mapping, len(classes))
         answers = layer.predict(found)
-        results[name] = 100 * float(((answers if meaning is None else meaning[answers]) == images.labels).mean())
+        results[name] = 100 * float(((answers if class_of is None else class_of[answers]) == images.labels).mean())
     if "mixed_same" in results and "mixed_rand" in results:
         results["bg_gap"] = results["mixed_same"] - results["mixed_rand"]
     return results
@@ -132,25 +129,17 @@ def _trained(
         raise InputError(f"{place}: no such folder to train a head on; give protocol.train=, or protocol.head=")
     images, _ = read_class_folders(place, "protocol.train", classes)
     assert images.labels is not None
-    probe = linear_probe(features(images, "Features to train on"), images.labels, strength)
-    scaler, regression = probe[0], probe[-1]
-    assert isinstance(scaler, StandardScaler)
-    assert isinstance(regression, LogisticRegression)
-    weight, bias = regression.coef_ / scaler.scale_, regression.intercept_
-    if len(classes) == 2:  # scikit-learn gives the second class's score only
-        weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-        shift = weight @ scaler.mean_
-        return LinearHead(np.float32(weight), np.float32(bias - shift))
-    return LinearHead(np.float32(weight), np.float32(bias - weight @ scaler.mean_))
+    weight, bias = as_linear(linear_probe(features(images, "Features to train on"), images.labels, strength))
+    return LinearHead(np.float32(weight), np.float32(bias))
 
 
-def _meaning(layer: LinearHead, mapping: str | Path | None, classes: int) -> NDArray[np.int64] | None:
+def _class_of(layer: LinearHead, mapping: str | Path | None, classes: int) -> NDArray[np.int64] | None:
     outputs = len(layer.weight)
     if mapping is not None:
         return read_mapping(mapping, outputs, classes)
     if outputs != classes:
         raise InputError(
-            f"the head has {outputs} outputs for {classes} classes: give protocol.mapping=in_to_in9.json, which says "
-            "what they mean"
+            f"the head has {outputs} outputs for {classes} classes: give protocol.mapping=in_to_in9.json, the "
+            "class of each output"
         )
     return None

@@ -1,4 +1,4 @@
-"""An image without its object, without its background, and with another's: by its mask."""
+"""Variants of an image, by its mask: without the object, without the background, with another background."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ MIXED = ("mixed_same", "mixed_rand", "mixed_next")
 
 
 class Cut(NamedTuple):
-    """An image and its object's mask, both of one size."""
+    """An image and its object's mask, of the same size."""
 
     image: Pixels
     """(H, W, 3) RGB."""
@@ -29,18 +29,18 @@ class Cut(NamedTuple):
 
 
 def box_area(cut: Cut) -> float:
-    """The bounding box's share of the image, in (0, 1]."""
+    """Return the bounding box's fraction of the image, in (0, 1]."""
     x1, y1, x2, y2 = cut.box
     return (x2 - x1) * (y2 - y1) / cut.mask.size
 
 
 def variants_of(cut: Cut) -> dict[str, Pixels]:
-    """The variants that need no other image: ``original``, ``only_fg``, ``only_bg_b``, ``only_bg_t``, ``no_fg``.
+    """Make the variants that need no other image: ``original``, ``only_fg``, ``only_bg_b``, ``only_bg_t``, ``no_fg``.
 
     - ``only_fg``: the object on black.
-    - ``only_bg_b``: its bounding box black.
-    - ``only_bg_t``: its bounding box filled with background, see :func:`tiled`.
-    - ``no_fg``: its silhouette black.
+    - ``only_bg_b``: the object's bounding box black.
+    - ``only_bg_t``: the bounding box filled with background, see :func:`tiled`.
+    - ``no_fg``: the object's silhouette black.
     """
     x1, y1, x2, y2 = cut.box
     boxed = cut.image.copy()
@@ -58,8 +58,8 @@ def variants_of(cut: Cut) -> dict[str, Pixels]:
 def tiled(cut: Cut) -> Pixels:
     """Fill the object's box with the largest strip of the image beside it, repeated.
 
-    Strips reach from edge to edge: above, below, left and right of the box; of equals, the first of these. The strip is
-    repeated from its own place on, so that it goes on without a shift along the box's nearest side.
+    Strips span the image: above, below, left and right of the box; ties go to the first of these. The strip is repeated
+    from its own position, so that it continues without a shift across the adjacent side of the box.
     """
     height, width = cut.mask.shape
     x1, y1, x2, y2 = cut.box
@@ -71,11 +71,11 @@ def tiled(cut: Cut) -> Pixels:
         columns = (np.arange(x1, x2) - left) % (right - left) + left
         filled[y1:y2, x1:x2] = cut.image[np.ix_(rows, columns)]
     else:
-        filled[y1:y2, x1:x2] = 0  # the box is the whole image: there is no background
+        filled[y1:y2, x1:x2] = 0  # the box fills the image: there is no background
     return filled
 
 
 def mixed(cut: Cut, background: Pixels) -> Pixels:
-    """The object of one image on the background (H, W, 3) of another."""
+    """Put the object of one image on the background (H, W, 3) of another."""
     chosen: Pixels = np.where(cut.mask[..., None] != 0, cut.image, background)
     return chosen

@@ -1,4 +1,4 @@
-"""COCO's instances: ``annotations/instances_train2017.json`` and the folders of images beside it."""
+"""COCO's layout: ``annotations/instances_train2017.json`` and the folders of images beside it."""
 
 import os
 from collections import Counter, defaultdict
@@ -9,8 +9,7 @@ import numpy as np
 from faster_coco_eval.core import mask as coco_mask
 from numpy.typing import NDArray
 
-from castlit.data.io.coco_annotations import _load as load_annotations
-from castlit.data.io.coco_annotations import _runs as run_lengths
+from castlit.data.io.coco_annotations import load_annotations, run_lengths
 from castlit.data.io.errors import SampleError
 from castlit.evaluation.detection.records import Annotated, Annotations
 from castlit.utils.validation import InputError
@@ -19,7 +18,7 @@ from castlit.utils.validation import InputError
 def read_coco(root: str | Path | None, train: str = "train2017", test: str = "val2017") -> Annotations:
     """Read boxes and segmentations of two splits.
 
-    Crowds are not learnt, and ignored in the test, as COCO does; objects whose box is empty are not learnt either.
+    Crowds are not learnt, and ignored in the test, as COCO does. Objects with an empty box are not learnt.
 
     Args:
         root: Holds ``annotations/instances_<split>.json`` and a folder of images for each split.
@@ -46,25 +45,25 @@ def read_coco(root: str | Path | None, train: str = "train2017", test: str = "va
     numbers = {number: place + 1 for place, number in enumerate(categories)}
     records = [_records(*contents[split], folder / split, numbers) for split in (train, test)]
     for record in records[1]:
-        object_masks(record)  # Training may take days: better now than after it.
+        object_masks(record)  # Find broken ones now, not after days of training.
     return Annotations(records[0], records[1], list(categories.values()))
 
 
 def object_mask(segment: Any, height: int, width: int) -> NDArray[np.uint8]:  # noqa: ANN401
-    """The mask (height, width) of {0, 1} of one segmentation: polygons, or run lengths, compressed or not."""
+    """Decode one segmentation (polygons or run lengths, compressed or not) into a mask (height, width) of {0, 1}."""
     runs = run_lengths(segment, height, width)
     return np.asarray(coco_mask.decode(coco_mask.merge(runs))) if runs else np.zeros((height, width), np.uint8)
 
 
 def object_masks(record: Annotated) -> NDArray[np.uint8]:
-    """The masks (n, height, width) of {0, 1} of an image's objects.
+    """Decode the masks (n, height, width) of {0, 1} of an image's objects.
 
     Raises:
-        SampleError: A segmentation cannot be understood.
+        SampleError: A segmentation is invalid.
     """
     try:
         masks = [object_mask(segment, record.height, record.width) for segment in record.segments or ()]
-    except Exception as error:  # the library raises what its C code happens to meet
+    except Exception as error:  # the library's C code raises many types
         raise SampleError(
             f"{record.path}: a segmentation of this image is not COCO's ({type(error).__name__}: {error})"
         ) from None
@@ -72,7 +71,7 @@ def object_masks(record: Annotated) -> NDArray[np.uint8]:
 
 
 def _categories(file: Path, content: dict[str, Any]) -> dict[int, str]:
-    """Names by their numbers in the file, in the order of these."""
+    """Category names by id, sorted by id."""
     try:
         found = {int(category["id"]): str(category["name"]) for category in content["categories"]}
     except (KeyError, TypeError, ValueError) as error:
@@ -100,8 +99,8 @@ def _records(file: Path, content: dict[str, Any], images: Path, numbers: dict[in
         raise InputError(f"{file}: lists no images")
     twice = next((number for number, count in Counter(ids).items() if count > 1), None)
     if twice is not None:
-        raise InputError(f"{file}: lists two images with the id {twice}; every image needs one of its own")
-    there = {entry.name for entry in os.scandir(images)}  # one look, not one for each of 118,000
+        raise InputError(f"{file}: lists two images with the id {twice}; ids must be unique")
+    there = {entry.name for entry in os.scandir(images)}  # one call instead of 118,000
     missing = next((r.path for r in records if r.path.name not in there and not r.path.is_file()), None)
     if missing is not None:
         raise InputError(f"{missing} is missing: {file.name} lists it")
@@ -115,7 +114,7 @@ def _record(image: dict[str, Any], objects: list[dict[str, Any]], folder: Path, 
     clipped = boxes.clip(0, [width, height, width, height]).astype(np.float32)
     crowd = np.array([bool(thing.get("iscrowd", 0)) for thing in objects], bool)
     if not np.isfinite(boxes).all():
-        raise ValueError(f"a box of {image['file_name']} holds what is no number")
+        raise ValueError(f"a box of {image['file_name']} is not finite")
     unknown = next((thing["category_id"] for thing in objects if thing["category_id"] not in numbers), None)
     if unknown is not None:
         raise ValueError(f"category_id {unknown} of {image['file_name']} is not among the categories")
@@ -135,7 +134,7 @@ def _record(image: dict[str, Any], objects: list[dict[str, Any]], folder: Path, 
 
 
 def _area(thing: dict[str, Any], extent: float) -> float:
-    """Of the object in pixels; of its box, where the file does not say."""
+    """The object's area in pixels; its box's if the file has none."""
     area = thing.get("area")
     if area is None:
         return extent

@@ -1,18 +1,17 @@
-"""COCO instance segmentation: fine-tune Mask R-CNN from a backbone, and say how well it finds and cuts out objects."""
+"""COCO instance segmentation: fine-tune Mask R-CNN on COCO."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 from torch import nn
 
 from castlit.evaluation.detection.coco_layout import read_coco
-from castlit.evaluation.detection.detectors import ANCHORS, mask_rcnn_fpn
-from castlit.evaluation.detection.fine_tuning import fine_tune
+from castlit.evaluation.detection.detectors import mask_rcnn_fpn
+from castlit.evaluation.detection.fine_tune import fine_tune
 from castlit.evaluation.detection.records import choose_classes
-from castlit.evaluation.detection.scoring import average_precision
-from castlit.evaluation.detection.settings import recipe_of, require_anchors, require_sizes
+from castlit.evaluation.detection.scores import average_precision
+from castlit.evaluation.detection.settings import DetectorSettings
 from castlit.reporting.published import PublishedRow
 from castlit.reporting.results import Results
 from castlit.utils.validation import require_choice
@@ -26,8 +25,10 @@ PUBLISHED = [
     PublishedRow("SlotCon", {"box_AP": 41.0, "mask_AP": 37.0}, _LATER),
 ]
 
-SCHEDULES = {"1x": 90_000, "2x": 180_000}
-"""Iterations by name."""
+_1X = DetectorSettings(iterations=90_000, drops=(60_000, 80_000), warmup=1000, min_size=tuple(range(640, 801, 32)))
+
+SCHEDULES = {"1x": _1X, "2x": _1X.override({"iterations": 180_000})}
+"""He et al., CVPR 2020, section 4.2."""
 
 
 def evaluate_coco_segmentation(
@@ -41,73 +42,42 @@ def evaluate_coco_segmentation(
     test: str = "val2017",
     classes: str | Sequence[str] = "all",
     iterations: int | None = None,
-    drops: Sequence[int] | None = None,
-    warmup: int = 1000,
-    lr: float = 0.02,
-    weight_decay: float = 1e-4,
-    batch_size: int = 16,
-    min_size: Sequence[int] = tuple(range(640, 801, 32)),
-    max_size: int = 1333,
-    anchors: Sequence[int] = ANCHORS,
-    boxes: int = 512,
-    proposals: int = 1000,
-    workers: int | None = None,
-    resume: str | None = None,
-    trainer: Callable[..., pl.Trainer] = pl.Trainer,
-    callbacks: Mapping[str, Any] | None = None,
-    logger: Mapping[str, Any] | None = None,
+    **settings: Any,  # noqa: ANN401
 ) -> Results:
     """Fine-tune Mask R-CNN with a feature pyramid on COCO (He et al., CVPR 2020, section 4.2).
 
-    Nothing is frozen; batch norms, those of the pyramid too, work on the batch of all processes. Crowds are not learnt,
-    and ignored in the test, as COCO does.
+    Nothing is frozen; batch norms, including those of the pyramid, use the images of all processes. Crowds are not
+    learnt, and ignored in the test, as COCO does.
 
     Args:
         backbone: A ResNet.
         output: The run's folder, for checkpoints and ``metrics.csv``.
         name: The checkpoint as typed.
-        seed: Seed of all draws.
+        seed: Seed of all random numbers.
         root: Holds ``annotations/instances_<split>.json``, and a folder of images for each split.
-        schedule: ``"1x"``, 90,000 iterations, or ``"2x"``, 180,000.
+        schedule: ``"1x"``, 90,000 iterations with drops after 60,000 and 80,000; or ``"2x"``, twice as many.
         train: The split to train on.
         test: The split to test on.
-        classes: ``"all"``, ``"present"`` (those that both splits have), or names.
-        iterations: Other than the schedule's.
-        drops: Steps after which the rate falls to a tenth; None: 2/3 and 8/9 of them (1x: 60,000 and 80,000).
-        warmup: Steps in which the rate rises.
-        lr: The rate, for batches of 16.
-        weight_decay: Of all but the norms.
-        batch_size: Images in a step, of all processes together.
-        min_size: Short sides in pixels, drawn for each training image; the last is the test's.
-        max_size: Bound on the long side.
-        anchors: Sides of the anchors in pixels, of five levels.
-        boxes: Proposals of each training image that the head learns from.
-        proposals: Proposals of each image of the test that the head sees.
-        workers: Loader processes; None: as many as help.
-        resume: ``"last"`` goes on from ``checkpoints/last.ckpt`` in ``output``; or the path of a checkpoint.
-        trainer: Lightning's ``Trainer``, with the user's settings.
-        callbacks: By name, see :func:`castlit.evaluation.training.fit_and_test`.
-        logger: By name, likewise.
+        classes: ``"all"``, ``"present"`` (those in both splits), or names.
+        iterations: None: the schedule's. Other iterations scale the drops.
+        **settings: Fields of :class:`castlit.evaluation.detection.DetectorSettings` that differ from the schedule.
 
     Returns:
         ``box_AP``, ``box_AP50``, ``box_AP75`` and the same for ``mask``, in [0, 100], see
-        :func:`castlit.evaluation.detection.scoring.average_precision`.
+        :func:`castlit.evaluation.detection.scores.average_precision`.
 
     Raises:
-        InputError: An argument is out of range, the backbone is no ResNet, or the data are not COCO's.
+        InputError: An argument is unknown or out of range, the backbone is no ResNet, or the data are not COCO's.
     """
-    require_choice("protocol.schedule", schedule, SCHEDULES)
-    sides = require_anchors("fpn", {"fpn": mask_rcnn_fpn}, anchors)
-    steps = SCHEDULES[schedule] if iterations is None else iterations
-    recipe = recipe_of(steps, drops, (2 / 3, 8 / 9), warmup, lr, weight_decay)
-    sizes = require_sizes(min_size, max_size, batch_size, boxes, proposals, workers)
-    found = choose_classes(read_coco(root, train, test), classes, train, test)
-    detector = mask_rcnn_fpn(backbone, len(found.classes), sizes, max_size, sides, boxes, proposals, name)
-    told = {"protocol": "coco_segmentation", "checkpoint": name}
-    detected = fine_tune(
-        detector, found, recipe, batch_size, seed, output, told, True, workers, resume, trainer, callbacks, logger
-    )
+    paper = SCHEDULES[require_choice("protocol.schedule", schedule, SCHEDULES)]
+    chosen = paper.override({**settings, "iterations": paper.iterations if iterations is None else iterations})
+    chosen.require_pyramid_anchors()
+    annotations = choose_classes(read_coco(root, train, test), classes, train, test)
+    detector = mask_rcnn_fpn(backbone, len(annotations.classes), chosen, name)
+    identity = {"protocol": "coco_segmentation", "checkpoint": name}
+    detected = fine_tune(detector, annotations, chosen, seed, output, identity, masks=True)
     scores = {
-        kind: average_precision(found.test, detected, len(found.classes), kind == "mask") for kind in ("box", "mask")
+        kind: average_precision(annotations.test, detected, len(annotations.classes), masks=kind == "mask")
+        for kind in ("box", "mask")
     }
-    return {f"{kind}_{figure}": value for kind, of_kind in scores.items() for figure, value in of_kind.items()}
+    return {f"{kind}_{metric}": value for kind, metrics in scores.items() for metric, value in metrics.items()}

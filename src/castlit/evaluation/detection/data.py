@@ -26,13 +26,13 @@ _MOST_WORKERS = 8
 
 
 class DetectionDataset(Dataset[Sample]):
-    """Images, and what is in them; in training, half of them mirrored.
+    """Images and their targets; mirrored with probability ½ in training.
 
     Args:
         records: The images.
-        seed: With the epoch, decides which are mirrored.
-        train: Whether the objects to learn go with the images.
-        masks: Whether their masks do, too.
+        seed: Seed of mirroring, together with the epoch.
+        train: Whether samples have targets.
+        masks: Whether targets have masks.
     """
 
     def __init__(self, records: list[Annotated], seed: int, train: bool, masks: bool) -> None:
@@ -42,15 +42,14 @@ class DetectionDataset(Dataset[Sample]):
         return len(self.records)
 
     def image_path(self, index: int) -> Path:
-        """Where an image is."""
+        """Return the path of an image."""
         return self.records[index].path
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        """The sample for an (epoch, index) pair: image (3, H, W) uint8, its index and number, and the target.
+        """Return the sample of an (epoch, index) pair: image (3, H, W) uint8, its index and number, and the target.
 
         Raises:
-            SampleError: The image cannot be read, is of another size than its annotation says, or a segmentation cannot
-                be understood.
+            SampleError: The image cannot be read or differs in size from its annotation, or a segmentation is invalid.
         """
         epoch, index = key
         record = self.records[index]
@@ -81,18 +80,18 @@ class DetectionDataset(Dataset[Sample]):
 
 
 class DetectionData(pl.LightningDataModule):
-    """Training batches in random order, and the test's in theirs.
+    """Training batches in random order, and test batches in fixed order.
 
     A batch holds lists, as images differ in size: ``images`` of (3, H, W) uint8 tensors, ``targets`` (training only) of
-    dictionaries, and the tensors ``index`` and ``number``. Each process makes its share of it.
+    dictionaries, and the tensors ``index`` and ``number``. Each process loads its part of the batch.
 
     Args:
         train: Images to train on.
         test: Images to test on.
-        batch_size: Images in a training batch of all processes together.
+        batch_size: Images in a training batch, over all processes.
         seed: Seed of order and mirroring.
-        workers: Loader processes of each process; None: eight, or fewer where there are fewer cores.
-        masks: Whether masks go with the targets.
+        workers: Loader processes per process; None: eight, or fewer where there are fewer cores.
+        masks: Whether targets have masks.
     """
 
     def __init__(
@@ -110,31 +109,31 @@ class DetectionData(pl.LightningDataModule):
 
     @property
     def sources(self) -> tuple[DetectionDataset, DetectionDataset]:
-        """Where the images come from, for those that name them in messages."""
+        """The datasets, for messages that name images."""
         return self.sets
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Shuffled batches; an incomplete last one is left out, unless it is the only one.
+        """Shuffled batches; an incomplete last batch is dropped unless it is the only one.
 
         Raises:
             InputError: The batch cannot be shared equally among the processes.
         """
-        share, rest = divmod(self.batch_size, world_size())
-        if rest or not share:
+        each, rest = divmod(self.batch_size, world_size())
+        if rest or not each:
             raise InputError(f"batch_size={self.batch_size} cannot be shared equally among {world_size()} processes")
         sampler = EpochSampler(self.sets[0], seed=self.seed)
         return ViewLoader(
             self.sets[0],
-            batch_size=share,
+            batch_size=each,
             images_per_batch=self.batch_size,
             sampler=sampler,
-            drop_last=len(sampler) >= share,
+            drop_last=len(sampler) >= each,
             collate_fn=collate,
             **self._worker_options(),
         )
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """The test's images, one by one."""
+        """The test images, one by one."""
         sampler = EpochSampler(self.sets[1], shuffle=False)
         return DataLoader(self.sets[1], 1, sampler=sampler, collate_fn=collate, **self._worker_options())
 
@@ -145,7 +144,7 @@ class DetectionData(pl.LightningDataModule):
 
 
 def collate(samples: list[Sample]) -> Batch:
-    """Put samples into a batch, see :class:`DetectionData`."""
+    """Collate samples into a batch, see :class:`DetectionData`."""
     batch: Batch = {name: torch.tensor([sample[name] for sample in samples]) for name in ("index", "number")}
     batch["images"] = [sample["image"] for sample in samples]
     if "target" in samples[0]:

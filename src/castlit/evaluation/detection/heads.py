@@ -1,4 +1,4 @@
-"""The detectors' heads; what becomes a coordinate or a probability is computed in float32 under mixed precision."""
+"""The detectors' trunks and heads; coordinates and probabilities are float32 under mixed precision."""
 
 from collections import OrderedDict
 
@@ -11,11 +11,11 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 
 class TrunkC4(nn.Module):
-    """Everything up to ``layer3``: one feature map.
+    """A ResNet up to ``layer3``: one feature map.
 
     Args:
-        body: Images to that map.
-        channels: It has so many.
+        body: Maps images to that feature map.
+        channels: Its channels.
     """
 
     def __init__(self, body: nn.Module, channels: int) -> None:
@@ -32,8 +32,8 @@ class PyramidTrunk(nn.Module):
 
     Args:
         body: The ResNet; has the children ``layers``.
-        layers: Whose outputs the pyramid is built on.
-        channels: Of those outputs.
+        layers: Children whose outputs the pyramid is built on.
+        channels: Channels of those outputs.
         out_channels: Channels of all levels of the pyramid.
     """
 
@@ -58,13 +58,13 @@ class PyramidTrunk(nn.Module):
 
 
 class Res5Head(nn.Module):
-    """``layer4`` on what was pooled for each box, an extra norm, and the mean (He et al., CVPR 2020, appendix).
+    """``layer4`` on the pooled map of each box, an extra norm, and the mean (He et al., CVPR 2020, appendix).
 
-    The norm is what lets a network that was trained without labels be fine-tuned with the schedule of a supervised one.
+    With the norm, a self-supervised network can be fine-tuned with the schedule of a supervised one.
 
     Args:
         layer4: The ResNet's last stage.
-        channels: Of its output.
+        channels: Channels of its output.
     """
 
     def __init__(self, layer4: nn.Module, channels: int) -> None:
@@ -78,7 +78,7 @@ class Res5Head(nn.Module):
 
 
 class ExactRPNHead(RPNHead):  # type: ignore[misc]
-    """torchvision's, with its outputs in float32."""
+    """torchvision's ``RPNHead`` with float32 outputs."""
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Map feature maps to logits and box deltas for each."""
@@ -88,11 +88,11 @@ class ExactRPNHead(RPNHead):  # type: ignore[misc]
 
 
 class ExactPredictor(FastRCNNPredictor):  # type: ignore[misc]
-    """torchvision's, with its outputs in float32 and the papers' small initial weights.
+    """torchvision's ``FastRCNNPredictor`` with float32 outputs and the papers' small initial weights.
 
     Args:
-        channels: Of its input.
-        classes: Without the background.
+        channels: Channels of its input.
+        classes: Number of classes without the background.
     """
 
     def __init__(self, channels: int, classes: int) -> None:

@@ -1,4 +1,4 @@
-"""What is known of an annotated image, whatever the layout it came in."""
+"""An annotated image, independent of the layout it was read from."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -30,14 +30,14 @@ class Annotated(NamedTuple):
     learnt: NDArray[np.bool_]
     """(n,): whether training uses it."""
     ignored: NDArray[np.bool_]
-    """(n,): whether the test neither demands nor minds that it is found: VOC's difficult objects, COCO's crowds."""
+    """(n,): whether the test ignores it (neither right nor wrong): VOC's difficult objects, COCO's crowds."""
     areas: NDArray[np.float64]
-    """(n,): in pixels, as COCO's sizes are told by it."""
+    """(n,): in pixels; COCO's size classes go by it."""
     segments: list[Any] | None = None
-    """(n,): COCO's polygons or run lengths; None in a layout that has none."""
+    """(n,): COCO's polygons or run lengths; None if the layout has none."""
 
     def only(self, keep: NDArray[np.bool_]) -> "Annotated":
-        """The image with these objects alone."""
+        """Return the image with these objects only."""
         segments = None if self.segments is None else [s for s, kept in zip(self.segments, keep, strict=True) if kept]
         return self._replace(
             boxes=self.boxes[keep],
@@ -62,13 +62,13 @@ def choose_classes(found: Annotations, wanted: str | Sequence[str], train: str, 
     """Keep the objects of some classes.
 
     Args:
-        found: All there is.
-        wanted: ``"all"``; ``"present"``, those that occur in both splits; or their names.
+        found: All annotations.
+        wanted: ``"all"``; ``"present"`` (those in both splits); or names.
         train: What messages call the training split.
-        test: What they call the test's.
+        test: What messages call the test split.
 
     Raises:
-        InputError: A class is not known, or has no object to train on or to find; or no image is left to train on.
+        InputError: A class is unknown, or a split has no object of it; or no class is left.
     """
     if isinstance(wanted, str) and wanted not in ("all", "present"):
         raise InputError(f"classes must be all, present, or a list such as [person,car]; got {wanted!r}")
@@ -101,7 +101,7 @@ def choose_classes(found: Annotations, wanted: str | Sequence[str], train: str, 
 
 
 def _counts(records: Iterable[Annotated], classes: int, train: bool) -> NDArray[np.int64]:
-    """How many objects of each class there are to train on, or to find."""
+    """Count the objects of each class to train on, or to detect."""
     counts = np.zeros(classes + 1, np.int64)
     for record in records:
         counts += np.bincount(record.labels[record.learnt if train else ~record.ignored], minlength=classes + 1)

@@ -1,4 +1,4 @@
-"""A ResNet taken apart into the stages that a detector reads."""
+"""Split a ResNet into the stages that a detector reads."""
 
 import copy
 from collections import OrderedDict
@@ -13,23 +13,23 @@ LAYERS = ("layer1", "layer2", "layer3", "layer4")
 
 
 class Stages(NamedTuple):
-    """A copy of a backbone in pieces; run one after the other they compute what it does."""
+    """A copy of a backbone in parts; run in order, they compute what it computes."""
 
     parts: "OrderedDict[str, nn.Module]"
-    """All children up to ``layer4`` by their own names, in their order."""
+    """All children up to ``layer4`` by name, in order."""
     channels: tuple[int, ...]
-    """Channels of the output of each of ``layer1`` … ``layer4``."""
+    """Output channels of ``layer1`` … ``layer4``."""
     strides: tuple[int, ...]
-    """Pixels of the image to a step of each."""
+    """Stride of each in pixels."""
 
     def upto(self, last: str) -> nn.Sequential:
-        """The parts up to one of them, in a row."""
+        """Return the parts up to and including one of them."""
         names = list(self.parts)
         return nn.Sequential(OrderedDict((name, self.parts[name]) for name in names[: names.index(last) + 1]))
 
 
 def stages(backbone: nn.Module, name: str = "the backbone") -> Stages:
-    """Copy a backbone and take it apart; everything in the copy can be trained, and is in training mode.
+    """Copy a backbone and split it; all of the copy is trainable and in training mode.
 
     Args:
         backbone: Images (N, 3, H, W) to a feature map (N, C, h, w), with the children ``layer1`` … ``layer4`` of
@@ -37,7 +37,7 @@ def stages(backbone: nn.Module, name: str = "the backbone") -> Stages:
         name: What messages call it.
 
     Raises:
-        InputError: It has no such stages, or they are not all that it computes.
+        InputError: It has no such stages, or computes more than them.
     """
     # Lightning moves it to the device of each process.
     backbone = copy.deepcopy(backbone).cpu()
@@ -60,7 +60,7 @@ def stages(backbone: nn.Module, name: str = "the backbone") -> Stages:
 def _shapes(
     backbone: nn.Module, parts: "OrderedDict[str, nn.Module]", name: str
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Channels and strides of the layers, by asking them; and whether the parts in a row are the whole network."""
+    """Measure channels and strides of the layers; check that the parts in order are the full network."""
     backbone.eval()
     parameter = next(backbone.parameters())
     side = 128
@@ -72,8 +72,8 @@ def _shapes(
         features = module(features)
         if part in LAYERS:
             found[part] = features
-    whole = backbone(image)
-    if whole.shape != features.shape or not torch.allclose(whole, features, rtol=1e-3, atol=1e-4):
+    full = backbone(image)
+    if full.shape != features.shape or not torch.allclose(full, features, rtol=1e-3, atol=1e-4):
         raise InputError(f"{name} computes more than its parts up to layer4 in a row: a detector cannot take it apart")
     channels = tuple(found[layer].shape[1] for layer in LAYERS)
     return channels, tuple(side // found[layer].shape[-1] for layer in LAYERS)

@@ -1,4 +1,4 @@
-"""PASCAL VOC's boxes: ``VOCdevkit/VOC2007/Annotations/*.xml``, in the splits of ``ImageSets/Main``."""
+"""PASCAL VOC's layout: ``VOCdevkit/VOC2007/Annotations/*.xml``, in the splits of ``ImageSets/Main``."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,12 +15,12 @@ from castlit.utils.validation import InputError
 def read_voc(
     root: str | Path | None, train: Sequence[str], test: Sequence[str], classes: Iterable[str] = VOC_CLASSES
 ) -> Annotations:
-    """Read the boxes of splits.
+    """Read the boxes of two lists of splits.
 
     Difficult objects are learnt, as the papers' detectors do, and ignored in the test, as the challenge does.
 
     Args:
-        root: The folder ``VOCdevkit``, or the one it is in.
+        root: The folder ``VOCdevkit``, or its parent.
         train: Splits to train on, as ``VOC2007/trainval``: a folder of ``root``, and a list in its ``ImageSets/Main``.
         test: Splits to test on.
         classes: All names that annotations may have.
@@ -51,7 +51,7 @@ def read_voc(
 
 
 def _listed(root: Path, split: str) -> list[tuple[Path, str]]:
-    """The images of a split: the folder of its edition, and the name."""
+    """The images of a split: folder (VOC2007) and image name."""
     edition, _, name = split.rpartition("/")
     if not edition or not name:
         raise InputError(f"split {split!r} must be a folder of data.root and a list, such as VOC2007/trainval")
@@ -85,10 +85,10 @@ def _read(place: Path, name: str, number: int, classes: dict[str, int]) -> Annot
     if strange is not None:
         raise InputError(f"{file}: {strange!r} is none of VOC's {len(classes)} classes")
     boxes = np.array(sides, np.float32).reshape(-1, 4)
-    boxes[:, :2] -= 1  # VOC counts pixels from 1, and the last one is inside
+    boxes[:, :2] -= 1  # VOC counts pixels from 1 and includes the last one
     extent = boxes[:, 2:] - boxes[:, :2]
     inside = (boxes >= -1).all() and (boxes <= [width + 1, height + 1, width + 1, height + 1]).all()
-    if not inside or not (extent > 0).all():  # not a number is neither
+    if not inside or not (extent > 0).all():  # false for NaN
         raise InputError(f"{file}: has a box that is empty or outside of the image of {width} x {height}")
     if not image.is_file():
         raise InputError(f"{image} is missing: {file} is its annotation")

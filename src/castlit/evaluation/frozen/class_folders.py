@@ -1,4 +1,4 @@
-"""Folders of images by class, as ImageNet's: ``<split>/<class>/*.jpg``."""
+"""Folders of images by class, as in ImageNet: ``<split>/<class>/*.jpg``."""
 
 import os
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from castlit.utils.validation import InputError
 
 
 def class_names(folder: Path) -> list[str]:
-    """The folder's subfolders, sorted as text: the number of a class is its place among them.
+    """Return the folder's subfolders, sorted as text; a class's number is its index.
 
     Raises:
         InputError: There are fewer than two.
@@ -20,7 +20,7 @@ def class_names(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     if len(names) < 2:
-        raise InputError(f"{folder} holds {len(names)} folders: there must be two at least, one for each class")
+        raise InputError(f"{folder} holds {len(names)} folders: there must be at least two, one for each class")
     return names
 
 
@@ -31,8 +31,8 @@ def read_class_folders(
 
     Args:
         folder: That folder.
-        key: By which the user gave it, for messages.
-        classes: The classes it must have, in the order of their numbers; None: those that are there.
+        key: The key that the user gave it under, for messages.
+        classes: The classes it must have, by number; None: those that exist.
 
     Returns:
         The images with their labels, class by class, sorted by path; and the classes' names.
@@ -45,7 +45,7 @@ def read_class_folders(
     names = class_names(top)
     if classes is not None and names != list(classes):
         differing = sorted(set(names) ^ set(classes))
-        raise InputError(f"{top} has not the classes of the training images: {', '.join(differing[:5])} differ")
+        raise InputError(f"{top} does not have the classes of the training images: {', '.join(differing[:5])} differ")
     paths: list[str] = []
     counts = []
     for name in names:

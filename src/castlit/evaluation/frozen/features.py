@@ -1,4 +1,4 @@
-"""Features of a frozen network, computed once and kept on disk."""
+"""Features of a frozen network, computed once and cached on disk."""
 
 import hashlib
 import logging
@@ -16,30 +16,30 @@ from castlit.data import EvalDataset, collate
 from castlit.data.datamodules.base import default_workers
 from castlit.data.datamodules.loader import worker_options
 from castlit.evaluation.frozen.images import Images
-from castlit.utils.atomic_write import part_of
-from castlit.utils.progress_log import Pace
+from castlit.utils.atomic_write import atomic_path
+from castlit.utils.progress_log import ProgressLog
 from castlit.utils.validation import InputError, require_int
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 1  # counts up when the same settings would give other features
+_FORMAT = 1  # increased when the same settings give other features
 
 
 class FrozenFeatures:
-    """Computes pooled features of images, or reads them where they were computed before.
+    """Computes pooled features of images, or reads them from the cache.
 
-    Images are resized and centrally cropped as in validation. Features are kept by a digest of the weights, the
-    images (paths, sizes, times of change) and the settings: nothing that is out of date is ever read.
+    Images are resized and centrally cropped as in validation. The cache's key is a digest of the weights, the images
+    (paths, sizes, modification times) and the settings, so stale features are never read.
 
     Args:
         backbone: Maps normalised images (N, 3, H, W) to (N, C, h, w); in evaluation mode, on its device.
-        device: Where it is.
+        device: The backbone's device.
         size: Side of the network's input in pixels.
         resize: Length of the image's short side before the crop; None means 8/7 of ``size`` (256 for 224).
         pool: Features are averages over a grid of ``pool`` × ``pool`` cells: 1 gives C numbers, 2 gives 4 C.
         batch_size: Images at a time.
-        workers: Loader processes; None suits the machine.
-        cache: Folder for what is kept; None keeps nothing.
+        workers: Loader processes; None: eight, or fewer where there are fewer cores.
+        cache: The cache's folder; None: no cache.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class FrozenFeatures:
         self.cache = None if cache is None else Path(cache).expanduser()
 
     def __call__(self, images: Images, title: str = "Features") -> NDArray[np.float32]:
-        """Features (N, C · pool²) float32 of all images, in order.
+        """Return features (N, C · pool²) float32 of all images, in order.
 
         Args:
             images: The images.
-            title: What the progress bar says.
+            title: Title of the progress bar.
 
         Raises:
             SampleError: An image cannot be read; the message names it.
@@ -79,16 +79,13 @@ class FrozenFeatures:
             return kept
         features = self._compute(images, title)
         if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            part = part_of(file)
-            with part.open("wb") as handle:
+            with atomic_path(file) as part, part.open("wb") as handle:
                 np.save(handle, features)
-            part.replace(file)
         return features
 
     @torch.inference_mode()
     def pooled(self, batch: Tensor) -> Tensor:
-        """Features (N, C · pool²) float32 of normalised images (N, 3, H, W) on the device."""
+        """Return features (N, C · pool²) float32 of normalised images (N, 3, H, W) on the device."""
         maps = self.backbone(batch)
         if not isinstance(maps, Tensor) or maps.dim() != 4:
             raise InputError("the backbone must give a feature map (N, C, h, w): leave its classifier off")
@@ -100,7 +97,7 @@ class FrozenFeatures:
         loader = DataLoader(dataset, self.batch_size, collate_fn=collate, **options)
         features: NDArray[np.float32] | None = None
         done = 0
-        with Pace(title, len(dataset)) as pace:
+        with ProgressLog(title, len(dataset)) as pace:
             for batch in loader:
                 found = self.pooled(batch["image"].to(self.device, non_blocking=True)).cpu().numpy()
                 if not np.isfinite(found).all():
@@ -123,7 +120,7 @@ class FrozenFeatures:
 
     @cached_property
     def _weights(self) -> bytes:
-        """A digest of the network: what it is made of, and every number in it."""
+        """A digest of the network: its architecture and all its weights."""
         digest = hashlib.blake2b(repr(self.backbone).encode())
         for name, value in self.backbone.state_dict().items():
             digest.update(name.encode())
@@ -135,5 +132,5 @@ def _read(file: Path, count: int) -> NDArray[np.float32] | None:
     try:
         kept = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError):
-        return None  # not there, or damaged: computed anew
+        return None  # missing or damaged: compute again
     return np.asarray(kept, np.float32) if kept.ndim == 2 and len(kept) == count else None

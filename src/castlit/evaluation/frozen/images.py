@@ -7,25 +7,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castlit.data.io.errors import SampleError
-from castlit.data.io.images import EncodedImage, file_state, image_size, read_bytes
+from castlit.data.io.image_header import image_size
+from castlit.data.io.images import EncodedImage, file_state, read_bytes
 from castlit.data.io.source import Item, Source
 from castlit.utils.bytes_array import BytesArray, decode, encode
 
 
 class Images(Source, Protocol):
-    """A source that can tell whether it is still the same."""
+    """A source with a state, which identifies cached features."""
 
     def state(self) -> bytes:
-        """Changes when an image does."""
+        """Bytes that change when an image does."""
         ...
 
 
 class ImageList:
-    """Image files, each of which must be readable: an image that is left out makes figures incomparable.
+    """Image files, all of which must be readable: leaving one out would make metrics incomparable.
 
     Args:
         paths: The files.
-        labels: (N,) whole numbers; None where images have none.
+        labels: (N,) integers; None if images have none.
     """
 
     def __init__(self, paths: Sequence[str], labels: NDArray[np.int64] | None = None) -> None:
@@ -36,11 +37,11 @@ class ImageList:
         return len(self._paths)
 
     def path(self, index: int) -> str:
-        """Where image ``index`` is."""
+        """Return the path of image ``index``."""
         return decode(self._paths[index])
 
     def read(self, index: int) -> Item:
-        """Image ``index``, to be decoded.
+        """Read image ``index``, not decoded yet.
 
         Raises:
             SampleError: It cannot be read.
@@ -56,12 +57,12 @@ class ImageList:
         Raises:
             SampleError: Always; it names the file.
         """
-        raise SampleError(f"{error}: mend or remove this file, as no image may be left out of an evaluation")
+        raise SampleError(f"{error}: repair or remove this file, an evaluation cannot skip images")
 
     def subset(self, indices: NDArray[np.int64]) -> "ImageList":
-        """Some of the images, in this order."""
+        """Return some of the images, in this order."""
         return ImageList([self.path(int(i)) for i in indices], None if self.labels is None else self.labels[indices])
 
     def state(self) -> bytes:
-        """Paths, sizes and times of change."""
+        """Paths, sizes and modification times."""
         return encode("\n".join(f"{path} {file_state(path)}" for path in map(self.path, range(len(self)))))

@@ -1,17 +1,18 @@
-"""A linear classifier on a frozen backbone, trained on the spot."""
+"""A linear classifier on a frozen backbone."""
 
 from collections.abc import Mapping
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from sklearn.pipeline import Pipeline
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from castlit.data import EvalDataset, collate
 from castlit.data.io.errors import SampleError
 from castlit.data.io.source import Source
-from castlit.evaluation.linear import linear_probe
+from castlit.evaluation.frozen import as_linear, linear_probe
 
 
 def train_classifier(
@@ -21,13 +22,13 @@ def train_classifier(
 
     Args:
         backbone: In evaluation mode, on ``device``.
-        device: Where it is.
-        data: A data module of castlit's; of its training images, ``count`` are taken, evenly over all.
-        count: At most so many images.
+        device: The backbone's device.
+        data: One of castlit's data modules; ``count`` of its training images are used, evenly spaced.
+        count: Maximum number of images.
 
     Returns:
-        From pooled features (N, C) to logits, on ``device``: one for each number from 0 to the largest label. None
-        where the training images have no labels, or one class only.
+        A layer from pooled features (N, C) to logits, one for each class from 0 to the largest label, on ``device``.
+        None if the training images have no labels, or only one class.
     """
     sources = getattr(data, "sources", None)
     if sources is None or len(sources[0]) == 0:
@@ -43,8 +44,7 @@ def train_classifier(
     known = torch.cat(labels).numpy()
     if len(np.unique(known)) < 2:
         return None
-    scaler, probe = linear_probe(torch.cat(features).numpy(), known)
-    return _as_layer(scaler, probe, int(known.max()) + 1).to(device)
+    return _as_layer(linear_probe(torch.cat(features).numpy(), known), int(known.max()) + 1).to(device)
 
 
 def _labelled(source: Source, index: int) -> bool:
@@ -55,23 +55,20 @@ def _labelled(source: Source, index: int) -> bool:
 
 
 def pooled(backbone: nn.Module, batch: Mapping[str, Tensor], device: torch.device) -> Tensor:
-    """The pooled features (N, C) of a batch, on the CPU."""
+    """Return the pooled features (N, C) of a batch, on the CPU."""
     with torch.inference_mode():
         features: Tensor = backbone(batch["image"].to(device)).float().mean((2, 3)).cpu()
     return features
 
 
-def _as_layer(scaler: object, probe: object, classes: int) -> nn.Linear:
-    """Standardisation and logistic regression as one linear layer."""
-    weight = torch.from_numpy(probe.coef_ / scaler.scale_)  # type: ignore[attr-defined]
-    bias = torch.from_numpy(probe.intercept_) - weight @ torch.from_numpy(scaler.mean_)  # type: ignore[attr-defined]
-    if len(weight) == 1:  # Of two classes, scikit-learn keeps the second's logit alone.
-        weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
+def _as_layer(probe: Pipeline, classes: int) -> nn.Linear:
+    """Return the probe as one linear layer with a logit for each class from 0."""
+    weight, bias = map(torch.from_numpy, as_linear(probe))
     layer = nn.Linear(weight.shape[1], classes)
-    present = torch.from_numpy(probe.classes_)  # type: ignore[attr-defined]
+    seen = torch.from_numpy(probe[-1].classes_)
     with torch.no_grad():
         layer.weight.zero_()
-        layer.bias.fill_(-1e4)  # A class that was never seen.
-        layer.weight[present] = weight.float()
-        layer.bias[present] = bias.float()
+        layer.bias.fill_(-1e4)  # of classes that the probe has not seen
+        layer.weight[seen] = weight.float()
+        layer.bias[seen] = bias.float()
     return layer

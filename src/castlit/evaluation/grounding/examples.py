@@ -1,4 +1,4 @@
-"""What was found out about each image, and which of them to show."""
+"""Per-image results, and the choice of images to show."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ from castlit.evaluation.grounding.scores import ImageScores
 
 
 @dataclass
-class Seen:
-    """Of all validation images that have a mask.
+class ImageResults:
+    """Results of all validation images that have a mask.
 
     Attributes:
         cams: (N, h, w) by question.
-        scores: By question, and of what any CAM must beat.
-        places: (N,) which of the validation images they are, in the loader's order.
+        scores: By question, and of the baseline.
+        places: (N,) indices of the validation images, in the loader's order.
     """
 
     cams: dict[str, Tensor]
@@ -23,28 +23,28 @@ class Seen:
     places: Tensor
 
     def choose(self, count: int, suffix: str | None) -> dict[str, list[int]]:
-        """Which images to show: spread evenly over all; where two networks are compared, half of them by difference.
+        """Choose the images to show: evenly spaced; for two networks, half of them by difference.
 
         Args:
-            count: How many, at most.
-            suffix: Behind the names of the second network's questions; None where there is none.
+            count: Maximum number.
+            suffix: Suffix of the second network's questions; None if there is none.
 
         Returns:
-            By what they were chosen for, their numbers among the N. With two networks: half evenly spread, a quarter
-            where the first has the most energy in the mask above the second's (in the mean over the questions that
-            both were asked), a quarter where the second has.
+            Indices into the N images, by reason. With two networks: half evenly spaced, a quarter where the first
+            network has the largest lead in energy (mean over the questions that both were asked), a quarter where the
+            second has.
         """
         total = len(self.places)
         both = [key for key in self.cams if suffix is not None and f"{key}{suffix}" in self.cams]
         if not both:
-            return {"Evenly spread over the validation images": _even(total, count)}
+            return {"Evenly spaced validation images": _even(total, count)}
         gain = sum(self.scores[key].energy - self.scores[f"{key}{suffix}"].energy for key in both)
         order = np.argsort(-np.asarray(gain), kind="stable").tolist()
         half, quarter = count - 2 * (count // 4), min(count // 4, total // 2)
         return {
-            "Evenly spread over the validation images": _even(total, half),
-            "Where the first has most above the second": order[:quarter],
-            "Where the second has most above the first": order[::-1][:quarter],
+            "Evenly spaced validation images": _even(total, half),
+            "Largest lead of the first": order[:quarter],
+            "Largest lead of the second": order[::-1][:quarter],
         }
 
 

@@ -1,4 +1,4 @@
-"""``grounding.html`` and its pictures: query, mask and CAMs, image by image."""
+"""``grounding.html`` and its images: query, mask and CAMs."""
 
 import io
 from collections.abc import Mapping
@@ -11,44 +11,44 @@ import pytorch_lightning as pl
 from numpy.typing import NDArray
 from PIL import Image
 
-from castlit.evaluation.grounding.examples import Seen
+from castlit.evaluation.grounding.examples import ImageResults
 from castlit.reporting import html
 from castlit.reporting.images import Picture, enlarge, grid, overlay_cam, overlay_mask, strip, to_picture
 from castlit.reporting.results import Table
-from castlit.utils.atomic_write import write_whole
+from castlit.utils.atomic_write import write_atomic
 
 HEIGHT = 168
-"""Of one picture, in pixels."""
+"""Height of one image in pixels."""
 
 OVERVIEW = 8
 """Images in ``grounding.png``."""
 
 _WHAT = (
-    "pretext: the score that the method was trained on, with the image's own mask. features: what the pooled features "
-    "are made of; neither masks nor labels take part. classifier: the logit of the image's label, by a linear "
-    "classifier on the frozen features. pointing: the CAM's maximum is in the mask. energy: the share of the CAM in "
-    "the mask. iou: intersection over union, averaged over 19 thresholds of the CAM. chance: the mask's share of the "
-    "image. Each CAM is scaled by its own maximum; red is hottest, and a grey image has no CAM."
+    "pretext explains the score that the method was trained on, with the image's own mask. features explains the "
+    "pooled features, without masks or labels. classifier explains the logit of the image's label, by a linear "
+    "classifier on frozen features. pointing: whether the CAM's maximum is in the mask. energy: the fraction of the "
+    "CAM in the mask. iou: intersection over union, averaged over 19 thresholds of the CAM. chance: the fraction of "
+    "mask pixels. Each CAM is scaled by its own maximum; red is hottest, and a grey image has no CAM."
 )
 
 
-class _Shown(NamedTuple):
+class _Example(NamedTuple):
     image: Picture
     mask: NDArray[np.uint8]
 
 
 def write_pictures(
-    output: Path, names: Mapping[str, str], seen: Seen, data: pl.LightningDataModule, results: Table, count: int
+    output: Path, names: Mapping[str, str], seen: ImageResults, data: pl.LightningDataModule, results: Table, count: int
 ) -> None:
     """Write ``grounding/*.png``, ``grounding.png`` and ``grounding.html``.
 
     Args:
         output: The folder.
-        names: What the user calls the networks, by the suffix of their questions; the first's is empty.
-        seen: What was found out about the images.
-        data: Where they are.
-        results: The table on top.
-        count: How many images to show.
+        names: The networks as typed, by the suffix of their questions; the first's suffix is empty.
+        seen: Results of all images.
+        data: Has the images.
+        results: The table at the top.
+        count: Number of images to show.
 
     Raises:
         OSError: A file cannot be written.
@@ -56,40 +56,40 @@ def write_pictures(
     compared = [suffix for suffix in names if suffix]
     chosen = seen.choose(count, compared[0] if compared else None)
     shown = _fetch(data, {int(seen.places[i]): i for numbers in chosen.values() for i in numbers})
-    told = [html.paragraph(f"{'First' if not suffix else 'Second'}: {name}") for suffix, name in names.items()]
-    parts = [*(told if compared else []), html.table(results), html.paragraph(_WHAT)]
+    networks = [html.paragraph(f"{'First' if not suffix else 'Second'}: {name}") for suffix, name in names.items()]
+    parts = [*(networks if compared else []), html.table(results), html.paragraph(_WHAT)]
     for why, numbers in chosen.items():
         figures = []
         for i in numbers:
             picture = strip(_columns(shown[i], seen, i))
             file = output / "grounding" / f"{int(seen.places[i]):05d}.png"
-            write_whole(file, _png(picture))
+            write_atomic(file, _png(picture))
             figures.append(html.figure(picture, _caption(seen, i), f"image {int(seen.places[i])}: query, mask, CAMs"))
         if figures:
             parts += [html.heading(f"{why} ({len(figures)})"), html.sheet(figures)]
     title = " and ".join(names.values())
-    write_whole(output / "grounding.html", html.page(f"Where {title} look{'s' * (not compared)}", parts))
+    write_atomic(output / "grounding.html", html.page(f"Where {title} look{'s' * (not compared)}", parts))
     even = next(iter(chosen.values()))
     if even:
-        write_whole(output / "grounding.png", _png(_overview(even, shown, seen)))
+        write_atomic(output / "grounding.png", _png(_overview(even, shown, seen)))
 
 
-def _columns(shown: _Shown, seen: Seen, i: int) -> list[tuple[str, Picture]]:
+def _columns(shown: _Example, seen: ImageResults, i: int) -> list[tuple[str, Picture]]:
     columns = [("query", shown.image), ("mask", overlay_mask(shown.image, shown.mask))]
     return columns + [(key, overlay_cam(shown.image, cams[i].numpy())) for key, cams in seen.cams.items()]
 
 
-def _caption(seen: Seen, i: int) -> str:
-    figures = [
+def _caption(seen: ImageResults, i: int) -> str:
+    metrics = [
         f"{key}: {'hit' if scores.pointing[i] else 'miss'}, energy {scores.energy[i]:.2f}, iou {scores.iou[i]:.2f}"
         for key, scores in seen.scores.items()
         if key in seen.cams
     ]
     chance = next(iter(seen.scores.values())).chance[i]
-    return f"image {int(seen.places[i])}, mask {chance:.0%} of it. " + "; ".join(figures)
+    return f"image {int(seen.places[i])}, mask {chance:.0%} of it. " + "; ".join(metrics)
 
 
-def _overview(even: list[int], shown: Mapping[int, _Shown], seen: Seen) -> Picture:
+def _overview(even: list[int], shown: Mapping[int, _Example], seen: ImageResults) -> Picture:
     columns = [_columns(shown[i], seen, i) for i in even[:: max(1, len(even) // OVERVIEW)][:OVERVIEW]]
     rows = [
         (label.replace(" (", "\n("), [column[row][1] for column in columns])
@@ -99,16 +99,16 @@ def _overview(even: list[int], shown: Mapping[int, _Shown], seen: Seen) -> Pictu
     return grid(rows, "Where the encoder looks", caption)
 
 
-def _fetch(data: pl.LightningDataModule, wanted: Mapping[int, int]) -> dict[int, _Shown]:
-    """The images and masks by their numbers, of these places in the loader's order."""
-    found: dict[int, _Shown] = {}
+def _fetch(data: pl.LightningDataModule, wanted: Mapping[int, int]) -> dict[int, _Example]:
+    """Load images and masks: ``wanted`` maps positions in the loader's order to the keys of the result."""
+    found: dict[int, _Example] = {}
     start = 0
     for batch in data.val_dataloader():
         for place in range(start, start + len(batch["image"])):
             if place in wanted:
                 mask = batch["mask"][place - start, 0].numpy().astype(np.uint8)
                 image = to_picture(batch["image"][place - start])
-                found[wanted[place]] = _Shown(enlarge(image, HEIGHT), enlarge(mask, HEIGHT, cv2.INTER_NEAREST))
+                found[wanted[place]] = _Example(enlarge(image, HEIGHT), enlarge(mask, HEIGHT, cv2.INTER_NEAREST))
         start += len(batch["image"])
         if len(found) == len(wanted):
             break

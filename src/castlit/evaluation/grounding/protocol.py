@@ -1,4 +1,4 @@
-"""The protocol: two checkpoints or one, asked where they look on a data module's validation images."""
+"""The protocol ``grounding``: where one or two checkpoints look on validation images."""
 
 import logging
 from collections.abc import Iterator
@@ -10,20 +10,20 @@ from torch import Tensor, nn
 
 from castlit.attention import has_object
 from castlit.evaluation.grounding.classifier import pooled, train_classifier
-from castlit.evaluation.grounding.examples import Seen
+from castlit.evaluation.grounding.examples import ImageResults
 from castlit.evaluation.grounding.page import write_pictures
 from castlit.evaluation.grounding.questions import QUESTIONS, Batch, Question, questions
 from castlit.evaluation.grounding.scores import NO_MASK, ImageScores, image_scores
-from castlit.evaluation.protocol import Explain, Network
+from castlit.evaluation.network import Explain, Network
 from castlit.reporting.results import Table
 from castlit.saliency.algorithms.baselines import centre_gaussian
-from castlit.utils.progress_log import Pace
+from castlit.utils.progress_log import ProgressLog
 from castlit.utils.validation import InputError, require_int
 
 logger = logging.getLogger(__name__)
 
 COMPARED = " (compare)"
-"""Behind the names of the second checkpoint's rows."""
+"""Suffix of the second checkpoint's rows."""
 
 CENTRE = "a Gaussian in the centre"
 
@@ -40,30 +40,30 @@ def evaluate_grounding(
     pictures: int = 24,
     classifier_images: int = 2048,
 ) -> Table:
-    """Compare Grad-CAMs with the masks of a data module's validation images, in figures and in pictures.
+    """Compare Grad-CAMs with the masks of a data module's validation images, as metrics and images.
 
-    What the CAMs explain is told by :func:`castlit.evaluation.grounding.questions.questions`; a linear classifier is
-    trained on the frozen backbone where the data have labels. ``grounding.html`` (with all pictures in it),
-    ``grounding.png`` and ``grounding/*.png`` show query, mask and CAMs; which images, is told by
-    :meth:`castlit.evaluation.grounding.examples.Seen.choose`.
+    The CAMs explain the scores of :func:`castlit.evaluation.grounding.questions.questions`. A linear classifier is
+    trained on the frozen backbone if the data have labels. ``grounding.html`` (self-contained), ``grounding.png`` and
+    ``grounding/*.png`` show query, mask and CAMs of the images that
+    :meth:`castlit.evaluation.grounding.examples.ImageResults.choose` chooses.
 
     Args:
         backbone: Maps normalised images (N, 3, H, W) to (N, C, h, w); in evaluation mode, on ``device``.
-        device: Where the networks are.
-        output: Folder for the pictures.
-        name: What the user calls the network.
+        device: The networks' device.
+        output: Folder for the images.
+        name: The checkpoint as typed.
         data: Its validation batches hold ``image`` and ``mask``, and may hold ``label``.
-        explain: What the network answers, where it is a checkpoint of castlit's training.
-        compare: Another network, to be set beside the first picture by picture.
+        explain: Explains the pretext score; None unless the network is a checkpoint of castlit's training.
+        compare: Another network, shown beside the first.
         layer: See :func:`castlit.evaluation.grounding.questions.questions`.
         pictures: Number of images shown.
-        classifier_images: At most so many training images for the classifier.
+        classifier_images: Maximum number of training images for the classifier.
 
     Returns:
-        For each question, and for what any CAM must beat, the figures of
-        :class:`castlit.evaluation.grounding.scores.Grounding`, in [0, 1]; and where two are compared,
-        ``more_energy``: the share of images in which the first has more energy in the mask than the second. With a
-        classifier, ``accuracy``: that on the validation images.
+        For each question, and for a baseline, the metrics of
+        :class:`castlit.evaluation.grounding.scores.Grounding`, in [0, 1]. For two networks, also ``more_energy``: the
+        fraction of images in which the first has more energy in the mask than the second. With a classifier, also
+        ``accuracy``, its accuracy on the validation images.
 
     Raises:
         InputError: No image has a mask; or an argument is out of range.
@@ -79,14 +79,14 @@ def evaluate_grounding(
         if classifier is not None:
             classifiers[f"classifier{suffix}"] = (network.backbone, classifier)
         asked.update({f"{key}{suffix}": ask for key, ask in questions(network, layer, classifier).items()})
-    # What is compared stands side by side.
+    # Rows that are compared stand next to each other.
     asked = dict(sorted(asked.items(), key=lambda item: QUESTIONS.index(item[0].removesuffix(COMPARED))))
     if not classifiers:
         logger.info("No classifier: the training images have no labels")
-    seen, accuracy = _look(asked, classifiers, data, device)
+    seen, accuracy = _explain_all(asked, classifiers, data, device)
     results: Table = {}
     for key, scores in seen.scores.items():
-        results[key] = {figure: float(value) for figure, value in scores.mean()._asdict().items()}
+        results[key] = {metric: float(value) for metric, value in scores.mean()._asdict().items()}
         if key in accuracy:
             results[key]["accuracy"] = accuracy[key]
         other = seen.scores.get(f"{key}{COMPARED}")
@@ -97,18 +97,18 @@ def evaluate_grounding(
     return results
 
 
-def _look(
+def _explain_all(
     asked: dict[str, Question],
     classifiers: dict[str, tuple[nn.Module, nn.Linear]],
     data: pl.LightningDataModule,
     device: torch.device,
-) -> tuple[Seen, dict[str, float]]:
-    """Ask everything of all validation images; and how often the classifiers are right."""
+) -> tuple[ImageResults, dict[str, float]]:
+    """Ask all questions for all validation images; also return the classifiers' accuracies."""
     cams: dict[str, list[Tensor]] = {key: [] for key in asked}
     scores: dict[str, list[ImageScores]] = {key: [] for key in (*asked, CENTRE)}
     right: dict[str, list[Tensor]] = {key: [] for key in classifiers}
     places: list[Tensor] = []
-    with Pace("Explaining", _length(data)) as pace:
+    with ProgressLog("Explaining", _length(data)) as pace:
         for start, batch in _batches(data):
             masked = has_object(batch["mask"])
             masks = batch["mask"][masked]
@@ -127,7 +127,7 @@ def _look(
     if not len(chosen):
         raise InputError(NO_MASK)
     together = {key: ImageScores(*map(torch.cat, zip(*parts, strict=True))) for key, parts in scores.items()}
-    seen = Seen({key: torch.cat(parts) for key, parts in cams.items()}, together, chosen)
+    seen = ImageResults({key: torch.cat(parts) for key, parts in cams.items()}, together, chosen)
     return seen, {key: torch.cat(parts).double().mean().item() for key, parts in right.items()}
 
 

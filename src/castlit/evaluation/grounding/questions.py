@@ -1,4 +1,4 @@
-"""What a CAM can explain of a network: its pretext score, its features, a classifier on top of them."""
+"""What a CAM can explain: a network's pretext score, its features, or a classifier on them."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,35 +7,35 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from castlit.attention import grad_cam, tap
-from castlit.evaluation.protocol import Network
+from castlit.evaluation.network import Network
 from castlit.nn import Encoder, attention_layer
 
 Batch = Mapping[str, Tensor]
-"""``image`` (N, 3, H, W), normalised; ``mask`` (N, 1, H, W); where there are labels, ``label`` (N,). On the device."""
+"""``image`` (N, 3, H, W), normalised; ``mask`` (N, 1, H, W); ``label`` (N,) if there are labels. On the device."""
 
 Question = Callable[[Batch], Tensor]
-"""From a batch to its CAMs (N, h, w)."""
+"""Maps a batch to its CAMs (N, h, w)."""
 
 QUESTIONS = ("pretext", "features", "classifier")
-"""Their names, as :func:`questions` tells what they are."""
+"""Their names, see :func:`questions`."""
 
 Score = Callable[[Tensor, Batch], Tensor]
 
 
 def questions(network: Network, layer: str | None = None, classifier: nn.Linear | None = None) -> dict[str, Question]:
-    """What can be asked of a network.
+    """Return the questions that a network can answer.
 
-    - ``pretext``: of checkpoints of castlit's training, what the method was trained to answer: which part of the image
-      makes it match its masked self. The score is computed with the image's own mask.
-    - ``features``: of every network, what its pooled features f are made of. The score is ⟨f, f/‖f‖⟩ with the second
-      held constant, so that at the last feature map each place counts by its inner product with the mean of all. No
-      mask, no label takes part.
-    - ``classifier``: the logit of the image's label; no CAM where the classifier has not seen the class.
+    - ``pretext``, for checkpoints of castlit's training: which part of the image makes it match its masked version. The
+      score is computed with the image's own mask.
+    - ``features``, for every network: what its pooled features f consist of. The score is ⟨f, f/‖f‖⟩ with the second
+      factor constant, so that each position of the last feature map counts by its inner product with the mean of all.
+      It uses neither mask nor label.
+    - ``classifier``: the logit of the image's label; no CAM if the classifier has not seen the class.
 
     Args:
         network: The network.
-        layer: Where the last two look: a layer's name in the backbone; None: where the last feature map is.
-        classifier: From pooled features (N, C) to logits, on the network's device.
+        layer: Layer of the last two CAMs, by name in the backbone; None: the last feature map.
+        classifier: Maps pooled features (N, C) to logits, on the network's device.
     """
     found: dict[str, Question] = {}
     if network.explain is not None:
@@ -54,7 +54,7 @@ def _own_direction(features: Tensor, batch: Batch) -> Tensor:
 
 def _logit_of_label(logits: Tensor, batch: Batch) -> Tensor:
     label = batch["label"]
-    known = label < logits.shape[1]  # Of a class that the classifier has never seen, there is nothing to explain.
+    known = label < logits.shape[1]  # Nothing to explain for a class that the classifier has not seen.
     return logits.gather(1, label.clamp(max=logits.shape[1] - 1)[:, None])[:, 0] * known
 
 
@@ -63,7 +63,7 @@ def _cam_of(encoder: Encoder, layer: str, score_of: Score) -> Question:
 
     def ask(batch: Batch) -> Tensor:
         with torch.inference_mode(False):
-            # Only what lies behind the layer needs a graph.
+            # Only the part after the layer needs a graph.
             with torch.no_grad(), tap(encoder, layer, leaf=True) as activations:
                 output = encoder(batch["image"])
             with torch.enable_grad():

@@ -16,19 +16,19 @@ class Grounding(NamedTuple):
     """Means over the images that have a mask, each in [0, 1]."""
 
     pointing: float
-    """Share of CAMs whose maximum lies on the mask."""
+    """Fraction of CAMs whose maximum lies on the mask."""
     energy: float
-    """Share of the CAM's mass that lies inside the mask."""
+    """Fraction of the CAM's mass inside the mask."""
     iou: float
     """Intersection over union of mask and CAM, averaged over the thresholds 0.05, 0.10, … 0.95 of the CAM's maximum."""
     chance: float
-    """What ``pointing`` and ``energy`` would be for a CAM that knows nothing: the mean share of mask pixels."""
+    """``pointing`` and ``energy`` of an uninformative CAM: the mean fraction of mask pixels."""
     images: int
     """Number of images with a mask."""
 
 
 class ImageScores(NamedTuple):
-    """The same of each image that has a mask, (N,) float32 each."""
+    """The same metrics for each image that has a mask, (N,) float32 each."""
 
     pointing: Tensor
     energy: Tensor
@@ -37,14 +37,14 @@ class ImageScores(NamedTuple):
 
     def mean(self) -> Grounding:
         """Average over the images."""
-        pointing, energy, iou, chance = (figure.double().mean().item() for figure in self)
+        pointing, energy, iou, chance = (metric.double().mean().item() for metric in self)
         return Grounding(pointing, energy, iou, chance, images=len(self.pointing))
 
 
 def image_scores(cams: Tensor, masks: Tensor) -> ImageScores:
-    """Compare CAMs (N, h, w) with masks (N, 1, H, W), none of them empty, the CAMs scaled up bilinearly to the masks.
+    """Compare CAMs (N, h, w) with masks (N, 1, H, W), none of them empty.
 
-    A dead CAM counts 0 everywhere.
+    CAMs are resized bilinearly to the masks. A CAM of zeros scores 0.
     """
     cams = cams.float()
     inside = (masks[:, 0] > 0).flatten(1)

@@ -1,4 +1,4 @@
-"""Batches to train a classifier on, randomly cropped and flipped; and to test it on."""
+"""Batches to train a classifier on, with random crops and flips, and to test it on."""
 
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from castlit.data.datamodules.loader import ViewLoader, worker_options
 from castlit.data.datamodules.sampler import sample_rng
 from castlit.data.io.errors import SampleError
 from castlit.data.io.source import Sample, Source
-from castlit.data.transforms.views import for_crops
+from castlit.data.transforms.decode_for_crops import decode_for_crops
 from castlit.utils.distributed import world_size
 from castlit.utils.validation import InputError
 
@@ -23,7 +23,7 @@ _BOXES = BoxSampler(0.0, (0.08, 1.0), law="resized_crop")
 
 
 class _Cropped(Dataset[Sample | None]):
-    """Random crops of 8 to 100 % of an image, flipped in half of the cases; indexed by (epoch, position)."""
+    """Random crops of 8 to 100 % of an image, flipped with probability ½; indexed by (epoch, position)."""
 
     def __init__(self, source: Source, size: int, indices: NDArray[np.int64], seed: int) -> None:
         self.source, self.size, self.indices, self.seed = source, size, indices, seed
@@ -38,7 +38,7 @@ class _Cropped(Dataset[Sample | None]):
             item = self.source.read(index)
             rng = sample_rng(self.seed, epoch, index)
             (box,) = _BOXES(np.zeros(item.image.shape[:2], np.bool_), 1, rng)
-            pixels, (shown,) = for_crops(item.image, [box], self.size)
+            pixels, (shown,) = decode_for_crops(item.image, [box], self.size)
             image = crop_resize(pixels, shown, (self.size, self.size))
             if rng.random() < 0.5:
                 image = np.ascontiguousarray(image[:, ::-1])
@@ -62,12 +62,12 @@ class ProbeData(pl.LightningDataModule):
     Args:
         train: Images to train on; each must have a label.
         val: Images to test on.
-        indices: Which of the training images.
+        indices: Indices of the training images to use.
         size: Side of the network's input in pixels.
         resize: Length of the short side of a test image before the central crop; None: 8/7 of ``size``.
-        batch_size: Training images in a step, of all processes together.
+        batch_size: Training images per step, over all processes.
         seed: Seed of order and crops.
-        workers: Loader processes; None suits the machine.
+        workers: Loader processes; None: eight, or fewer where there are fewer cores.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class ProbeData(pl.LightningDataModule):
         self.batch_size, self.seed, self.workers = batch_size, seed, workers
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled batches; the last, incomplete one of an epoch is left out, unless it is the only one."""
+        """Shuffled batches; an incomplete last batch is dropped unless it is the only one."""
         sampler = EpochSampler(self.train, seed=self.seed)
         each = self._each()
         return ViewLoader(
@@ -100,7 +100,7 @@ class ProbeData(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """All test images in order, shared by the processes."""
+        """All test images in order, divided among the processes."""
         sampler = EpochSampler(self.val, shuffle=False)
         return DataLoader(self.val, self._each(), sampler=sampler, collate_fn=collate, **self._options())
 

@@ -1,4 +1,4 @@
-"""Images with labels to train and to test on: folders as ImageNet's, or the built-in scenes."""
+"""Labelled images to train and test on: folders in ImageNet's layout, or the built-in scenes."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -12,23 +12,23 @@ from castlit.evaluation.frozen import ImageList, Images, read_class_folders
 from castlit.utils.validation import InputError, require_int, require_number
 
 SIZE, SCENE_SIZE = 224, 64
-"""Sides of a network's input in pixels, for photographs and for scenes."""
+"""Side of the network's input in pixels, for photographs and for scenes."""
 
 
 class SceneImages(ArraySource):
-    """Scenes as images that can tell what they are."""
+    """Scenes as images with a state, which identifies their cached features."""
 
     def __init__(self, scenes: Scenes) -> None:
         super().__init__(scenes.images, scenes.masks, scenes.objects)
         self._state = repr((len(scenes), scenes.split, scenes.size, scenes.background_correlation, scenes.seed))
 
     def state(self) -> bytes:
-        """Which scenes they are."""
+        """Identify the scenes."""
         return self._state.encode()
 
 
 class Labelled(NamedTuple):
-    """A data set."""
+    """Labelled images to train and to test on."""
 
     train: Images
     train_labels: NDArray[np.int64]
@@ -36,17 +36,23 @@ class Labelled(NamedTuple):
     val_labels: NDArray[np.int64]
     classes: list[str]
     size: int
-    """Side of the network's input that suits it."""
+    """Default side of the network's input."""
     resize: int | None
-    """Length of the short side before the central crop that suits it; None: 8/7 of the input's."""
+    """Default length of the short side before the central crop; None: 8/7 of the input's side."""
+
+    def input_sizes(self, size: int | None, resize: int | None) -> tuple[int, int | None]:
+        """Return the user's sizes, with defaults for None; ``resize`` follows another ``size``."""
+        if size is None:
+            return self.size, self.resize if resize is None else resize
+        return size, (None if self.resize is None else size) if resize is None else resize
 
 
 def open_labelled(root: str | Path | None, train_count: int = 4096, test_count: int = 1000) -> Labelled:
     """Open ``train/<class>/*`` and ``val/<class>/*``.
 
     Args:
-        root: Their folder; None: the built-in scenes, trained on with backgrounds that go with the objects and tested
-            on with any background (``mixed_rand``).
+        root: The folder; None: the built-in scenes. Their training images have backgrounds that go with the objects,
+            the test images any background (``mixed_rand``).
         train_count: Scenes to train on.
         test_count: Scenes to test on.
 
@@ -57,7 +63,7 @@ def open_labelled(root: str | Path | None, train_count: int = 4096, test_count: 
     if root is None:
         require_int("protocol.train_count", train_count, 1)
         require_int("protocol.test_count", test_count, 1)
-        # Another seed than pretraining's.
+        # Not the seed of pretraining.
         train, val = Scenes(train_count, seed=1), Scenes(test_count, split="mixed_rand")
         images = SceneImages(train), SceneImages(val)
         return Labelled(images[0], train.objects, images[1], val.objects, list(OBJECTS), SCENE_SIZE, SCENE_SIZE)
@@ -70,22 +76,22 @@ def open_labelled(root: str | Path | None, train_count: int = 4096, test_count: 
     return Labelled(train_images, _labels(train_images), val_images, _labels(val_images), classes, SIZE, None)
 
 
-def balanced_subset(labels: NDArray[np.int64], share: float, seed: int = 0) -> NDArray[np.int64]:
-    """Choose a share of the images, as many of each class: always the same ones.
+def balanced_subset(labels: NDArray[np.int64], fraction: float, seed: int = 0) -> NDArray[np.int64]:
+    """Choose a fraction of the images, the same number from each class; deterministic.
 
     Args:
         labels: (N,).
-        share: In (0, 1]; 1 is all of them, balanced or not.
-        seed: Another seed chooses others.
+        fraction: In (0, 1]; 1 is all of them, balanced or not.
+        seed: Another seed chooses other images.
 
     Returns:
-        Indices, ascending; at least one of each class, and of a class with fewer than its part all.
+        Indices, ascending; at least one per class, and all of a class with too few images.
     """
-    require_number("protocol.labels", share, 0, 1, above=0)
-    if share == 1:
+    require_number("protocol.labels", fraction, 0, 1, above=0)
+    if fraction == 1:
         return np.arange(len(labels))
     classes = np.unique(labels)
-    each = max(1, round(share * len(labels) / len(classes)))
+    each = max(1, round(fraction * len(labels) / len(classes)))
     rng = np.random.default_rng(seed)
     chosen = [rng.permutation(np.flatnonzero(labels == label))[:each] for label in classes]
     return np.sort(np.concatenate(chosen))

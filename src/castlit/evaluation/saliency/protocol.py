@@ -1,4 +1,4 @@
-"""How well saliency maps agree with ground-truth masks: each method, each folder of maps, and what any must beat."""
+"""The protocol ``saliency``: how well saliency maps agree with ground-truth masks."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from castlit.data.io.images import EncodedImage, decode, read_bytes
 from castlit.data.io.source import Source
 from castlit.evaluation.saliency.scores import SaliencyScores
 from castlit.reporting.results import Table
-from castlit.saliency.algorithms.registry import FLOORS, METHODS, shrink
+from castlit.saliency.algorithms.registry import BASELINES, METHODS, shrink
 from castlit.utils.cores import available_cores
 from castlit.utils.process_pool import in_processes
 from castlit.utils.progress import progress
@@ -27,10 +27,10 @@ logger = logging.getLogger(__name__)
 SPLITS = ("train", "val", "all")
 
 Sources = tuple[Source, Source, NDArray[np.int64] | None]
-"""Training images, validation images, and which of the latter to use (None: all)."""
+"""Training images, validation images, and the indices of the latter to use (None: all)."""
 
 Job = tuple[int, int]
-"""An image: which of the two sources, and its number there."""
+"""An image: number of its source (0 or 1), and index there."""
 
 
 def evaluate_saliency(
@@ -42,22 +42,22 @@ def evaluate_saliency(
     count: int | None = 1000,
     workers: int | None = None,
 ) -> Table:
-    """Score saliency methods, and maps that are there already, on images with ground-truth masks.
+    """Score saliency methods and existing maps on images with ground-truth masks.
 
     Args:
-        data: A data module of castlit's; its masks are the ground truth. Images without one are left out.
-        methods: Names of methods (rbd, dsr, mc, hs, fast, fused), whose maps are made here.
+        data: One of castlit's data modules; its masks are the ground truth. Images without a mask are skipped.
+        methods: Names of methods (rbd, dsr, mc, hs, fast, fused), whose maps are computed.
         maps: A folder of maps as ``castlit.make_masks`` writes them, or several by name.
-        floors: Whether to score what any method must beat, too: all ones, a Gaussian in the centre, spectral residual.
+        floors: Whether to score baselines, too: all ones, a Gaussian in the centre, spectral residual.
         split: ``"train"``, ``"val"`` or ``"all"`` images of the data.
-        count: Score a fixed sample of so many images of each split at most; None means all.
-        workers: Processes; 0 works in this one; None means one for each core.
+        count: Score at most this many images of each split, a fixed sample; None: all.
+        workers: Processes; 0 uses this one; None: one per core.
 
     Returns:
-        Figures of each, see :class:`castlit.evaluation.saliency.scores.SaliencyScores`, floors first.
+        Metrics of each, see :class:`castlit.evaluation.saliency.scores.SaliencyScores`, baselines first.
 
     Raises:
-        InputError: A name is unknown, a map is missing, no image has a mask, or there is nothing to score.
+        InputError: A name is unknown, a map is missing, no image has a mask, or nothing is to be scored.
     """
     require_choice("protocol.split", split, SPLITS)
     methods = [require_choice("protocol.methods", name, tuple(METHODS)) for name in as_list(methods)]
@@ -65,8 +65,8 @@ def evaluate_saliency(
     folders = {name: Path(folder).expanduser() for name, folder in folders.items()}
     for name, folder in folders.items():
         if not folder.is_dir():
-            raise InputError(f"maps.{name}={folder} is no folder: give one of maps, as castlit.make_masks writes it")
-    names = [*(FLOORS if floors else ()), *methods]
+            raise InputError(f"maps.{name}={folder} is not a folder: give one that castlit.make_masks wrote")
+    names = [*(BASELINES if floors else ()), *methods]
     if not names and not folders:
         raise InputError("there is nothing to score: give protocol.methods, protocol.maps or protocol.floors")
     sources: Sources | None = getattr(data, "sources", None)
@@ -75,12 +75,12 @@ def evaluate_saliency(
     jobs = list(_jobs(sources, split, None if count is None else require_int("count", count, 1)))
     workers = available_cores() if workers is None else require_int("workers", workers, 0)
     scores: dict[str, SaliencyScores] = {name: SaliencyScores() for name in (*names, *folders)}
-    work = partial(_score, sources[:2], names, folders)
+    score = partial(_score, sources[:2], names, folders)
     with progress("Scoring maps") as bar:
         task = bar.add_task("", total=len(jobs), rate="")
-        for found in in_processes(work, jobs, workers, died=_lost):
-            for name, score in found.items():
-                scores[name].merge(score)
+        for found in in_processes(score, jobs, workers, died=_skip):
+            for name, of_image in found.items():
+                scores[name].merge(of_image)
             bar.advance(task)
     if not all(score.images for score in scores.values()):
         raise InputError("none of the images has a mask to score against: give data.masks=, the ground truth")
@@ -88,7 +88,7 @@ def evaluate_saliency(
 
 
 def _jobs(sources: Sources, split: str, count: int | None) -> Iterator[Job]:
-    """The images, each once."""
+    """List the images, each once."""
     train, val, some = sources
     chosen = [np.arange(len(train)), np.arange(len(val)) if some is None else some]
     splits = [split] if split != "all" else ["train"] if val is train else ["train", "val"]
@@ -102,7 +102,7 @@ def _jobs(sources: Sources, split: str, count: int | None) -> Iterator[Job]:
 def _score(
     sources: tuple[Source, Source], names: list[str], folders: dict[str, Path], job: Job
 ) -> dict[str, SaliencyScores]:
-    """The scores of one image; empty where it has no mask, or cannot be read."""
+    """Score one image; empty if it has no mask or cannot be read."""
     source, index = sources[job[0]], job[1]
     try:
         item = source.read(index)
@@ -113,7 +113,7 @@ def _score(
         source.give_up(index, error)
         return {}
     small = shrink(image)
-    made = {name: {**FLOORS, **METHODS}[name](small) for name in names}
+    made = {name: {**BASELINES, **METHODS}[name](small) for name in names}
     made |= {name: _stored(name, folder, source, index) for name, folder in folders.items()}
     scores = {name: SaliencyScores() for name in made}
     for name, values in made.items():
@@ -121,19 +121,19 @@ def _score(
     return scores
 
 
-def _lost(job: Job) -> dict[str, SaliencyScores]:
-    logger.warning("image %d of the %s images is left out: its process died", job[1], SPLITS[job[0]])
+def _skip(job: Job) -> dict[str, SaliencyScores]:
+    logger.warning("image %d of the %s images is skipped: its process died", job[1], SPLITS[job[0]])
     return {}
 
 
 def _stored(name: str, folder: Path, source: Source, index: int) -> NDArray[np.float32]:
-    """The map of an image that ``castlit.make_masks`` wrote, run on the image's folder or on the one above."""
+    """Read an image's map that ``castlit.make_masks`` wrote, for the image's folder or for its parent."""
     if not isinstance(source, FileSource):
         raise InputError("maps= needs images in folders: use data=folder or data=coco")
     relative = PurePosixPath(source.entry(index).image).with_suffix(".png")
     places = [folder / relative, folder / source.images.name / relative]
     path = next((place for place in places if place.is_file()), None)
     if path is None:
-        raise InputError(f"maps.{name}: neither {places[0]} nor {places[1]} exists: make the maps of these images")
+        raise InputError(f"maps.{name}: neither {places[0]} nor {places[1]} exists: make maps of these images")
     levels = decode(read_bytes(path), str(path), cv2.IMREAD_GRAYSCALE)
     return np.asarray(levels / 255, np.float32)

@@ -1,4 +1,4 @@
-"""The field's figures for saliency maps against ground-truth masks."""
+"""The standard metrics of saliency maps against ground-truth masks."""
 
 import cv2
 import numpy as np
@@ -14,15 +14,15 @@ _LEVELS = 256
 
 
 class SaliencyScores:
-    """Collects maps and masks, image by image; its figures are means over the images, all in [0, 1].
+    """Accumulates maps and masks; the metrics are means over the images, all in [0, 1].
 
-    - ``max_f``, ``mean_f``: F-measure with β² = 0.3, averaged over the images at each of 256 thresholds; the largest of
-      these and their mean (Achanta et al., CVPR 2009).
-    - ``mae``: mean absolute error; the smaller the better.
+    - ``max_f``, ``mean_f``: F-measure with β² = 0.3, averaged over the images at each of 256 thresholds; the maximum
+      and the mean of these (Achanta et al., CVPR 2009).
+    - ``mae``: mean absolute error; smaller is better.
     - ``s_measure``: structural similarity by object and by region (Fan et al., ICCV 2017).
-    - ``iou``: intersection over union where castlit's data modules cut a map, at 128 of 255.
+    - ``iou``: intersection over union at the threshold of castlit's data modules, 128 of 255.
 
-    As is the custom, each map is stretched to [0, 1] first; ``iou`` alone takes it as it is, since training does.
+    As usual, each map is first stretched to [0, 1]; only ``iou`` uses it unchanged, as training does.
     """
 
     def __init__(self) -> None:
@@ -34,8 +34,8 @@ class SaliencyScores:
         """Score one image.
 
         Args:
-            values: Its map (h, w) in [0, 1], of any size: scaled to the mask's bilinearly.
-            mask: (H, W), nonzero on its objects.
+            values: The map (h, w) in [0, 1], of any size: resized bilinearly to the mask's size.
+            mask: (H, W), nonzero on objects.
         """
         size = mask.shape[::-1]
         scaled = cv2.resize(np.asarray(values, np.float32), size, interpolation=cv2.INTER_LINEAR)
@@ -50,29 +50,29 @@ class SaliencyScores:
         self.images += 1
 
     def merge(self, other: "SaliencyScores") -> None:
-        """Take over what another collected."""
+        """Add the images of another one."""
         self._curves += other._curves
         for name, total in other._sums.items():
             self._sums[name] += total
         self.images += other.images
 
     def results(self) -> dict[str, float]:
-        """The figures; at least one image must have been added."""
+        """Return the metrics; at least one image must have been added."""
         curve = self._curves / self.images
         means = {name: total / self.images for name, total in self._sums.items()}
         return {"max_f": float(curve.max()), "mean_f": float(curve.mean()), **means}
 
 
 def overlap(one: Inside, other: Inside) -> float:
-    """Intersection over union; 1 where both are empty."""
+    """Intersection over union; 1 if both are empty."""
     union = int((one | other).sum())
     return int((one & other).sum()) / union if union else 1.0
 
 
 def f_curve(values: Values, inside: Inside) -> Values:
-    """F-measures (256,) of a map (H, W) in [0, 1], cut at 255 of 255, at 254, … at 0; 0 where nothing is found."""
+    """F-measures (256,) of a map (H, W) in [0, 1] at the thresholds 255, 254, … 0 of 255; 0 if nothing is found."""
     levels = (values * 255).astype(np.uint8)
-    # How many pixels are at or above each threshold, on the object and in all.
+    # Number of pixels at or above each threshold, on the object and in total.
     hits = np.bincount(levels[inside], minlength=_LEVELS)[::-1].cumsum()
     found = np.bincount(levels.ravel(), minlength=_LEVELS)[::-1].cumsum()
     precision = hits / np.maximum(found, 1)
@@ -83,15 +83,15 @@ def f_curve(values: Values, inside: Inside) -> Values:
 
 def s_measure(values: Values, inside: Inside) -> float:
     """Half structural similarity by object, half by region, of a map (H, W) in [0, 1]; not below 0."""
-    share = float(inside.mean())
-    if share in (0.0, 1.0):
-        return float(values.mean()) if share else 1 - float(values.mean())
-    by_object = share * _evenness(values[inside]) + (1 - share) * _evenness(1 - values[~inside])
+    fraction = float(inside.mean())
+    if fraction in (0.0, 1.0):
+        return float(values.mean()) if fraction else 1 - float(values.mean())
+    by_object = fraction * _evenness(values[inside]) + (1 - fraction) * _evenness(1 - values[~inside])
     return max(0.0, 0.5 * by_object + 0.5 * _by_region(values, inside))
 
 
 def _evenness(x: Values) -> float:
-    """How near to 1, and how even, the values are that should be 1."""
+    """How close to 1, and how even, values are that should be 1."""
     mean = float(x.mean())
     deviation = float(x.std(ddof=1)) if x.size > 1 else 0.0
     return 2 * mean / (mean**2 + 1 + deviation)
@@ -101,7 +101,7 @@ def _by_region(values: Values, inside: Inside) -> float:
     """Similarity in the four rectangles that meet at the object's centre of mass, weighted by their areas."""
     height, width = inside.shape
     rows, columns = np.nonzero(inside)
-    # The rectangles above and to the left hold the centre's own row and column.
+    # The upper and left rectangles include the row and column of the centre.
     y, x = int(rows.mean().round()) + 1, int(columns.mean().round()) + 1
     total = 0.0
     for down in (slice(0, y), slice(y, height)):
@@ -113,7 +113,7 @@ def _by_region(values: Values, inside: Inside) -> float:
 
 
 def _similarity(x: Values, y: Values) -> float:
-    """The structural similarity of two rectangles, without constants."""
+    """Structural similarity of two rectangles, without constants."""
     mean_x, mean_y = float(x.mean()), float(y.mean())
     freedom = max(x.size - 1, 1)
     spread = float(((x - mean_x) ** 2).sum() + ((y - mean_y) ** 2).sum()) / freedom

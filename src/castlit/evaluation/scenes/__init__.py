@@ -1,4 +1,4 @@
-"""The built-in scenes' protocol."""
+"""The protocol ``scenes``, on the built-in scenes."""
 
 from castlit.evaluation.scenes.protocol import evaluate_scenes
 

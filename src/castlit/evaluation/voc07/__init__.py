@@ -1,4 +1,4 @@
-"""VOC07 linear classification: linear SVMs on frozen features."""
+"""The protocol ``voc07``: linear SVMs on frozen features."""
 
 from castlit.evaluation.voc07.average_precision import average_precision, eleven_point_precision
 from castlit.evaluation.voc07.lists import VOC_CLASSES, VocLists, read_voc_lists

@@ -1,4 +1,4 @@
-"""Average precision of a ranking, in the two ways that VOC07 is reported."""
+"""Average precision of a ranking, by the two rules used for VOC07."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,8 @@ def average_precision(truth: Truth, scores: Scores) -> float:
     """The sum over thresholds of precision × gain in recall, as scikit-learn defines it; in [0, 100].
 
     Args:
-        truth: (N,) whether the class is there.
-        scores: (N,) the higher the surer; equal scores share a threshold.
+        truth: (N,) whether the class is present.
+        scores: (N,) higher is more confident; equal scores share a threshold.
 
     Raises:
         InputError: No positives.
@@ -25,20 +25,20 @@ def average_precision(truth: Truth, scores: Scores) -> float:
 
 
 def eleven_point_precision(truth: Truth, scores: Scores) -> float:
-    """The mean of the best precision at recall ≥ 0, 0.1, …, 1 (PASCAL VOC 2007's own rule); in [0, 100].
+    """The mean of the best precision at recall ≥ 0, 0.1, …, 1 (PASCAL VOC 2007's rule); in [0, 100].
 
     Args:
-        truth: (N,) whether the class is there.
-        scores: (N,) the higher the surer.
+        truth: (N,) whether the class is present.
+        scores: (N,) higher is more confident.
 
     Raises:
         InputError: No positives.
     """
     _require_positives(truth)
     precision, recall, _ = precision_recall_curve(truth, scores)
-    # The curve's last point, recall 0 at precision 1, stands for no threshold.
+    # The curve's last point, recall 0 at precision 1, belongs to no threshold.
     precision, recall = precision[:-1], recall[:-1]
-    # Recall is a ratio of whole numbers: 3/10 is at recall 0.3, whatever the rounding.
+    # Recall is a ratio of integers: 3/10 counts as 0.3 despite rounding.
     best = [precision[recall >= step / 10 - 1e-9].max() for step in range(11)]
     return 100 * float(np.mean(best))
 

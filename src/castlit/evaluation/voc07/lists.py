@@ -1,4 +1,4 @@
-"""PASCAL VOC's lists: which image shows which classes."""
+"""PASCAL VOC's image lists: the classes in each image."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -22,11 +22,11 @@ _VALUES = {"1": 1, "0": 0, "-1": -1}
 
 
 class VocLists(NamedTuple):
-    """A split's images, and what is in them."""
+    """A split's images and their labels."""
 
     images: ImageList
     labels: NDArray[np.int8]
-    """(images, classes): 1 there, -1 not there, 0 difficult, or not in the class's list: not to be counted."""
+    """(images, classes): 1 present, -1 absent, 0 not counted: difficult, or not in the class's list."""
     classes: list[str]
 
 
@@ -34,9 +34,9 @@ def read_voc_lists(root: str | Path, split: str, key: str = "data.root") -> VocL
     """Read ``ImageSets/Main/<class>_<split>.txt`` of all classes.
 
     Args:
-        root: ``VOCdevkit``, the folder ``VOC2007`` in it, or the folder that it is in.
+        root: ``VOCdevkit``, its folder ``VOC2007``, or its parent.
         split: ``"trainval"`` or ``"test"``.
-        key: By which the user gave ``root``, for messages.
+        key: The key that the user gave ``root`` under, for messages.
 
     Raises:
         InputError: Lists or images are missing, or a line is not an image's name and one of -1, 0, 1.
@@ -50,11 +50,11 @@ def read_voc_lists(root: str | Path, split: str, key: str = "data.root") -> VocL
             f"{key}={top} is not laid out as VOCdevkit: there must be VOC2007/ImageSets/Main and VOC2007/JPEGImages"
         )
     known = {file.name.rpartition("_")[0] for kind in ("trainval", "test") for file in main.glob(f"*_{kind}.txt")}
-    # VOC's own order; a data set of one's own in this layout has classes of its own.
+    # VOC's order for VOC's classes; other data in this layout may have other classes.
     classes = VOC_CLASSES if known & set(VOC_CLASSES) else sorted(known)
     missing = [name for name in classes if not (main / f"{name}_{split}.txt").is_file()]
     if missing or not classes:
-        hint = "; the test images of VOC2007 come in an archive of their own" if split == "test" else ""
+        hint = "; the test images of VOC2007 come in a separate archive" if split == "test" else ""
         raise InputError(f"{main} lacks {missing[0] if missing else '<class>'}_{split}.txt{hint}")
     rows: dict[str, NDArray[np.int8]] = {}
     for column, name in enumerate(classes):

@@ -1,4 +1,4 @@
-"""The protocol ``voc07`` (Goyal et al., ICCV 2019): from images to mean average precision."""
+"""The protocol ``voc07`` (Goyal et al., ICCV 2019): linear SVMs on frozen features of VOC 2007."""
 
 import csv
 from collections.abc import Sequence
@@ -36,9 +36,8 @@ VARIANTS = {
     "eleven_point": _Variant(eleven_point=True),
     "wide_costs": _Variant(costs=(0.01, 0.1, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 50.0, 100.0, 1000.0)),
 }
-"""What the literature does otherwise: features of four places (8192 numbers of a ResNet-50: averages over the four
-corners of its 7 x 7 cells, 4 x 4 each, which share the middle row and column), VOC 2007's own rule for average
-precision, a longer list of costs."""
+"""Variants in the literature: 2 x 2 pooled features (8192 numbers of a ResNet-50: averages over the four corners of its
+7 x 7 cells, 4 x 4 each, sharing the middle row and column), VOC 2007's rule for average precision, more costs."""
 
 
 def evaluate_voc07(
@@ -58,22 +57,22 @@ def evaluate_voc07(
 
     Args:
         backbone: Maps normalised images to a feature map; in evaluation mode, on its device.
-        device: Where it is.
-        output: Gets ``voc07.csv``: each class with its figures and the cost that was chosen.
-        root: ``VOCdevkit``, as it is unpacked.
+        device: The backbone's device.
+        output: Gets ``voc07.csv``: each class with its metrics and the chosen cost.
+        root: ``VOCdevkit``, as unpacked.
         variant: One of VARIANTS, or several.
         size: Side of the network's input in pixels.
         resize: Length of the short side before the central crop; None: 8/7 of ``size``.
         batch_size: Images at a time.
-        workers: Processes that load images; None suits the machine.
-        processes: Processes that fit SVMs; None: one for each core.
-        cache: Folder that keeps features; None: ``features`` in ``output``.
+        workers: Loader processes; None: eight, or fewer where there are fewer cores.
+        processes: Processes that fit SVMs; None: one per core.
+        cache: Folder for features; None: ``features`` in ``output``.
 
     Returns:
         ``mAP`` and ``AP/<class>``, in [0, 100].
 
     Raises:
-        InputError: The layout is another, a variant is unknown, or a class has no positives.
+        InputError: The layout is wrong, a variant is unknown, or a class has no positives.
     """
     if root is None:
         raise InputError("data.root must be given: add data.root=, the folder VOCdevkit")

@@ -1,4 +1,4 @@
-"""One linear SVM for each class, its cost chosen by cross-validation, on all cores."""
+"""One linear SVM per class, its cost chosen by cross-validation, on all cores."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
 from castlit.evaluation.voc07.average_precision import average_precision, eleven_point_precision
-from castlit.utils.progress_log import Pace
+from castlit.utils.progress_log import ProgressLog
 from castlit.utils.validation import InputError
 
 Features = NDArray[np.float32]
@@ -23,18 +23,18 @@ _POSITIVE_WEIGHT = 2.0
 
 
 class ClassResult(NamedTuple):
-    """What came out for one class."""
+    """Results of one class."""
 
     precision: float
     """Average precision on the test images, in [0, 100]."""
     cost: float
-    """The cost that cross-validation chose."""
+    """The cost chosen by cross-validation."""
     cross_validated: float
     """Mean average precision over the folds at that cost, in [0, 100]."""
     positives: int
     """Test images that show the class."""
     images: int
-    """Test images that count for it."""
+    """Test images that count for the class."""
 
 
 def classify(
@@ -45,18 +45,18 @@ def classify(
     eleven_point: bool = False,
     processes: int = 1,
 ) -> dict[str, ClassResult]:
-    """Fit and test one SVM for each class (squared hinge, L2, positives count twice).
+    """Fit and test one SVM per class (squared hinge, L2, positives count twice).
 
-    The cost with the highest mean average precision over three folds of the training images is taken, the smallest of
-    equals; images with label 0 take no part.
+    The chosen cost has the highest mean average precision over three folds of the training images; ties go to the
+    smallest. Images with label 0 are left out.
 
     Args:
         train: Features (N, C) and labels (N, classes) in {-1, 0, 1}.
         test: The same of the test images.
         classes: The classes' names.
-        costs: To choose from.
-        eleven_point: Report eleven-point precision of the test images.
-        processes: How many to work in; 1 works in this one.
+        costs: Costs to choose from.
+        eleven_point: Report eleven-point precision on the test images.
+        processes: Number of processes; 1 uses this one.
 
     Raises:
         InputError: A class has no positives, or no negatives, to train or to test on.
@@ -65,11 +65,11 @@ def classify(
         _require_both(train[1][:, column], name, "train", FOLDS)
         _require_both(test[1][:, column], name, "test", 1)
     jobs = [(column, float(cost)) for column in range(len(classes)) for cost in costs]
-    with Pace("Cross-validating", len(jobs), what="fits") as pace:
+    with ProgressLog("Cross-validating", len(jobs), what="fits") as pace:
         found = _on_cores((delayed(_validate)(*train, column, cost) for column, cost in jobs), processes, pace)
     scores = np.reshape(found, (len(classes), len(costs)))
     chosen = scores.argmax(1)
-    with Pace("Fitting", len(classes), what="fits") as pace:
+    with ProgressLog("Fitting", len(classes), what="fits") as pace:
         final = (
             delayed(_test)(train, test, column, float(costs[chosen[column]]), eleven_point)
             for column in range(len(classes))
@@ -84,9 +84,9 @@ def classify(
     return results
 
 
-def _on_cores(jobs: Iterator[Any], processes: int, pace: Pace) -> list[float]:
+def _on_cores(jobs: Iterator[Any], processes: int, pace: ProgressLog) -> list[float]:
     results = []
-    # Large arrays are mapped from a file that all processes share.
+    # joblib maps large arrays from a file that all processes share.
     for result in Parallel(processes, return_as="generator")(jobs):
         results.append(float(result))
         pace.advance()
@@ -111,14 +111,14 @@ def _test(
 
 
 def _counted(features: Features, labels: Labels) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The images that are not difficult; in double precision, which is what liblinear computes with."""
+    """Return the images that are not difficult, in double precision as liblinear uses it."""
     counted = labels != 0
     return np.asarray(features[counted], np.float64), np.asarray(labels[counted] > 0)
 
 
 def _fit(x: NDArray[np.float64], y: NDArray[np.bool_], cost: float, others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Signed distances of others from the boundary."""
-    # The primal problem has the dual's solution, reaches it at any cost, and draws nothing at random.
+    """Return the signed distances of ``others`` from the boundary."""
+    # The primal problem has the same solution as the dual, converges at any cost, and is deterministic.
     svm = LinearSVC(C=cost, class_weight={True: _POSITIVE_WEIGHT, False: 1.0}, dual=False, max_iter=5000)
     return np.asarray(svm.fit(x, y).decision_function(others))
 

@@ -1,4 +1,4 @@
-"""What any saliency method must beat: maps that know nothing, or next to nothing, of the image."""
+"""Baselines: maps that use little or nothing of the image."""
 
 import cv2
 import numpy as np
@@ -10,12 +10,12 @@ RESIDUAL_SIDE = 64
 
 
 def all_ones(image: Image) -> Map:
-    """Everything is salient: (H, W) of 1."""
+    """Everything is salient: a map (H, W) of ones."""
     return np.ones(image.shape[:2], np.float32)
 
 
 def centre_gaussian(image: Image) -> Map:
-    """People put objects in the middle: a Gaussian (H, W) of a quarter of the image's width and height."""
+    """Centre prior: a Gaussian (H, W) whose σ is a quarter of the image's width and height."""
     height, width = image.shape[:2]
     across = ((np.arange(width) + 0.5) / width - 0.5) / CENTRE_SIGMA
     down = ((np.arange(height) + 0.5) / height - 0.5) / CENTRE_SIGMA
@@ -23,7 +23,7 @@ def centre_gaussian(image: Image) -> Map:
 
 
 def spectral_residual(image: Image) -> Map:
-    """Salient is what the smooth part of the log spectrum does not tell; (H, W) in [0, 1].
+    """The image of the log spectrum's residual, after its smooth part is subtracted; (H, W) in [0, 1].
 
     Hou and Zhang: Saliency Detection: A Spectral Residual Approach, CVPR 2007.
     """

@@ -1,4 +1,4 @@
-"""The four handcrafted methods together: where they agree, each one's own mistakes are outvoted."""
+"""The mean of the four handcrafted methods."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ from castlit.saliency.algorithms.robust_background import rbd
 from castlit.saliency.algorithms.superpixels import Image, Map, stretch
 
 DSR_SCALES = (100, 200, 300, 400)
-"""Every other of DSR's own: half the time, and on photographs the same figures."""
+"""Every other scale of DSR: half the time, and the same metrics on photographs."""
 
 
 def fused(image: Image) -> Map:
-    """The mean of RBD, DSR, MC and HS, at the image's edges.
+    """The mean of RBD, DSR, MC and HS, aligned to the image's edges.
 
     Args:
         image: (H, W, 3) RGB.

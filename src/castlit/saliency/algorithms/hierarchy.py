@@ -1,4 +1,4 @@
-"""HS: what stands out on several scales at once (hierarchical saliency)."""
+"""HS: hierarchical saliency, contrast on several scales."""
 
 from itertools import pairwise
 
@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from castlit.saliency.algorithms.superpixels import Floats, Image, Map, Superpixels, describe, segment, stretch, to_lab
 
 SCALES = (17, 33)
-"""Sides in pixels of the squares that each region of the second and third layer can hold."""
+"""Sides in pixels of the square that fits into each region of the second and third layer."""
 
 OWN_WEIGHTS = (0.5, 4.0, 2.0)
 LINK_WEIGHT = 4.0
@@ -21,10 +21,10 @@ CENTRE_DECAY = 9.0
 
 
 def hs(image: Image, count: int = 600) -> Map:
-    """Salient is what differs from large regions around it, in layers whose regions grow, made consistent in a tree.
+    """Local contrast in layers of growing regions, made consistent over the tree that they form.
 
-    Yan, Xu, Shi, Jia: Hierarchical Saliency Detection, CVPR 2013. The paper's first layer is a watershed's; here it is
-    SLIC's.
+    Yan, Xu, Shi, Jia: Hierarchical Saliency Detection, CVPR 2013. The paper's first layer is a watershed
+    segmentation; here it is SLIC.
 
     Args:
         image: (H, W, 3) RGB.
@@ -53,10 +53,9 @@ def cue(regions: Superpixels) -> Floats:
 
 
 def agree(layers: list[Superpixels], cues: list[Floats]) -> Floats:
-    """Settle the layers' cues in the tree that they form (equations 5 to 7); the first layer's values, (n,).
+    """Minimise the tree's energy given the layers' cues (equations 5 to 7); the first layer's values, (n,).
 
-    The energy is quadratic in all values: its least is one sparse solve, which the paper's message passing also
-    finds.
+    The energy is quadratic, so one sparse solve finds the minimum that the paper finds by message passing.
     """
     starts = np.cumsum([0, *map(len, layers)])
     own = np.concatenate([np.full(len(layer), weight) for layer, weight in zip(layers, OWN_WEIGHTS, strict=True)])
@@ -75,7 +74,7 @@ def agree(layers: list[Superpixels], cues: list[Floats]) -> Floats:
 
 
 def merge_small(image: Image, regions: Superpixels, scale: int) -> Superpixels:
-    """Merge each region that holds no square of ``scale`` pixels a side into its neighbour of nearest colour."""
+    """Merge regions into which no square of ``scale`` pixels fits with the neighbour of nearest colour."""
     lab = to_lab(image)
     while len(regions) > 1:
         small = np.flatnonzero(square_sides(regions.labels, len(regions)) < scale)
@@ -84,7 +83,7 @@ def merge_small(image: Image, regions: Superpixels, scale: int) -> Superpixels:
         target = np.arange(len(regions))
         nearest = np.where(regions.neighbours, regions.colour_distances, np.inf).argmin(1)
         for region in small[np.argsort(regions.sizes[small])].tolist():
-            if target[region] == region:  # nothing has been merged with it in this pass
+            if target[region] == region:  # not merged yet in this pass
                 root = target[nearest[region]]
                 target[target == region] = root
         if (target == np.arange(len(regions))).all():
@@ -95,7 +94,7 @@ def merge_small(image: Image, regions: Superpixels, scale: int) -> Superpixels:
 
 
 def square_sides(labels: NDArray[np.int32], count: int) -> NDArray[np.int64]:
-    """The side (n,) in pixels of the largest square that each region holds."""
+    """The side (n,) in pixels of the largest square that fits into each region."""
     padded = np.pad(labels, 1, constant_values=-1)
     inner = np.ones(labels.shape, bool)
     for dy in (-1, 0, 1):

@@ -1,4 +1,4 @@
-"""DSR: what the image's border cannot describe (dense and sparse reconstruction)."""
+"""DSR: errors of a dense and a sparse reconstruction from the image's border."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from scipy.spatial.distance import cdist
 from castlit.saliency.algorithms.superpixels import Floats, Image, Map, Superpixels, segment, stretch, to_lab
 
 SCALES = (50, 100, 150, 200, 250, 300, 350, 400)
-"""Superpixels of each scale."""
+"""Number of superpixels at each scale."""
 
 SPARSITY = 0.01
 CLUSTERS = 8
@@ -20,13 +20,13 @@ VARIANCE_KEPT = 0.95
 
 
 def dsr(image: Image, scales: Sequence[int] = SCALES) -> Map:
-    """Salient is what is reconstructed badly from the superpixels at the image's border.
+    """The errors of reconstructing an image from the superpixels at its border.
 
     Li, Lu, Zhang, Ruan, Yang: Saliency Detection via Dense and Sparse Reconstruction, ICCV 2013.
 
     Args:
         image: (H, W, 3) RGB.
-        scales: Superpixels of each scale.
+        scales: Number of superpixels at each scale.
 
     Returns:
         (H, W) in [0, 1]; all 0 where nothing stands out.
@@ -52,7 +52,7 @@ def dsr(image: Image, scales: Sequence[int] = SCALES) -> Map:
 
 
 def pixel_features(image: Image) -> Floats:
-    """Lab, RGB and place of each pixel as (H, W, 8), each in about [0, 1]."""
+    """Lab, RGB and position of each pixel as (H, W, 8), each in about [0, 1]."""
     height, width = image.shape[:2]
     rows, columns = np.mgrid[:height, :width]
     places = np.stack([columns + 0.5, rows + 0.5], -1) / max(height, width)
@@ -60,7 +60,7 @@ def pixel_features(image: Image) -> Floats:
 
 
 def region_features(regions: Superpixels) -> Floats:
-    """The same for superpixels, (n, 8)."""
+    """The same features of superpixels, (n, 8)."""
     return np.concatenate([_scaled(regions.lab), regions.rgb, regions.centres], 1)
 
 
@@ -93,7 +93,7 @@ def sparse_errors(features: Floats, border: Floats, steps: int = 150) -> Floats:
 
 
 def propagate(errors: Floats, features: Floats, clusters: NDArray[np.int32]) -> Floats:
-    """Let superpixels of a cluster take over from those with larger errors (equations 6 and 7), (n,)."""
+    """Smooth errors within clusters, from the largest error down (equations 6 and 7), (n,)."""
     smoothed = errors.copy()
     for cluster in np.unique(clusters):
         members = np.flatnonzero(clusters == cluster)
@@ -119,20 +119,20 @@ def towards_object(errors: Floats) -> Floats:
 
 
 def bayesian(one: Floats, other: Floats) -> Floats:
-    """Take each map as the prior of the other's likelihood, and add the posteriors (equations 11 to 14), (H, W)."""
+    """Fuse two maps: each is the prior for the other, and the posteriors are added (equations 11 to 14), (H, W)."""
     return posterior(one, other) + posterior(other, one)
 
 
 def posterior(prior: Floats, seen: Floats, bins: int = 60) -> Floats:
-    """The probability (H, W) of object given ``seen``, whose histograms on object and ground the prior tells apart."""
+    """The probability (H, W) of object given ``seen``, from its histograms above and below the prior's mean."""
     level = np.minimum((seen * bins).astype(int), bins - 1)
     on_object = prior >= prior.mean()
-    shares = []
+    likelihoods = []
     for where in (on_object, ~on_object):
         counts = np.bincount(level[where], minlength=bins)
-        shares.append((counts / max(int(counts.sum()), 1))[level])
-    numerator = prior * shares[0]
-    return np.asarray(numerator / np.maximum(numerator + (1 - prior) * shares[1], 1e-12))
+        likelihoods.append((counts / max(int(counts.sum()), 1))[level])
+    numerator = prior * likelihoods[0]
+    return np.asarray(numerator / np.maximum(numerator + (1 - prior) * likelihoods[1], 1e-12))
 
 
 def _scaled(lab: NDArray[np.floating]) -> Floats:

@@ -15,26 +15,26 @@ from castlit.saliency.algorithms.robust_background import rbd
 from castlit.saliency.algorithms.superpixels import Image, Map
 
 HANDCRAFTED: dict[str, Callable[[Image], Map]] = {"rbd": rbd, "dsr": dsr, "mc": mc, "hs": hs}
-"""The four that DeepUSPS learns from."""
+"""The methods that DeepUSPS learns from."""
 
 
 def fast(image: Image) -> Map:
-    """RBD, at the image's edges: (H, W) in [0, 1], of (H, W, 3) RGB."""
+    """RBD, aligned to the image's edges: (H, W) in [0, 1], of (H, W, 3) RGB."""
     return finish(image, rbd(image))
 
 
 METHODS: dict[str, Callable[[Image], Map]] = {**HANDCRAFTED, "fast": fast, "fused": fused}
-"""Those and what ``castlit.make_masks`` makes of them without training, by its name for the quality."""
+"""The handcrafted methods, and the qualities of ``castlit.make_masks`` that need no training."""
 
-FLOORS: dict[str, Callable[[Image], Map]] = {
+BASELINES: dict[str, Callable[[Image], Map]] = {
     "all_ones": all_ones,
     "centre_gaussian": centre_gaussian,
     "spectral_residual": spectral_residual,
 }
-"""What each of them must beat."""
+"""What a method must beat."""
 
 SIDE = 256
-"""The longer side at which maps are made: superpixels of larger images say no more, and cost more."""
+"""The longer side at which maps are made: larger images cost more and give no better superpixels."""
 
 
 def shrink(image: Image, side: int = SIDE) -> Image:

@@ -1,7 +1,6 @@
-"""RBD: what the image's border does not hold together with (robust background detection)."""
+"""RBD: contrast against regions connected to the image's border (robust background detection)."""
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import shortest_path
 from scipy.spatial.distance import cdist
@@ -15,7 +14,7 @@ SMOOTHNESS_FLOOR = 0.1
 
 
 def rbd(image: Image, count: int = 200) -> Map:
-    """Salient is what stands out against regions that run along the image's border.
+    """Contrast against the background, which is what is connected to the image's border.
 
     Zhu, Liang, Wei, Sun: Saliency Optimization from Robust Background Detection, CVPR 2014.
 
@@ -39,10 +38,9 @@ def rbd_values(regions: Superpixels) -> Floats:
 
 
 def boundary_connectivity(regions: Superpixels) -> Floats:
-    """Each region's length along the border by the root of its area (equations 2 to 6), (n,); large on background.
+    """Each region's length along the border over the root of its area (equations 2 to 6), (n,); large on background.
 
-    A region's area, seen from one of its superpixels, is the soft count of those it reaches without much change of
-    colour on the way.
+    A superpixel's area is the soft count of superpixels that a path with little colour change reaches.
     """
     reached = np.exp(-(geodesic_distances(regions) ** 2) / (2 * COLOUR_SIGMA**2))
     length: Floats = reached[:, regions.border].sum(1)
@@ -50,11 +48,11 @@ def boundary_connectivity(regions: Superpixels) -> Floats:
 
 
 def geodesic_distances(regions: Superpixels) -> Floats:
-    """(n, n): the least colour change on a way from superpixel to superpixel.
+    """(n, n): the smallest total colour change on a path between two superpixels.
 
-    Border superpixels count as neighbours of one another (section 3.2). A step within a region changes the colour a
-    little, and many of them would add up: steps below the mean of each superpixel's smallest are free (Wei et al.,
-    Geodesic Saliency, ECCV 2012).
+    Border superpixels are neighbours of one another (section 3.2). Small changes within a region would add up, so a
+    step costs only what exceeds the mean, over superpixels, of the smallest step (Wei et al., Geodesic Saliency,
+    ECCV 2012).
     """
     colour = regions.colour_distances
     linked = regions.neighbours | np.outer(regions.border, regions.border)
@@ -63,31 +61,24 @@ def geodesic_distances(regions: Superpixels) -> Floats:
         return np.zeros_like(colour)
     nearest = np.where(linked, colour, np.inf).min(1)
     steps = np.maximum(colour - nearest[np.isfinite(nearest)].mean(), 0)
-    # A sparse graph takes 0 for no way at all.
+    # In a sparse graph, 0 would mean no edge.
     rows, columns = np.nonzero(linked)
     graph = csr_array((np.maximum(steps[rows, columns], 1e-9), (rows, columns)), shape=colour.shape)
     return np.asarray(shortest_path(graph, method="D", directed=False))
 
 
 def background_weighted_contrast(regions: Superpixels, background: Floats) -> Floats:
-    """How each superpixel's colour differs from background, that nearby the most (equation 7), (n,) in [0, 1]."""
+    """Each superpixel's colour difference from the background, weighted by nearness (equation 7), (n,) in [0, 1]."""
     near = np.exp(-cdist(regions.centres, regions.centres, "sqeuclidean") / (2 * PLACE_SIGMA**2))
     return stretch((regions.colour_distances * near) @ background)
 
 
 def optimise(regions: Superpixels, background: Floats, foreground: Floats) -> Floats:
-    """Weigh background, foreground and smoothness in one least-squares problem (equation 9), (n,)."""
-    linked = _linked_for_smoothness(regions)
-    smooth = np.where(linked, np.exp(-(regions.colour_distances**2) / (2 * COLOUR_SIGMA**2)) + SMOOTHNESS_FLOOR, 0)
+    """Combine background, foreground and smoothness in one least-squares problem (equation 9), (n,)."""
+    smooth = np.where(
+        regions.linked, np.exp(-(regions.colour_distances**2) / (2 * COLOUR_SIGMA**2)) + SMOOTHNESS_FLOOR, 0
+    )
     system = np.diag(background + foreground + smooth.sum(1)) - smooth
-    # Where nothing says anything, the system is singular: the tiny weight makes that background.
+    # A superpixel without any evidence makes the system singular; the tiny weight makes it background.
     system[np.diag_indices_from(system)] += 1e-9
     return np.asarray(np.linalg.solve(system, foreground))
-
-
-def _linked_for_smoothness(regions: Superpixels) -> NDArray[np.bool_]:
-    """Neighbours, their neighbours, and border superpixels with one another."""
-    near = regions.neighbours
-    linked = near | (near.astype(np.float32) @ near.astype(np.float32) > 0) | np.outer(regions.border, regions.border)
-    np.fill_diagonal(linked, False)
-    return np.asarray(linked)

@@ -1,4 +1,4 @@
-"""An image as a few hundred superpixels: their colours, places and neighbours."""
+"""Superpixels: their colours, positions and neighbours."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,7 +31,7 @@ class Superpixels:
     neighbours: NDArray[np.bool_]
     """(n, n): whether two of them touch, also at a corner; none touches itself."""
     sides: NDArray[np.bool_]
-    """(4, n): whether they touch the image's top, bottom, left and right."""
+    """(4, n): whether they touch the image's top, bottom, left and right border."""
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -41,6 +41,14 @@ class Superpixels:
         """(n,): whether they touch any side of the image."""
         return np.asarray(self.sides.any(0))
 
+    @property
+    def linked(self) -> NDArray[np.bool_]:
+        """(n, n): whether they are neighbours, have a common neighbour, or both touch the border; none with itself."""
+        near = self.neighbours.astype(np.float32)
+        linked = (near + near @ near > 0) | np.outer(self.border, self.border)
+        np.fill_diagonal(linked, False)
+        return np.asarray(linked)
+
     @cached_property
     def colour_distances(self) -> Floats:
         """(n, n): Euclidean distances of the colours in Lab."""
@@ -48,7 +56,7 @@ class Superpixels:
 
     @property
     def uniform(self) -> bool:
-        """Whether their colours are all but the same: within one unit of Lab, which no eye tells apart."""
+        """Whether all colours are within one unit of Lab, a difference that cannot be seen."""
         return float(self.colour_distances.max()) < 1
 
     def to_pixels(self, values: Floats) -> Map:
@@ -61,9 +69,9 @@ def segment(image: Image, count: int = 200, compactness: float = 20.0, steps: in
 
     Args:
         image: (H, W, 3) RGB.
-        count: How many to aim for; small images get fewer.
-        compactness: What a superpixel's extent weighs against differences of colour, in units of Lab.
-        steps: Of its k-means; after five, little moves.
+        count: Approximate number of superpixels; small images get fewer.
+        compactness: Weight of distance in space against distance in colour, in units of Lab.
+        steps: K-means iterations; after five, little changes.
     """
     lab = to_lab(image)
     spread = float(np.ptp(lab))
@@ -72,7 +80,7 @@ def segment(image: Image, count: int = 200, compactness: float = 20.0, steps: in
     elif min(image.shape[:2]) < 2:
         labels = np.arange(lab[..., 0].size, dtype=np.int32).reshape(image.shape[:2])
     else:
-        # scikit-image brings what it gets to [0, 1], whatever it is: the compactness has to come along.
+        # scikit-image scales its input to [0, 1], so the compactness is scaled as well.
         found = slic(lab, count, compactness / spread, steps, convert2lab=False, start_label=0, channel_axis=-1)
         labels = np.asarray(found, np.int32)
     return describe(image, lab, labels)
@@ -88,8 +96,8 @@ def describe(image: Image, lab: NDArray[np.floating], labels: NDArray[np.int32])
 
     Args:
         image: (H, W, 3) RGB.
-        lab: The same in CIE Lab.
-        labels: (H, W), each number from 0 on in use.
+        lab: The image in CIE Lab.
+        labels: (H, W), consecutive numbers from 0.
     """
     height, width = labels.shape
     flat = labels.ravel()
@@ -124,7 +132,7 @@ def touching(labels: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
 
 
 def stretch(values: NDArray[np.floating]) -> Floats:
-    """Bring values to [0, 1], lowest and highest to its ends; values that are all alike say nothing, and become 0."""
+    """Scale values to [0, 1] by their minimum and maximum; constant values become 0."""
     low, high = float(values.min()), float(values.max())
     if high - low <= 1e-6 * max(1.0, abs(high)):
         return np.zeros(values.shape)

@@ -1,20 +1,20 @@
-"""DeepUSPS: saliency learned from handcrafted methods, on the user's own images and with no labels.
+"""DeepUSPS: saliency learned from handcrafted methods, on the user's images and without labels.
 
 Nguyen et al.: DeepUSPS: Deep Robust Unsupervised Saliency Prediction via Self-Supervision, NeurIPS 2019.
 
-Phase 1 takes each handcrafted method by itself: a network learns its discretised maps, over several rounds; after each
-round the targets move towards what the network predicts, brought to the images' edges by a CRF. Over many images a
-network cannot learn a method's accidental mistakes, so the targets lose them. Phase 2 trains one network on the refined
-targets of all methods together.
+Phase 1 trains on each handcrafted method separately: a network learns its discretised maps, in several rounds. After
+each round the targets are averaged with the network's predictions, which a CRF aligns to the images' edges. A network
+cannot learn a method's random mistakes on many images, so the targets lose them. Phase 2 trains one network on the
+refined targets of all methods.
 
-Where this departs from the paper:
+Differences from the paper:
 
-- No network starts from labels (the paper's has learned to segment Cityscapes): from scratch, or from a backbone that
-  was trained without labels.
-- Maps are discretised at a level of their own (Otsu) instead of constants found for each method.
-- Targets move once in a round, by the predictions of the trained network; in the paper's code they do after each epoch.
-- The network is small and images are resized to what suits a CPU; ``deepusps=paper`` has the paper's budget.
+- No network starts from labels (the paper's was trained to segment Cityscapes): it starts from scratch, or from a
+  backbone trained without labels.
+- Each map is discretised at its Otsu threshold, not at a constant for each method.
+- Targets are refined once in a round, with the trained network; in the paper's code, after each epoch.
+- Network and images are small, for a CPU; ``deepusps=paper`` has the paper's budget.
 
-:func:`castlit.saliency.deepusps.phases.train_deepusps` is the way in. Nothing is imported here: the processes that make
-pseudo-labels need no Lightning.
+The entry point is :func:`castlit.saliency.deepusps.phases.train_deepusps`. Nothing is imported here: the processes that
+make pseudo-labels need no Lightning.
 """

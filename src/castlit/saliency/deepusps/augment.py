@@ -1,24 +1,24 @@
-"""Random views of images together with their maps, made for a whole batch at once."""
+"""Random views of images and their maps, for a batch at once."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 SMALLEST = 0.7
-"""Of the image's sides, what a crop shows at least."""
+"""Smallest side of a crop, as a fraction of the image's."""
 
 COLOUR = 0.2
-"""By how much brightness, contrast and saturation change at most."""
+"""Largest change of brightness, contrast and saturation."""
 
 
 def augment(images: Tensor, maps: Tensor, size: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Flip, crop, stretch and recolour; each image with its maps by draws of its own.
+    """Flip, crop, stretch and change colours, independently for each image; its maps follow.
 
     Args:
         images: (N, 3, H, W), in [0, 1].
         maps: (N, K, H, W), in [0, 1].
         size: S, the side of the views.
-        rng: Source of the draws, on the CPU.
+        rng: Random generator on the CPU.
 
     Returns:
         Views (N, 3, S, S) and their maps (N, K, S, S).

@@ -1,12 +1,8 @@
-"""Fit a network to maps under Lightning, so that a killed process can go on from where it was."""
+"""Fit a network to maps under Lightning; a killed process resumes from its last checkpoint."""
 
-import logging
 import math
-import os
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +14,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from castlit.data.datamodules.sampler import EpochSampler
+from castlit.resume.checkpoint_io import AtomicCheckpointIO, remove_partial
+from castlit.resume.request import LAST
+from castlit.resume.start import start
 from castlit.saliency.deepusps.training import SaliencyTraining
-from castlit.utils.progress_log import Pace
+from castlit.utils.progress_log import ProgressLog
+from castlit.utils.quiet import quiet_lightning
 
 SAVE_EVERY_S = 30.0
 
@@ -27,7 +27,7 @@ Levels = NDArray[np.uint8]
 
 
 class MapsDataset(Dataset[dict[str, Tensor]]):
-    """Images with their maps, read from the disk batch by batch.
+    """Images with their maps, read from disk batch by batch.
 
     Args:
         images: (N, S, S, 3) RGB.
@@ -45,7 +45,7 @@ class MapsDataset(Dataset[dict[str, Tensor]]):
         """The batch for the (epoch, index) pairs of a sampler: image (n, 3, S, S) and targets (n, K, S, S), uint8."""
         rows = self.usable[[index for _, index in keys]]
         return {
-            # Channels stay last in memory: no copy, and what convolutions like.
+            # Channels stay last in memory: no copy, and convolutions are faster.
             "image": torch.from_numpy(self.images[rows]).permute(0, 3, 1, 2),
             "targets": torch.from_numpy(np.stack([target[rows] for target in self.targets], 1)),
         }
@@ -63,26 +63,30 @@ def fit(
     accelerator: str,
     precision: str | None,
 ) -> None:
-    """Train; from ``checkpoint`` on where that is there, and then as if it had been in one go.
+    """Train; from ``checkpoint`` if it is there, on a CPU to the same result as without an interruption.
 
     Args:
         training: What is trained.
-        data: What from.
-        checkpoint: Where the state is kept every half a minute, between two epochs.
-        title: What the progress bar says.
+        data: Images and targets.
+        checkpoint: File that the state is saved to between two epochs, every half a minute.
+        title: Title of the progress bar.
         epochs: Passes over the images.
-        max_steps: Fewer epochs are made where these would take more steps; None sets no limit.
+        max_steps: Fewer epochs are trained where these would take more steps; None: no limit.
         batch_size: Images in a step. An incomplete last batch is left out, unless it is the only one.
         accelerator: Lightning's.
         precision: Lightning's; None: bfloat16 where the accelerator has it, otherwise float32.
     """
     sampler = EpochSampler(data, 1, 0, seed=training.seed)
     loader: DataLoader[dict[str, Tensor]] = DataLoader(
-        data, batch_size, sampler=sampler, drop_last=len(data) > batch_size, collate_fn=_as_it_is
+        data, batch_size, sampler=sampler, drop_last=len(data) > batch_size, collate_fn=_unchanged
     )
     if max_steps is not None:
         epochs = min(epochs, math.ceil(max_steps / len(loader)))
-    with _quiet():
+    remove_partial(checkpoint.parent)
+    # The folder's state.json identifies the training.
+    last = LAST if checkpoint.exists() else None
+    resume_from = start(last, checkpoint, checkpoint.parent, key=None, kind="deepusps's training")
+    with quiet_lightning():
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=1,
@@ -94,35 +98,34 @@ def fit(
             enable_model_summary=False,
             use_distributed_sampler=False,
             default_root_dir=checkpoint.parent,
-            callbacks=[_Keep(checkpoint), _Progress(title, batch_size)],
+            plugins=[AtomicCheckpointIO()],
+            callbacks=[_SaveState(checkpoint), _Progress(title, batch_size)],
         )
-        trainer.fit(training, loader, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=True)
+        trainer.fit(training, loader, ckpt_path=resume_from, weights_only=True)
 
 
-class _Keep(pl.Callback):
-    """Saves between epochs, now and then."""
+class _SaveState(pl.Callback):
+    """Saves between epochs, every :data:`SAVE_EVERY_S` seconds."""
 
     def __init__(self, path: Path) -> None:
         self.path, self._saved = path, time.monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if time.monotonic() - self._saved >= SAVE_EVERY_S:
-            part = self.path.with_name(f".{self.path.name}.part")
-            trainer.save_checkpoint(part, weights_only=False)
-            os.replace(part, self.path)  # noqa: PTH105
+            trainer.save_checkpoint(self.path, weights_only=False)
             self._saved = time.monotonic()
 
 
 class _Progress(pl.Callback):
-    """Shows how far the training has come, and its loss."""
+    """Shows the training's progress."""
 
     def __init__(self, title: str, batch_size: int) -> None:
         self.title, self.batch_size = title, batch_size
-        self.pace: Pace | None = None
+        self.pace: ProgressLog | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         steps = int(trainer.estimated_stepping_batches) - trainer.global_step
-        self.pace = Pace(self.title, steps * self.batch_size).__enter__()
+        self.pace = ProgressLog(self.title, steps * self.batch_size).__enter__()
 
     def on_train_batch_end(
         self,
@@ -142,25 +145,10 @@ class _Progress(pl.Callback):
             self.pace = None
 
 
-def _as_it_is(batch: Any) -> Any:  # noqa: ANN401
+def _unchanged(batch: Any) -> Any:  # noqa: ANN401
     return batch
 
 
 def _precision(accelerator: str) -> str:
     on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Lightning's lines for each of many short trainings, and its advice for other set-ups than this one."""
-    lines = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    level = lines.level
-    lines.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            for advice in (".*does not have many workers.*", ".*LeafSpec.*", ".*GPU available but not used.*"):
-                warnings.filterwarnings("ignore", message=advice)
-            yield
-    finally:
-        lines.setLevel(level)

@@ -1,4 +1,4 @@
-"""A light segmentation network: any backbone of castlit's, and a small decoder on top."""
+"""A small segmentation network: a backbone of castlit with a light decoder."""
 
 from typing import NamedTuple
 
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from castlit.nn import build_backbone
-from castlit.nn.output_shape import dry_run
+from castlit.nn.output_shape import blank_image_output
 from castlit.utils.validation import InputError
 
 FINEST = 4
-"""Pixels of the input, each way, for one of the logit map."""
+"""Stride of the logit map in pixels of the input."""
 
 _COARSEST = 64
 
@@ -20,24 +20,24 @@ class Level(NamedTuple):
     """A feature map inside a backbone."""
 
     layer: str
-    """Name of the layer that gives it; empty for the backbone itself."""
+    """Name of the layer; empty for the backbone itself."""
     channels: int
     stride: int
-    """Pixels of the input for one of the map."""
+    """In pixels of the input."""
 
 
 class SaliencyNetwork(nn.Module):
-    """Maps images to one logit for each place: the more, the more salient.
+    """Maps images to a map of logits; higher is more salient.
 
-    The decoder goes from the backbone's coarsest feature map to its finest, as feature pyramids do (Lin et al., Feature
-    Pyramid Networks, CVPR 2017), from the mean over the whole image on: what stands out does so against the rest.
+    The decoder goes from the backbone's coarsest feature map to its finest (Lin et al., Feature Pyramid Networks, CVPR
+    2017). It starts from the mean over the image, because saliency is relative to the rest of the image.
 
     Args:
         backbone: See :func:`castlit.nn.build_backbone`.
         width: Channels of the decoder, a multiple of 8.
 
     Raises:
-        InputError: No such backbone, or it gives no feature maps.
+        InputError: There is no such backbone, or it has no feature maps.
     """
 
     def __init__(self, backbone: str | nn.Module = "tiny_resnet", width: int = 64) -> None:
@@ -46,7 +46,7 @@ class SaliencyNetwork(nn.Module):
         self.levels = feature_levels(self.backbone)
         self.laterals = nn.ModuleList(nn.Conv2d(level.channels, width, 1) for level in self.levels)
         self.context = nn.Conv2d(self.levels[0].channels, width, 1)
-        # Where the backbone's finest map is coarser than the output, it is enlarged step by step.
+        # If the backbone's finest map is coarser than the output, it is enlarged step by step.
         enlargements = max(0, (self.levels[-1].stride // FINEST - 1).bit_length())
         self.merges = nn.ModuleList(_block(width) for _ in range(len(self.levels) + enlargements))
         self.head = nn.Conv2d(width, 1, 1)
@@ -69,7 +69,7 @@ class SaliencyNetwork(nn.Module):
 
         def record(layer: str, output: Tensor) -> Tensor:
             found[layer] = output
-            # The backbone goes on with a copy, which an in-place ReLU may overwrite.
+            # The backbone continues with a copy: an in-place ReLU would overwrite the map.
             return output.clone()
 
         layers = dict(self.backbone.named_modules())
@@ -86,23 +86,23 @@ class SaliencyNetwork(nn.Module):
 
 
 def feature_levels(backbone: nn.Module) -> list[Level]:
-    """Find the feature maps of a backbone, one of each resolution from a quarter of the image's on, coarsest first.
+    """Find a backbone's feature maps, coarsest first: the last of each resolution of at most a quarter of the image's.
 
-    Of several maps of one resolution it is the last. The backbone runs once on a blank image.
+    The backbone runs once on a blank image.
 
     Raises:
-        InputError: There is none.
+        InputError: There is no feature map.
     """
     seen: dict[int, Level] = {}
     image_side = 0
 
     def start(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         nonlocal image_side
-        seen.clear()  # An attempt at a size that fails leaves nothing behind.
+        seen.clear()  # Discard the maps of an image size that failed.
         image_side = inputs[0].shape[-1]
 
     def note(name: str, output: object) -> None:
-        # Maps with channels last, as inside a Swin, are none for the decoder; they are not square.
+        # Square maps only: those with channels last, as in a Swin, do not suit the decoder.
         if isinstance(output, Tensor) and output.dim() == 4 and 1 < output.shape[2] == output.shape[3]:
             stride = round(image_side / output.shape[3])
             if FINEST <= stride <= _COARSEST:
@@ -111,20 +111,20 @@ def feature_levels(backbone: nn.Module) -> list[Level]:
 
     handles = [backbone.register_forward_pre_hook(start)]
     for name, part in backbone.named_modules():
-        if not isinstance(part, (nn.Identity, nn.Dropout)):  # These pass on what others made.
+        if not isinstance(part, (nn.Identity, nn.Dropout)):  # These only pass on another layer's output.
             handles.append(part.register_forward_hook(lambda _, __, output, name=name: note(name, output)))
     try:
-        dry_run(backbone, (224, 256, 64, 384, 299, 512))
+        blank_image_output(backbone, (224, 256, 64, 384, 299, 512))
     finally:
         for handle in handles:
             handle.remove()
     if not seen:
-        raise InputError("no layer of the backbone gives a feature map (N, C, h, w): take another backbone")
+        raise InputError("no layer of the backbone gives a feature map (N, C, h, w): choose another backbone")
     return [seen[stride] for stride in sorted(seen, reverse=True)]
 
 
 def _block(width: int) -> nn.Sequential:
-    # Group norm: decoders are trained in small batches.
+    # Group norm, because batches are small.
     return nn.Sequential(
         nn.Conv2d(width, width, 3, padding=1, bias=False), nn.GroupNorm(8, width), nn.ReLU(inplace=True)
     )

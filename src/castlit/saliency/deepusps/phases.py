@@ -1,4 +1,4 @@
-"""The two phases of DeepUSPS over a folder that remembers what is done."""
+"""The two phases of DeepUSPS, resumable from the folder that stores their results."""
 
 import io
 import logging
@@ -18,13 +18,13 @@ from castlit.saliency.deepusps.predictor import Predictor, predict
 from castlit.saliency.deepusps.pseudo_labels import Levels, PseudoLabels, discretise, make_pseudo_labels, refine_targets
 from castlit.saliency.deepusps.rows import Rows
 from castlit.saliency.deepusps.settings import Settings, digest_of
-from castlit.saliency.deepusps.state import NETWORK, claim, settings_of
+from castlit.saliency.deepusps.state import NETWORK, check_state, settings_of
 from castlit.saliency.deepusps.training import SaliencyTraining
-from castlit.utils.atomic_write import write_whole
+from castlit.utils.atomic_write import write_atomic
 from castlit.utils.cores import available_cores
 from castlit.utils.validation import InputError, require_int
 
-_BATCH = 32  # images that are predicted at a time
+_BATCH = 32  # images per prediction
 
 logger = logging.getLogger(__name__)
 
@@ -39,29 +39,28 @@ def train_deepusps(
     precision: str | None = None,
     **settings: Any,  # noqa: ANN401
 ) -> Predictor:
-    """Train on these images, or go on with a training that was broken off.
+    """Train on these images, or resume an interrupted training.
 
-    Processes are started, which import the main script anew: in a script, call this below
-    ``if __name__ == "__main__":``.
+    This starts processes that import the main script: in a script, call it below ``if __name__ == "__main__":``.
 
     Args:
-        images: Files to learn from; those that cannot be read are passed over.
-        folder: Keeps targets and networks; pseudo-labels are kept beside it, and stay for other trainings. Whatever
-            ends this process, the next call with the same arguments goes on from there, on a CPU to the same result. A
-            call for a finished folder trains nothing, and takes other images too.
-        crf: Whether the predictor brings its maps to the images' edges.
-        workers: Processes for pseudo-labels and their refinement. None means all cores; 0 works in this one.
+        images: Files to learn from; those that cannot be read are skipped.
+        folder: For targets and networks; pseudo-labels are stored beside it and can be shared by trainings. After an
+            interruption, even a kill, the next call with the same arguments resumes; on a CPU, to the same result. A
+            call for a finished folder trains nothing, and accepts other images.
+        crf: Whether the predictor aligns its maps to the images' edges.
+        workers: Processes for pseudo-labels and their refinement. None: all cores; 0: works in this process.
         accelerator: Lightning's: ``"auto"``, ``"cpu"``, ``"gpu"`` ...
         precision: Lightning's; None: bfloat16 on a GPU that has it, otherwise float32.
         **settings: Of :class:`castlit.saliency.deepusps.Settings`.
 
     Returns:
-        From an upright image (H, W, 3) RGB uint8 of any size to its map (H, W) in [0, 1].
+        A function from an upright image (H, W, 3) RGB uint8 of any size to its map (H, W) in [0, 1].
 
     Raises:
-        InputError: A setting is wrong; there is nothing to learn from; or the folder holds a training with other
+        InputError: A setting is not valid, there is nothing to learn from, or the folder contains a training with other
             settings, or an unfinished one on other images.
-        OSError: The folder cannot be written to.
+        OSError: The folder cannot be written.
     """
     if not images:
         raise InputError("deepusps has no images to learn from")
@@ -69,33 +68,33 @@ def train_deepusps(
     workers = available_cores() if workers is None else require_int("workers", workers, 0)
     paths = _sample(sorted(images), wanted)
     run = _Run(paths, folder, wanted, workers, accelerator, precision)
-    new_network(wanted)  # What is wrong with it is told before the long work, and before anything is written.
+    new_network(wanted)  # Report a bad backbone before the long work and before anything is written.
     finished = (folder / NETWORK).exists()
-    claim(folder, wanted.plain(), digest_of(paths), len(paths), finished)
+    check_state(folder, wanted.plain(), digest_of(paths), len(paths), finished)
     if not finished:
         run.train()
     return load_deepusps(folder, crf=crf, accelerator=accelerator)
 
 
 def load_deepusps(folder: Path, *, crf: bool = True, accelerator: str = "auto") -> Predictor:
-    """What was trained before, on whatever images.
+    """Load the predictor of a finished training.
 
     Args:
-        folder: As :func:`train_deepusps` left it.
-        crf: Whether the predictor brings its maps to the images' edges.
+        folder: The training's, see :func:`train_deepusps`.
+        crf: Whether the predictor aligns its maps to the images' edges.
         accelerator: Lightning's: ``"auto"``, ``"cpu"``, ``"gpu"`` ...
 
     Raises:
-        InputError: There is no finished training in it.
+        InputError: The folder contains no finished training.
     """
     settings = settings_of(folder)
     if not (folder / NETWORK).is_file():
-        raise InputError(f"{folder} holds no trained network ({NETWORK}): its training has not come to its end")
+        raise InputError(f"{folder} contains no trained network ({NETWORK}): its training is not finished")
     return Predictor(_saved_network(folder / NETWORK, settings).to(_device(accelerator)), settings.size, crf)
 
 
 def new_network(settings: Settings) -> SaliencyNetwork:
-    """A network as every training begins with it.
+    """The network that every training starts with.
 
     Raises:
         InputError: There is no such backbone, or the weights do not fit it.
@@ -109,7 +108,7 @@ def new_network(settings: Settings) -> SaliencyNetwork:
 
 
 class _Run:
-    """One call of :func:`train_deepusps`: what it was told, and the stages."""
+    """The stages of :func:`train_deepusps`."""
 
     def __init__(
         self,
@@ -128,9 +127,9 @@ class _Run:
         """Both phases."""
         settings = self.settings
         labels = self._pseudo_labels()
-        passed_over = len(self.paths) - len(labels.usable)
-        if passed_over:
-            logger.warning("%d of %d images show nothing to learn from", passed_over, len(self.paths))
+        skipped = len(self.paths) - len(labels.usable)
+        if skipped:
+            logger.warning("%d of %d images show nothing to learn from", skipped, len(self.paths))
         refined = [self._refined(labels, number) for number in range(len(settings.methods))]
         network = new_network(settings)
         data = MapsDataset(labels.images, refined, labels.usable)
@@ -141,7 +140,7 @@ class _Run:
             self._targets(method, settings.rounds).remove()
 
     def _pseudo_labels(self) -> PseudoLabels:
-        """Where they are made for these images, sizes and methods, they stay for trainings with other settings."""
+        """Pseudo-labels depend on images, size and methods only; other settings reuse them."""
         settings = self.settings
         digest = digest_of(self.paths, settings.size, list(settings.methods))
         folder = self.folder.parent / f"pseudo_labels_{digest[:8]}"
@@ -173,7 +172,7 @@ class _Run:
         return targets.values
 
     def _round(self, labels: PseudoLabels, targets: Rows, number: int, this: int) -> SaliencyNetwork:
-        """Train on a method's targets, unless that was done before the process was killed."""
+        """Train on a method's targets, unless an earlier process has done it."""
         method, rounds = self.settings.methods[number], self.settings.rounds
         name, before = f"{method}_{this}.pt", f"{method}_{this - 1}.pt"
         if (self.folder / name).exists():
@@ -190,7 +189,7 @@ class _Run:
     def _fit(self, network: SaliencyNetwork, data: MapsDataset, what: str, epochs: int, stage: int) -> None:
         settings, stages = self.settings, len(self.settings.methods) * self.settings.rounds + 1
         recipe = OptimizerRecipe("adamw", settings.lr, weight_decay=settings.weight_decay, warmup_epochs=1)
-        # Each training draws for itself.
+        # Each training has its own random numbers.
         training = SaliencyTraining(network, recipe, settings.view, settings.seed + 1000 * stage)
         fit(
             training,
@@ -207,7 +206,7 @@ class _Run:
     def _save(self, network: SaliencyNetwork, name: str) -> None:
         with io.BytesIO() as file:
             torch.save(network.cpu().state_dict(), file)
-            write_whole(self.folder / name, file.getvalue(), lasting=True)
+            write_atomic(self.folder / name, file.getvalue(), lasting=True)
         for checkpoint in self.folder.glob("training_*.ckpt"):
             checkpoint.unlink()
 
@@ -216,7 +215,7 @@ class _Run:
         return Rows.complete(self._targets_file(method, after), len(self.paths), (size, size))
 
     def _targets(self, method: str, after: int) -> Rows:
-        """A method's targets after so many rounds."""
+        """A method's targets after a number of rounds."""
         size = self.settings.size
         return Rows(self._targets_file(method, after), len(self.paths), (size, size))
 
@@ -242,7 +241,7 @@ def _device(accelerator: str) -> torch.device:
 
 
 def _sample(images: list[Path], settings: Settings) -> list[Path]:
-    """As many of the images as shall be learned from."""
+    """A random sample of the images, of at most the number in the settings."""
     most = settings.train_images
     if most is None or len(images) <= most:
         return images

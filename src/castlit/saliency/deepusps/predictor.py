@@ -11,12 +11,12 @@ from castlit.saliency.algorithms.superpixels import Image, Map
 
 
 class Predictor:
-    """From an image to its saliency map. Can be pickled, to be applied in many processes.
+    """Computes an image's saliency map. Can be pickled for other processes.
 
     Args:
         network: Maps normalised images (N, 3, S, S) to logits (N, 1, s, s).
         size: S: images are resized to it for the network.
-        refine: Bring the map to the image's edges by a CRF (which takes more time than the network).
+        refine: Align the map to the image's edges by a CRF, which takes more time than the network.
     """
 
     def __init__(self, network: nn.Module, size: int, refine: bool = True) -> None:
@@ -25,7 +25,7 @@ class Predictor:
     def __call__(self, image: Image) -> Map:
         """Compute the map (H, W), in [0, 1], of an upright image (H, W, 3) RGB.
 
-        An image of one colour throughout gives 0: nothing stands out in it.
+        An image of a single colour gives 0.
         """
         height, width = image.shape[:2]
         if (image == image[0, 0]).all():
@@ -41,10 +41,10 @@ class Predictor:
 
 @torch.no_grad()
 def predict(network: nn.Module, images: torch.Tensor) -> Map:
-    """The probability of salient, as the mean over an image and its mirror image.
+    """The probability of salient: the mean of the predictions for an image and its mirror image.
 
     Args:
-        network: As above, in evaluation mode.
+        network: Maps normalised images to logits, in evaluation mode.
         images: (N, 3, S, S) uint8.
 
     Returns:

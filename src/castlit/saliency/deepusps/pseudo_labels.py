@@ -1,4 +1,4 @@
-"""What the networks learn from: handcrafted maps of the training images, and how they are refined between rounds."""
+"""Pseudo-labels: handcrafted maps of the training images, and their refinement between rounds."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -16,14 +16,14 @@ from castlit.saliency.algorithms.registry import HANDCRAFTED, shrink
 from castlit.saliency.algorithms.superpixels import Image, Map
 from castlit.saliency.deepusps.rows import Rows
 from castlit.utils.process_pool import in_processes
-from castlit.utils.progress_log import Pace
+from castlit.utils.progress_log import ProgressLog
 from castlit.utils.validation import InputError
 
 UNUSABLE = 2
-"""Flags an image that cannot be read, or in which no method finds anything."""
+"""Flag of an image that cannot be read, or in which no method finds anything."""
 
 CRF_SIDE = 48
-"""Side at which a prediction's CRF is solved between rounds: a third of the work of the full grid."""
+"""Side at which a prediction's CRF is solved between rounds: a third of the full grid's cost."""
 
 Levels = NDArray[np.uint8]
 
@@ -36,23 +36,23 @@ class PseudoLabels(NamedTuple):
     maps: Levels
     """(N, K, S, S), one for each method; 255 is salient."""
     usable: NDArray[np.intp]
-    """The numbers, below N, of the images that can be learned from."""
+    """Indices of the images that can be learned from."""
 
 
 def make_pseudo_labels(
     paths: Sequence[Path], folder: Path, methods: Sequence[str], size: int, workers: int
 ) -> PseudoLabels:
-    """Make the maps of all images that have none yet, and keep them in ``folder``.
+    """Make the missing maps and store them in ``folder``.
 
     Args:
         paths: N images.
-        folder: Where ``images`` and ``maps`` are kept; what a killed run has made there is not made again.
+        folder: For the files ``images`` and ``maps``; maps that exist there are not made again.
         methods: K names of :data:`castlit.saliency.algorithms.registry.HANDCRAFTED`.
-        size: S: all images are resized to squares of so many pixels.
-        workers: Processes; 0 works in this one.
+        size: S, the side in pixels of the squares that images are resized to.
+        workers: Processes; 0 works in this process.
 
     Raises:
-        InputError: None of the images can be learned from.
+        InputError: No image can be learned from.
     """
     images = Rows(folder / "images", len(paths), (size, size, 3))
     maps = Rows(folder / "maps", len(paths), (len(methods), size, size))
@@ -60,14 +60,14 @@ def make_pseudo_labels(
     work = functools.partial(_label, tuple(methods), size)
     died = functools.partial(_Labelled, image=None, maps=None)
     items = ((number, str(paths[number])) for number in missing)
-    with Pace("Making pseudo-labels", len(missing)) as pace:
+    with ProgressLog("Making pseudo-labels", len(missing)) as log:
         for label in in_processes(work, items, min(workers, len(missing)), lambda item: died(item[0])):
             if label.image is None or label.maps is None:
                 maps.put(label.number, np.zeros(maps.shape[1:], np.uint8), UNUSABLE)
             else:
                 images.put(label.number, label.image)
                 maps.put(label.number, label.maps)
-            pace.advance()
+            log.advance()
     usable = np.flatnonzero(maps.flags == 1)
     if not len(usable):
         raise InputError(
@@ -77,10 +77,10 @@ def make_pseudo_labels(
 
 
 def discretise(levels: Levels) -> Levels:
-    """Cut a map (S, S) into 0 and 255 at the level that best tells its two sides apart (Otsu, 1979).
+    """Threshold a map (S, S) to 0 and 255 at its Otsu threshold (Otsu, 1979).
 
-    The paper's code has a constant for each method, found with labels. A level of the map's own needs none, and suits
-    maps of whatever contrast.
+    The paper's code has a constant for each method, found with labels. Otsu's threshold needs none and adapts to the
+    map's contrast.
     """
     return np.asarray(cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)[1], np.uint8)
 
@@ -88,25 +88,25 @@ def discretise(levels: Levels) -> Levels:
 def refine_targets(
     title: str, old: Levels, images: Levels, predictions: Iterator[Map], new: Rows, momentum: float, workers: int
 ) -> None:
-    """Average targets with what a network trained on them predicts: m · old + (1 - m) · CRF(prediction).
+    """Average targets with the predictions of a network trained on them: m · old + (1 - m) · CRF(prediction).
 
     Args:
-        title: What the progress bar says.
+        title: Title of the progress bar.
         old: (N, S, S).
         images: (N, S, S, 3).
-        predictions: (s, s) in [0, 1] for those of the N that ``new`` is missing, in order.
-        new: Takes the new targets.
+        predictions: (s, s) in [0, 1], for the targets that are missing in ``new``, in order.
+        new: Receives the new targets.
         momentum: m, in [0, 1].
-        workers: Processes; 0 works in this one.
+        workers: Processes; 0 works in this process.
     """
     missing = new.missing
     items = ((old[number], images[number], values) for number, values in zip(missing, predictions, strict=True))
     work = functools.partial(_average, momentum)
     results = in_processes(work, items, min(workers, len(missing)), lambda item: item[0])
-    with Pace(title, len(missing)) as pace:
+    with ProgressLog(title, len(missing)) as log:
         for number, target in zip(missing, results, strict=True):
             new.put(number, target)
-            pace.advance()
+            log.advance()
 
 
 class _Labelled(NamedTuple):

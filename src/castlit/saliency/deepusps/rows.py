@@ -1,4 +1,4 @@
-"""Many small images in one file: each is written once, and whatever kills the process, what is written stays."""
+"""Many small images in one file, with flags for those written, so that a killed process loses nothing."""
 
 from pathlib import Path
 
@@ -7,25 +7,25 @@ from numpy.typing import NDArray
 
 
 class Rows:
-    """N arrays of bytes of one shape on disk; however many there are, they take next to no memory.
+    """N arrays of bytes of one shape on disk.
 
-    A second file says which of them are there. They are written in the usual way and read through a mapping: writing to
-    a mapping would end the process when the disk is full.
+    A second file flags those that are written. They are read through a memory map but written with ordinary writes: on
+    a full disk, writing to a memory map would kill the process.
 
     Args:
-        path: The file; made where there is none of the right length. Beside it is ``<path>.done``.
+        path: The file; created if there is none of the right length. The flags are in ``<path>.done``.
         count: N.
         shape: Of one array.
 
     Raises:
-        OSError: The files cannot be made.
+        OSError: The files cannot be created.
     """
 
     def __init__(self, path: Path, count: int, shape: tuple[int, ...]) -> None:
         self.path, self.shape, self._flags = path, (count, *shape), path.with_name(f"{path.name}.done")
         self._length = int(np.prod(shape))
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The flags last: they must never speak of a file that is about to be made.
+        # The flags last: they must not refer to a file that is about to be created.
         for file, length in ((path, count * self._length), (self._flags, count)):
             if not file.exists() or file.stat().st_size != length:
                 self._flags.unlink(missing_ok=True)
@@ -34,7 +34,7 @@ class Rows:
 
     @classmethod
     def complete(cls, path: Path, count: int, shape: tuple[int, ...]) -> bool:
-        """Whether all of them are there; makes no file."""
+        """Whether all arrays are written; creates no file."""
         flags = path.with_name(f"{path.name}.done")
         sizes = ((path, count * int(np.prod(shape))), (flags, count))
         if any(not file.is_file() or file.stat().st_size != size for file, size in sizes):
@@ -45,16 +45,16 @@ class Rows:
         return self.shape[0]
 
     def put(self, index: int, values: NDArray[np.uint8], flag: int = 1) -> None:
-        """Write one array, and then that it is there.
+        """Write one array, then its flag.
 
         Args:
-            index: Which.
-            values: Of the shape.
-            flag: What :attr:`flags` shall say of it, 1 to 255.
+            index: The array's index.
+            values: uint8, of the shape.
+            flag: Its value in :attr:`flags`, 1 to 255.
 
         Raises:
-            ValueError: It is of another shape.
-            OSError: It cannot be written.
+            ValueError: The shape or type is another.
+            OSError: The array cannot be written.
         """
         if values.shape != self.shape[1:] or values.dtype != np.uint8:
             raise ValueError(f"expected {self.shape[1:]} bytes, got {values.shape} {values.dtype}")
@@ -63,18 +63,18 @@ class Rows:
 
     @property
     def flags(self) -> NDArray[np.uint8]:
-        """(N,): 0 where an array is not there yet."""
+        """(N,): 0 if the array is not written yet."""
         return np.fromfile(self._flags, np.uint8)
 
     @property
     def missing(self) -> list[int]:
-        """The numbers of those that are not there yet."""
+        """Indices of the arrays that are not written yet."""
         return [int(index) for index in np.flatnonzero(self.flags == 0)]
 
     @property
     def values(self) -> NDArray[np.uint8]:
-        """(N, ...), read from the disk where it is looked at; 0 where an array is not there yet."""
-        # A plain array over the mapping: indexing numpy's own memmap class takes several times as long.
+        """(N, ...), read from the disk on access; 0 if an array is not written yet."""
+        # A plain array: indexing numpy's memmap class takes several times as long.
         return np.asarray(np.memmap(self.path, np.uint8, "r", shape=self.shape))
 
     def remove(self) -> None:

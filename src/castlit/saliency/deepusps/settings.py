@@ -1,4 +1,4 @@
-"""What a training of DeepUSPS is told, checked before anything is done."""
+"""The settings of a DeepUSPS training, checked before the work starts."""
 
 import hashlib
 import os
@@ -13,25 +13,25 @@ from castlit.utils.validation import InputError, did_you_mean, require_choice, r
 
 @dataclass(frozen=True)
 class Settings:
-    """All that decides what is learned; another value is another training.
+    """All settings that determine the result; another value is another training.
 
     Args:
         methods: The handcrafted methods to learn from, of :data:`castlit.saliency.algorithms.registry.HANDCRAFTED`.
         backbone: ``name``, see :func:`castlit.nn.build_backbone`, and ``weights``, see
-            :func:`castlit.interop.load_into`; without, it starts from scratch.
+            :func:`castlit.interop.load_into`; without weights it starts from scratch.
         width: Channels of the network's decoder, a multiple of 8.
         size: Side in pixels of the squares that images are resized to. Networks are trained on views of three quarters
             of it.
         batch_size: Images in a step.
-        rounds: How often the targets of each method are refined.
+        rounds: Number of refinements of each method's targets.
         epochs: Passes over the images in each round.
         final_epochs: Passes over the images in phase 2.
-        max_steps: Fewer passes are made where they would take more steps than this; None sets no limit.
+        max_steps: Fewer epochs are trained where these would take more steps; None: no limit.
         lr: Peak learning rate of AdamW.
-        weight_decay: Of AdamW.
-        momentum: Share of the old targets in the new ones, in [0, 1].
-        train_images: How many of the images to learn from at most, drawn by chance; None: all.
-        seed: Of all draws.
+        weight_decay: Weight decay of AdamW.
+        momentum: Weight of the old targets in the new ones, in [0, 1].
+        train_images: Maximum number of images to learn from, a random sample; None: all.
+        seed: Seed of all random numbers.
 
     Raises:
         InputError: A value is out of range.
@@ -80,10 +80,10 @@ class Settings:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "Settings":
-        """The settings of these names and values.
+        """Settings from a mapping.
 
         Raises:
-            InputError: One of them does not exist, or is out of range.
+            InputError: A setting does not exist or is out of range.
         """
         known = [each.name for each in fields(cls)]
         for name in given:
@@ -93,7 +93,7 @@ class Settings:
 
     @property
     def backbone_name(self) -> str:
-        """Which backbone."""
+        """The backbone's name."""
         return str(self.backbone.get("name", "tiny_resnet"))
 
     @property
@@ -103,19 +103,19 @@ class Settings:
 
     @property
     def weights(self) -> str | None:
-        """Where its weights are; None: it starts from scratch."""
+        """The file of the backbone's weights; None: it starts from scratch."""
         path = self.backbone.get("weights")
         return None if path is None else str(path)
 
     def plain(self) -> dict[str, Any]:
-        """As values that survive JSON, to be compared with those of another run."""
+        """The settings as JSON values, to compare with those of another run."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         digest = None if self.weights is None else file_digest("backbone.weights", Path(self.weights).expanduser())
         return {**values, "methods": list(self.methods), "backbone": {"name": self.backbone_name, "weights": digest}}
 
 
 def digest_of(images: Sequence[Path], *facts: object) -> str:
-    """Tells one set of images (and other facts) from another, wherever it lies: by the files' names and sizes."""
+    """A digest of a set of images, by their names and sizes below their common folder, and of other facts."""
     top = os.path.commonpath([path.parent for path in images])
     digest = hashlib.blake2b(repr(facts).encode(), digest_size=16)
     for path in images:
@@ -124,7 +124,7 @@ def digest_of(images: Sequence[Path], *facts: object) -> str:
 
 
 def file_digest(key: str, path: Path) -> str:
-    """Tells one file's content from another's; ``key`` is by which the user gave it."""
+    """A digest of a file's content; ``key`` is the config key of the path, for the message."""
     digest = hashlib.blake2b(digest_size=16)
     try:
         with path.open("rb") as file:

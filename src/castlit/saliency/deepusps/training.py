@@ -1,4 +1,4 @@
-"""One training of a saliency network on maps that no one has labelled."""
+"""A training of a saliency network on pseudo-labels."""
 
 from collections.abc import Mapping
 
@@ -14,11 +14,11 @@ from castlit.optim import OptimizerRecipe
 from castlit.saliency.deepusps.augment import augment
 
 BETA_SQUARED = 0.3
-"""Weighs precision against recall; the custom of the field (Achanta et al., CVPR 2009)."""
+"""Weight of precision against recall, as is usual for saliency (Achanta et al., CVPR 2009)."""
 
 
 def soft_f_beta(prediction: Tensor, target: Tensor, beta_squared: float = BETA_SQUARED) -> Tensor:
-    """The F-measure of maps that are not cut: precision and recall from sums of products.
+    """The F-measure of soft maps: precision and recall from sums of products.
 
     With P = Σ p·t / Σ p and R = Σ p·t / Σ t it is (1 + β²) P R / (β² P + R) = (1 + β²) Σ p·t / (Σ p + β² Σ t).
 
@@ -28,7 +28,7 @@ def soft_f_beta(prediction: Tensor, target: Tensor, beta_squared: float = BETA_S
         beta_squared: β² > 0.
 
     Returns:
-        (...), in [0, 1]; 0 where prediction or target is empty.
+        (...), in [0, 1]; 0 if prediction or target is empty.
     """
     common = (prediction * target).sum((-2, -1))
     total = prediction.sum((-2, -1)) + beta_squared * target.sum((-2, -1))
@@ -36,7 +36,7 @@ def soft_f_beta(prediction: Tensor, target: Tensor, beta_squared: float = BETA_S
 
 
 def f_beta_loss(prediction: Tensor, targets: Tensor, beta_squared: float = BETA_SQUARED) -> Tensor:
-    """1 - F, averaged over all maps that are not empty: nothing can be learned from those.
+    """1 - F, averaged over the maps that are not empty.
 
     Args:
         prediction: (N, 1, H, W), in [0, 1].
@@ -44,7 +44,7 @@ def f_beta_loss(prediction: Tensor, targets: Tensor, beta_squared: float = BETA_
         beta_squared: β² > 0.
 
     Returns:
-        A scalar; 0 where all targets are empty.
+        A scalar; 0 if all targets are empty.
     """
     present = targets.flatten(2).amax(2) > 0
     losses = 1 - soft_f_beta(prediction.expand_as(targets), targets, beta_squared)
@@ -54,15 +54,15 @@ def f_beta_loss(prediction: Tensor, targets: Tensor, beta_squared: float = BETA_
 class SaliencyTraining(pl.LightningModule):
     """Trains a network to predict maps.
 
-    Batches hold ``image`` (N, 3, S, S) and ``targets`` (N, K, S, S), both uint8 in [0, 255].
+    Batches have ``image`` (N, 3, S, S) and ``targets`` (N, K, S, S), both uint8 in [0, 255].
 
     Args:
         network: Maps normalised images (N, 3, H, W) to logits (N, 1, h, w).
         optimizer: Optimiser and schedule.
-        view: Side in pixels of the random views that it is trained on. They show a part of the image: somewhat smaller
-            than that is in the images, so that things are about as large in them as in the whole image at test
-            (Touvron et al., Fixing the train-test resolution discrepancy, NeurIPS 2019).
-        seed: Of the random views; each epoch's batches have theirs, so that a run can go on from any epoch.
+        view: Side in pixels of the random views to train on. Views are crops, so they are smaller than the images:
+            objects then have about the same size in pixels as at test time (Touvron et al., Fixing the train-test
+            resolution discrepancy, NeurIPS 2019).
+        seed: Seed of the random views. They depend on epoch and batch only, so a run can resume at any epoch.
     """
 
     def __init__(self, network: nn.Module, optimizer: OptimizerRecipe, view: int, seed: int = 0) -> None:
@@ -70,12 +70,12 @@ class SaliencyTraining(pl.LightningModule):
         self.network, self.optimizer, self.view, self.seed = network, optimizer, view, seed
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images (N, 3, H, W) of levels in [0, 255] to the probability (N, 1, H, W) of salient."""
+        """Map images (N, 3, H, W) in [0, 255] to the probability (N, 1, H, W) of salient."""
         logits = F.interpolate(self.network(normalise(images)).float(), images.shape[2:], mode="bilinear")
         return logits.sigmoid()
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
-        """Compute the loss of a batch, in a random view."""
+        """The loss of a batch's random views."""
         rng = torch.Generator().manual_seed(_draw(self.seed, self.current_epoch, batch_idx))
         images, targets = augment(batch["image"].float() / 255, batch["targets"].float() / 255, self.view, rng)
         loss = f_beta_loss(self(images * 255), targets)

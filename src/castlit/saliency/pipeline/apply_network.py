@@ -1,4 +1,4 @@
-"""Apply a trained network to many images: in processes on a CPU, in threads where it is on an accelerator."""
+"""Apply a trained network to many images: in processes on a CPU, in threads on an accelerator."""
 
 import functools
 import pickle
@@ -10,22 +10,22 @@ from torch import nn
 
 from castlit.saliency.algorithms.superpixels import Image, Map
 from castlit.saliency.pipeline.one_mask import Outcome, Recipe, make_mask
-from castlit.utils.atomic_write import write_whole
+from castlit.utils.atomic_write import write_atomic
 from castlit.utils.process_pool import in_processes
 from castlit.utils.thread_pool import in_threads
 
 
 class FromFile:
-    """A predictor that each process reads for itself, once: it is too large to be sent along with every image.
+    """A predictor that each process reads from a file once; it is too large to be sent with every image.
 
     Args:
-        path: Where this writes it.
+        path: The file to write.
         predictor: On the CPU.
     """
 
     def __init__(self, path: Path, predictor: Callable[[Image], Map]) -> None:
         self.path = path
-        write_whole(path, pickle.dumps(predictor))
+        write_atomic(path, pickle.dumps(predictor))
 
     def __call__(self, image: Image) -> Map:
         """The predictor's map."""
@@ -38,11 +38,11 @@ def apply_network(
     """Make masks by a network.
 
     Args:
-        recipe: What is done to each image.
-        predictor: Makes the maps. Its ``network``, where it has one, says by its device how.
-        names: Of the images.
-        workers: Processes or threads; 0 works here.
-        scratch: A file's path, for the time of the work.
+        recipe: What is done with each image.
+        predictor: Makes the maps; its ``network``, if it has one, determines the device.
+        names: The images' paths below their folder.
+        workers: Processes or threads; 0 works in this process.
+        scratch: A temporary file's path.
     """
     network = getattr(predictor, "network", None)
     if isinstance(network, nn.Module) and next(network.parameters()).device.type != "cpu":

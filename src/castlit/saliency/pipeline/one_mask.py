@@ -1,4 +1,4 @@
-"""From one image file to one mask file: what a process does for each image."""
+"""From one image file to one mask file."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,28 +11,29 @@ from numpy.typing import NDArray
 
 from castlit.data.io.errors import SampleError
 from castlit.data.io.folders import join
-from castlit.data.io.images import decode_image, image_size, is_jpeg, read_bytes, refuse_cut_jpeg
+from castlit.data.io.image_header import image_size, is_jpeg
+from castlit.data.io.images import decode_image, read_bytes, refuse_cut_jpeg
 from castlit.saliency.algorithms.registry import METHODS, shrink
 from castlit.saliency.algorithms.superpixels import Image, Map
-from castlit.saliency.pipeline.quality import Figures, covered, judge
+from castlit.saliency.pipeline.quality import Quality, covered_fraction, measure_quality
 from castlit.saliency.pipeline.signature import Signature, sign
-from castlit.utils.atomic_write import FULL, write_whole
+from castlit.utils.atomic_write import FULL, write_atomic
 
 NOTHING = "nothing stands out in it"
 
-_SHORTEST = 16  # pixels of a mask's shorter side below which rounding would change its shape
+_SHORTEST = 16  # pixels of a mask's shorter side; rounding smaller ones would change the aspect ratio
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is done to every image of a folder.
+    """What is done with every image of a folder.
 
     Args:
         images: The folder.
-        output: Where masks go.
-        made: The signature's words for these settings.
+        output: The masks' folder.
+        made: The settings, as text for the signature.
         side: Longer side in pixels at which maps are made.
-        mask_side: Longer side in pixels up to which masks have their image's size.
+        mask_side: Maximum of a mask's longer side in pixels; smaller masks have their image's size.
     """
 
     images: Path
@@ -43,28 +44,28 @@ class Recipe:
 
 
 class Outcome(NamedTuple):
-    """What became of an image."""
+    """The result for one image."""
 
     name: str
     """Its path below the images' folder."""
-    figures: Figures | None = None
-    """Of its mask; None where none was written."""
+    quality: Quality | None = None
+    """Of its mask; None if none was written."""
     failure: str = ""
-    """Why it has no mask to train with; empty where it has."""
+    """Why it has no mask to train with; empty if it has one."""
     stop: bool = False
-    """Whether nothing can be written any more."""
+    """Whether no further mask can be written."""
 
     @classmethod
     def died(cls, name: str) -> "Outcome":
-        """Of an image that killed the process that worked on it."""
+        """The result for an image whose process was killed."""
         return cls(name, failure="the process that worked on it was killed; it may need more memory than there is")
 
 
 class Opened(NamedTuple):
-    """An image as far as it is needed."""
+    """A decoded image."""
 
     image: Image
-    """(h, w, 3) RGB upright, at the size at which its map is made."""
+    """(h, w, 3) RGB, upright, at the size at which its map is made."""
     size: tuple[int, int]
     """(H, W) of its mask."""
 
@@ -76,13 +77,13 @@ def mask_name(name: str) -> str:
 
 
 def make_mask(recipe: Recipe, method: str | Callable[[Image], Map], name: str) -> Outcome:
-    """Read an image, make its map and write it; whatever goes wrong is told in the outcome."""
+    """Read an image, make its map and write it; errors are returned in the outcome."""
     opened = try_open(recipe, name)
     return opened if isinstance(opened, Outcome) else finish(recipe, method, name, opened)
 
 
 def try_open(recipe: Recipe, name: str) -> Opened | Outcome:
-    """Read an image, or say why that cannot be done."""
+    """Read an image; errors are returned as the outcome."""
     try:
         return open_image(recipe.images / name, recipe.side, recipe.mask_side)
     except SampleError as error:
@@ -92,25 +93,25 @@ def try_open(recipe: Recipe, name: str) -> Opened | Outcome:
 
 
 def finish(recipe: Recipe, method: str | Callable[[Image], Map], name: str, opened: Opened) -> Outcome:
-    """Make the map of an image and write it, or say why that cannot be done."""
+    """Make the map of an image and write it; errors are returned in the outcome."""
     try:
         predict = METHODS[method] if isinstance(method, str) else method
         small = to_levels(predict(opened.image))
         levels = resize(small, opened.size)
     except Exception as error:
-        # One image that a method cannot take must not end the work on all others.
+        # One bad image must not end the run.
         return Outcome(name, failure=f"no map can be made of it ({type(error).__name__}: {error})")
-    figures = judge(opened.image, small)._replace(area=covered(levels))
+    quality = measure_quality(opened.image, small)._replace(area=covered_fraction(levels))
     target = recipe.output / mask_name(name)
     try:
-        write_whole(target, sign(encode(levels), Signature(recipe.made, figures)))
+        write_atomic(target, sign(encode(levels), Signature(recipe.made, quality)))
     except OSError as error:
         return Outcome(name, failure=f"{target} cannot be written ({error.strerror})", stop=error.errno in FULL)
-    return Outcome(name, figures, NOTHING if figures.area == 0 else "")
+    return Outcome(name, quality, NOTHING if quality.area == 0 else "")
 
 
 def open_image(path: Path, side: int, mask_side: int) -> Opened:
-    """Read an image no larger than its map needs it: JPEGs are reduced while they are decoded.
+    """Read an image at the size that its map needs; JPEGs are reduced while they are decoded.
 
     Raises:
         SampleError: It cannot be read.
@@ -128,10 +129,9 @@ def open_image(path: Path, side: int, mask_side: int) -> Opened:
 
 
 def mask_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """(H, W) of the mask for an image: its own, its longer side at most ``longest``.
+    """(H, W) of an image's mask: the image's size, with a longer side of at most ``longest``.
 
-    Images that are long and narrow keep more of theirs, as a side of a pixel or two cannot have the right ratio to the
-    other.
+    Long and narrow images may exceed it: a shorter side of a few pixels would change the aspect ratio.
     """
     scale = min(1.0, max(longest / max(size), _SHORTEST / min(size)))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
@@ -141,15 +141,15 @@ def to_levels(values: Map) -> NDArray[np.uint8]:
     """A map (h, w) in [0, 1] as uint8.
 
     Raises:
-        ValueError: It holds other numbers.
+        ValueError: A value is not in [0, 1].
     """
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-        raise ValueError("the map holds numbers outside [0, 1]")
+        raise ValueError("the map has values outside [0, 1]")
     return np.asarray(np.rint(values * np.float32(255)), np.uint8)
 
 
 def resize(levels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A map (h, w) as (H, W)."""
+    """Resize a map (h, w) to (H, W)."""
     if levels.shape == size:
         return levels
     grows = size[0] * size[1] > levels.size
@@ -158,7 +158,7 @@ def resize(levels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8
 
 
 def encode(levels: NDArray[np.uint8]) -> bytes:
-    """The bytes of a PNG. Run lengths suit smooth maps: smaller than by the usual search, in the same time."""
+    """The bytes of a PNG. Run-length coding makes smooth maps smaller than the default, in the same time."""
     done, data = cv2.imencode(".png", levels, [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE])
     if not done:
         raise ValueError(f"a map of {levels.shape} cannot be encoded")

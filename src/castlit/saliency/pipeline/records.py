@@ -1,116 +1,114 @@
-"""What is kept beside the masks of a folder: ``masks.json``, and the list of what failed."""
+"""Records beside a folder's masks: ``masks.json`` and ``failed.csv``."""
 
 import csv
 import json
-import os
 import shutil
 import tempfile
 from collections import Counter
-from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from castlit.data.io.masks_json import MASKS_FILE, PROGRAM
-from castlit.saliency.pipeline.survey import Share
-from castlit.utils.atomic_write import part_of, write_whole
+from castlit.saliency.pipeline.shard import Shard
+from castlit.utils.atomic_write import atomic_path, write_atomic
 from castlit.utils.validation import InputError
 
 FOLDER = ".make_masks"
-"""Holds a folder for each share of the work, with what that share knows."""
+"""Contains a folder for each shard, with its record."""
 
 PACKAGES = ("numpy", "scipy", "scikit-image", "opencv-python-headless")
 
 
-def share_folder(output: Path, share: Share) -> Path:
-    """The folder for what a share knows."""
-    return output / FOLDER / f"{share.this}_of_{share.of}"
+def shard_folder(output: Path, shard: Shard) -> Path:
+    """The folder of a shard's record."""
+    return output / FOLDER / shard.folder_name
 
 
 class Records:
-    """Keeps ``masks.json`` right, whatever number of shares write into one folder at once.
+    """Keeps ``masks.json`` up to date while several shards write into one folder.
 
-    Each share has a file of its own, and after every change of it makes ``masks.json`` anew from all that are there.
+    Each shard has its own record. After every change it rewrites ``masks.json`` from all records.
 
     Args:
         output: The masks' folder.
-        share: This run's part.
+        shard: This run's.
         facts: ``quality``, ``method`` and ``settings`` of this run.
-        packages: Whose versions are noted.
+        packages: Packages whose versions are recorded.
     """
 
-    def __init__(self, output: Path, share: Share, facts: dict[str, Any], packages: tuple[str, ...] = PACKAGES) -> None:
-        self.output, self.share = output, share
+    def __init__(self, output: Path, shard: Shard, facts: dict[str, Any], packages: tuple[str, ...] = PACKAGES) -> None:
+        self.output, self.shard = output, shard
         self.facts = {
             **facts,
             "castlit": version("castlit"),
             "versions": {name: _version(name) for name in packages},
         }
-        self.folder = share_folder(output, share)
+        self.folder = shard_folder(output, shard)
 
-    def refuse_others(self) -> None:
-        """See that what other runs wrote here goes with this one.
+    def check(self) -> None:
+        """Check that the existing records have this run's settings.
 
         Raises:
-            InputError: Masks were made here with other settings; or a record cannot be read.
+            InputError: Masks were made here with other settings, or a record cannot be read.
         """
         for path, record in self._all():
             if any(record.get(key) != self.facts[key] for key in ("quality", "method", "settings")):
                 raise InputError(
-                    f"{self.output} holds masks with quality={record.get('quality')} {_told(record.get('settings'))} "
-                    f"and this run has quality={self.facts['quality']} {_told(self.facts['settings'])}: give another "
-                    f"output, or overwrite=true ({path.relative_to(self.output)})"
+                    f"{self.output} contains masks with {_settings_text(record)} and this run has "
+                    f"{_settings_text(self.facts)}: give another output, or overwrite=true "
+                    f"({path.relative_to(self.output)})"
                 )
 
-    def forget_others(self) -> None:
-        """Forget what shares knew that the work is no longer cut into, or that had other settings."""
+    def remove_outdated(self) -> None:
+        """Remove records of another number of shards or with other settings."""
         for path, record in self._all(broken=True):
             same = all(record.get(key) == self.facts[key] for key in ("quality", "method", "settings"))
-            if not same or not path.parent.name.endswith(f"_of_{self.share.of}"):
+            if not same or not path.parent.name.endswith(f"_of_{self.shard.total}"):
                 path.unlink(missing_ok=True)
 
     def write(self, counts: dict[str, int], *, complete: bool, **more: object) -> None:
-        """Note what this share has done.
+        """Write this shard's record.
 
         Args:
             counts: ``images``, ``made``, ``skipped`` and ``failed``.
-            complete: Whether it has come to its end.
-            **more: Whatever else is of interest.
+            complete: Whether the shard is finished.
+            **more: Further entries.
 
         Raises:
             OSError: It cannot be written.
         """
         record = {**self.facts, "counts": counts, "complete": complete, **more}
-        write_whole(self.folder / "record.json", _json(record), lasting=True)
+        write_atomic(self.folder / "record.json", _json(record), lasting=True)
         before: dict[str, Any] = {}
-        # Whoever writes last has looked after that, and so seen what everybody else had written.
+        # Read again after writing: another shard may have written between. So the last writer has read all records.
         while (found := self._summary()) != before:
-            write_whole(self.output / MASKS_FILE, _json(found), lasting=True, writer=self.share.words)
+            write_atomic(self.output / MASKS_FILE, _json(found), lasting=True, writer=str(self.shard))
             before = found
 
     def missing(self) -> int:
-        """How many shares have not come to their end."""
-        return self.share.of - sum(bool(shard["complete"]) for shard in self._summary()["shards"].values())
+        """Number of shards that are not finished."""
+        return self.shard.total - sum(bool(record["complete"]) for record in self._summary()["shards"].values())
 
     def _summary(self) -> dict[str, Any]:
         shards = {}
         total: Counter[str] = Counter()
         for path, record in self._all(broken=True):
-            this, _, of = path.parent.name.partition("_of_")
-            if of == str(self.share.of) and record:
-                shards[f"{this}/{of}"] = {key: value for key, value in record.items() if key not in self.facts}
+            number, _, of = path.parent.name.partition("_of_")
+            if of == str(self.shard.total) and record:
+                shards[f"{number}/{of}"] = {key: value for key, value in record.items() if key not in self.facts}
                 total.update(record["counts"])
-        complete = len(shards) == self.share.of and all(shard["complete"] for shard in shards.values())
+        complete = len(shards) == self.shard.total and all(shard["complete"] for shard in shards.values())
         return {"made_by": PROGRAM, **self.facts, "counts": dict(total), "complete": complete, "shards": shards}
 
     def _all(self, *, broken: bool = False) -> list[tuple[Path, dict[str, Any]]]:
-        """All records, in the order of the shares."""
+        """All records, in the order of the shards."""
         found = []
         for path in (self.output / FOLDER).glob("*_of_*/record.json"):
             try:
                 record = json.loads(path.read_bytes())
             except FileNotFoundError:
-                continue  # another share has just forgotten it
+                continue  # another shard has just removed it
             except ValueError as error:
                 if not broken:
                     raise InputError(f"{path}: cannot be read ({error}): remove it, or give overwrite=true") from None
@@ -120,10 +118,10 @@ class Records:
 
 
 class Failures:
-    """``failed.csv``: the images without a mask to train with, and why. Not kept in memory, however many there are.
+    """``failed.csv``: the images without a mask to train with, and why. Kept on disk, not in memory.
 
     Args:
-        path: Where to write it; without failures, no list is left there.
+        path: The file; removed if there are no failures.
     """
 
     SHOWN = 5
@@ -131,8 +129,8 @@ class Failures:
     def __init__(self, path: Path) -> None:
         self.path, self.count = path, 0
         self.first: list[str] = []
-        """The first few, as a message tells them."""
-        # Without a name, so that nothing is left of it, whatever happens.
+        """The first few, for messages."""
+        # A file without a name disappears with the process.
         self._file = tempfile.TemporaryFile(  # noqa: SIM115 - closed by close()
             "w+", encoding="utf-8", errors="surrogateescape", newline=""
         )
@@ -140,20 +138,20 @@ class Failures:
         self._rows.writerow(("image", "reason"))
 
     def add(self, name: str, reason: str) -> None:
-        """Note an image."""
+        """Add an image."""
         self.count += 1
         if self.count <= self.SHOWN:
             self.first.append(f"{name} ({reason})")
         self._rows.writerow((name, reason))
 
     @property
-    def words(self) -> str:
-        """The first few, and how many more there are."""
+    def summary(self) -> str:
+        """The first few, and the number of the others."""
         more = self.count - len(self.first)
         return ", ".join(self.first) + (f" and {more} more" if more else "")
 
     def write(self) -> None:
-        """Put the list where it belongs.
+        """Write ``failed.csv``.
 
         Raises:
             OSError: It cannot be written.
@@ -161,25 +159,23 @@ class Failures:
         if self.count == 0:
             self.path.unlink(missing_ok=True)
             return
-        part = part_of(self.path)
         self._file.seek(0)
-        try:
-            with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-                shutil.copyfileobj(self._file, file)
-            os.replace(part, self.path)  # noqa: PTH105
-        except BaseException:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise
+        with (
+            atomic_path(self.path) as part,
+            part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        ):
+            shutil.copyfileobj(self._file, file)
 
     def close(self) -> None:
-        """Let go of what was noted."""
+        """Delete the temporary file."""
         self._file.close()
 
 
-def _told(settings: object) -> str:
-    pairs = settings.items() if isinstance(settings, dict) else ()
-    return " ".join(f"{key}={value}" for key, value in pairs if not isinstance(value, dict))
+def _settings_text(record: dict[str, Any]) -> str:
+    """A record's quality and settings, as the user types them."""
+    settings = record.get("settings")
+    pairs = {"quality": record.get("quality"), **(settings if isinstance(settings, dict) else {})}
+    return " ".join(f"{key}={value}" for key, value in pairs.items() if not isinstance(value, dict))
 
 
 def _json(record: dict[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""A run over a folder: what is to be made, what becomes of it, and what is written down."""
+"""One run over a folder of images."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -7,35 +7,36 @@ from pathlib import Path
 
 from castlit.data.io.folders import IMAGE_SUFFIXES
 from castlit.saliency.pipeline.one_mask import NOTHING, Outcome, Recipe, mask_name
-from castlit.saliency.pipeline.preview_sampler import Choice
+from castlit.saliency.pipeline.preview_sampler import PreviewSampler
 from castlit.saliency.pipeline.records import Failures, Records
-from castlit.saliency.pipeline.survey import Share, State, survey
+from castlit.saliency.pipeline.scan import MaskState, scan
+from castlit.saliency.pipeline.shard import Shard
 from castlit.utils.bytes_array import BytesArray, decode, encode
-from castlit.utils.progress_log import Pace
+from castlit.utils.progress_log import ProgressLog
 from castlit.utils.validation import InputError
 
 
 @dataclass
-class Made:
-    """What a run did. Every image is in exactly one of ``made``, ``skipped`` and ``failed``."""
+class RunSummary:
+    """What a run did. Every image counts as one of ``made``, ``skipped`` and ``failed``."""
 
     images: int = 0
     made: int = 0
-    """Masks that were not there before."""
+    """New masks."""
     skipped: int = 0
-    """Masks that were there already, made with the same settings."""
+    """Masks that existed, made with the same settings."""
     failed: int = 0
     """Images without a mask to train with."""
     rate: float | None = None
-    """Images per second, all processes together, without their start; None where fewer than two were looked at."""
+    """Images per second of all processes together, without their start; None for fewer than two images."""
     workers: int = 0
     failures: str = ""
-    """The first few that failed, and why."""
+    """The first few failures with their reasons."""
     failed_list: Path | None = None
-    """The list of all of them."""
+    """The file that lists all failures."""
     preview: Path | None = None
     missing: int = 0
-    """Shards that have not been run, or not to their end."""
+    """Shards that are not finished."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -47,114 +48,118 @@ class Run:
     """The state of a run over a folder.
 
     Args:
-        recipe: What is done to each image.
-        share: Which of them.
-        records: Where it is noted.
-        choice: Of masks to look at.
-        overwrite: Whether masks that are there are made again.
+        recipe: What is done with each image.
+        shard: The images of this run.
+        records: The folder's records.
+        sampler: Chooses the masks for the preview.
+        overwrite: Whether existing masks are made again.
     """
 
-    def __init__(self, recipe: Recipe, share: Share, records: Records, choice: Choice, overwrite: bool) -> None:
-        self.recipe, self.share, self.records, self.choice, self.overwrite = recipe, share, records, choice, overwrite
-        self.made = Made()
-        self.failures = Failures(recipe.output / f"failed{share.suffix}.csv")
+    def __init__(
+        self, recipe: Recipe, shard: Shard, records: Records, sampler: PreviewSampler, overwrite: bool
+    ) -> None:
+        self.recipe, self.shard, self.records, self.overwrite = recipe, shard, records, overwrite
+        self.sampler = sampler
+        self.summary = RunSummary()
+        self.failures = Failures(recipe.output / f"failed{shard.suffix}.csv")
 
-    def look(self) -> BytesArray:
-        """Find out what is there. Writes nothing.
+    def scan(self) -> BytesArray:
+        """Find the images and their masks. Writes nothing.
 
         Returns:
-            The names of the images whose masks are to be made, packed.
+            The names of the images whose masks are to be made.
 
         Raises:
-            InputError: There are no images; or there are masks that this run must not write over.
+            InputError: There are no images, or there are masks that this run must not overwrite.
         """
         foreign = 0
         first = ""
 
         def to_make() -> Iterator[bytes]:
             nonlocal foreign, first
-            for seen in survey(self.recipe.images, self.recipe.output, self.recipe.made, self.share):
-                self.made.images += 1
-                if seen.state == State.CLASHES:
-                    self._fail(seen.name, f"would share its mask with {seen.detail}: rename one of them")
-                elif seen.state == State.TO_MAKE or self.overwrite:
-                    yield encode(seen.name)
-                elif seen.state == State.FOREIGN:
+            for image in scan(self.recipe.images, self.recipe.output, self.recipe.made, self.shard):
+                self.summary.images += 1
+                if image.state == MaskState.CLASHES:
+                    self._fail(image.name, f"would share its mask with {image.detail}: rename one of them")
+                elif image.state == MaskState.TO_MAKE or self.overwrite:
+                    yield encode(image.name)
+                elif image.state == MaskState.FOREIGN:
                     foreign += 1
-                    first = first or f"{self.recipe.output / mask_name(seen.name)}, {seen.detail}"
-                elif seen.signature is not None and seen.signature.figures.area == 0:
-                    self._fail(seen.name, NOTHING)
-                elif seen.signature is not None:
-                    self.made.skipped += 1
-                    self.choice.offer(seen.name, seen.signature.figures)
+                    first = first or f"{self.recipe.output / mask_name(image.name)}, {image.detail}"
+                elif image.signature is not None and image.signature.quality.area == 0:
+                    self._fail(image.name, NOTHING)
+                elif image.signature is not None:
+                    self.summary.skipped += 1
+                    self.sampler.offer(image.name, image.signature.quality)
 
         todo = BytesArray.collect(to_make())
-        if self.made.images == 0:
-            part = f"shard={self.share.words} of " if self.share.of > 1 else ""
+        if self.summary.images == 0:
+            part = f"shard={self.shard} of " if self.shard.total > 1 else ""
             suffixes = ", ".join(IMAGE_SUFFIXES)
             raise InputError(f"{part}images={self.recipe.images} holds no images ({suffixes}), at any depth")
         if foreign:
             raise InputError(
-                f"{foreign} masks are there that this run would not make the same (first: {first}; this run has "
+                f"{foreign} masks exist that were made otherwise (first: {first}; this run has "
                 f"{self.recipe.made}): give another output, or overwrite=true"
             )
         return todo
 
     def begin(self, todo: BytesArray) -> None:
-        """Note that this run has begun, and remove the masks that it makes again: so all that are there are its own.
+        """Record the start of this run and, with ``overwrite``, remove the masks that it makes again.
 
         Raises:
             InputError: Nothing can be written.
         """
         try:
             self.recipe.output.mkdir(parents=True, exist_ok=True)
-            self.records.forget_others()
-            self.records.write(self.made.counts, complete=False)
+            self.records.remove_outdated()
+            self.records.write(self.summary.counts, complete=False)
             for name in _texts(todo) if self.overwrite else ():
                 (self.recipe.output / mask_name(name)).unlink(missing_ok=True)
         except OSError as error:
             raise InputError(f"output={self.recipe.output} cannot be written to ({error.strerror})") from None
 
-    def go_through(self, todo: BytesArray, work: Callable[[Iterator[str]], Iterator[Outcome]]) -> None:
-        """Do the work, and count what becomes of it.
+    def make(self, todo: BytesArray, work: Callable[[Iterator[str]], Iterator[Outcome]]) -> None:
+        """Make the masks and count the outcomes.
 
         Raises:
-            InputError: Nothing can be written any more.
+            InputError: The disk is full or read-only.
         """
-        with Pace("Making masks", len(todo)) as pace:
+        with ProgressLog("Making masks", len(todo)) as log:
             for outcome in work(_texts(todo)):
                 if outcome.stop:
                     raise InputError(
-                        f"{outcome.failure}; {self.made.made} masks were made: make room, and the same command goes on"
+                        f"{outcome.failure}; {self.summary.made} masks were made: free some space, then run the same "
+                        "command again"
                     )
                 if outcome.failure:
                     self._fail(outcome.name, outcome.failure)
-                elif outcome.figures is not None:
-                    self.made.made += 1
-                    self.choice.offer(outcome.name, outcome.figures)
-                pace.advance()
-        self.made.rate = pace.rate
+                elif outcome.quality is not None:
+                    self.summary.made += 1
+                    self.sampler.offer(outcome.name, outcome.quality)
+                log.advance()
+        self.summary.rate = log.rate
 
     def end(self, *, complete: bool) -> None:
-        """Write down what was done.
+        """Write the records.
 
         Raises:
-            OSError: It cannot be written, though all masks were.
+            OSError: They cannot be written.
         """
-        rate = self.made.rate and round(self.made.rate, 2)
+        rate = self.summary.rate and round(self.summary.rate, 2)
         if not complete:
             with suppress(OSError):
                 self.failures.write()
-                self.records.write(self.made.counts, complete=False, images_per_second=rate)
+                self.records.write(self.summary.counts, complete=False, images_per_second=rate)
             return
         self.failures.write()
-        self.records.write(self.made.counts, complete=True, images_per_second=rate)
-        self.made.failures = self.failures.words
-        self.made.failed_list = self.failures.path if self.failures.count else None
-        self.made.missing = self.records.missing()
+        self.records.write(self.summary.counts, complete=True, images_per_second=rate)
+        self.summary.failures = self.failures.summary
+        self.summary.failed_list = self.failures.path if self.failures.count else None
+        self.summary.missing = self.records.missing()
 
     def _fail(self, name: str, reason: str) -> None:
-        self.made.failed += 1
+        self.summary.failed += 1
         self.failures.add(name, reason)
 
 

@@ -1,6 +1,6 @@
-"""What a mask says of itself: a line of text in the PNG, which readers of images pass over.
+"""A mask's signature: a text chunk in the PNG with the settings that made it and its quality.
 
-So a run that is started again knows whose masks it finds, and how they look, without decoding one of them.
+A restarted run reads it to recognise its masks without decoding them. Image readers ignore it.
 """
 
 import json
@@ -9,36 +9,36 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
-from castlit.saliency.pipeline.quality import Figures
+from castlit.saliency.pipeline.quality import Quality
 
 KEYWORD = b"castlit"
 PNG = b"\x89PNG\r\n\x1a\n"
 
-_FIRST_CHUNK = 33  # the PNG's own mark and its header end here
-_READ = 1024  # bytes in which the signature is whole
+_FIRST_CHUNK = 33  # end of the PNG's magic bytes and header
+_READ = 1024  # bytes that contain the signature
 
 
 class Signature(NamedTuple):
-    """What was written."""
+    """A signature's content."""
 
     made: str
-    """How: equal for two masks that the same settings made."""
-    figures: Figures
+    """The settings, as text: equal for masks made with the same settings."""
+    quality: Quality
 
 
 def sign(png: bytes, signature: Signature) -> bytes:
     """Add a signature to the bytes of a PNG, as a chunk of type tEXt."""
-    text = json.dumps({"made": signature.made, **signature.figures._asdict()}).encode("ascii")
+    text = json.dumps({"made": signature.made, **signature.quality._asdict()}).encode("ascii")
     content = b"tEXt" + KEYWORD + b"\0" + text
     chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
     return png[:_FIRST_CHUNK] + chunk + png[_FIRST_CHUNK:]
 
 
 def read_signature(path: Path) -> Signature | None:
-    """Read the signature of a file; None where it has none.
+    """Read the signature of a file; None if it has none.
 
     Raises:
-        FileNotFoundError: There is no such file; or it is empty, as a power cut leaves files.
+        FileNotFoundError: There is no such file, or it is empty, as after a power cut.
         OSError: It cannot be read.
     """
     with path.open("rb") as file:
@@ -51,7 +51,7 @@ def read_signature(path: Path) -> Signature | None:
     stop = start + int.from_bytes(head[_FIRST_CHUNK : _FIRST_CHUNK + 4], "big")
     try:
         found = json.loads(head[start + len(KEYWORD) + 1 : stop])
-        figures = Figures(*(float(found[name]) for name in Figures._fields))
-        return Signature(str(found["made"]), figures)
+        quality = Quality(*(float(found[name]) for name in Quality._fields))
+        return Signature(str(found["made"]), quality)
     except (ValueError, KeyError, TypeError):
         return None

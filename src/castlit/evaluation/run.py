@@ -1,0 +1,89 @@
+"""Run the protocol that a config names, write ``results.json`` and print a table."""
+
+import json
+import os
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
+from rich.console import Console
+
+from castlit.cli.app import CONFIG_MODULE
+from castlit.cli.launch import refuse_relaunched_sweep
+from castlit.evaluation.inputs import open_parameters, protocol_inputs, published_rows
+from castlit.reporting.published import PublishedRow
+from castlit.reporting.results import Results, Table
+from castlit.reporting.tables import metrics_table
+from castlit.utils.atomic_write import write_atomic
+from castlit.utils.validation import InputError, require_int
+
+
+class Evaluated(NamedTuple):
+    """A protocol's results, and published ones to compare with."""
+
+    results: Results | Table
+    published: list[PublishedRow]
+
+
+def run_protocol(config: DictConfig, output: Path) -> Evaluated:
+    """Run the config's protocol.
+
+    Args:
+        config: The config of ``castlit.evaluate``.
+        output: Folder for ``results.json`` and the protocol's other files.
+
+    Raises:
+        InputError: No protocol is given, or the protocol raises it.
+    """
+    if OmegaConf.is_missing(config, "protocol"):
+        raise InputError(f"which protocol? Add one of {', '.join(f'+protocol={name}' for name in protocols())}")
+    pl.seed_everything(require_int("seed", config.seed, 0, 2**32 - 1), verbose=False)
+    protocol = instantiate(config.protocol, _convert_="all")
+    trainer = getattr(protocol, "keywords", {}).get("trainer")
+    if trainer is not None:
+        refuse_relaunched_sweep(trainer)
+    parameters = open_parameters(protocol)
+    results: Results | Table = protocol(**protocol_inputs(protocol, config, output))
+    evaluated = Evaluated(results, published_rows(protocol))
+    uses_checkpoint = bool(parameters & {"backbone", "explain", "config"})
+    runs_protocols = "config" in parameters  # they have printed their tables
+    _write(evaluated, output, str(config.checkpoint) if uses_checkpoint else None, show=not runs_protocols)
+    return evaluated
+
+
+@rank_zero_only
+def _write(evaluated: Evaluated, output: Path, checkpoint: str | None, show: bool) -> None:
+    """Write ``results.json`` and print the table, in the first process only.
+
+    Args:
+        evaluated: The results.
+        output: The run's folder.
+        checkpoint: As it was typed; None if the protocol uses none.
+        show: Whether to print.
+    """
+    results, published = evaluated
+    content: dict[str, Any] = {} if checkpoint is None else {"checkpoint": checkpoint}
+    content["results"] = results
+    if published:
+        content["published"] = [row._asdict() for row in published]
+    # Atomic: studies take a run with this file for finished.
+    write_atomic(output / "results.json", (json.dumps(content, indent=2) + "\n").encode())
+    if not show:
+        return
+    # In a file, long lines are not wrapped.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
+    console = Console(soft_wrap=True, width=width, highlight=False)
+    console.print(metrics_table(checkpoint or "maps against masks", results, published))
+    for file in (output / "results.json", *sorted(output.glob("*.html"))):
+        console.print(f"Written to {file}", markup=False)
+
+
+def protocols() -> list[str]:
+    """The names of all protocols."""
+    options = (files(CONFIG_MODULE) / "protocol").iterdir()
+    return sorted(option.name.removesuffix(".yaml") for option in options if option.name.endswith(".yaml"))

@@ -1,0 +1,81 @@
+"""What a study prints and writes while it runs, and in the end."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from castlit.experiments.estimates import ByConfiguration
+from castlit.experiments.study_plan import PlannedRun
+from castlit.experiments.study_report import write_report
+from castlit.experiments.study_settings import StudySettings
+from castlit.experiments.study_tables import by_configuration, differences, means, missing_metric
+from castlit.reporting.tables import print_wide
+from castlit.utils.paths import display_path
+from castlit.utils.validation import InputError
+
+
+class StudyLog:
+    """Reports a study's progress; the files are rewritten after every run.
+
+    Args:
+        settings: The study's.
+        runs: Its runs; those that another study has done have their folders there.
+    """
+
+    def __init__(self, settings: StudySettings, runs: Sequence[PlannedRun]) -> None:
+        self.settings, self.runs = settings, runs
+        self.failed: dict[PlannedRun, str] = {}
+        self._console = Console(soft_wrap=True, highlight=False)
+        self._reported: set[str] = set()
+
+    def started(self) -> None:
+        """Print what other studies have done, and which metrics the finished runs lack.
+
+        Raises:
+            InputError: A finished run cannot be read.
+        """
+        reused = sum(self.settings.output not in run.folder.parents for run in self.runs)
+        if reused:
+            self._console.print(f"{reused} of {len(self.runs)} runs are done in other studies (reuse)")
+        self._report_missing(self._metrics())
+
+    def finished(self, run: PlannedRun, error: str) -> None:
+        """Note a run's end; ``error`` is empty if it succeeded."""
+        if error:
+            self.failed[run] = error
+            self._console.print(f"{run.title}: {error}", style="red", markup=False)
+        metrics = self._metrics()
+        self._write(metrics)
+        self._report_missing(metrics)
+
+    def close(self) -> Path:
+        """Print the tables, write the files and return the page's path.
+
+        Raises:
+            InputError: Some runs failed.
+        """
+        study, metrics = self.settings.study, self._metrics()
+        report = self._write(metrics)
+        print_wide(self._console, study.title, *means(study, metrics))
+        compared = differences(study, metrics)
+        if compared:
+            print_wide(self._console, "Differences, in points", *compared)
+        self._console.print(f"Written to {display_path(report)}", markup=False)
+        if self.failed:
+            raise InputError(f"{len(self.failed)} of {len(self.runs)} runs failed; the same command tries them again")
+        return report
+
+    def _metrics(self) -> ByConfiguration:
+        return by_configuration(self.runs, self.settings.in_percent)
+
+    def _write(self, metrics: ByConfiguration) -> Path:
+        return write_report(self.settings.output, self.settings.study, self.runs, metrics, self.failed)
+
+    def _report_missing(self, metrics: ByConfiguration) -> None:
+        """A mistyped metric is reported once, as soon as a run is done."""
+        for name in dict.fromkeys([*self.settings.study.columns, *self.settings.in_percent]):
+            line = missing_metric(metrics, name)
+            if line and name not in self._reported:
+                self._reported.add(name)
+                self._console.print(line, style="yellow", markup=False)

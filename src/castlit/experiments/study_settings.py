@@ -1,0 +1,73 @@
+"""A study's config, checked."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+
+from castlit.experiments.study_plan import PlannedRun, plan
+from castlit.experiments.study_tables import Study
+from castlit.utils.validation import InputError, as_list, require_int
+
+
+class StudySettings(NamedTuple):
+    """What ``castlit.study`` needs to know."""
+
+    study: Study
+    runs: list[PlannedRun]
+    output: Path
+    in_percent: Sequence[str]
+    """Metrics that the evaluation gives in [0, 100]."""
+    prepare: Sequence[Sequence[str]]
+    """Programs to run once, before the first run."""
+    evaluate: Sequence[str]
+    """Overrides of ``castlit.evaluate``."""
+    reuse: Sequence[Path]
+    """Folders of other studies."""
+    at_once: int
+    threads: int | None
+
+
+def read_study(config: DictConfig) -> StudySettings:
+    """Read and check a study's config.
+
+    Raises:
+        InputError: A value is not valid.
+    """
+    given: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    # In YAML a name may be a number, and a configuration without overrides may be null.
+    arms = {str(name): [*given["base"], *(overrides or [])] for name, overrides in given["arms"].items()}
+    output = Path(given["output"]).expanduser().resolve()
+    runs = plan(arms, given["seeds"], given["overrides"], output)
+    columns = list(as_list(given["columns"]))
+    if not columns:
+        raise InputError("columns: name the metrics to compare, such as [linear/mixed_rand, knn]")
+    return StudySettings(
+        study=Study(given["title"], given["about"], columns, _pairs(given["control"], list(arms))),
+        runs=runs,
+        output=output,
+        in_percent=tuple(given["in_percent"]),
+        prepare=given["prepare"],
+        evaluate=given["evaluate"],
+        reuse=[Path(str(other)).expanduser().resolve() for other in as_list(given["reuse"] or [])],
+        at_once=require_int("at_once", given["at_once"], 1),
+        threads=None if given["threads"] is None else require_int("threads", given["threads"], 1),
+    )
+
+
+def _pairs(given: Any, names: list[str]) -> list[tuple[str, str]]:  # noqa: ANN401 - any YAML value
+    """Pairs of a configuration and its control; a single name is the control of all others."""
+    if given is not None and not isinstance(given, list):
+        given = [[name, given] for name in names if name != str(given)]
+    pairs = []
+    for pair in given or []:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise InputError(
+                f"control: give a configuration, or a list of pairs [configuration, its control], not {pair}"
+            )
+        for name in map(str, pair):
+            if name not in names:
+                raise InputError(f"control: {name} is none of the configurations in arms ({', '.join(names)})")
+        pairs.append((str(pair[0]), str(pair[1])))
+    return pairs

@@ -1,0 +1,81 @@
+"""Start a training run of CAST: its checkpoints are identified by method and optimiser."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+from castlit.module import CASTModule
+from castlit.resume.checkpoint_io import Checkpoint, read_checkpoint
+from castlit.resume.last_checkpoint import LastCheckpoint
+from castlit.resume.start import start
+from castlit.utils.moved import current_name
+from castlit.utils.serializable import TARGET
+from castlit.utils.validation import InputError
+
+_KIND = "castlit's training"
+
+
+def start_training(
+    resume: object, module: CASTModule, trainer: pl.Trainer, loggers: Iterable[object], folder: Path
+) -> Path | None:
+    """Find the checkpoint that a training run starts from; None: from scratch.
+
+    Args:
+        resume: None, ``"last"``, or a checkpoint's path.
+        module: What is trained.
+        trainer: That will train it.
+        loggers: Its loggers, before they log.
+        folder: The run's.
+
+    Raises:
+        InputError: The run cannot resume from this checkpoint.
+    """
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return start(
+        resume,
+        next((callback.path for callback in callbacks if isinstance(callback, LastCheckpoint)), None),
+        folder,
+        kind=_KIND,
+        check=lambda checkpoint, name: _check_same(checkpoint, name, module),
+        max_epochs=trainer.max_epochs,
+        saves=not trainer.fast_dev_run,  # type: ignore[attr-defined]
+        loggers=loggers,
+    )
+
+
+def read_training_checkpoint(path: str | Path, key: str) -> Checkpoint:
+    """Read a training run's checkpoint; nothing in the file is executed.
+
+    Args:
+        path: The checkpoint.
+        key: By which the user gave it.
+
+    Raises:
+        InputError: No such file, or not a checkpoint of castlit's training.
+    """
+    name = f"{key}={path}"
+    checkpoint = read_checkpoint(path, name, _KIND)
+    _settings(checkpoint, name)
+    return checkpoint
+
+
+def _check_same(checkpoint: Checkpoint, name: str, module: CASTModule) -> None:
+    settings = _settings(checkpoint, name)
+    for part in ("method", "optimizer"):
+        saved, present = settings[part], module.hparams[part]
+        if TARGET not in saved or TARGET not in present:
+            continue
+        if current_name(saved[TARGET]) != present[TARGET]:
+            raise InputError(f"{name} was trained with {saved[TARGET]}, not {present[TARGET]}: choose its {part}")
+        differing = sorted(key for key in saved if key != TARGET and saved[key] != present.get(key))
+        if differing:
+            was = " ".join(f"{part}.{key}={saved[key]}" for key in differing)
+            raise InputError(f"{name} was trained with another {part}: continue it with {was}")
+
+
+def _settings(checkpoint: Checkpoint, name: str) -> Checkpoint:
+    settings: Checkpoint = checkpoint.get(CASTModule.CHECKPOINT_HYPER_PARAMS_KEY, {})
+    if "method" not in settings:
+        raise InputError(f"{name}: not a checkpoint of {_KIND}")
+    return settings

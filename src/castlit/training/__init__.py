@@ -1,0 +1,1 @@
+"""What ``castlit.train`` does: build the run, fit it, report it."""

@@ -1,0 +1,42 @@
+"""Build a training run's module, data and trainer from its config."""
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from castlit.module import CASTModule
+from castlit.utils.validation import require_int
+
+
+def build(config: DictConfig) -> tuple[CASTModule, pl.LightningDataModule, pl.Trainer]:
+    """Seed all random generators, then instantiate the module, the data and the trainer.
+
+    Args:
+        config: The config of ``castlit.train``.
+
+    Raises:
+        InputError: A value is out of its range.
+    """
+    pl.seed_everything(require_int("seed", config.seed, 0, 2**32 - 1), verbose=False)
+    data: pl.LightningDataModule = instantiate(config.data, _convert_="all")
+    module: CASTModule = instantiate(config.module, _convert_="all")
+    if config.channels_last:
+        module = module.to(memory_format=torch.channels_last)
+    if config.trainer.max_epochs is not None:
+        # Lightning checks it late, and its error has a traceback.
+        require_int("trainer.max_epochs", config.trainer.max_epochs, low=-1)
+    loggers = [instantiate(logger) for logger in config.logger.values() if logger]
+    trainer: pl.Trainer = instantiate(config.trainer, callbacks=_callbacks(config), logger=loggers)
+    return module, data, trainer
+
+
+def _callbacks(config: DictConfig) -> list[pl.Callback]:
+    """The callbacks, except those that the trainer's switches turn off."""
+    callbacks = [instantiate(callback, _convert_="all") for callback in config.callbacks.values() if callback]
+    off: tuple[type, ...] = ()
+    if not config.trainer.enable_progress_bar:
+        off += (pl.callbacks.ProgressBar,)
+    if not config.trainer.enable_checkpointing:
+        off += (pl.callbacks.Checkpoint,)
+    return [callback for callback in callbacks if not isinstance(callback, off)]

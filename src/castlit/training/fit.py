@@ -1,0 +1,53 @@
+"""Validate, fit and validate again; report a stop signal and clean up after an error."""
+
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import WandbLogger
+
+from castlit.callbacks.record import RunRecord
+from castlit.cli.launch import end_children
+from castlit.resume.start import report_stop
+from castlit.utils.signals import Stopped
+
+
+def fit(
+    trainer: pl.Trainer, module: pl.LightningModule, data: pl.LightningDataModule, checkpoint: Path | None
+) -> RunRecord | None:
+    """Train a module.
+
+    Args:
+        trainer: Lightning's.
+        module: What is trained.
+        data: Its data.
+        checkpoint: Where to resume; None: from scratch.
+
+    Returns:
+        The run's record, if it is among the callbacks.
+    """
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    record = next((callback for callback in callbacks if isinstance(callback, RunRecord)), None)
+    try:
+        if checkpoint is None:
+            # The first row of the metrics, and the panel's "before training".
+            trainer.validate(module, data, verbose=False)
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        if record is not None and record.validated_at != trainer.global_step:
+            # The last metrics are those of the final weights, whatever ended the fit (epochs, steps, time).
+            trainer.validate(module, data, verbose=False)
+    except Stopped as stop:
+        report_stop(stop, trainer)
+        raise
+    except BaseException:
+        end_children(trainer)
+        raise
+    finally:
+        _close(trainer)
+    return record
+
+
+def _close(trainer: pl.Trainer) -> None:
+    if any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
+        import wandb
+
+        wandb.finish()  # Otherwise the next job of a sweep would log to the same W&B run.

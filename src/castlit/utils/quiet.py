@@ -1,0 +1,36 @@
+"""Silence Lightning's advice that does not apply to castlit."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+ADVICE = (
+    ".*does not have many workers.*",
+    ".*exists and is not empty.*",
+    ".*sync_dist=True.*",
+    ".*Using `DistributedSampler` with the dataloaders.*",
+    ".*LeafSpec.*",
+    ".*smaller than the logging interval.*",
+    ".*GPU available but not used.*",
+)
+"""Patterns of the warnings to ignore."""
+
+
+@contextmanager
+def quiet_lightning(*more: str) -> Iterator[None]:
+    """Within the context, Lightning prints no line below the level of a warning, and none of :data:`ADVICE`.
+
+    Args:
+        *more: Patterns of other warnings to ignore.
+    """
+    lines = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    before = lines.level
+    lines.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for advice in (*ADVICE, *more):
+                warnings.filterwarnings("ignore", message=advice)
+            yield
+    finally:
+        lines.setLevel(before)

@@ -1,0 +1,23 @@
+"""What importing castlit.callbacks must not import: it would slow down the start of every run."""
+
+import subprocess
+import sys
+
+# Lightning's own imports (torchmetrics uses scipy) are not castlit's.
+CODE = """
+import sys
+import pytorch_lightning
+before = set(sys.modules)
+import castlit.callbacks
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+def test_no_evaluation_and_no_scientific_libraries():
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    imported = done.stdout.split()
+    assert "castlit.callbacks.self_masks" in imported
+    unwanted = ("castlit.evaluation", "castlit.saliency", "sklearn", "scipy", "skimage")
+    found = [name for name in imported if name.startswith(tuple(f"{each}." for each in unwanted)) or name in unwanted]
+    assert found == []

@@ -1,0 +1,89 @@
+"""The settings that differ between runs, without those that follow from others."""
+
+import pytest
+
+from castlit.experiments.run_settings import differing, read_settings
+from castlit.utils.validation import InputError
+
+
+def keys(*folders):
+    return differing([read_settings(folder) for folder in folders])
+
+
+def test_references_are_left_out(made_run, tmp_path):
+    folders = [made_run(tmp_path / str(i), ["attention.weight"], attention__weight=i) for i in range(3)]
+    assert keys(*folders) == ["attention.weight"]
+
+
+def test_equal_settings(made_run, tmp_path):
+    assert keys(made_run(tmp_path / "a"), made_run(tmp_path / "b")) == []
+    assert keys(made_run(tmp_path / "a")) == []
+
+
+def test_key_typed_for_one_run_only(made_run, tmp_path):
+    folders = [made_run(tmp_path / "a"), made_run(tmp_path / "b", ["optimizer.lr"], optimizer__lr=0.1)]
+    assert keys(*folders) == ["optimizer.lr"]
+    assert [read_settings(folder).get("optimizer.lr") for folder in folders] == [0.06, 0.1]
+    same = made_run(tmp_path / "c", ["optimizer.lr"], optimizer__lr=0.06)
+    assert keys(folders[0], same) == []
+
+
+def test_consequences_of_options_are_left_out(made_run, tmp_path):
+    cast = {"experiment": "cast_mocov2", "attention": "cast"}
+    plain = {"experiment": "mocov2", "attention": "none"}
+    folders = [
+        made_run(tmp_path / f"{name}{seed}", ["experiment", "seed"], choices=choices, name=name, seed=seed)
+        for name, choices in (("cast", cast), ("plain", plain))
+        for seed in (0, 1)
+    ]
+    assert keys(*folders) == ["experiment", "seed"]
+    # An option that the experiment does not determine is listed.
+    odd = made_run(tmp_path / "odd", ["experiment"], choices={**cast, "attention": "none"}, name="cast")
+    assert keys(*folders, odd) == ["experiment", "seed", "attention"]
+
+
+def test_untyped_difference_is_listed(made_run, tmp_path):
+    older = made_run(tmp_path / "a", ["attention.weight"], attention__weight=1, crop__min_coverage=0.2)
+    newer = made_run(tmp_path / "b", ["attention.weight"], attention__weight=2, crop__min_coverage=0.3)
+    assert keys(older, newer) == ["attention.weight", "crop.min_coverage"]
+
+
+def test_budget_counts_where_it_is_used(made_run, tmp_path):
+    folders = [made_run(tmp_path / "a", budget__lr=0.1), made_run(tmp_path / "b", budget__lr=0.2)]
+    assert keys(*folders) == ["optimizer.lr"]
+    unused = [made_run(tmp_path / str(i), ["optimizer.lr"], budget__lr=i, optimizer__lr=0.1) for i in (1, 2)]
+    assert keys(*unused) == []
+
+
+def test_equal_numbers(made_run, tmp_path):
+    assert keys(made_run(tmp_path / "a", attention__weight=1), made_run(tmp_path / "b", attention__weight=1.0)) == []
+    assert keys(made_run(tmp_path / "a", compile=True), made_run(tmp_path / "b", compile=1)) == ["compile"]
+
+
+def test_removed_group_is_one_difference(made_run, tmp_path):
+    with_it = made_run(tmp_path / "a", callbacks__panel__count=8, callbacks__panel__kind="x")
+    without = made_run(tmp_path / "b", ["callbacks.panel"], callbacks__panel=None)
+    assert keys(with_it, without) == ["callbacks.panel"]
+
+
+def test_runs_without_hydra_files(made_run, tmp_path):
+    folders = [made_run(tmp_path / str(i), attention__weight=i) for i in range(2)]
+    for folder in folders:
+        for file in (folder / ".hydra").iterdir():
+            file.unlink()
+    assert keys(*folders) == ["attention.weight"]
+
+
+def test_run_without_config(made_run, tmp_path):
+    good = made_run(tmp_path / "a", ["optimizer.lr"], optimizer__lr=0.1)
+    failed = made_run(tmp_path / "b")
+    (failed / "config.yaml").unlink()
+    assert keys(good, failed) == ["optimizer.lr"]
+    assert read_settings(failed).get("optimizer.lr") == 0.06
+
+
+def test_broken_config_is_named(made_run, tmp_path):
+    folder = made_run(tmp_path / "a")
+    (folder / "config.yaml").write_text("a: [1")
+    with pytest.raises(InputError, match=r"config\.yaml is not valid YAML"):
+        read_settings(folder)

@@ -1,0 +1,175 @@
+"""castlit.study from the command line, and the built-in studies."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+GIVEN = {"photographs": ["voc=/v", "photos=/p", "masks=/m"]}
+"""What the built-in studies leave to the user."""
+
+
+def listed(key, words):
+    return f"{key}=[{','.join(chr(34) + word + chr(34) for word in words)}]"
+
+
+SMALL = ["data.size=32", "data.scene_size=36"]
+TINY = [
+    listed(
+        "overrides",
+        [
+            *SMALL,
+            *("trainer.max_epochs=1", "data.train_count=64", "data.val_count=32", "data.batch_size=16"),
+            *("data.workers=0", "method.queue_size=64"),
+        ],
+    ),
+    listed("evaluate", ["+protocol=scenes", *SMALL, "protocol.train_count=64", "protocol.test_count=32"]),
+    "output=out",
+    "threads=1",
+]
+
+
+@pytest.mark.slow
+def test_config_to_report(run_program, tmp_path):
+    (tmp_path / "mine" / "study").mkdir(parents=True)
+    (tmp_path / "mine" / "study" / "small.yaml").write_text(
+        "# @package _global_\n"
+        "title: Small <study>\nabout: Does it run?\ncontrol: mocov2\ncolumns: [linear/mixed_rand, knn]\n"
+        "arms:\n  mocov2: [+experiment=mocov2]\n  cast: [+experiment=cast_mocov2]\nevaluate: []\n"
+    )
+    command = ["--config-dir", "mine", "study=small", *TINY]
+    first = run_program("study", *command, "seeds=1", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr + first.stdout
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("results.json")}
+    assert len(times) == 2
+    more = run_program("study", *command, "seeds=2", "at_once=2", cwd=tmp_path)
+    assert more.returncode == 0, more.stderr + more.stdout
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items()), "finished runs are skipped"
+    written = json.loads((tmp_path / "out" / "figures.json").read_text())
+    assert written["machine"]["versions"]["torch"]
+    assert written["arms"]["cast"][0] == "+experiment=cast_mocov2"
+    figures = written["figures"]
+    assert {name: sorted(seeds) for name, seeds in figures.items()} == {"mocov2": ["0", "1"], "cast": ["0", "1"]}
+    results = json.loads(next(iter(times)).read_text())["results"]
+    assert any(results.items() <= values.items() for seeds in figures.values() for values in seeds.values())
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Small &lt;study&gt;" in page
+    assert "4 of 4 runs" in page
+    assert page.count("data:image/jpeg") == 3, "the plot, and a panel for each configuration"
+    assert (tmp_path / "out" / "table.csv").read_text().startswith("arm,minus,figure,mean")
+    lines = (tmp_path / "out" / "table.md").read_text().splitlines()
+    assert lines[:2] == [
+        "|  | seeds | linear/mixed_rand | knn | seconds of training |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    assert "Differences, seed by seed, in points:" in lines
+    assert lines[-1].startswith("| cast - mocov2 | ")
+    assert (tmp_path / "out" / "plot.png").stat().st_size > 1000
+
+    again = run_program("study", *command, "seeds=3", "output=again", "reuse=out", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr + again.stdout
+    assert "4 of 6 runs are done in other studies" in again.stdout
+    assert [path.parents[1].name for path in (tmp_path / "again").rglob("results.json")] == ["seed_2", "seed_2"]
+    figures_again = json.loads((tmp_path / "again" / "figures.json").read_text())["figures"]
+    assert {name: {"0": seeds["0"], "1": seeds["1"]} for name, seeds in figures_again.items()} == figures
+
+    other = run_program("study", *command, "seeds=2", listed("overrides", ["trainer.max_epochs=2"]), cwd=tmp_path)
+    assert other.returncode == 1
+    assert "contains a run with other overrides" in other.stderr
+
+    wrong = run_program(
+        "study", *command, "seeds=1", listed("arms.cast", ["+experiment=cast_mocov3x"]), "output=wrong", cwd=tmp_path
+    )
+    assert wrong.returncode == 1
+    log = tmp_path / "wrong" / "runs" / "cast" / "seed_0" / "study.log"
+    why = "castlit.train: experiment has no option cast_mocov3x (did you mean 'cast_mocov3'?)"
+    assert f"cast, seed 0: {why} (see {log})" in wrong.stdout
+    assert json.loads((tmp_path / "wrong" / "figures.json").read_text())["failed"] == {
+        "cast, seed 0": f"{why} (see {log})"
+    }
+    assert wrong.stderr.strip().splitlines()[-1].startswith("error: 1 of 2 runs failed")
+    assert "Runs that failed" in (tmp_path / "wrong" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("yaml", "words"),
+    [
+        ("columns: []\narms:\n  1:\n", "columns: name the metrics"),
+        ("columns: [knn]\n", "arms: a study needs at least one"),
+        ("columns: [knn]\ncontrol: 3\narms:\n  1:\n  2:\n", "control: 3 is none of the configurations in arms (1, 2)"),
+        ("columns: [knn]\ncontrol: [[1, 2, 1]]\narms:\n  1:\n  2:\n", "control: give a configuration"),
+        (
+            "columns: [knn]\ncontrol: b\narms:\n  1:\n  a: [x=1]\n",
+            "control: b is none of the configurations in arms (1, a)",
+        ),
+    ],
+)
+def test_invalid_configs_give_one_line(tmp_path, monkeypatch, capfd, yaml, words):
+    from castlit.cli.app import program
+    from castlit.study import study
+
+    (tmp_path / "mine" / "study").mkdir(parents=True)
+    (tmp_path / "mine" / "study" / "small.yaml").write_text("# @package _global_\n" + yaml)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["study", "--config-dir", "mine", "study=small"])
+    with pytest.raises(SystemExit):
+        program("study", study)
+    assert words in capfd.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.nightly)])
+def test_signals_end_all_runs(tmp_path, number):
+    words = ["study=cast", "output=out", "threads=1", listed("overrides", [*SMALL, "data.workers=0"])]
+    study = subprocess.Popen([sys.executable, "-m", "castlit.study", *words], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    mine = f"hydra.run.dir={tmp_path}/out/".encode()
+
+    def runs():
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                found += [entry.name] if mine in (entry / "cmdline").read_bytes() else []
+        return found
+
+    try:
+        end = time.monotonic() + 120
+        while not list(tmp_path.glob("out/runs/*/*/metrics.csv")) and time.monotonic() < end:
+            time.sleep(0.2)
+        assert runs()
+        study.send_signal(number)
+        assert study.wait(60) != 0
+        assert not runs()
+    finally:
+        study.kill()
+        for left in runs():
+            os.kill(int(left), signal.SIGKILL)
+
+
+def test_built_in_studies_compose(repository):
+    from hydra import compose, initialize_config_module
+    from omegaconf import OmegaConf
+
+    from castlit.cli.app import CONFIG_MODULE
+
+    names = sorted(path.stem for path in (repository / "conf" / "study").glob("*.yaml"))
+    assert names
+    for name in names:
+        with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+            config = compose("study", [f"study={name}", "output=x", *GIVEN.get(name, [])])
+            pairs = [[config.control]] if isinstance(config.control, str) else config.control
+            assert {name for pair in pairs for name in pair} <= set(config.arms)
+            for module, *words in config.prepare:
+                compose(module.removeprefix("castlit."), words)
+            for overrides in config.arms.values():
+                compose("train", [*config.base, *overrides])
+            compose("evaluate", [*config.evaluate, "checkpoint=random"])
+            if name == "ablations":
+                assert len(config.prepare) == 3, "study.yaml does not override it"
+            OmegaConf.to_container(config, resolve=True)

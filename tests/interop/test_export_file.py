@@ -1,0 +1,110 @@
+"""Exported weights load again with equal outputs, and load in other libraries."""
+
+import pickle
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from castlit.interop import export, open_backbone
+from castlit.interop.detectron2_names import to_detectron2, to_torchvision
+from castlit.interop.plain_pickle import read_plain_pickle
+from castlit.utils.validation import InputError
+
+from .conftest import IMAGES, features, trained
+
+SUFFIX = {"torchvision": ".pth", "timm": ".pth", "detectron2": ".pkl"}
+
+# detectron2's names on the left, torchvision's on the right.
+NAMES = {
+    "stem.conv1.weight": "conv1.weight",
+    "stem.conv1.norm.running_mean": "bn1.running_mean",
+    "res2.0.conv1.weight": "layer1.0.conv1.weight",
+    "res2.0.conv1.norm.weight": "layer1.0.bn1.weight",
+    "res2.0.shortcut.weight": "layer1.0.downsample.0.weight",
+    "res2.0.shortcut.norm.bias": "layer1.0.downsample.1.bias",
+    "res5.2.conv3.norm.running_var": "layer4.2.bn3.running_var",
+}
+
+
+def test_detectron2_names():
+    for detectron2, ours in NAMES.items():
+        assert to_torchvision(detectron2) == ours
+        assert to_detectron2(ours) == detectron2
+    for name in torchvision.models.resnet50().state_dict():
+        if not name.startswith("fc."):
+            assert to_torchvision(to_detectron2(name)) == name
+
+
+@pytest.mark.parametrize("format", ["torchvision", "timm", "detectron2"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_export_round_trip(name, format, tmp_path, request):
+    network = request.getfixturevalue(name)
+    source, target = tmp_path / "source.pth", tmp_path / f"there{SUFFIX[format]}"
+    torch.save(network.state_dict(), source)
+    export(source, target, format)
+    torch.testing.assert_close(open_backbone(target)(IMAGES), features(network), rtol=0, atol=1e-6)
+    export(target, tmp_path / "back.pth", "torchvision")
+    back = torch.load(tmp_path / "back.pth", weights_only=True)
+    counted = {key for key in back if not key.endswith("num_batches_tracked")}
+    assert all(torch.equal(back[key], network.state_dict()[key]) for key in counted)
+    assert {path.name for path in tmp_path.iterdir()} == {"source.pth", target.name, "back.pth"}
+
+
+def test_loads_in_torchvision_and_timm(resnet50, tmp_path):
+    torch.save(resnet50.state_dict(), tmp_path / "source.pth")
+    assert "strict=False" in export(tmp_path / "source.pth", tmp_path / "a.pth", "torchvision")
+    theirs = torchvision.models.resnet50()
+    theirs.fc = nn.Identity()
+    theirs.load_state_dict(torch.load(tmp_path / "a.pth", weights_only=True))
+    torch.testing.assert_close(features(theirs.eval()), features(resnet50), rtol=0, atol=1e-6)
+    export(tmp_path / "source.pth", tmp_path / "b.pth", "timm")
+    timms = timm.create_model("resnet50", num_classes=0)
+    timms.load_state_dict(torch.load(tmp_path / "b.pth", weights_only=True))
+    torch.testing.assert_close(timms.eval().forward_features(IMAGES), features(resnet50), rtol=0, atol=1e-6)
+
+
+def test_detectron2_file(resnet50, tmp_path):
+    torch.save(resnet50.state_dict(), tmp_path / "source.pth")
+    told = export(tmp_path / "source.pth", tmp_path / "R-50.pkl", "detectron2")
+    assert "INPUT.FORMAT RGB" in told
+    assert "STRIDE_IN_1X1 False" in told
+    content = pickle.loads((tmp_path / "R-50.pkl").read_bytes())
+    assert content["matching_heuristics"] is True
+    assert all(isinstance(value, np.ndarray) for value in content["model"].values())
+    assert set(NAMES) <= set(content["model"])
+    np.testing.assert_array_equal(content["model"]["stem.conv1.weight"], resnet50.conv1.weight.detach().numpy())
+    # As MoCo's converter writes it: with the head, under the stem.
+    content["model"]["stem.fc.0.weight"] = np.zeros((2, 2), np.float32)
+    for protocol in (2, 4):
+        (tmp_path / "moco.pkl").write_bytes(pickle.dumps(content, protocol=protocol))
+        assert set(read_plain_pickle(tmp_path / "moco.pkl")["model"]) == set(content["model"])
+        torch.testing.assert_close(open_backbone(tmp_path / "moco.pkl")(IMAGES), features(resnet50), rtol=0, atol=1e-6)
+
+
+def test_timm_backbones_export_to_timm(tmp_path):
+    network = trained(timm.create_model("convnext_atto"))
+    torch.save(network.state_dict(), tmp_path / "source.pth")
+    export(tmp_path / "source.pth", tmp_path / "out.pth", "timm", backbone="timm/convnext_atto")
+    back = open_backbone(tmp_path / "out.pth", "timm/convnext_atto")
+    torch.testing.assert_close(back(IMAGES), network.forward_features(IMAGES), rtol=0, atol=1e-6)
+    for format, words in (("torchvision", "is a timm backbone"), ("detectron2", "is for ResNets")):
+        with pytest.raises(InputError, match=words):
+            export(tmp_path / "source.pth", tmp_path / "no", format, backbone="timm/convnext_atto")
+    with pytest.raises(InputError, match="a backbone that timm does not have"):
+        export("random", tmp_path / "no", "timm", backbone="tiny_resnet")
+    with pytest.raises(InputError, match="did you mean 'detectron2'"):
+        export("random", tmp_path / "no", "detectron")
+    assert not (tmp_path / "no").exists()
+
+
+def test_unwritable_target(tmp_path):
+    with pytest.raises(InputError, match=r"output=.* is a folder: name the file"):
+        export("random", tmp_path, backbone="tiny_resnet")
+    target = tmp_path / ("long" * 100)
+    with pytest.raises(OSError, match="too long") as caught:
+        export("random", target, backbone="tiny_resnet")
+    assert caught.value.filename == str(target)
