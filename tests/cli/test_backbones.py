@@ -78,7 +78,7 @@ def test_resume_knows_runs_by_their_backbone(run_program, tmp_path):
     assert first.returncode == 0, first.stderr
     other = run_program("train", *run, "trainer.max_epochs=1", cwd=tmp_path)
     assert other.returncode == 0, other.stderr
-    assert "is not this run, they differ in module.method.backbone" in other.stdout
+    assert "is another run, they differ in module.method.backbone" in other.stdout
     again = run_program("train", *run, "trainer.max_epochs=2", "backbone=timm/test_resnet", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert len(list(tmp_path.glob("outputs/*/*/summary.json"))) == 2, "in its own folder"

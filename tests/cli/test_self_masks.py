@@ -119,7 +119,7 @@ def test_other_options_are_another_run(train, photographs):
     words = [*SMALL[:-1], "trainer.max_epochs=2", "resume=last"]
     assert train(photographs, words=words).returncode == 0
     other = train(photographs, "callbacks.self_masks.refine=none", words=words)
-    assert "is not this run, they differ in callbacks.self_masks.refine" in other.stdout
+    assert "is another run, they differ in callbacks.self_masks.refine" in other.stdout
 
 
 def test_what_is_refused(train, photographs, run_program, whole):
