@@ -125,6 +125,8 @@ def _open_tar(file: IO[bytes]) -> tarfile.TarFile:
 
 def _sample_offsets(tar: tarfile.TarFile) -> Iterator[int]:
     """Offset of each sample, by webdataset's rule: consecutive members with the same key are a sample."""
+    if tar.offset == 0:
+        return  # an empty archive: Python 3.10 cannot be asked again for its next member
     current = None
     while (member := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined] # otherwise it keeps all members
