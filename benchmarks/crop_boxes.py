@@ -2,8 +2,8 @@
 
     python benchmarks/crop_boxes.py MASKS … [--output output.json]
 
-MASKS are folders of 8-bit PNG masks, searched recursively. Times are processor time of one thread; each mask's is the least of
-``ROUNDS`` rounds.
+MASKS are folders of 8-bit PNG masks, searched recursively. Times are processor time of one thread; for real masks, the
+least of ``ROUNDS`` rounds.
 """
 
 import argparse
@@ -29,6 +29,7 @@ class CountingGenerator(np.random.Generator):
     batches = 0
 
     def random(self, size=None):
+        """Draw as usual."""
         self.batches += size != 4
         return super().random(size)
 

@@ -89,6 +89,7 @@ class TestSettings:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly  # a new process for each implementation
 def test_step_row(run_program, tmp_path):
     settings = ["backbone=tiny_resnet", "size=32", "batch_size=8", "queue_size=64", "steps=1", "rounds=2"]
     done = run_program("bench", "step", *settings, "output=rows/step.json", cwd=tmp_path)

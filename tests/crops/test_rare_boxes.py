@@ -8,7 +8,7 @@ import pytest
 from castlit.crops import boxes as quick
 from castlit.crops import rare_boxes, sample_boxes
 from castlit.crops.coverage import CoverageTable, Mask, Need
-from castlit.crops.rare_boxes import RareBoxes
+from castlit.crops.rare_boxes import RareBoxes, starts
 from castlit.crops.sizes import plan
 
 
@@ -100,3 +100,21 @@ def test_one_rare_box_is_found(monkeypatch):
     scale = (100 * 100 / mask.size,) * 2
     assert sample_boxes(mask, 3, 1.0, scale, (1.0, 1.0), relaxed=relaxed) == [(13, 7, 113, 107)] * 3
     assert not relaxed
+
+
+def test_starts_of_strips():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        length = int(rng.integers(1, 30))
+        needs = []
+        for _ in range(int(rng.integers(0, 3))):
+            before = np.concatenate([[0], (rng.random(length) < 0.3).cumsum()])
+            needs.append((int(rng.integers(1, 6)), before))
+        first, count = starts(length, needs)
+        for width in range(1, length + 1):
+            ranges = []
+            for pixels, before in needs:
+                enough = [x for x in range(length - width + 1) if before[x + width] - before[x] >= pixels]
+                ranges.append(range(enough[0], enough[-1] + 1) if enough else range(0))
+            expected = set(range(length - width + 1)).intersection(*ranges)
+            assert set(range(first[width], first[width] + count[width])) == expected

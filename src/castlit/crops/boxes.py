@@ -45,9 +45,9 @@ def sample_boxes(
       in (w, h): all sizes are equally likely, and so are all positions of one size. An allowed box is drawn in
       proportion to 1 / ((W - w + 1)·(H - h + 1)), so large boxes are drawn more often than under ``"uniform"``.
 
-    Boxes are proposed from that distribution until one is allowed. If a million proposals in a row are refused, the box
-    gets a random one of the largest allowed sizes, those that no other contains, and any of its allowed positions; so
-    do the call's further boxes under the same conditions.
+    Boxes are proposed until one is allowed. If a million in a row are refused, as can happen in noise, the box gets a
+    random one of the largest allowed sizes, those that no other contains, at any of its allowed positions; the call's
+    next boxes then get the same size.
 
     **Where no box is allowed**, the limits are relaxed, but the coverage never is:
 
@@ -127,8 +127,9 @@ class BoxSampler:
         boxes: list[Box] = []
         for index in range(count):
             if index == 1 and self.pair and needs:
-                needs = [*needs, Need(pixels_needed(self.min_coverage, salient.count(boxes[0])), boxes[0])]
-                rare = None
+                needs.append(Need(pixels_needed(self.min_coverage, salient.count(boxes[0])), boxes[0]))
+                if rare:
+                    rare.require(needs[1])
             box = None if rare else _try_quickly(sizes, salient, needs, rng)
             if box is None:
                 rare = rare or RareBoxes(sizes, salient, needs, rng)

@@ -73,6 +73,10 @@ class CoverageTable:
         # table[y, x] is the number of salient pixels above and left of (x, y).
         self._table: NDArray[np.int32] = np.asarray(cv2.integral(salient, sdepth=cv2.CV_32S), np.int32)
 
+    def projections(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Salient pixels left of each x in 0 .. W, and above each y in 0 .. H."""
+        return self._table[-1], self._table[:, -1]
+
     def count(self, boxes: NDArray[np.int64]) -> NDArray[np.int32]:
         """Salient pixels in each of (N, 4) boxes inside the image; (N,)."""
         x1, y1, x2, y2 = boxes.T

@@ -129,20 +129,21 @@ class SizeDistribution:
         self._start = self._down[low - 1]
         self._span = np.where(low <= high, self._down[high] - self._start, 0.0)
         self._across = np.cumsum(across * self._span)
-        self._total = float(self._across[-1])
+        self.total = float(self._across[-1])
+        """The sum of all weights; 0 where there is nothing to draw."""
         # The same arrays as Python scalars, which are several times faster to read one by one.
         self._scalars = [array.data for array in (self._across, self._start, self._span, self._down, high)]
 
     def draw(self, u: float, v: float) -> tuple[int, int]:
         """The size that belongs to two uniform numbers in [0, 1)."""
         across, start, span, down, high = self._scalars
-        width = bisect_right(across, u * self._total, 0, len(across) - 1)
+        width = bisect_right(across, u * self.total, 0, len(across) - 1)
         height = bisect_right(down, start[width] + v * span[width])
         return width, min(height, high[width])  # the sum may be rounded up to the end of the span
 
     def draw_many(self, u: NDArray[np.float64], v: NDArray[np.float64]) -> tuple[Integers, Integers]:
         """The sizes (widths, heights) that belong to two arrays of uniform numbers in [0, 1)."""
-        widths = np.minimum(np.searchsorted(self._across, u * self._total, "right"), len(self._across) - 1)
+        widths = np.minimum(np.searchsorted(self._across, u * self.total, "right"), len(self._across) - 1)
         heights = np.searchsorted(self._down, self._start[widths] + v * self._span[widths], "right")
         return widths, np.minimum(heights, self._high[widths])
 
@@ -155,17 +156,19 @@ class Plan(NamedTuple):
     relaxed: Limit | None
     """The limit that all ``sizes`` exceed."""
     distribution: SizeDistribution
+    by_size: bool
+    """Whether all sizes are equally likely; otherwise all boxes are."""
 
 
 @lru_cache(maxsize=512)
 def plan(width: int, height: int, scale: tuple[float, float], ratio: tuple[float, float], by_size: bool) -> Plan:
-    """The plan for images of this size. ``by_size``: all sizes are equally likely, otherwise all boxes are."""
+    """The plan for images of this size."""
     sizes, relaxed = Sizes.of(width, height, scale, ratio).nearest()
     if by_size:
         across, down = np.ones(width + 1), np.ones(height + 1)
     else:  # the number of positions of each width and of each height
         across, down = np.arange(width + 1.0, 0, -1), np.arange(height + 1.0, 0, -1)
-    return Plan(sizes, relaxed, SizeDistribution(*sizes.heights(), across, down))
+    return Plan(sizes, relaxed, SizeDistribution(*sizes.heights(), across, down), by_size)
 
 
 def check_range(name: str, value: tuple[float, float], high: float | None) -> tuple[float, float]:
