@@ -83,6 +83,7 @@ def test_the_loss_by_hand_is_that_of_the_example(repository):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_guided_classifier_looks_at_the_objects(repository, run_python, tmp_path):
     script = repository / "examples" / "guided_classifier.py"
     small = ["--epochs", "4", "--train-count", "640", "--test-count", "200"]

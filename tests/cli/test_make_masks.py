@@ -96,7 +96,7 @@ def group_ends(group, seconds=30):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT", pytest.param("SIGTERM", marks=pytest.mark.nightly)])
 def test_interrupted_run_resumes(run_program, many, tmp_path, name):
     arguments = [f"images={many / 'photos'}", "output=masks"]
     process = start(*arguments, "workers=2", cwd=tmp_path)
@@ -131,7 +131,7 @@ def test_interrupted_run_resumes(run_program, many, tmp_path, name):
 
 @pytest.mark.slow
 def test_two_shards_at_once(many, tmp_path):
-    both = [start(f"images={many / 'photos'}", "output=m", f"shard={i}/2", "workers=1", cwd=tmp_path) for i in (1, 2)]
+    both = [start(f"images={many / 'photos'}", "output=m", f"shard={i}/2", "workers=0", cwd=tmp_path) for i in (1, 2)]
     for process in both:
         out, errors = process.communicate(timeout=200)
         assert process.returncode == 0, errors

@@ -101,7 +101,7 @@ def test_trained_and_applied(run_program, photos):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGKILL", marks=pytest.mark.nightly)])
 def test_stopped_during_training(run_program, photos, name):
     command = ["images=photos", "output=masks", *TINY, "deepusps.final_epochs=60"]
     process = subprocess.Popen(

@@ -60,6 +60,7 @@ def test_a_search_by_optuna_two_runs_at_a_time_with_pruning(run_program, made_ru
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(sys.platform != "linux", reason="submitit's local executor is for Linux")
 def test_submitit_on_this_machine(run_program, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs castlit[sweep]")

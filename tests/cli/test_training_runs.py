@@ -93,7 +93,14 @@ def test_the_main_job_and_the_command_it_recommends(run_program, tmp_path):
     assert {"linear/mixed_rand", "linear/background_gap", "object_information", "pointing/original"} <= set(results)
 
 
-@pytest.mark.parametrize("name", ["mocov1", "mocov2", "simclr", "byol", "simsiam", "mocov3", "densecl", "vicreg"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("mocov2", "byol"),
+        *(pytest.param(each, marks=pytest.mark.nightly) for each in ("mocov1", "simclr", "simsiam", "mocov3")),
+        *(pytest.param(each, marks=pytest.mark.nightly) for each in ("densecl", "vicreg")),
+    ],
+)
 def test_every_method_learns_to_look_at_the_objects(run_program, tmp_path, name):
     result = run_program(
         "train",

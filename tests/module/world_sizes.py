@@ -75,8 +75,7 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     folder, task = Path(sys.argv[1]), sys.argv[2]
     if task == "whole":
-        runs = [("moco", "masked_image"), ("moco", "masked_features"), ("simclr", "masked_image")]
-        found = {f"{name} {key}": trained(folder / name / key, name, key) for name, key in runs}
+        found = trained(folder / "run", *sys.argv[3:])
     else:  # resume in the other's folder, up to a step
         _, steps, images = task.split("-")
         last = folder / "last.ckpt"

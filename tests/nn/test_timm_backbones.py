@@ -163,6 +163,7 @@ vitamin_small_224 volo_d1_224
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_other_families():
     for name in OTHERS.split():
         with torch.device("meta"):

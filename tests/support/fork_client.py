@@ -137,10 +137,11 @@ class ForkServer:
             )
 
     def close(self):
-        """End the server, and all that it still runs."""
+        """End the server."""
         if self._process is not None:
             self._process.stdin.close()
-            self._process.wait(30)
+            self._process.kill()  # a forked process may have a copy of that stdin
+            self._process.wait()
             self._folder.cleanup()
 
 
