@@ -1,4 +1,4 @@
-"""The documentation holds: its site builds, its commands compose, what it quotes is there."""
+"""The documentation: the site builds, commands compose, and quoted messages exist."""
 
 import ast
 import importlib
@@ -24,7 +24,7 @@ def docs(repository):
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_the_site_builds_without_a_warning(repository, tmp_path):
+def test_site_builds(repository, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path],
         cwd=repository,
@@ -35,7 +35,7 @@ def test_the_site_builds_without_a_warning(repository, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     pages = {str(page.relative_to(tmp_path)): page.read_text() for page in tmp_path.rglob("*.html")}
-    # The API comes from the docstrings, with their links; keys come from conf/.
+    # The API comes from the docstrings, with links; the keys come from conf/.
     assert 'id="castlit.CASTModule.training_step"' in pages["api/module.html"]
     assert re.search(r'href="nn.html#castlit.nn.HeadNorm"><code>castlit.nn.HeadNorm', pages["api/methods.html"])
     assert (
@@ -49,11 +49,11 @@ def test_the_site_builds_without_a_warning(repository, tmp_path):
         article = text[text.find("<article") : text.find("</article>")]
         for left_over in (":class:", ":func:", ":meth:", "<!-- keys", "--8&lt;--"):
             assert left_over not in article, (name, left_over)
-        # The site is read without a network.
+        # The site needs no network.
         assert not re.search(r'(?:src|<link[^>]* href)="(?:https?:)?//', text), name
 
 
-def test_every_method_has_its_page(repository, docs):
+def test_method_pages(repository, docs):
     experiments = [path.stem for path in (repository / "conf" / "experiment").glob("*.yaml")]
     assert {"cast_mocov2", "mocov2", "mocov2_crop"} <= set(experiments)
     overview = (docs / "methods" / "index.md").read_text()
@@ -65,7 +65,7 @@ def test_every_method_has_its_page(repository, docs):
         assert f"]({name}.md)" in overview
 
 
-def test_every_protocol_has_its_page(repository, docs):
+def test_protocol_pages(repository, docs):
     overview = (docs / "protocols" / "index.md").read_text()
     protocols = [path.stem for path in (repository / "conf" / "protocol").glob("*.yaml")]
     assert "voc07" in protocols
@@ -85,7 +85,7 @@ def test_every_protocol_has_its_page(repository, docs):
         ("coco_segmentation", "detection.coco_segmentation"),
     ],
 )
-def test_published_figures_are_those_of_the_code(docs, page, module):
+def test_published_figures(docs, page, module):
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in (docs / "protocols" / f"{page}.md").read_text().splitlines()
@@ -105,7 +105,7 @@ def pages_with_commands(root):
 
 
 def commands(text):
-    """Program and words of every command of castlit's that a page shows as one to type."""
+    """Program and arguments of every castlit command on a page."""
     for _, block in re.findall(r"^( *)```bash\n(.*?)^\1```", text, re.DOTALL | re.MULTILINE):
         for line in block.replace("\\\n", " ").splitlines():
             found = re.match(r" *(?:python|torchrun .*) -m castlit\.(\w+) +(.+)", line)
@@ -114,7 +114,7 @@ def commands(text):
 
 
 def composable(words):
-    """The overrides as one job gets them: of a sweep, the first."""
+    """The overrides of one job: for a sweep, its first."""
     for word in words:
         override = OverridesParser.create().parse_override(quote_path(word))
         if override.is_sweep_override():
@@ -154,13 +154,13 @@ def test_links_resolve(repository):
                 assert (page.parent / target).exists(), (page.name, target)
 
 
-def test_the_commands_are_found(repository):
+def test_commands_are_found(repository):
     found = {program for page in pages_with_commands(repository) for program, _ in commands(page.read_text())}
     assert {"train", "evaluate", "make_masks", "make_shards", "export", "study", "bench"} <= found
 
 
 def texts(root):
-    """Every text in castlit's code, with … for what is put in."""
+    """Every string in castlit's code, with … for inserted values."""
     for file in sorted(root.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -169,7 +169,7 @@ def texts(root):
                 yield "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
 
 
-def test_troubleshooting_quotes_what_the_code_says(repository, docs):
+def test_troubleshooting_messages(repository, docs):
     page = (docs / "troubleshooting.md").read_text()
     quoted = [line for block in re.findall(r"```text\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
     assert quoted
@@ -180,7 +180,7 @@ def test_troubleshooting_quotes_what_the_code_says(repository, docs):
         assert any(in_order.search(text) for text in known), f"nothing in castlit says: {line}"
 
 
-def test_the_files_about_the_project(repository):
+def test_project_files(repository):
     project = (repository / "pyproject.toml").read_text()
     citation = yaml.safe_load((repository / "CITATION.cff").read_text())
     assert f'\nversion = "{citation["version"]}"\n' in project

@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom, and hold what they need: light pictures, no error, no trace of one machine."""
+"""The notebooks run, and their committed outputs have small pictures, no errors and no local paths."""
 
 import json
 
@@ -13,12 +13,12 @@ NAMES = [
 ]
 
 
-def test_all_are_tested(repository):
+def test_every_notebook_is_listed(repository):
     assert sorted(path.stem for path in (repository / "notebooks").glob("*.ipynb")) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_kept_is_light_and_says_nothing_of_a_machine(repository, name):
+def test_committed_outputs(repository, name):
     path = repository / "notebooks" / f"{name}.ipynb"
     assert path.stat().st_size < 300_000
     outputs = [output for cell in json.loads(path.read_text())["cells"] for output in cell.get("outputs", [])]
@@ -33,7 +33,7 @@ def test_what_is_kept_is_light_and_says_nothing_of_a_machine(repository, name):
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.filterwarnings("ignore:.*without encryption.*")
-def test_it_runs(repository, tmp_path, name):
+def test_notebook_runs(repository, tmp_path, name):
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     notebook = nbformat.read(repository / "notebooks" / f"{name}.ipynb", 4)
     client = nbclient.NotebookClient(
@@ -42,7 +42,7 @@ def test_it_runs(repository, tmp_path, name):
     wanted = [[output.output_type for output in cell.get("outputs", [])] for cell in notebook.cells]
     client.execute()
     assert all(output.output_type != "error" for cell in notebook.cells for output in cell.get("outputs", []))
-    # Commands in a shell raise nothing: one that failed has no figures to print where the committed run had some.
+    # Failed shell commands raise nothing, but lack the outputs of the committed run.
     for cell, types in zip(notebook.cells, wanted, strict=True):
         found = {output.output_type for output in cell.get("outputs", [])}
         assert set(types) <= found, cell.source

@@ -1,4 +1,4 @@
-"""What the README shows works as it stands."""
+"""The README's examples and commands work."""
 
 import re
 import subprocess
@@ -20,13 +20,13 @@ def blocks(repository, language):
 
 
 def block_with(repository, words):
-    """The one block of Python that has these words."""
+    """The single Python block that contains these words."""
     (found,) = [block for block in blocks(repository, "python") if words in block]
     return found
 
 
 @pytest.mark.slow
-def test_the_ten_lines_of_python(repository, tmp_path):
+def test_python_example(repository, tmp_path):
     example = block_with(repository, "trainer.fit(module")
     check = "\nassert 'layer4.0.conv1.weight' in backbone.state_dict()\nassert trainer.global_step == 4\n"
     check += "import sys; assert 'hydra' not in sys.modules, 'the library must not need Hydra'\n"
@@ -36,8 +36,8 @@ def test_the_ten_lines_of_python(repository, tmp_path):
     assert result.returncode == 0, result.stderr
 
 
-def test_the_callback_for_modules_of_others(repository):
-    """The block as it is, with a module and data that do what it says of them."""
+def test_callback_example(repository):
+    """The unchanged block, run with a module and data that fit it."""
 
     class Theirs(pl.LightningModule):
         def __init__(self):
@@ -76,7 +76,7 @@ def test_the_callback_for_modules_of_others(repository):
     assert 0 < trainer.callback_metrics["train/attention"] < 1
 
 
-def test_the_loss_by_hand_is_that_of_the_example(repository):
+def test_loss_example_matches_script(repository):
     lines = block_with(repository, "attention.combine(").rstrip("\n").split("\n")
     step = (repository / "examples" / "guided_classifier.py").read_text()
     assert "\n".join(f"        {line}" for line in lines) in step
@@ -84,7 +84,7 @@ def test_the_loss_by_hand_is_that_of_the_example(repository):
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_the_guided_classifier_looks_at_the_objects(repository, run_python, tmp_path):
+def test_guided_classifier(repository, run_python, tmp_path):
     script = repository / "examples" / "guided_classifier.py"
     small = ["--epochs", "4", "--train-count", "640", "--test-count", "200"]
     done = run_python(script, *small, cwd=tmp_path, timeout=500)
@@ -97,8 +97,8 @@ def test_the_guided_classifier_looks_at_the_objects(repository, run_python, tmp_
     assert np.mean(guided[pointing]) > np.mean(plain[pointing]) + 20
 
 
-def test_every_command_names_what_exists(repository):
-    """Experiments, groups and protocols that the README types are there."""
+def test_commands_name_existing_options(repository):
+    """Experiments, groups and protocols in the README's commands exist."""
     text = "\n".join(blocks(repository, "bash"))
     used = set(re.findall(r"\+?\b(experiment|protocol|data|trainer|logger)=(\w+)", text))
     assert used

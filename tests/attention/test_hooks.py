@@ -112,7 +112,7 @@ def test_layer_without_tensor_output():
         network(torch.zeros(1, 1, 1, 1))
 
 
-def test_find_layer_by_full_or_short_name(encoder):
+def test_find_layer_by_name(encoder):
     assert find_layer(encoder, "layer4") is encoder.backbone.layer4
     assert find_layer(encoder, "backbone.layer4") is encoder.backbone.layer4
     assert find_layer(encoder, "layer4.0.conv1") is encoder.backbone.layer4[0].conv1

@@ -1,4 +1,4 @@
-"""Where to look and what to explain, from the command line: trained, written down and evaluated."""
+"""Attention options on the command line: training, the saved config and evaluation."""
 
 import json
 

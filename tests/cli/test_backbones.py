@@ -1,4 +1,4 @@
-"""Backbones by name through the command line: one short key, the attention's layer by itself, and a panel of CAMs."""
+"""Backbones chosen by name on the command line: the key, the default attention layer and the CAM panel."""
 
 import csv
 import json
@@ -23,12 +23,12 @@ def method(*overrides):
 
 @pytest.mark.parametrize("experiment", ["mocov1", "mocov2", "mocov3", "simclr", "byol", "simsiam", "densecl", "vicreg"])
 @pytest.mark.parametrize("key", ["backbone", "budget.backbone", "method.backbone"])
-def test_each_key_sets_the_backbone_of_every_method(experiment, key):
+def test_backbone_keys(experiment, key):
     assert method(f"+experiment=cast_{experiment}").backbone == "tiny_resnet"
     assert method(f"+experiment=cast_{experiment}", f"{key}=timm/convnext_tiny").backbone == "timm/convnext_tiny"
 
 
-def test_what_is_not_said_suits_the_data():
+def test_default_depends_on_data():
     coco = ["data=coco", "data.root=/nowhere", "data.masks=/nowhere"]
     assert method(*coco).backbone == "resnet50"
     assert method(*coco, "backbone=regnet_y_400mf").backbone == "regnet_y_400mf"
@@ -42,7 +42,7 @@ def test_what_is_not_said_suits_the_data():
         ("timm/test_convnext", ["attention.key=masked_features", "activation_checkpointing=true"]),
     ],
 )
-def test_a_run_with_a_model_of_timm(run_program, tmp_path, backbone, more):
+def test_timm_run(run_program, tmp_path, backbone, more):
     pytest.importorskip("timm")
     run = ["+experiment=cast_mocov2", f"backbone={backbone}", *more, *SMALL]
     result = run_program("train", *run, "trainer.max_epochs=2", "hydra.run.dir=r", cwd=tmp_path)
@@ -72,7 +72,7 @@ def test_a_run_with_a_model_of_timm(run_program, tmp_path, backbone, more):
 
 
 @pytest.mark.slow
-def test_resume_knows_runs_by_their_backbone(run_program, tmp_path):
+def test_resume_compares_backbones(run_program, tmp_path):
     run = ["+experiment=cast_mocov2", *SMALL, "resume=last"]
     first = run_program("train", *run, "trainer.max_epochs=1", "backbone=timm/test_resnet", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
@@ -92,7 +92,7 @@ def test_resume_knows_runs_by_their_backbone(run_program, tmp_path):
         ("timm/vit_tiny_patch16_224", "does not take images of 72 x 72 px"),
     ],
 )
-def test_mistakes_end_in_one_line(monkeypatch, capfd, tmp_path, backbone, words):
+def test_one_line_errors(monkeypatch, capfd, tmp_path, backbone, words):
     pytest.importorskip("timm")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)

@@ -69,7 +69,7 @@ def test_several_folders_sort_and_output(monkeypatch, capfd, sweep):
         (["runs=[]"], "runs: give a folder of runs"),
     ],
 )
-def test_mistakes_give_one_line(monkeypatch, capfd, sweep, words, message):
+def test_one_line_errors(monkeypatch, capfd, sweep, words, message):
     (sweep / "nothing").mkdir()
     code, _, err = run(monkeypatch, capfd, sweep, *words)
     assert code == 1

@@ -50,7 +50,7 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("override", cases)
 
 
-def test_every_option_composes_and_names_real_classes(override):
+def test_every_option_composes(override):
     paths = {"data=coco": COCO, "data=folder": FOLDER, "data=shards": SHARDS}.get(override, [])
     config = composed("train", override, *paths)
     OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -63,7 +63,7 @@ def test_every_option_composes_and_names_real_classes(override):
 @pytest.mark.parametrize(
     "data", [["data=scenes"], ["data=coco", *COCO], ["data=folder", *FOLDER], ["data=shards", *SHARDS]]
 )
-def test_every_experiment_meets_every_data(repository, data):
+def test_experiments_with_every_data(repository, data):
     experiments = options(repository, "experiment")
     assert {*METHODS, *(f"cast_{name}" for name in METHODS), "mocov2_crop"} <= set(experiments)
     for experiment in experiments:
@@ -77,7 +77,7 @@ def test_every_experiment_meets_every_data(repository, data):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_control_differs_from_cast_in_nothing_else(name):
+def test_control_matches_cast(name):
     cast = composed("train", f"+experiment=cast_{name}")
     more = ["attention.weight=${budget.simclr.attention_weight}"] if name == "simclr" else []
     control = composed("train", f"+experiment={name}", "attention=cast", "crop=saliency", f"name=cast_{name}", *more)
@@ -90,7 +90,7 @@ def test_protocols_compose(protocol):
     assert callable(get_object(config.protocol._target_))
 
 
-def test_the_papers_recipe():
+def test_paper_recipe():
     config = composed("train", "+experiment=cast_mocov2", "data=coco", *COCO)
     assert config.method.queue_size == 65536
     assert config.method.momentum == 0.999
@@ -106,7 +106,7 @@ def test_the_papers_recipe():
     assert config.optimizer.weight_decay == 1e-4
 
 
-def test_mocov1_has_a_linear_head_and_its_own_colours():
+def test_mocov1_settings():
     config = composed("train", "+experiment=cast_mocov1")
     assert config.method.mlp is False
     assert config.method.temperature == 0.07
@@ -125,14 +125,14 @@ def test_mocov1_has_a_linear_head_and_its_own_colours():
         ("vicreg", "lars", 0.2, 1e-6, 10),
     ],
 )
-def test_photographs_bring_each_papers_optimiser(name, optimizer, rate, decay, warmup):
+def test_optimisers_on_photographs(name, optimizer, rate, decay, warmup):
     found = composed("train", f"+experiment=cast_{name}", "data=coco", *COCO).optimizer
     assert (found.name, found.lr, found.weight_decay, found.warmup_epochs) == (optimizer, rate, decay, warmup)
     on_scenes = composed("train", f"+experiment=cast_{name}").optimizer
     assert (on_scenes.name, on_scenes.lr, on_scenes.warmup_epochs) == ("sgd", 0.06, 0)
 
 
-def test_the_papers_sizes_of_the_newer_methods():
+def test_sizes_of_newer_methods():
     def method(name):
         return composed("train", f"+experiment=cast_{name}", "data=coco", *COCO).method
 

@@ -1,4 +1,4 @@
-"""Folders of photographs through the command line: what is wrong with them is told, listed and handled."""
+"""Folders of photographs on the command line: bad files are reported, listed and handled."""
 
 import csv
 import json
@@ -43,7 +43,7 @@ def train(run_program, folder, *arguments):
     return run_program("train", *SMALL, "data.images=images", "data.masks=masks", *arguments, cwd=folder)
 
 
-def test_the_default_stops_in_one_line(run_program, photographs):
+def test_default_stops_on_bad_files(run_program, photographs):
     result = train(run_program, photographs)
     assert result.returncode == 1
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error:")]
@@ -52,7 +52,7 @@ def test_the_default_stops_in_one_line(run_program, photographs):
     assert "Traceback" not in result.stderr
 
 
-def test_drop_trains_on_the_rest_and_the_index_is_used_again(run_program, photographs):
+def test_drop_bad_files_and_reuse_index(run_program, photographs):
     result = train(run_program, photographs, "data.on_bad=drop")
     assert result.returncode == 0, result.stderr
     with (photographs / "run" / "data_report.csv").open(newline="") as file:
@@ -65,19 +65,19 @@ def test_drop_trains_on_the_rest_and_the_index_is_used_again(run_program, photog
     assert json.loads((photographs / "run" / "summary.json").read_text())["relaxed_crops"] == {"scale": 0, "ratio": 0}
     (kept,) = (photographs / "outputs" / "castlit_index").iterdir()
     built = (kept / "images.npy").stat().st_mtime_ns
-    # The command that the run recommends reads the same photographs, and finds their index.
+    # The recommended command reads the same photographs and reuses their index.
     recommended = next(line for line in result.stdout.splitlines() if "castlit.evaluate" in line).split()
     result = run_program("evaluate", *recommended[recommended.index("castlit.evaluate") + 1 :], cwd=photographs)
     assert result.returncode == 0, result.stderr
     assert (kept / "images.npy").stat().st_mtime_ns == built
 
 
-def test_colours_may_be_left_to_the_device(run_program, photographs):
+def test_colours_on_device(run_program, photographs):
     result = train(run_program, photographs, "data.on_bad=unconstrained", "data.photometric=device")
     assert result.returncode == 0, result.stderr
 
 
-def test_no_masks_at_all(run_program, photographs):
+def test_without_masks(run_program, photographs):
     result = train(run_program, photographs, "data.masks=null", "data.on_bad=drop")
     assert result.returncode == 0, result.stderr
     summary = json.loads((photographs / "run" / "summary.json").read_text())

@@ -48,7 +48,7 @@ def test_training(monkeypatch, capfd, tmp_path, arguments, words):
     told = run(monkeypatch, capfd, tmp_path, "train", train, ["trainer.fast_dev_run=true", *arguments])
     for word in words:
         assert word in told
-    if not arguments[0].startswith(("+", "attention.wieght")):  # These two are Hydra's own words.
+    if not arguments[0].startswith(("+", "attention.wieght")):  # Hydra itself prints these two messages.
         lines = [line for line in told.splitlines() if line.strip()]
         assert len(lines) == 1, told
         assert lines[0].startswith("error: ")
@@ -69,7 +69,7 @@ def test_evaluating_without_a_protocol(monkeypatch, capfd, tmp_path):
     assert "+protocol=" in told
 
 
-def test_resuming_what_is_done_or_with_other_parts(monkeypatch, capfd, tmp_path):
+def test_resuming_finished_or_different_run(monkeypatch, capfd, tmp_path):
     monkeypatch.chdir(tmp_path)
     small = ["data.train_count=64", "data.val_count=16", "data.batch_size=32", "trainer.max_epochs=1", "data.workers=0"]
     monkeypatch.setattr(sys, "argv", ["castlit.train", *small, f"hydra.run.dir={tmp_path / 'first'}"])
@@ -86,7 +86,7 @@ def test_resuming_what_is_done_or_with_other_parts(monkeypatch, capfd, tmp_path)
         assert words in told
 
 
-def test_a_sweep_cannot_relaunch_itself(monkeypatch, capfd, tmp_path):
+def test_ddp_sweep_is_refused(monkeypatch, capfd, tmp_path):
     told = run(
         monkeypatch,
         capfd,
@@ -102,20 +102,20 @@ def test_a_sweep_cannot_relaunch_itself(monkeypatch, capfd, tmp_path):
     assert "use hydra/launcher=submitit_slurm" in told
 
 
-def test_a_folder_may_be_called_by_a_number(monkeypatch, capfd, tmp_path):
+def test_folder_named_by_number(monkeypatch, capfd, tmp_path):
     told = run(monkeypatch, capfd, tmp_path, "train", train, ["data=folder", "data.images=007", "data.masks=8"])
     assert "images=007 does not exist" in told
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("+protocol=groundin", "grounding"), ("trainer=dpd", "ddp")])
-def test_a_misspelt_option_is_told_last(monkeypatch, capfd, tmp_path, typed, meant):
+def test_misspelt_option(monkeypatch, capfd, tmp_path, typed, meant):
     name, task = ("evaluate", evaluate) if "protocol" in typed else ("train", train)
     told = run(monkeypatch, capfd, tmp_path, name, task, [typed, *(["checkpoint=random"] * (name == "evaluate"))])
     group, option = typed.lstrip("+").split("=")
     assert told.strip().splitlines()[-1] == f"{group} has no option {option} (did you mean {meant!r}?)"
 
 
-def test_the_hint_knows_the_chosen_groups(monkeypatch, capfd, tmp_path):
+def test_misspelt_key_hint(monkeypatch, capfd, tmp_path):
     told = run(
         monkeypatch,
         capfd,
@@ -127,7 +127,7 @@ def test_the_hint_knows_the_chosen_groups(monkeypatch, capfd, tmp_path):
     assert "atention.weight is not a key of the config (did you mean 'attention.weight'?)" in told
 
 
-def test_a_key_that_does_not_exist_is_told_and_not_one_of_a_chosen_group(monkeypatch, capfd, tmp_path):
+def test_unknown_key_with_chosen_group(monkeypatch, capfd, tmp_path):
     arguments = ["+protocol=grounding", "data=folder", "data.images=/a", "data.masks=/b", "checkpoint=c", "output=/d"]
     told = run(monkeypatch, capfd, tmp_path, "evaluate", evaluate, arguments)
     assert "output is not a key of the config (did you mean 'output_dir'?)" in told
@@ -156,7 +156,7 @@ def test_from_the_shell(start_program, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_sweep_goes_on_after_a_mistake_and_fails_at_its_end(run_program, tmp_path):
+def test_sweep_with_failing_job(run_program, tmp_path):
     result = run_program(
         "train", "-m", "attention.weight=heavy,1", "trainer.fast_dev_run=true", "data.train_count=128", cwd=tmp_path
     )

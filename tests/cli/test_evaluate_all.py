@@ -1,4 +1,4 @@
-"""``castlit.evaluate +protocol=all``: what the data allow, and one report."""
+"""``castlit.evaluate +protocol=all``: the protocols that run, and the report."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from castlit.reporting.published import PublishedRow
 SMALL = ["checkpoint=random", "backbone=tiny_resnet", "data.train_count=48", "data.val_count=12", "data.workers=0"]
 
 
-def test_the_report_has_everything_and_is_light(tmp_path):
+def test_report_page(tmp_path):
     sections = [
         Section("voc07", {"mAP": 12.3}, [PublishedRow("CAST", {"mAP": 73.1}, "a paper")], 61.4, tmp_path),
         Section("grounding", {"features": {"iou": 0.25}, "<centre>": {"iou": 0.125}}, [], 2.0, tmp_path / "g"),
@@ -26,12 +26,12 @@ def test_the_report_has_everything_and_is_light(tmp_path):
         assert text in page
     assert "&lt;centre&gt;" in page
     assert page.index("<h2>Failed") < page.index("knn: no such &lt;folder&gt;") < page.index("linear: needs a folder")
-    # Nothing is fetched from elsewhere.
+    # The page loads no external files.
     assert not re.search(r"(src|href)=\"(?!data:)", page)
 
 
 @pytest.mark.slow
-def test_what_the_data_allow(run_program, tmp_path):
+def test_runs_and_skips_protocols(run_program, tmp_path):
     words = ["+protocol=all", *SMALL, "protocol.skip=[scenes]", "protocol.settings={saliency: {methods: [rbd]}}"]
     result = run_program("evaluate", *words, "compare=random", "hydra.run.dir=run", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -51,7 +51,7 @@ def test_what_the_data_allow(run_program, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_fails_is_told_and_the_others_run(run_program, tmp_path):
+def test_failing_protocols(run_program, tmp_path):
     settings = "protocol.settings={scenes: {train_count: 0}, grounding: {pictures: 0}}"
     words = ["+protocol=all", *SMALL, "protocol.skip=[saliency]", "protocol.roots.voc=/no/such/VOC devkit", settings]
     result = run_program("evaluate", *words, "hydra.run.dir=run", cwd=tmp_path)
@@ -66,7 +66,7 @@ def test_what_fails_is_told_and_the_others_run(run_program, tmp_path):
 
 
 @pytest.mark.slow
-def test_mistakes_are_told_in_one_line(run_program, tmp_path):
+def test_one_line_errors(run_program, tmp_path):
     for words, told in (
         ([SMALL[0], "protocol.skip=[ground]"], "did you mean 'grounding'"),
         ([SMALL[0], "protocol.settings={voc07: 3}"], "protocol.settings={voc07: 3}: give its keys"),

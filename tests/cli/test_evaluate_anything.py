@@ -1,4 +1,4 @@
-"""What ``castlit.evaluate`` hands to a protocol, and how it shows what comes back."""
+"""The inputs that ``castlit.evaluate`` passes to a protocol, and the table of results."""
 
 import io
 import sys
@@ -27,7 +27,7 @@ def config(**given):
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """A checkpoint of training, as Lightning writes it."""
+    """A training checkpoint as Lightning writes it."""
     module = castlit.CASTModule(castlit.methods.MoCo("tiny_resnet", queue_size=8, dim=4))
     content = {
         "state_dict": module.state_dict(),
@@ -41,7 +41,7 @@ def checkpoint(tmp_path):
     return str(tmp_path / "last.ckpt")
 
 
-def test_a_protocol_gets_what_it_asks_for_and_no_more():
+def test_protocol_inputs():
     def protocol(backbone, device, name, seed, root, count=3): ...
 
     bound = partial(protocol, root="/data", count=5)
@@ -52,11 +52,11 @@ def test_a_protocol_gets_what_it_asks_for_and_no_more():
     assert (handed["name"], handed["seed"], handed["device"].type) == ("random", 3, device.type)
     assert not handed["backbone"].training
     assert handed["backbone"](torch.zeros(1, 3, 64, 64, device=handed["device"])).shape == (1, 512, 2, 2)
-    # What is not asked for is not opened.
+    # A checkpoint that the protocol does not request is not opened.
     assert protocol_inputs(lambda: {}, config(checkpoint="/no/such"), HERE) == {}
 
 
-def test_explaining_takes_a_checkpoint_of_ours(checkpoint, tmp_path):
+def test_explain_needs_castlit_checkpoint(checkpoint, tmp_path):
     def must(explain): ...
 
     def may(explain=None): ...
@@ -72,7 +72,7 @@ def test_explaining_takes_a_checkpoint_of_ours(checkpoint, tmp_path):
             protocol_inputs(must, config(checkpoint=other), HERE)
 
 
-def test_comparing(checkpoint):
+def test_compare_input(checkpoint):
     def protocol(compare=None): ...
 
     assert protocol_inputs(protocol, config(), HERE) == {"compare": None}
@@ -85,7 +85,7 @@ def test_comparing(checkpoint):
         protocol_inputs(protocol, config(compare="/no/such.ckpt"), HERE)
 
 
-def test_the_second_network_is_of_the_firsts_kind_or_its_own(checkpoint, tmp_path):
+def test_backbone_of_compared_network(checkpoint, tmp_path):
     def channels(**given):
         network = protocol_inputs(lambda compare: {}, config(**given), HERE)["compare"]
         return network.backbone(torch.zeros(1, 3, 64, 64, device=CheckpointUnderTest(config()).device)).shape[1]
@@ -107,7 +107,7 @@ def shown(table):
     return console.export_text()
 
 
-def test_published_figures_stand_beside_ours_and_are_marked():
+def test_published_figures_in_table():
     flat = shown(metrics_table("x.ckpt", {"map": 12.5, "own": 0.25}, ROWS))
     map_line = next(line for line in flat.splitlines() if " map " in line)
     assert "12.5" in map_line
@@ -120,7 +120,7 @@ def test_published_figures_stand_beside_ours_and_are_marked():
     assert "54.2" in line
 
 
-def test_a_protocols_module_lists_them(monkeypatch):
+def test_published_rows_of_protocol(monkeypatch):
     def protocol(): ...
 
     assert published_rows(protocol) == []
@@ -128,5 +128,5 @@ def test_a_protocols_module_lists_them(monkeypatch):
     assert published_rows(partial(protocol)) == ROWS
 
 
-def test_all_protocols_are_named():
+def test_protocol_names():
     assert {"scenes", "grounding", "saliency"} <= set(protocols())

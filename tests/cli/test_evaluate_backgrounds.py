@@ -30,7 +30,7 @@ def own(repository, tmp_path):
     return tmp_path / "own"
 
 
-def test_variants_are_made_and_scored_and_then_scored_as_a_folder(run_program, own, tmp_path):
+def test_made_variants_and_folder_agree(run_program, own, tmp_path):
     words = ["+protocol=backgrounds", "checkpoint=random", "backbone=tiny_resnet", "protocol.size=64"]
     made = run_program("evaluate", *words, f"data.make_from={own}", "hydra.run.dir=run", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
@@ -44,7 +44,7 @@ def test_variants_are_made_and_scored_and_then_scored_as_a_folder(run_program, o
     assert json.loads((tmp_path / "again" / "results.json").read_text())["results"] == results
 
 
-def test_data_that_is_not_given_is_told_in_one_line(run_program, tmp_path):
+def test_missing_data(run_program, tmp_path):
     result = run_program("evaluate", "+protocol=backgrounds", "checkpoint=random", "backbone=tiny_resnet", cwd=tmp_path)
     assert result.returncode == 1
     assert "give data.root=" in result.stderr

@@ -26,7 +26,7 @@ OBJECT = "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}<
 
 @pytest.fixture
 def some_coco(mini, tmp_path):
-    """COCO's layout with a dozen of the photographs in each split."""
+    """COCO's layout with twelve photographs in each split."""
     root = tmp_path / "coco"
     (root / "annotations").mkdir(parents=True)
     for split in ("train2017", "val2017"):
@@ -42,7 +42,7 @@ def some_coco(mini, tmp_path):
 
 @pytest.fixture
 def devkit(mini, tmp_path):
-    """VOCdevkit with photographs and XML boxes of people: VOC2007 alone, and no difficult flags."""
+    """VOCdevkit with photographs and XML boxes of people: only VOC2007, without difficult flags."""
     place = tmp_path / "VOCdevkit" / "VOC2007"
     (place / "ImageSets" / "Main").mkdir(parents=True)
     (place / "Annotations").mkdir()
@@ -69,7 +69,7 @@ def metrics_of(folder):
     return json.loads((folder / "results.json").read_text())["results"]
 
 
-def test_voc_detection_and_its_resumption(run_program, devkit, tmp_path):
+def test_voc_detection_and_resume(run_program, devkit, tmp_path):
     words = ["+protocol=voc_detection", *SMALL, f"data.root={devkit}", "protocol.train=[VOC2007/trainval]"]
     result = run_program("evaluate", *words, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -88,7 +88,7 @@ def test_voc_detection_and_its_resumption(run_program, devkit, tmp_path):
     assert metrics_of(tmp_path / "run") == metrics
 
 
-def test_coco_segmentation_scores_boxes_and_masks(run_program, some_coco, tmp_path):
+def test_coco_segmentation(run_program, some_coco, tmp_path):
     words = ["+protocol=coco_segmentation", *SMALL, f"data.root={some_coco}", "protocol.anchors=[8,16,32,48,64]"]
     result = run_program("evaluate", *words, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -108,7 +108,7 @@ def test_coco_segmentation_scores_boxes_and_masks(run_program, some_coco, tmp_pa
         (["protocol.resume=/no/such.ckpt"], "protocol.resume=/no/such.ckpt: no such file"),
     ],
 )
-def test_mistakes_are_told_in_one_line(run_program, devkit, tmp_path, words, line):
+def test_one_line_errors(run_program, devkit, tmp_path, words, line):
     given = ["+protocol=voc_detection", *SMALL, f"data.root={devkit}", "protocol.train=[VOC2007/trainval]", *words]
     result = run_program("evaluate", *given, cwd=tmp_path)
     assert result.returncode == 1

@@ -9,7 +9,7 @@ import torchvision
 pytestmark = pytest.mark.slow
 
 
-def test_a_file_of_torchvision_beside_a_random_network(run_program, tmp_path):
+def test_torchvision_weights_against_random(run_program, tmp_path):
     torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "r18.pth")
     words = ["+protocol=grounding", "checkpoint=r18.pth", "compare=random", "backbone=resnet18", "hydra.run.dir=run"]
     small = ["data.train_count=64", "data.val_count=8", "data.workers=0", "protocol.pictures=4"]
@@ -36,7 +36,7 @@ def test_photographs_with_masks(run_program, tmp_path, mini):
     assert set(results) == {"features", "a Gaussian in the centre"}
 
 
-def test_mistakes_are_told_in_one_line(run_program, tmp_path):
+def test_one_line_errors(run_program, tmp_path):
     torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "r18.pth")
     for words, told in (
         (["checkpoint=r18.pth", "backbone=resnet50"], "its weights are not those of resnet50"),

@@ -13,7 +13,7 @@ SUBJECT = ["checkpoint=random", "backbone=tiny_resnet", "hydra.run.dir=run"]
 
 @pytest.fixture
 def folders(tmp_path):
-    """ImageNet's layout: 6 + 4 images of each of two classes, told by their colour."""
+    """ImageNet's layout: 6 + 4 images of each of two classes, which differ in colour."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 6), ("val", 4)):
         for name, ink in {"apple": (220, 60, 60), "kiwi": (60, 220, 60)}.items():
@@ -29,7 +29,7 @@ def results_of(tmp_path):
     return json.loads((tmp_path / "run" / "results.json").read_text())["results"]
 
 
-def test_linear_and_its_resumption(run_program, folders, tmp_path):
+def test_linear_and_resume(run_program, folders, tmp_path):
     words = ["+protocol=linear", *SUBJECT, f"data.root={folders}", "protocol.size=32", "protocol.batch_size=4"]
     words += ["protocol.epochs=2", "protocol.drops=[1]", "protocol.trainer.precision=bf16-mixed"]
     words += ["protocol.trainer.log_every_n_steps=1"]
@@ -49,7 +49,7 @@ def test_linear_and_its_resumption(run_program, folders, tmp_path):
     assert "is of another run: lr was 30.0, not 7" in other.stderr
 
 
-def test_two_processes_hand_in_once(run_program, folders, tmp_path):
+def test_two_processes(run_program, folders, tmp_path):
     words = ["+protocol=linear", *SUBJECT, f"data.root={folders}", "protocol.size=32", "protocol.batch_size=4"]
     words += ["protocol.epochs=1", "protocol.workers=0"]
     words += ["protocol.trainer.accelerator=cpu", "protocol.trainer.devices=2"]
@@ -57,7 +57,7 @@ def test_two_processes_hand_in_once(run_program, folders, tmp_path):
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("top1") == result.stdout.count("Written to") == 1
     assert results_of(tmp_path)["top5"] == 100
-    # Whichever process meets it, a broken image ends both.
+    # A broken image stops both processes, whichever reads it.
     for file in (folders / "val" / "kiwi").iterdir():
         file.write_bytes(b"\xff\xd8 none")
     result = run_program("evaluate", *words, cwd=tmp_path, timeout=120)
@@ -65,14 +65,14 @@ def test_two_processes_hand_in_once(run_program, folders, tmp_path):
     assert "repair or remove this file" in result.stderr
 
 
-def test_finetune_on_a_share_of_the_labels(run_program, folders, tmp_path):
+def test_finetune_on_half_the_labels(run_program, folders, tmp_path):
     words = ["+protocol=finetune", *SUBJECT, f"data.root={folders}", "protocol.size=32", "protocol.batch_size=4"]
     result = run_program("evaluate", *words, "protocol.labels=0.5", "protocol.epochs=1", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert set(results_of(tmp_path)) == {"top1", "top5"}
 
 
-def test_knn_on_the_scenes_and_a_split_that_is_missing(run_program, folders, tmp_path):
+def test_knn_and_missing_split(run_program, folders, tmp_path):
     words = ["+protocol=knn", *SUBJECT]
     result = run_program("evaluate", *words, "protocol.train_count=60", "protocol.test_count=20", cwd=tmp_path)
     assert result.returncode == 0, result.stderr

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.slow
 SCENES = ["+protocol=saliency", "data.train_count=4", "data.val_count=4", "hydra.run.dir=run"]
 
 
-def test_a_table_and_a_file_of_figures(run_program, tmp_path):
+def test_table_and_results_file(run_program, tmp_path):
     result = run_program("evaluate", *SCENES, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     table = json.loads((tmp_path / "run" / "results.json").read_text())["results"]
@@ -20,7 +20,7 @@ def test_a_table_and_a_file_of_figures(run_program, tmp_path):
         assert name in result.stdout
 
 
-def test_a_name_that_is_none_is_told_in_one_line(run_program, tmp_path):
+def test_unknown_method(run_program, tmp_path):
     result = run_program("evaluate", *SCENES, "protocol.methods=[rdb]", cwd=tmp_path)
     assert result.returncode == 1
     assert "methods must be one of" in result.stderr

@@ -11,7 +11,7 @@ CLASSES = ["bird", "cat", "person"]
 
 @pytest.fixture
 def devkit(repository, tmp_path):
-    """Photographs with one of three classes, 12 + 6 of each, and lists of these classes under names of their own."""
+    """Photographs with one of three classes, 12 + 6 of each, and image lists for these classes with separate names."""
     whole = repository.parent / "shared" / "data" / "voc_small" / "VOCdevkit" / "VOC2007"
     if not whole.is_dir():
         pytest.skip("the photographs of shared/data/voc_small are not on this machine")
@@ -31,7 +31,7 @@ def devkit(repository, tmp_path):
     return tmp_path / "VOCdevkit"
 
 
-def test_a_table_with_published_rows_a_file_of_figures_and_features_that_are_kept(run_program, devkit, tmp_path):
+def test_table_results_and_kept_features(run_program, devkit, tmp_path):
     words = ["+protocol=voc07", "checkpoint=random", "backbone=resnet18", f"data.root={devkit}", "protocol.size=64"]
     result = run_program("evaluate", *words, "hydra.run.dir=run", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -50,7 +50,7 @@ def test_a_table_with_published_rows_a_file_of_figures_and_features_that_are_kep
     assert sorted((tmp_path / "outputs" / "castlit_features").iterdir()) == kept
 
 
-def test_another_layout_is_told_in_one_line(run_program, tmp_path):
+def test_wrong_layout(run_program, tmp_path):
     words = ["+protocol=voc07", "checkpoint=random", "backbone=tiny_resnet"]
     result = run_program("evaluate", *words, f"data.root={tmp_path}", cwd=tmp_path)
     assert result.returncode == 1

@@ -23,7 +23,7 @@ def test_to_detectron2_and_back(run_program, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"in.pth.tar", "a", "back.pth"}
 
 
-def test_mistakes_are_told_in_one_line(run_program, tmp_path):
+def test_one_line_errors(run_program, tmp_path):
     for words, told in (
         (["checkpoint=random", "output=x.pkl", "format=detectron"], "did you mean 'detectron2'"),
         (["checkpoint=none.pth", "output=x.pth"], "checkpoint=none.pth: no such file"),

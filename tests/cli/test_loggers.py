@@ -1,4 +1,4 @@
-"""The Grad-CAM panel reaches whichever logger is on."""
+"""The Grad-CAM panel is sent to the chosen logger."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def test_tensorboard_gets_figures_and_panel(run_program, tmp_path):
     assert (tmp_path / "r" / "metrics.csv").is_file(), "CSV is always written"
 
 
-def test_wandb_works_offline_and_a_sweep_gives_one_run_per_job(run_program, tmp_path):
+def test_wandb_offline_in_sweep(run_program, tmp_path):
     result = run_program(
         "train",
         "-m",
@@ -28,7 +28,7 @@ def test_wandb_works_offline_and_a_sweep_gives_one_run_per_job(run_program, tmp_
         "hydra.sweep.dir=s",
         *QUICK,
         cwd=tmp_path,
-        # No account on this machine, whoever runs the test.
+        # Hide any account on this machine.
         WANDB_API_KEY="",
         HOME=str(tmp_path),
     )

@@ -85,7 +85,7 @@ def start(*arguments, cwd, before=()):
 
 
 def group_ends(group, seconds=30):
-    """Whether all processes of a group are gone within this time."""
+    """Whether all processes of a group have ended within this time."""
     for _ in range(seconds * 20):
         try:
             os.killpg(group, 0)
@@ -187,7 +187,7 @@ def test_read_only_disk(many, tmp_path, small_disk):
 
 
 def error_line(monkeypatch, capfd, folder, words):
-    """The one line of the program's error."""
+    """The single line of the program's error."""
     monkeypatch.chdir(folder)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     monkeypatch.setattr(sys, "argv", ["castlit.make_masks", *words])
@@ -274,7 +274,7 @@ def test_paths_are_unchanged(path):
 
 @pytest.mark.slow
 def test_photographs_to_training(run_line, tmp_path):
-    """The documented command, and the one that it prints."""
+    """The documented command, then the command that it prints."""
     for i in range(24):
         photo(tmp_path / "my photos" / f"{i:02d}.jpg", i, (60, 80))
     made = run_line("python -m castlit.make_masks images='my photos' output=masks", tmp_path)

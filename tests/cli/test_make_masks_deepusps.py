@@ -69,7 +69,7 @@ def test_trained_and_applied(run_program, photos):
     assert found["counts"] == {"images": 10, "made": 10, "skipped": 0, "failed": 0}
     assert (photos / "masks" / "preview.html").exists()
 
-    # A new photograph gets its mask from the same network, with a warning.
+    # A new photograph gets a mask from the same network, with a warning.
     photo(photos / "photos" / "new.jpg", 77)
     times = {path: path.stat().st_mtime_ns for path in (photos / "masks").glob("*.png")}
     network = (photos / "masks" / ".deepusps" / "training" / "network.pt").stat().st_mtime_ns
@@ -80,7 +80,7 @@ def test_trained_and_applied(run_program, photos):
     assert (photos / "masks" / ".deepusps" / "training" / "network.pt").stat().st_mtime_ns == network
     assert notes(photos)["counts"] == {"images": 11, "made": 1, "skipped": 10, "failed": 0}
 
-    # castlit.train reads the masks and no other file in their folder.
+    # castlit.train reads only the masks in their folder.
     words = [
         "+experiment=cast_mocov2",
         "data=folder",
@@ -129,7 +129,7 @@ def test_stopped_during_training(run_program, photos, name):
 
 
 @pytest.mark.slow
-def test_started_from_a_self_supervised_checkpoint(run_program, photos):
+def test_start_from_castlit_checkpoint(run_program, photos):
     words = ["+experiment=mocov2", "data=folder", "data.images=photos", "data.masks=null", "trainer.max_epochs=1"]
     trained = run_program("train", *words, *SMALL, "hydra.run.dir=run", cwd=photos)
     assert trained.returncode == 0, trained.stderr

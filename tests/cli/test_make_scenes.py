@@ -1,4 +1,4 @@
-"""Scenes as files: the program, and training on masks that were made of them."""
+"""Scenes as files: the program, and training on masks made from them."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Write shards from folders, and train on them: as typed, and in one line where something is wrong."""
+"""Write shards from folders and train on them; mistakes end in one line."""
 
 import csv
 import json
@@ -47,7 +47,7 @@ def mask(path, size=(40, 50)):
 
 @pytest.fixture
 def photos(tmp_path):
-    """Ten photographs with masks, of several kinds, in folders."""
+    """Ten photographs with masks, in several formats and folders."""
     for i in range(10):
         name = f"{'ab'[i % 2]}/{i}"
         photo(tmp_path / "photos" / f"{name}.{'JPG' if i == 3 else 'png' if i == 4 else 'jpg'}", i)
@@ -56,7 +56,7 @@ def photos(tmp_path):
 
 
 def made(folder, **options):
-    """What the program returns, as its config would have it."""
+    """Run the program with the defaults of its config and return its result."""
     given = {"images": folder / "photos", "masks": folder / "masks", "output": folder / "shards", **options}
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         words = [f"{key}={'null' if value is None else value}" for key, value in given.items()]
@@ -64,7 +64,7 @@ def made(folder, **options):
 
 
 def contents(folder):
-    """The members of all shards, by their original's name and what they are."""
+    """The members of all shards, by image name and suffix."""
     found = {}
     for url in find_shards("urls", str(folder)):
         with tarfile.open(url) as tar:
@@ -76,7 +76,7 @@ def contents(folder):
 
 
 class TestWriting:
-    def test_every_byte_arrives(self, photos, capsys):
+    def test_contents_of_shards(self, photos, capsys):
         made(photos, samples_per_shard=4)
         shards = photos / "shards"
         assert sorted(path.name for path in shards.iterdir()) == [
@@ -101,7 +101,7 @@ class TestWriting:
         assert "10 samples in 3 shards" in told
         assert f'data=shards data.urls="{shards}/{{000000..000002}}.tar"' in told
 
-    def test_the_same_shards_again_but_in_another_order_with_another_seed(self, photos):
+    def test_order_depends_on_seed(self, photos):
         for name, options in {"one": {}, "two": {}, "other": {"seed": 1}, "sorted": {"shuffle": "false"}}.items():
             made(photos, output=photos / name, **options)
         one, two, other, in_order = (photos / name / "000000.tar" for name in ("one", "two", "other", "sorted"))
@@ -134,7 +134,7 @@ class TestWriting:
         assert "9 samples in 1 shards" in (told := capsys.readouterr().out)
         assert "1 images left out; 1 without a mask, listed in data_report.csv" in told
         assert json.loads(contents(photos / "free")["a/2.jpg", "json"]) == {"image": "a/2.jpg", "mask": None}
-        # What was decided here is not asked again.
+        # Training needs no on_bad for these shards.
         data = ShardsDataModule(str(photos / "free"), size=32, batch_size=9, workers=0)
         (batch,) = data.train_dataloader()
         assert (~batch["query_mask"].flatten(1).bool().any(1)).sum() == 1
@@ -147,7 +147,7 @@ class TestWriting:
         assert {suffix for _, suffix in contents(photos / "shards")} == {"jpg", "png", "json"}
         assert len(next(iter(ShardsDataModule(str(photos / "shards"), size=32, workers=0).train_dataloader()))) == 5
 
-    def test_a_file_that_turns_bad_while_writing(self, photos, monkeypatch):
+    def test_file_unreadable_while_writing(self, photos, monkeypatch):
         from castlit.data.index.file_source import FileSource
 
         paths = FileSource.image_path
@@ -163,7 +163,7 @@ class TestWriting:
 
 
 def told(monkeypatch, capfd, folder, name, task, words):
-    """The one line in which a program ends."""
+    """The single error line of a failing program."""
     monkeypatch.chdir(folder)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     monkeypatch.setattr(sys, "argv", [f"castlit.{name}", *words])
@@ -258,14 +258,14 @@ def test_paths_are_quoted(typed, given):
         "name=ü",
     ],
 )
-def test_everything_else_stays(typed):
+def test_other_words_are_unchanged(typed):
     assert quote_path(typed) == typed
     refuse_expanded([typed, typed])
 
 
 @pytest.mark.slow
-def test_photographs_from_folders_to_training(run_line, mini, tmp_path):
-    """The lines of the manual as they are typed, and those that they recommend."""
+def test_folders_to_training(run_line, mini, tmp_path):
+    """The commands of the manual, then the commands that they print."""
     command = f"python -m castlit.make_shards images={mini}/train2017 masks={mini}/masks/train2017 output=shards"
     written = run_line(f"{command} samples_per_shard=25", tmp_path)
     assert written.returncode == 0, written.stderr

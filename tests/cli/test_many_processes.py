@@ -1,4 +1,4 @@
-"""Runs on several processes: one that dies or hangs ends them all; two nodes share a folder. On CPUs, with gloo."""
+"""Runs on several processes (CPU, gloo): a dead or hanging process ends the run; two nodes share a folder."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ PATIENCE_S = 120
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a program here; whatever of it is left is killed in the end."""
+    """Start a program in this folder; its remaining processes are killed after the test."""
     started = []
 
     def run(*arguments):
@@ -44,12 +44,12 @@ def start(tmp_path):
 
 
 def family(folder):
-    """The processes that run in this folder, with the words that they were started by."""
+    """The processes that run in this folder, with their command lines."""
     found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            if (entry / "cwd").resolve() == folder.resolve() and words != [""]:  # a zombie has no words
+            if (entry / "cwd").resolve() == folder.resolve() and words != [""]:  # a zombie has no command line
                 found[int(entry.name)] = words
         except OSError:
             continue  # it has ended
@@ -78,20 +78,20 @@ def workers(folder, word):
     return sorted(mine)
 
 
-def test_a_killed_process_ends_the_run(start, tmp_path):
+def test_killed_process_ends_run(start, tmp_path):
     run = start(*TRAIN, *ON_CPU, "trainer.devices=2")
     wait_for_steps(tmp_path)
     (second,) = workers(tmp_path, "ddp_process_1")
     os.kill(second, signal.SIGKILL)
     assert run.wait(PATIENCE_S) != 0
     said = run.stderr.read()
-    # Who notices first: the other process, or the one that looks after its children.
+    # Either the other process or the parent process notices first.
     assert "another process of this run has died" in said or "terminated with code -9" in said
     until(lambda: not family(tmp_path), "processes are left")
 
 
 @pytest.mark.nightly
-def test_a_killed_first_process_ends_the_others(start, tmp_path):
+def test_killed_first_process_ends_others(start, tmp_path):
     run = start(*TRAIN, *ON_CPU, "trainer.devices=2")
     wait_for_steps(tmp_path)
     os.kill(run.pid, signal.SIGKILL)
@@ -99,11 +99,11 @@ def test_a_killed_first_process_ends_the_others(start, tmp_path):
     until(lambda: not family(tmp_path), "the other process is left")
 
 
-# While the second still imports, or when it waits.
+# The first process ends while the second still imports, or while it waits.
 @pytest.mark.nightly
 @pytest.mark.parametrize("sleep", [0.5, 8])
-def test_a_first_process_killed_before_they_meet_ends_the_others(start, tmp_path, sleep):
-    # Nobody else comes: the second waits for the first one.
+def test_first_process_ends_before_rendezvous(start, tmp_path, sleep):
+    # The first process never joins, so the second waits for it.
     script = tmp_path / "meet.py"
     script.write_text(
         "import os, subprocess, sys, time\n"
@@ -119,7 +119,7 @@ def test_a_first_process_killed_before_they_meet_ends_the_others(start, tmp_path
 
 
 @pytest.mark.nightly
-def test_a_process_that_does_not_answer_ends_the_run(start, tmp_path):
+def test_hanging_process_ends_run(start, tmp_path):
     run = start(*TRAIN, *ON_CPU, "trainer.devices=2", "trainer.strategy.timeout.minutes=0.15")
     wait_for_steps(tmp_path)
     (second,) = workers(tmp_path, "ddp_process_1")
@@ -149,8 +149,8 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def test_two_nodes_train_in_one_folder(start, tmp_path):
-    """Two torchruns on loopback, one of them late: what they would be on two machines that share a disk."""
+def test_two_nodes_share_a_folder(start, tmp_path):
+    """Two torchruns on loopback, one started late, stand for two machines that share a disk."""
     port = free_port()
     words = [word for word in TRAIN if not word.startswith(("trainer.max_epochs", "hydra.run.dir"))]
     words += [*ON_CPU, "trainer.devices=1", "trainer.num_nodes=2", "trainer.max_epochs=2"]
@@ -167,7 +167,7 @@ def test_two_nodes_train_in_one_folder(start, tmp_path):
 
 
 @pytest.mark.nightly
-def test_a_worker_that_dies_ends_the_whole_torchrun(start, tmp_path):
+def test_killed_worker_ends_torchrun(start, tmp_path):
     run = start(*torchrun(0, free_port(), nodes=1, per_node=2), *TRAIN, *ON_CPU, "trainer.devices=2")
     wait_for_steps(tmp_path)
     both = [number for number in workers(tmp_path, "castlit.train") if number != run.pid]

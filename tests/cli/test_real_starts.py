@@ -1,4 +1,4 @@
-"""Every program started as its user does, imports included. Other tests fork it with the imports done."""
+"""Every program started as a user does, imports included. Other tests fork it after the imports."""
 
 import json
 
@@ -11,7 +11,7 @@ from PIL import Image
 SCENES = ["data.train_count=64", "data.val_count=16", "data.batch_size=32"]
 STUDY = ["--config-dir", "mine", "study=small", "output=study", "seeds=1"]
 
-# What each program does at least, and a mistake with the words of its one line.
+# For each program: a minimal command, a mistaken one and words of its error line.
 PROGRAMS = {
     "train": (["trainer.fast_dev_run=true", *SCENES], ["optimizer.lr=0"], "optimizer.lr must be greater than 0"),
     "evaluate": (
@@ -43,7 +43,7 @@ PROGRAMS = {
 
 @pytest.fixture
 def place(made_run, tmp_path):
-    """A folder with what the programs read."""
+    """A folder with the files that the programs read."""
     rng = np.random.default_rng(0)
     for name in ("photos", "masks"):
         (tmp_path / name).mkdir()
@@ -59,7 +59,7 @@ def place(made_run, tmp_path):
     (tmp_path / "mine" / "study" / "small.yaml").write_text(
         "# @package _global_\ncolumns: [knn]\narms:\n  a: [+experiment=mocov2]\n"
     )
-    # A run that is done: the study writes its pages only.
+    # This run is finished, so the study only writes its pages.
     run = made_run(tmp_path / "study" / "runs" / "a" / "seed_0")
     (run / "evaluation").mkdir()
     (run / "evaluation" / "results.json").write_text(json.dumps({"results": {"knn": 0.5}}))
@@ -68,7 +68,7 @@ def place(made_run, tmp_path):
     return tmp_path
 
 
-# The other two are started for real by tests of signals and of several processes.
+# The tests of signals and of several processes start the other two in this way.
 @pytest.mark.parametrize("program", [name for name in PROGRAMS if name not in ("train", "make_masks")])
 def test_success(start_program, place, program):
     done = start_program(program, *PROGRAMS[program][0], cwd=place)

@@ -1,4 +1,4 @@
-"""Runs that are killed and resumed, with the same command and resume=last, equal an uninterrupted one."""
+"""Runs that are killed and resumed with the same command and resume=last equal an uninterrupted run."""
 
 import fcntl
 import json
@@ -41,7 +41,7 @@ def train(run_program, repository):
 
 
 def cut(kind, **options):
-    """The words that put a callback of cuts.py into a run."""
+    """The overrides that add a callback of cuts.py to a run."""
     return [
         f"+callbacks.cut._target_=cuts.{kind}",
         *(f"+callbacks.cut.{key}={value}" for key, value in options.items()),
@@ -80,7 +80,7 @@ def equal(found, wanted, path=""):
 
 
 def assert_same_run(folder, whole):
-    """All files of a run, but for times and paths."""
+    """Compare all files of two runs, except times and paths."""
     first, second = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (folder, whole))
     for checkpoint in (first, second):
         checkpoint["callbacks"] = {
@@ -134,7 +134,7 @@ def test_killed_while_writing(train, whole, tmp_path, middle):
     assert_same_run(only_run(tmp_path), whole)
 
 
-def test_killed_before_anything_was_saved(train, whole, tmp_path):
+def test_killed_before_first_checkpoint(train, whole, tmp_path):
     here = ["hydra.run.dir=here", "resume=last"]
     assert train(tmp_path, *here, *cut("SignalAt", hook="on_train_batch_start", count=1)).returncode == -9
     result = train(tmp_path, *here)
@@ -181,7 +181,7 @@ def test_slurm_requeue(train, whole, tmp_path):
     assert stopped.returncode == 128 + 10, stopped.stderr
     assert "stopped by SIGUSR1 at step 3: saved" in stopped.stderr
     assert (tmp_path / "asked").read_text() == "requeue 4711\n"
-    # The very same command: SLURM says that it is not the first time.
+    # The same command; SLURM's restart count shows that it is a requeue.
     result = train(tmp_path, **job, SLURM_RESTART_COUNT="1")
     assert result.returncode == 0, result.stderr
     assert_same_run(only_run(tmp_path), whole)

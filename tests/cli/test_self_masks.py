@@ -1,4 +1,4 @@
-"""data.masks=self on the command line: killed runs go on exactly, and whoever asks for it in vain is told so."""
+"""data.masks=self on the command line: killed runs resume exactly, and wrong settings are refused."""
 
 import json
 
@@ -84,7 +84,7 @@ def assert_same(folder, other):
     )
 
 
-def test_a_run_makes_its_masks(whole):
+def test_run_makes_masks(whole):
     folder, result = whole
     assert {path.name for path in (folder / "self_masks").iterdir()} == {"epoch_1", "epoch_3"}
     assert len(list((folder / "self_masks" / "epoch_3" / "train").glob("*.png"))) == 12
@@ -99,12 +99,12 @@ def test_a_run_makes_its_masks(whole):
 @pytest.mark.parametrize(
     "cut",
     [
-        ["KillWhileMasking", "+callbacks.cut.count=18"],  # within the second making
-        ["SignalAt", "+callbacks.cut.hook=on_train_epoch_start", "+callbacks.cut.count=4"],  # right behind it
+        ["KillWhileMasking", "+callbacks.cut.count=18"],  # while the masks are made a second time
+        ["SignalAt", "+callbacks.cut.hook=on_train_epoch_start", "+callbacks.cut.count=4"],  # right after that
         ["SignalAt", "+callbacks.cut.hook=on_train_batch_start", "+callbacks.cut.count=9"],
     ],
 )
-def test_a_killed_run_goes_on_as_if_nothing_had_been(train, whole, photographs, cut):
+def test_killed_run_resumes_exactly(train, whole, photographs, cut):
     often = "callbacks.checkpoint.every_n_train_steps=1"
     kind, *options = cut
     killed = train(photographs, often, f"+callbacks.cut._target_=cuts.{kind}", *options)
@@ -115,14 +115,14 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(train, whole, photographs, 
     assert_same(photographs / "run", whole[0])
 
 
-def test_other_options_are_another_run(train, photographs):
+def test_other_options_start_new_run(train, photographs):
     words = [*SMALL[:-1], "trainer.max_epochs=2", "resume=last"]
     assert train(photographs, words=words).returncode == 0
     other = train(photographs, "callbacks.self_masks.refine=none", words=words)
     assert "is another run, they differ in callbacks.self_masks.refine" in other.stdout
 
 
-def test_what_is_refused(train, photographs, run_program, whole):
+def test_refused_settings(train, photographs, run_program, whole):
     for words, told in (
         (["data.masks=Self"], "in small letters"),
         (["~callbacks.self_masks"], "castlit.callbacks.SelfMasks (callbacks.self_masks), which is not there"),
@@ -135,7 +135,7 @@ def test_what_is_refused(train, photographs, run_program, whole):
     assert "give a folder of masks" in error(result.returncode, result.stderr)
 
 
-def test_the_masks_serve_others(whole, run_program):
+def test_made_masks_as_data(whole, run_program):
     folder = whole[0]
     words = ["+protocol=grounding", f"checkpoint={folder / 'checkpoints' / 'last.ckpt'}", "data=folder", "data.size=32"]
     words += ["data.images=images", f"data.masks={folder / 'self_masks' / 'epoch_3' / 'train'}"]

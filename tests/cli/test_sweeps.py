@@ -1,6 +1,6 @@
-"""Sweeps by Optuna, joblib and submitit, through to their comparison.
+"""Sweeps with Optuna, joblib and submitit, and the comparison of their runs.
 
-There is no SLURM here: its preset is composed only.
+SLURM is not available here, so its preset is only composed.
 """
 
 import json
@@ -22,10 +22,10 @@ TINY = [
 
 
 @pytest.mark.slow
-def test_a_search_by_optuna_two_runs_at_a_time_with_pruning(run_program, made_run, tmp_path):
+def test_parallel_optuna_search_with_pruning(run_program, made_run, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs castlit[sweep]")
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs castlit[sweep]")
-    # Runs that nobody reaches: whoever trains beside them is pruned as soon as may be.
+    # Runs with perfect scores: all others are pruned as early as possible.
     for i in range(2):
         made_run(tmp_path / "sweep" / f"perfect{i}", knn=(0, 1, 1, 1), choices={"experiment": "cast_mocov2"})
     words = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=2"]
@@ -48,7 +48,7 @@ def test_a_search_by_optuna_two_runs_at_a_time_with_pruning(run_program, made_ru
         assert summary["pruned"]["median"] == 1
     assert result.stdout.count("Pruned after epoch 1: val/knn was at most") == 2
     best = yaml.safe_load((tmp_path / "sweep" / "optimization_results.yaml").read_text())
-    # What the runs returned has reached the sweeper.
+    # The sweeper has received the values that the runs returned.
     assert best["best_value"] == pytest.approx(max(summary["metrics"]["val/knn"]["end"] for summary in summaries))
     keys = ["attention.weight", "crop.min_coverage", "optimizer.lr"]
     assert sorted(best["best_params"]) == keys
@@ -62,7 +62,7 @@ def test_a_search_by_optuna_two_runs_at_a_time_with_pruning(run_program, made_ru
 @pytest.mark.slow
 @pytest.mark.nightly
 @pytest.mark.skipif(sys.platform != "linux", reason="submitit's local executor is for Linux")
-def test_submitit_on_this_machine(run_program, tmp_path):
+def test_local_submitit(run_program, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs castlit[sweep]")
     result = run_program(
         "train",
@@ -90,7 +90,7 @@ def composed(*overrides):
         return compose("train", ["+experiment=cast_mocov2", *overrides], return_hydra_config=True)
 
 
-def test_what_optuna_is_told():
+def test_optuna_preset():
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs castlit[sweep]")
     from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 
@@ -110,8 +110,8 @@ def test_what_optuna_is_told():
         assert OmegaConf.select(config, key) is not None
 
 
-def test_what_slurm_is_asked_for():
-    """The preset, through to the script that sbatch would get; whether a cluster takes it was not tried."""
+def test_slurm_preset():
+    """The preset and the script that sbatch would get; it was not tried on a cluster."""
     slurm = pytest.importorskip("submitit.slurm.slurm", reason="needs castlit[sweep]")
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs castlit[sweep]")
     words = ["trainer=ddp", "trainer.devices=4", "trainer.num_nodes=2", "hydra.launcher.partition=gpu"]
@@ -125,12 +125,12 @@ def test_what_slurm_is_asked_for():
     script = slurm._make_sbatch_string("train", "folder", time=asked.timeout_min, map_count=40, **given)
     for line in ("nodes=2", "gpus-per-node=4", "ntasks-per-node=4", "cpus-per-task=8", "partition=gpu", "time=1440"):
         assert f"#SBATCH --{line}\n" in script
-    # castlit listens to it because submitit does: castlit.callbacks.LastCheckpoint saves, then calls its handler.
+    # castlit.callbacks.LastCheckpoint saves at this signal, then calls submitit's handler.
     assert "#SBATCH --signal=USR2@300\n" in script
     assert "#SBATCH --array=0-39%16\n" in script
 
 
-def test_both_presets_together():
+def test_optuna_and_slurm_presets():
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs castlit[sweep]")
     hydra = composed("+sweep=[optuna,slurm]", "hydra.sweeper.n_jobs=8").hydra
     assert hydra.sweeper._target_.endswith("OptunaSweeper")

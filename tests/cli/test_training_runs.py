@@ -1,4 +1,4 @@
-"""Training through the command line, from start to end, on small settings."""
+"""Complete training runs from the command line, with small settings."""
 
 import csv
 import json
@@ -24,9 +24,9 @@ def columns(folder):
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(1800)  # four minutes on two cores of its own; beside other tests it may take thrice as long
-def test_the_main_job_as_typed(start_program, tmp_path):
-    """The claim of the first page: nothing but the experiment's name, and the encoder looks at the objects."""
+@pytest.mark.timeout(1800)  # four minutes on two free cores, up to three times that beside other tests
+def test_main_command(start_program, tmp_path):
+    """The first page's claim: with only the experiment's name given, the encoder looks at the objects."""
     result = start_program(
         "train", "+experiment=cast_mocov2", "hydra.run.dir=main", cwd=tmp_path, timeout=1700, OMP_NUM_THREADS="2"
     )
@@ -43,7 +43,7 @@ def test_the_main_job_as_typed(start_program, tmp_path):
 
 
 def recommended(result):
-    """The next command to type, as the run's closing lines give it."""
+    """The next command, as printed at the end of the run."""
     return next(line for line in result.stdout.splitlines() if "castlit.evaluate" in line)
 
 
@@ -52,7 +52,7 @@ def typed(command, *more, cwd):
     return subprocess.run([*shlex.split(command), *more], cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
-def test_the_main_job_and_the_command_it_recommends(run_program, tmp_path):
+def test_run_and_recommended_command(run_program, tmp_path):
     result = run_program(
         "train", "+experiment=cast_mocov2", "trainer.max_epochs=3", "hydra.run.dir=my run", *SMALL, cwd=tmp_path
     )
@@ -101,7 +101,7 @@ def test_the_main_job_and_the_command_it_recommends(run_program, tmp_path):
         *(pytest.param(each, marks=pytest.mark.nightly) for each in ("densecl", "vicreg")),
     ],
 )
-def test_every_method_learns_to_look_at_the_objects(run_program, tmp_path, name):
+def test_every_method_improves_pointing(run_program, tmp_path, name):
     result = run_program(
         "train",
         f"+experiment=cast_{name}",
@@ -122,7 +122,7 @@ def test_every_method_learns_to_look_at_the_objects(run_program, tmp_path, name)
     assert metrics["val/pointing"][-1] > metrics["val/pointing"][0], "on images it has not seen, too"
 
 
-def test_a_run_ended_by_its_steps_is_validated_and_logged_too(run_program, tmp_path):
+def test_run_limited_by_steps(run_program, tmp_path):
     result = run_program(
         "train",
         "trainer.max_steps=2",
@@ -139,7 +139,7 @@ def test_a_run_ended_by_its_steps_is_validated_and_logged_too(run_program, tmp_p
     assert summary["metrics"]["val/knn"]["end"] == pytest.approx(metrics["val/knn"][-1])
 
 
-def test_every_experiment_trains_in_one_sweep(run_program, repository, tmp_path):
+def test_sweep_over_experiments(run_program, repository, tmp_path):
     result = run_program(
         "train",
         "-m",
@@ -156,7 +156,7 @@ def test_every_experiment_trains_in_one_sweep(run_program, repository, tmp_path)
     assert {config["name"] for config in configs} == names
 
 
-def test_a_sweep_gives_one_folder_per_value_and_its_jobs_leave_nothing_behind(run_program, tmp_path):
+def test_sweep_folders(run_program, tmp_path):
     result = run_program(
         "train",
         "-m",
@@ -177,7 +177,7 @@ def test_a_sweep_gives_one_folder_per_value_and_its_jobs_leave_nothing_behind(ru
     first, second = (columns(folder) for folder in folders)
     assert first["train/loss"] == first["train/contrastive"]
     assert second["train/loss"] != second["train/contrastive"]
-    # The second job of the sweep is, number for number, the job run by itself.
+    # The sweep's second job logs exactly the values of the same job run alone.
     assert second == columns(tmp_path / "alone")
 
 
@@ -212,7 +212,7 @@ def test_real_photographs(run_program, mini, tmp_path):
     assert 0 < results["pretext"]["iou"] < 1
 
 
-def test_two_processes_end_with_the_same_queue_and_weights(start_program, repository, tmp_path):
+def test_ranks_end_with_equal_state(start_program, repository, tmp_path):
     result = start_program(
         "train",
         "+experiment=cast_mocov2",
@@ -231,7 +231,7 @@ def test_two_processes_end_with_the_same_queue_and_weights(start_program, reposi
     )
     assert result.returncode == 0, result.stderr
     first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
-    running = ("running_mean", "running_var", "num_batches_tracked")  # Each rank's own batches.
+    running = ("running_mean", "running_var", "num_batches_tracked")  # These depend on each rank's batches.
     compared = [name for name in first if not name.endswith(running)]
     assert {"method.queue.keys", "method.queue.pointer"} <= set(compared)
     for name in compared:
@@ -250,7 +250,7 @@ def test_mixed_precision(run_program, tmp_path, precision):
     assert np.isfinite(columns(tmp_path / "r")["train/loss"]).all()
 
 
-def test_resuming_goes_on_with_the_next_epoch(run_program, tmp_path):
+def test_resume_from_next_epoch(run_program, tmp_path):
     first = run_program("train", "trainer.max_epochs=1", "hydra.run.dir=first", *SMALL, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     second = run_program(

@@ -1,4 +1,4 @@
-"""The wheel holds everything: installed alone, it trains from any folder."""
+"""The wheel is complete: installed without the repository, it trains from any folder."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_the_installed_wheel_trains(repository, start_program, tmp_path):
+def test_installed_wheel_trains(repository, start_program, tmp_path):
     # A copy, so that the build leaves nothing in the repository.
     files = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],

@@ -1,4 +1,4 @@
-"""docs/your_own_method.md does what it says, file by file and command by command, in a folder outside of castlit."""
+"""The files and commands of docs/your_own_method.md work in a folder outside the repository."""
 
 import json
 import re
@@ -14,7 +14,7 @@ SMALL = ["trainer.max_epochs=1", "data.train_count=128", "data.val_count=32", "d
 
 @pytest.fixture(scope="module")
 def run(run_python):
-    """Run Python with these words; return what it printed."""
+    """Run Python with these arguments; return its output."""
 
     def run(words, folder, *more):
         done = run_python(*words, *more, cwd=folder)
@@ -26,7 +26,7 @@ def run(run_python):
 
 @pytest.fixture(scope="module")
 def page(repository):
-    """The page's blocks of code, by language."""
+    """The page's code blocks, by language."""
     text = (repository / "docs" / "your_own_method.md").read_text()
     blocks = {}
     for language, block in re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL):
@@ -54,7 +54,7 @@ def project(run, page, commands, tmp_path_factory):
     return folder
 
 
-def test_it_trains(project):
+def test_training(project):
     summary = json.loads((project / "first" / "summary.json").read_text())
     assert summary["steps"] == 4
     assert {"train/contrastive", "train/attention", "val/pointing"} <= set(summary["metrics"])
@@ -63,27 +63,27 @@ def test_it_trains(project):
     assert (spec["backbone"], spec["dim"]) == ("tiny_resnet", 256)
 
 
-def test_it_is_evaluated(run, project, commands):
+def test_evaluation(run, project, commands):
     small = ["protocol.train_count=200", "protocol.test_count=100", "hydra.run.dir=evaluation"]
     run(commands[1], project, *small)
     results = json.loads((project / "evaluation" / "results.json").read_text())["results"]
     assert {"linear/mixed_rand", "pointing/original"} <= set(results)
 
 
-def test_its_checkpoint_is_loaded_without_a_config(run, project, page):
+def test_loading_the_checkpoint(run, project, page):
     check = "assert type(module.method).__name__ == 'BarlowTwins' and 'layer4.0.conv1.weight' in backbone.state_dict()"
     run(["-c", f"{page['python'][1]}\n{check}"], project)
 
 
-def test_elsewhere_one_line_says_what_is_missing(run_python, project, tmp_path):
+def test_loading_without_the_class(run_python, project, tmp_path):
     checkpoint = project / "first" / "checkpoints" / "last.ckpt"
     code = f"import castlit; castlit.CASTModule.load_from_checkpoint({str(checkpoint)!r})"
     done = run_python("-c", code, cwd=tmp_path)
     assert "cannot find the class 'my_method.BarlowTwins': is the package that defines it installed?" in done.stderr
 
 
-def test_its_run_is_resumed_in_its_own_folder(run, project, commands):
-    """Without a folder of its own in the command line, the newest run of the same kind is found."""
+def test_resume_last(run, project, commands):
+    """Without a run folder in the command line, the newest run of the same kind is resumed."""
     words = [word for word in commands[0] if not word.startswith("hydra.run.dir=")]
     run(words, project, *SMALL)
     said = run(words, project, *SMALL, "trainer.max_epochs=2", "resume=last")
@@ -93,7 +93,7 @@ def test_its_run_is_resumed_in_its_own_folder(run, project, commands):
     assert json.loads(summary.read_text())["steps"] == 8
 
 
-def test_a_key_of_its_own_that_is_misspelt_is_recognised(run_python, project, commands):
+def test_misspelt_method_key(run_python, project, commands):
     done = run_python(*commands[0], "method.redundncy=1", cwd=project)
     assert done.returncode == 1
     assert "did you mean 'method.redundancy'?" in done.stderr

@@ -29,7 +29,7 @@ def enough(brute, mask, boxes, needs):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_counts_of_one_box_and_of_many(brute, seed):
+def test_counts_of_boxes(brute, seed):
     rng = np.random.default_rng(seed)
     for _ in range(30):
         mask = some_mask(brute, rng, 14)

@@ -60,7 +60,7 @@ def test_noise_takes_bounded_work(factor, scale, brute, work):
         assert work["proposals"] <= 2 * rare_boxes.CHECK_AFTER
 
 
-def test_only_the_full_image_covers_both_corners(work):
+def test_full_image_covers_both_corners(work):
     mask = np.zeros((300, 400), np.uint8)
     mask[0, 0] = mask[-1, -1] = 1
     relaxed = Counter()
@@ -76,7 +76,7 @@ def test_quick_masks_build_no_table(work):
     assert not work
 
 
-def test_a_size_fits_if_one_of_its_positions_does(brute):
+def test_size_with_one_valid_position(brute):
     rng = np.random.default_rng(0)
     for _ in range(100):
         height, width = rng.integers(1, 150, 2).tolist()

@@ -31,7 +31,7 @@ def test_sizes_within_the_limits():
         assert (sizes.nearest()[1] is None) == bool(found)
 
 
-def test_sizes_at_the_ends_of_the_random_numbers():
+def test_sizes_at_extreme_draws():
     low, high = np.array([1, 2, 1, 3]), np.array([0, 4, 0, 4])
     distribution = SizeDistribution(low, high, np.array([5.0, 1, 1, 2]), np.array([9.0, 1, 1, 1, 3]))
     last = np.nextafter(1, 0)

@@ -18,7 +18,7 @@ def test_end_best_and_curve(made_run, tmp_path):
     assert (run.name, run.state, run.epochs, run.seconds) == ("a", "done", 2, 12.5)
 
 
-def test_validation_after_the_fit_counts_for_the_last_epoch(made_run, tmp_path):
+def test_validation_after_fit(made_run, tmp_path):
     # Every third epoch is validated, and the weights at the end, as castlit.train does it.
     folder = made_run(tmp_path / "a")
     rows = ["epoch,step,train/loss,val/knn", "0,0,,0.1", *(f"{e},{4 * e + 3},5," for e in range(3)), "2,11,,0.2"]
@@ -67,7 +67,7 @@ def test_locked_run_is_running(made_run, tmp_path):
     assert read_runs([tmp_path])[0].state == "done"
 
 
-def test_runs_at_any_depth_in_natural_order(made_run, tmp_path):
+def test_nested_runs_in_natural_order(made_run, tmp_path):
     for number in (10, 9, 0):
         made_run(tmp_path / "multirun" / "day" / str(number))
     made_run(tmp_path / "studies" / "runs" / "cast" / "seed_0")

@@ -45,7 +45,7 @@ def test_seconds_are_a_median():
     assert rows == [["a", "3", "50.0 ± 0.0", "12"], ["b", "0", "", ""]]
 
 
-def test_number_of_seeds_is_shown_if_some_lack_a_metric():
+def test_seed_count_of_incomplete_metric():
     seeds = {0: {"knn": 0.5, "seconds": 1.0}, 1: {"seconds": 1.0}}
     assert means(Study("", "", ["knn"], []), {"a": seeds})[1] == [["a", "2", "50.0 (n=1)", "1"]]
 

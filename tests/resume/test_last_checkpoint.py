@@ -191,7 +191,7 @@ def test_signal_before_first_step(tmp_path, handled, ignored):
     assert len(steps.seen) == (8 if ignored else 0)
 
 
-def test_signal_at_end_of_validation_ends_next_fit(tmp_path):
+def test_signal_at_end_of_validation(tmp_path):
     class Late(pl.Callback):
         def on_validation_end(self, trainer, pl_module):
             os.kill(os.getpid(), signal.SIGTERM)
@@ -232,7 +232,7 @@ def test_intervals_are_checked(options):
         LastCheckpoint(**options)
 
 
-def test_saves_by_time_and_at_the_end(tmp_path):
+def test_saves_by_time_and_at_end(tmp_path):
     saved = []
 
     class Note(LastCheckpoint):

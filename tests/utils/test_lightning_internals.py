@@ -47,7 +47,7 @@ def test_callbacks_warn(monkeypatch, tmp_path, callback):
         callback().setup(trainer, pl.LightningModule(), "fit")
 
 
-def test_private_names_of_lightning_are_in_one_file():
+def test_private_names_in_one_file():
     used = []
     for path in Path(castlit.__file__).parent.rglob("*.py"):
         if path == Path(lightning.__file__):

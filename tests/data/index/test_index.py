@@ -92,7 +92,7 @@ def test_rebuilt_when_files_change(folders, change):
     assert [changed.entry(i) for i in range(len(changed))] == [fresh.entry(i) for i in range(len(fresh))]
 
 
-def test_rebuilt_when_a_bad_file_is_repaired(folders):
+def test_rebuilt_after_file_repair(folders):
     good = (folders / "images" / "b.jpg").read_bytes()
     with (folders / "images" / "b.jpg").open("r+b") as file:
         file.truncate(100)

@@ -195,7 +195,7 @@ def test_damaged_files(tmp_path):
             read_mask(path, path, (64, 64))
 
 
-def test_bytes_after_the_end_of_a_jpeg(tmp_path):
+def test_trailing_jpeg_bytes(tmp_path):
     Image.fromarray(photo()).save(tmp_path / "a.jpg", quality=95)
     with (tmp_path / "a.jpg").open("ab") as file:
         file.write(bytes(1000))

@@ -55,7 +55,7 @@ def test_seed():
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_scenes_do_not_depend_on_the_count(split):
+def test_scenes_ignore_count(split):
     few, many = Scenes(13, split=split, size=32), Scenes(37, split=split, size=32)
     assert np.array_equal(few.images, many.images[:13])
     assert np.array_equal(few.masks, many.masks[:13])

@@ -67,7 +67,7 @@ class TestReading:
             for stop in range(start + 1, 6):
                 assert list(read_samples(url, start, stop)) == samples[start:stop]
 
-    def test_local_files_are_read_from_the_start_sample(self, shard, monkeypatch):
+    def test_local_start_sample(self, shard, monkeypatch):
         seen = []
         monkeypatch.setattr(
             streams, "tar_file_expander", lambda data: seen.append(data[0]["stream"].tell()) or iter(())

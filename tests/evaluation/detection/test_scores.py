@@ -53,7 +53,7 @@ def test_random_detector():
     assert average_precision(truth, random, 5)["AP50"] < 3
 
 
-def test_half_the_objects_and_a_false_positive():
+def test_missed_objects_and_false_positive():
     truth = [image(1, [A, B], [1, 1])]
     # One of two at precision 1: of the 101 recalls 0, 0.01, ... 1, those up to 0.5 count, 51 of them.
     assert average_precision(truth, [found(1, [A], [1], [0.9])], 1)["AP50"] == pytest.approx(100 * 51 / 101)

@@ -26,7 +26,7 @@ def test_feature_levels():
 
 @pytest.mark.parametrize("name", ["tiny_resnet", "resnet18", "vit_b_16", "timm/resnet10t"])
 @pytest.mark.parametrize("size", [(64, 64), (72, 96)])
-def test_logits_have_a_quarter_of_the_size(name, size):
+def test_logits_size(name, size):
     if name == "vit_b_16":
         size = (224, 224)  # its only size
     network = SaliencyNetwork(name, 8).eval()

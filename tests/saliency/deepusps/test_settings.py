@@ -55,7 +55,7 @@ def test_json_values_identify_weights_by_content(tmp_path):
     assert json.loads(json.dumps(a)) == a == b != c
 
 
-def test_digest_does_not_depend_on_the_folder(tmp_path):
+def test_digest_ignores_folder(tmp_path):
     for top in ("here", "there"):
         for name in ("a/1.jpg", "b/2.jpg"):
             (tmp_path / top / name).parent.mkdir(parents=True)
