@@ -120,7 +120,7 @@ def test_first_process_ends_before_rendezvous(start, tmp_path, sleep):
 
 @pytest.mark.nightly
 def test_hanging_process_ends_run(start, tmp_path):
-    run = start(*TRAIN, *ON_CPU, "trainer.devices=2", "trainer.strategy.timeout.minutes=0.15")
+    run = start(*TRAIN, *ON_CPU, "trainer.devices=2", "trainer.strategy.timeout.minutes=0.5")
     wait_for_steps(tmp_path)
     (second,) = workers(tmp_path, "ddp_process_1")
     os.kill(second, signal.SIGSTOP)
