@@ -26,6 +26,7 @@ from castlit.data.scenes import Scenes
 from castlit.methods import MoCo
 from castlit.optim import OptimizerRecipe
 from castlit.utils.validation import InputError
+from support.cuts import CutPower, PowerCut
 
 COUNT, EPOCHS, WARMUP, EVERY = 14, 6, 2, 2
 
@@ -38,23 +39,6 @@ def photographs(tmp_path_factory):
         for number, image in enumerate(Scenes(count, size=40, seed=seed).images):
             Image.fromarray(image[: 30 + number]).save(folder / name / f"{number:02d}.png")
     return folder
-
-
-class Broken(Exception):
-    """An interruption."""
-
-
-class Break(pl.Callback):
-    """Interrupts the run in a hook, at its ``count``-th call."""
-
-    def __init__(self, hook, count):
-        self.left = count
-        setattr(self, hook, self._cut)
-
-    def _cut(self, *_, **__):
-        self.left -= 1
-        if self.left == 0:
-            raise Broken
 
 
 class Noted(pl.Callback):
@@ -233,8 +217,8 @@ def test_workers_use_new_masks(whole, photographs, tmp_path):
     ],
 )
 def test_resume_after_any_epoch(whole, photographs, tmp_path, hook, count):
-    with pytest.raises(Broken):
-        run(tmp_path, photographs, extra=[Break(hook, count)])
+    with pytest.raises(PowerCut):
+        run(tmp_path, photographs, extra=[CutPower(hook, count)])
     found = run(tmp_path, photographs, resume=tmp_path / "checkpoints" / "last.ckpt")
     assert_same(found, tmp_path, *whole)
 
@@ -245,11 +229,11 @@ def test_interrupted_mask_making(whole, photographs, tmp_path, monkeypatch):
     def write(self, source, folder, index, *rest, _write=SelfMasks.__init__.__globals__["MaskMaker"]._write):
         written.append(index)
         if len(written) == 20:  # of the second version
-            raise Broken
+            raise PowerCut
         return _write(self, source, folder, index, *rest)
 
     monkeypatch.setattr("castlit.callbacks.mask_maker.MaskMaker._write", write)
-    with pytest.raises(Broken):
+    with pytest.raises(PowerCut):
         run(tmp_path, photographs)
     assert {path.name for path in (tmp_path / "self_masks").iterdir()} == {"epoch_2", "epoch_4.part"}
     found = run(tmp_path, photographs, resume=tmp_path / "checkpoints" / "last.ckpt")
@@ -257,8 +241,8 @@ def test_interrupted_mask_making(whole, photographs, tmp_path, monkeypatch):
 
 
 def test_masks_of_other_run(whole, photographs, tmp_path):
-    with pytest.raises(Broken):
-        run(tmp_path / "old", photographs, extra=[Break("on_train_batch_end", 12)])
+    with pytest.raises(PowerCut):
+        run(tmp_path / "old", photographs, extra=[CutPower("on_train_batch_end", 12)])
     stale = tmp_path / "new" / "self_masks" / "epoch_2" / "train"
     stale.mkdir(parents=True)
     found = run(tmp_path / "new", photographs, resume=tmp_path / "old" / "checkpoints" / "last.ckpt")
@@ -268,8 +252,8 @@ def test_masks_of_other_run(whole, photographs, tmp_path):
 
 
 def test_missing_masks_are_remade(photographs, tmp_path, caplog):
-    with pytest.raises(Broken):
-        run(tmp_path, photographs, extra=[Break("on_train_batch_end", 12)])
+    with pytest.raises(PowerCut):
+        run(tmp_path, photographs, extra=[CutPower("on_train_batch_end", 12)])
     shutil.rmtree(tmp_path / "self_masks")
     found = run(tmp_path, photographs, resume=tmp_path / "checkpoints" / "last.ckpt")
     assert "epoch_2: this run's masks are gone; making new ones" in caplog.text
@@ -279,8 +263,8 @@ def test_missing_masks_are_remade(photographs, tmp_path, caplog):
 
 @pytest.mark.slow
 def test_two_ranks_make_same_masks(photographs, tmp_path, run_two_ranks):
-    with pytest.raises(Broken):
-        run(tmp_path / "one", photographs, extra=[Break("on_train_epoch_start", 3)])
+    with pytest.raises(PowerCut):
+        run(tmp_path / "one", photographs, extra=[CutPower("on_train_epoch_start", 3)])
     shutil.copytree(photographs, tmp_path / "photographs")
     first, second = run_two_ranks(Path(__file__).with_name("two_ranks_self_masks.py"), tmp_path)
     one, two = (pngs(tmp_path / name / "self_masks" / "epoch_2") for name in ("one", "kept"))
@@ -324,9 +308,9 @@ def test_temporary_eval_after_error():
         with temporary_eval(module):
             seen.extend([part.training for part in module.modules()])
             torch.rand(3)
-            raise Broken
+            raise PowerCut
 
-    with pytest.raises(Broken):
+    with pytest.raises(PowerCut):
         fail()
     assert seen == [False, False, False]
     assert [part.training for part in module.modules()] == [True, False, True]

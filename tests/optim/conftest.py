@@ -1,9 +1,5 @@
-"""Seed every test."""
+"""Every test starts from the same random numbers."""
 
-import pytest
-import torch
+from support.training import seeded
 
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
+__all__ = ["seeded"]

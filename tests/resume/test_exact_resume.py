@@ -18,6 +18,7 @@ from castlit.data import ScenesDataModule
 from castlit.methods import BYOL, MoCo
 from castlit.optim import OptimizerRecipe
 from castlit.utils.signals import Stopped
+from support.cuts import CutPower, PowerCut
 
 BATCHES, EPOCHS = 5, 3
 
@@ -32,23 +33,6 @@ class Noisy(CASTModule):
     def validation_step(self, batch, batch_idx):
         self.log("val/draw", torch.rand(()) + random.random())
         return super().validation_step(batch, batch_idx)
-
-
-class PowerCut(Exception):
-    """Ends a run at once."""
-
-
-class CutPower(pl.Callback):
-    """Cuts the power in a hook, the ``count``-th time it is called."""
-
-    def __init__(self, hook, count):
-        self.left = count
-        setattr(self, hook, self._cut)
-
-    def _cut(self, *_, **__):
-        self.left -= 1
-        if self.left == 0:
-            raise PowerCut
 
 
 class Noted(pl.Callback):

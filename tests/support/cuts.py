@@ -1,4 +1,4 @@
-"""Callbacks that end a run's process where the tests want it to end."""
+"""Callbacks that end a run, or its process, where the tests want it to end."""
 
 import os
 import signal
@@ -94,3 +94,20 @@ class KillWhileMasking(pl.Callback):
             cut._write(self, *arguments)
 
         MaskStore.write = write
+
+
+class PowerCut(Exception):
+    """Ends a run at once."""
+
+
+class CutPower(pl.Callback):
+    """Cuts the power in a hook, the ``count``-th time it is called."""
+
+    def __init__(self, hook, count):
+        self.left = count
+        setattr(self, hook, self._cut)
+
+    def _cut(self, *_, **__):
+        self.left -= 1
+        if self.left == 0:
+            raise PowerCut
