@@ -114,9 +114,9 @@ class Server:
 
     def __init__(self, listener):
         self.listener, self.children = listener, {}
-        self.base_path = sys.path[1:]
         mine = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-        self.base_path = [path for path in self.base_path if path not in mine]
+        # Scripts that run on several ranks import `support`, as the tests beside them do.
+        self.base_path = [*(path for path in sys.path[1:] if path not in mine), str(Path(__file__).parents[1])]
         self.selector = selectors.DefaultSelector()
         self.selector.register(listener, selectors.EVENT_READ)
         self.selector.register(0, selectors.EVENT_READ)
