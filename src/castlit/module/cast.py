@@ -16,7 +16,7 @@ from castlit.attention.keys import KEYS
 from castlit.module import ranks
 from castlit.module.checkpoint_parts import part_from, spec_of
 from castlit.module.contracam import find_objects
-from castlit.module.explain import Explanation, explain, known_negatives, score_of
+from castlit.module.explain import Explanation, explain, known_negatives, query_of, score_of
 from castlit.module.metrics import step_metrics
 from castlit.module.step_hooks import progress, step_taken, takes_progress
 from castlit.module.trunks import Trunks
@@ -139,7 +139,8 @@ class CASTModule(pl.LightningModule):
         negatives = known_negatives(self.method, self.attention)
         with self.attention.tap(self.encoder) as activations:
             output, z_km = key.step(self.method, batch["query"], batch["key"], key_mask)
-        score = score_of(self.method, self.attention, output.embedding, z_km, negatives)
+        score = score_of(self.method, self.attention, query_of(output), z_km, negatives)
+        self.attention.observe(z_km, key_mask)
         attention = self.attention(score, activations, query_mask)
         loss = self.attention.combine(output.loss, attention.loss)
         losses = {"loss": loss, "contrastive": output.loss, "attention": attention.loss}

@@ -26,7 +26,7 @@ def find_objects(method: nn.Module, look: AttentionLoss, images: Tensor, iterati
                     others.append(method.target(shown))  # type: ignore[operator]
             # The graph starts at the CAM's layer.
             with torch.no_grad(), tap(encoder, layer, leaf=True) as activations:
-                z_q = embed(method, shown)
+                z_q = embed(method, shown).embedding
             with torch.enable_grad():
                 score = contrast(z_q, key, others, temperature)
                 cam = grad_cam(score, activations, create_graph=False, positive_weights=True)
