@@ -13,7 +13,7 @@ QUEUES = {
     "densecl": ["queue", "dense_queue"],
     "densecl with masked features": ["queue", "dense_queue"],
 }
-RUNS = [*QUEUES, "simclr", "byol", "simsiam", "mocov3", "vicreg"]
+RUNS = [*QUEUES, "simclr", "simclr with evidence", "byol", "simsiam", "mocov3", "vicreg"]
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,13 @@ def test_ranks_are_equal(ranks, name):
         for key, tensor in first[part].items():
             assert torch.equal(tensor, second[part][key]), key
             assert torch.isfinite(tensor).all(), key
+
+
+@pytest.mark.slow
+def test_mean_key_is_equal_on_both_ranks(ranks):
+    mean = ranks[0]["simclr with evidence"]["queue"]["attention.masked_key_mean.mean"]
+    assert mean.shape == (8,)
+    assert 0 < mean.norm() <= 1
 
 
 @pytest.mark.slow

@@ -38,8 +38,8 @@ def samples(count):
     ]
 
 
-def trained(name, precision, key="masked_image"):
-    module = CASTModule(METHODS[name](), AttentionLoss(key=key), OptimizerRecipe(lr=0.05))
+def trained(name, precision, key="masked_image", **options):
+    module = CASTModule(METHODS[name](), AttentionLoss(key=key, **options), OptimizerRecipe(lr=0.05))
     before = [parameter.detach().clone() for parameter in module.parameters()]
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -56,6 +56,7 @@ def trained(name, precision, key="masked_image"):
     moved = max(float((a - b).abs().max()) for a, b in zip(module.parameters(), before, strict=True))
     weights = {key: parameter.detach() for key, parameter in module.named_parameters()}
     queue = {key: buffer for key, buffer in module.method.named_buffers() if "queue" in key}
+    queue |= {key: buffer for key, buffer in module.named_buffers() if "masked_key_mean" in key}
     return {"weights": weights, "queue": queue, "steps": trainer.global_step, "moved": moved}, trainer.global_rank
 
 
@@ -67,4 +68,6 @@ if __name__ == "__main__":
     found["moco in bf16"], rank = trained("moco", "bf16-mixed")
     found["moco with masked features"], rank = trained("moco", "32-true", "masked_features")
     found["densecl with masked features"], rank = trained("densecl", "32-true", "masked_features")
+    evidence = {"target": "evidence", "subtract": "masked_keys"}
+    found["simclr with evidence"], rank = trained("simclr", "bf16-mixed", **evidence)
     torch.save(found, Path(sys.argv[1]) / f"rank{rank}.pt")

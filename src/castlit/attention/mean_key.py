@@ -10,20 +10,22 @@ CHOICES = ("negatives", "masked_keys")
 """The choices of ``attention.subtract``, next to None."""
 
 MEMORY = 0.99
-"""Weight of the past in the running mean: it spans some 100 batches."""
+"""Weight of the past in the running mean after the first 100 batches, which are averaged."""
 
 
 class RunningMean(nn.Module):
-    """An exponential moving average of the masked keys, over batches and ranks; checkpoints contain it.
+    """An average of the masked keys over ranks and recent batches; checkpoints contain it.
 
     It takes its size from the first keys.
     """
 
     mean: Tensor
+    batches: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(0))
+        self.register_buffer("batches", torch.zeros(()))
 
     @torch.no_grad()
     def update(self, keys: Tensor, mask: Tensor) -> None:
@@ -35,11 +37,11 @@ class RunningMean(nn.Module):
         sums = mean_over_ranks(torch.cat([(keys * counted[:, None]).sum(0), counted.sum()[None]]))
         if self.mean.numel() == 0:
             self.mean = torch.zeros_like(sums[:-1])
-            weight = torch.ones_like(sums[-1])
-        else:
-            weight = torch.full_like(sums[-1], 1 - MEMORY)
-        # A batch without an object changes nothing.
-        self.mean.lerp_(sums[:-1] / sums[-1].clamp(min=torch.finfo(sums.dtype).tiny), weight * (sums[-1] > 0))
+        # A batch without an object changes nothing. No value is read back: on a GPU that would wait for the device.
+        some = (sums[-1] > 0).to(sums.dtype)
+        self.batches += some.to(self.batches.dtype)
+        weight = some / self.batches.to(sums.dtype).clamp(min=1, max=round(1 / (1 - MEMORY)))
+        self.mean.lerp_(sums[:-1] / sums[-1].clamp(min=torch.finfo(sums.dtype).tiny), weight)
 
     def forward(self) -> Tensor | None:
         """Return the mean (dim,), with no graph; None before the first update."""

@@ -157,7 +157,9 @@ class CASTModule(pl.LightningModule):
         with batch_statistics(self, len(batch["image"])) if self._lacks_statistics else nullcontext():
             return self.explain(batch["image"], batch["mask"])._asdict()
 
-    def explain(self, images: Tensor, masks: Tensor) -> Explanation:
+    def explain(
+        self, images: Tensor, masks: Tensor, key_images: Tensor | None = None, key_masks: Tensor | None = None
+    ) -> Explanation:
         """Compute features and Grad-CAM of images under the network's current weights.
 
         The CAM is that of training, with the image itself as its key: the score is the similarity of the image's
@@ -168,8 +170,10 @@ class CASTModule(pl.LightningModule):
         Args:
             images: (N, 3, H, W), normalised.
             masks: (N, 1, H, W), nonzero on the salient objects.
+            key_images: Other images to use as the keys, (N, 3, H, W); None: the images themselves.
+            key_masks: The masks of the keys, (N, 1, H, W); None: those of the images.
         """
-        return explain(self.method, self.look, images, masks)
+        return explain(self.method, self.look, images, masks, key_images, key_masks)
 
     def find_objects(self, images: Tensor, iterations: int = 1) -> Tensor:
         """Find what distinguishes each image from the others of its batch, without a mask (ContraCAM).

@@ -66,15 +66,24 @@ def query_of(output: Any) -> Query:  # noqa: ANN401
     return Query(output.embedding, getattr(output, "unnormalised", None))
 
 
-def explain(method: nn.Module, look: AttentionLoss, images: Tensor, masks: Tensor) -> Explanation:
+def explain(
+    method: nn.Module,
+    look: AttentionLoss,
+    images: Tensor,
+    masks: Tensor,
+    key_images: Tensor | None = None,
+    key_masks: Tensor | None = None,
+) -> Explanation:
     """Compute features and Grad-CAM of images, see :meth:`castlit.CASTModule.explain`."""
     encoder: nn.Module = method.encoder  # type: ignore[assignment]
+    key_images = images if key_images is None else key_images
+    key_masks = masks if key_masks is None else key_masks
     with torch.inference_mode(False):
         # A tensor made in inference mode cannot enter a graph; its copy by repeat() can.
         # A single image is doubled: batch norm raises for one value per channel.
         count = len(images)
         repeats = 2 if count == 1 else 1
-        images, masks = images.repeat(repeats, 1, 1, 1), masks.repeat(repeats, 1, 1, 1)
+        images, key_images, key_masks = (x.repeat(repeats, 1, 1, 1) for x in (images, key_images, key_masks))
         # The graph starts at the CAM's layer; a graph of the trunk would fill the memory.
         with (
             torch.no_grad(),
@@ -84,7 +93,7 @@ def explain(method: nn.Module, look: AttentionLoss, images: Tensor, masks: Tenso
             query = embed(method, images)
         with batch_statistics(method, count):
             key = KEYS[look.key]
-            z_km = key.embed(method, images, key.region(masks))
+            z_km = key.embed(method, key_images, key.region(key_masks))
         with torch.enable_grad():
             score = score_of(method, look, query, z_km, known_negatives(method, look))
             cam = grad_cam(score, activations, create_graph=False)
