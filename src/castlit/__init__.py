@@ -27,7 +27,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # Rooms are imported when first used: `import castlit` stays quick.
+    # Subpackages are imported when first used: `import castlit` stays quick.
     if name == "CASTModule":
         return importlib.import_module("castlit.module").CASTModule
     if name in __all__:
