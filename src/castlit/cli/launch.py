@@ -88,7 +88,7 @@ def refuse_relaunched_sweep(make_trainer: "Callable[[], pl.Trainer]") -> None:
         make_trainer: Gives the job's trainer; called in sweeps only.
 
     Raises:
-        InputError: This is such a sweep.
+        InputError: Lightning would start several processes for each job of this sweep.
     """
     if HydraConfig.get().mode != RunMode.MULTIRUN:
         return

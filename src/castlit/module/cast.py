@@ -70,9 +70,9 @@ class CASTModule(pl.LightningModule):
         self.attention = part_from("attention", attention, AttentionLoss) if attention else None
         self.optimizer = OptimizerRecipe() if optimizer is None else part_from("optimizer", optimizer, OptimizerRecipe)
         # Validation draws CAMs without an attention loss, too.
-        self.look = AttentionLoss(cam_layer) if self.attention is None else self.attention
-        self.look.find_layers(self.encoder)
-        KEYS[self.look.key].check(self.method)
+        self._cam_only = AttentionLoss(cam_layer) if self.attention is None else None
+        self.cam_attention.find_layers(self.encoder)
+        KEYS[self.cam_attention.key].check(self.method)
         self._trunks = Trunks(activation_checkpointing, compile)
         self._takes_progress = takes_progress(self.method)
         self._lacks_statistics = False
@@ -93,9 +93,14 @@ class CASTModule(pl.LightningModule):
         return encoder
 
     @property
+    def cam_attention(self) -> AttentionLoss:
+        """The settings of the CAMs, also where there is no attention loss."""
+        return self.attention or self._cam_only  # type: ignore[return-value]
+
+    @property
     def cam_layer(self) -> str:
         """The layer of the validation CAMs."""
-        return self.look.find_layers(self.encoder)[-1]
+        return self.cam_attention.find_layers(self.encoder)[-1]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the pooled features (N, C) of images (N, 3, H, W)."""
@@ -112,7 +117,7 @@ class CASTModule(pl.LightningModule):
         layer = self.encoder.backbone
         if self.attention is not None:
             # Everything behind the first of them may be differentiated twice.
-            tapped = {find_layer(self.encoder, name) for name in self.look.find_layers(self.encoder)}
+            tapped = {find_layer(self.encoder, name) for name in self.cam_attention.find_layers(self.encoder)}
             layer = next(part for part in self.encoder.modules() if part in tapped)
         self._trunks.apply(self.method, self.encoder.backbone, layer)  # type: ignore[arg-type]
 
@@ -173,7 +178,7 @@ class CASTModule(pl.LightningModule):
             key_images: Other images to use as the keys, (N, 3, H, W); None: the images themselves.
             key_masks: The masks of the keys, (N, 1, H, W); None: those of the images.
         """
-        return explain(self.method, self.look, images, masks, key_images, key_masks)
+        return explain(self.method, self.cam_attention, images, masks, key_images, key_masks)
 
     def find_objects(self, images: Tensor, iterations: int = 1) -> Tensor:
         """Find what distinguishes each image from the others of its batch, without a mask (ContraCAM).
@@ -189,7 +194,7 @@ class CASTModule(pl.LightningModule):
         Returns:
             (N, H, W): each map's minimum is 0 and its maximum 1; all 0 where nothing was found. No graph.
         """
-        return find_objects(self.method, self.look, images, iterations)
+        return find_objects(self.method, self.cam_attention, images, iterations)
 
     def optimizer_step(
         self,

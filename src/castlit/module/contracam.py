@@ -8,10 +8,10 @@ from castlit.attention import AttentionLoss, contrast, grad_cam, tap
 from castlit.module.explain import DEFAULT_TEMPERATURE, embed
 
 
-def find_objects(method: nn.Module, look: AttentionLoss, images: Tensor, iterations: int = 1) -> Tensor:
+def find_objects(method: nn.Module, attention: AttentionLoss, images: Tensor, iterations: int = 1) -> Tensor:
     """Compute ContraCAMs, see :meth:`castlit.CASTModule.find_objects`."""
     encoder: nn.Module = method.encoder  # type: ignore[assignment]
-    layer = look.find_layers(encoder)[-1]
+    layer = attention.find_layers(encoder)[-1]
     temperature = float(getattr(method, "temperature", DEFAULT_TEMPERATURE))
     with torch.inference_mode(False):
         images = images.clone()  # a tensor made in inference mode cannot enter a graph

@@ -31,18 +31,20 @@ class Query(NamedTuple):
     """Before its normalisation; None where the method does not give it."""
 
 
-def known_negatives(method: nn.Module, look: AttentionLoss) -> Tensor | None:
+def known_negatives(method: nn.Module, attention: AttentionLoss) -> Tensor | None:
     """The keys (K, dim) that the method stores; None where it stores none or the target does not use them."""
-    wanted = look.wants_negatives and hasattr(method, "negatives")
+    wanted = attention.wants_negatives and hasattr(method, "negatives")
     negatives: Tensor | None = method.negatives() if wanted else None  # type: ignore[operator]
     return negatives
 
 
-def score_of(method: nn.Module, look: AttentionLoss, query: "Query", z_km: Tensor, negatives: Tensor | None) -> Tensor:
+def score_of(
+    method: nn.Module, attention: AttentionLoss, query: "Query", z_km: Tensor, negatives: Tensor | None
+) -> Tensor:
     """The scores (N,) that the CAM explains, of queries and masked keys (N, dim)."""
     temperature = float(getattr(method, "temperature", DEFAULT_TEMPERATURE))
-    mean = look.mean_key(negatives)
-    return look.score(Embeddings(query.embedding, z_km, negatives, temperature, query.unnormalised, mean))
+    mean = attention.mean_key(negatives)
+    return attention.score(Embeddings(query.embedding, z_km, negatives, temperature, query.unnormalised, mean))
 
 
 def embed(method: nn.Module, images: Tensor) -> Query:
@@ -68,7 +70,7 @@ def query_of(output: Any) -> Query:  # noqa: ANN401
 
 def explain(
     method: nn.Module,
-    look: AttentionLoss,
+    attention: AttentionLoss,
     images: Tensor,
     masks: Tensor,
     key_images: Tensor | None = None,
@@ -88,13 +90,13 @@ def explain(
         with (
             torch.no_grad(),
             tap(encoder, "backbone") as feature_map,
-            tap(encoder, look.find_layers(encoder)[-1], leaf=True) as activations,
+            tap(encoder, attention.find_layers(encoder)[-1], leaf=True) as activations,
         ):
             query = embed(method, images)
         with batch_statistics(method, count):
-            key = KEYS[look.key]
+            key = KEYS[attention.key]
             z_km = key.embed(method, key_images, key.region(key_masks))
         with torch.enable_grad():
-            score = score_of(method, look, query, z_km, known_negatives(method, look))
+            score = score_of(method, attention, query, z_km, known_negatives(method, attention))
             cam = grad_cam(score, activations, create_graph=False)
     return Explanation(feature_map.first.detach().mean((2, 3))[:count], cam.detach()[:count])

@@ -71,7 +71,7 @@ class LastCheckpoint(Checkpoint):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """A run that resumes from this file need not write it again at once."""
+        """Note the step of the file that the run resumes from, so that it is not written again at once."""
         if trainer.ckpt_path is not None and self.path.is_file() and self.path.samefile(trainer.ckpt_path):
             self.last_model_path, self.saved_step = str(self.path), checkpoint["global_step"]
 

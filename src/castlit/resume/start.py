@@ -84,7 +84,7 @@ def start(
 
 @rank_zero_only
 def _put_aside(last: Path, key: str) -> None:
-    """Forgetting ``resume=last`` must not overwrite a checkpoint."""
+    """Rename an earlier run's ``last.ckpt``, so that forgetting ``resume=last`` does not overwrite it."""
     if last.is_file():
         last.replace(last.with_name(REPLACED))
         print(f"{display_path(last)} is of an earlier run ({key}=last resumes it): it is now {REPLACED}")

@@ -98,7 +98,7 @@ def is_self(key: str, masks: str | Path | None) -> bool:
         masks: The user's value.
 
     Raises:
-        InputError: It is ``"self"`` in other letters, and there is no such folder.
+        InputError: It is ``"self"`` with other capital letters, and there is no such folder.
     """
     if isinstance(masks, str) and masks != SELF and masks.lower() == SELF and not Path(masks).exists():
         raise InputError(
