@@ -31,6 +31,7 @@ def make_shards(config: DictConfig) -> Written:
         config.masks,
         on_bad=config.on_bad,
         threshold=THRESHOLD if config.threshold is None else config.threshold,
+        mask_kind=config.mask_kind,
         cache=config.cache,
         report=report,
     )
@@ -40,7 +41,7 @@ def make_shards(config: DictConfig) -> Written:
     written = write_shards(source, order.tolist(), folder, samples_per_shard)
     if not written.counts:
         raise InputError(f"none of the {len(source.index)} images could be used; all are listed in {report.path}")
-    print_closing_lines(written, folder, len(source.index), with_masks=config.masks is not None)
+    print_closing_lines(written, folder, len(source.index), config.masks is not None, source.mask_kind)
     return written
 
 

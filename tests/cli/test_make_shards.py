@@ -141,6 +141,20 @@ class TestWriting:
         with (photos / "free" / "data_report.csv").open() as file:
             assert {row["problem"] for row in csv.DictReader(file)} == {"mask missing", "image unreadable"}
 
+    def test_label_maps(self, photos, capsys):
+        for path in (photos / "masks").rglob("*.png"):
+            Image.fromarray(np.asarray(Image.open(path)) // 255 * np.uint8(13)).save(path)
+        (photos / "masks" / "b" / "5.npy").unlink()
+        mask(photos / "masks" / "b" / "5.png")
+        with pytest.raises(
+            InputError, match=r"9 of 10 images .*mask is a label map: .* \(mask_kind=labels, colours or"
+        ):
+            made(photos)
+        made(photos, mask_kind="labels", on_bad="drop")
+        assert "data.mask_kind=labels" in capsys.readouterr().out
+        data = ShardsDataModule(str(photos / "shards"), size=32, workers=0, mask_kind="labels")
+        assert [int(data.sources[1].read(i).mask.sum()) for i in range(9)] == [400] * 9
+
     def test_images_alone(self, photos, capsys):
         made(photos, masks=None)
         assert "data.masks=null" in capsys.readouterr().out

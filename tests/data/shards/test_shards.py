@@ -265,6 +265,16 @@ def test_mask_suffix(tmp_path):
     assert np.array_equal(item.mask != 0, mask(0) == 0)
 
 
+def test_mask_kind(tmp_path):
+    numbers = mask(0) // 255 * 13
+    url = write(tmp_path / "0.tar", {"a": {"jpg": encoded(photo(0), ".jpg"), "mask.png": encoded(numbers, ".png")}})
+    data = module(url, mask_kind="labels")
+    assert np.array_equal(data.sources[1].read(0).mask, mask(0) // 255)
+    assert next(iter(data.train_dataloader()))["query_mask"].any()
+    with pytest.raises(InputError, match="mask_kind must be one of auto, levels, labels, colours"):
+        module(url, mask_kind="label")
+
+
 def test_validation(folder):
     data = module(folder, val_count=6, val_urls=str(folder / "2.tar"))
     (first, second) = data.val_dataloader()
@@ -284,6 +294,11 @@ BAD = {
     "no mask": ({"jpg": sample(0)["jpg"]}, "has no mask", True),
     "unreadable mask": ({"jpg": sample(0)["jpg"], "mask.png": b"no mask"}, "is not an image", True),
     "empty mask": ({"jpg": sample(0)["jpg"], "mask.png": encoded(mask(0) * 0, ".png")}, "nothing is salient", True),
+    "label map": (
+        {"jpg": sample(0)["jpg"], "mask.png": encoded(mask(0) // 255 * 12 + mask(3) // 255, ".png")},
+        "a label map, since its levels 0, 12, 13 are neither",
+        True,
+    ),
     "other shape": (
         {"jpg": sample(0)["jpg"], "mask.png": encoded(mask(0, (24, 99)), ".png")},
         "99 x 24, which cannot show an image of 32 x 24",

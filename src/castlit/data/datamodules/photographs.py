@@ -17,7 +17,7 @@ from castlit.data.io.bad_samples import OnBad
 from castlit.data.io.data_report import DataReport
 from castlit.data.io.folders import require_folder, require_masks
 from castlit.data.io.mask_store import SELF, is_self
-from castlit.data.io.masks import THRESHOLD
+from castlit.data.io.masks import THRESHOLD, MaskKind, require_mask_kind
 from castlit.data.io.source import Sample, Source
 from castlit.utils.validation import InputError, require_choice, require_int, require_number
 
@@ -47,6 +47,8 @@ class SaliencyDataModule(ViewsDataModule):
             images: ``"error"``, ``"drop"`` or ``"unconstrained"``; see ``FileSource``.
         threshold: Fraction of a mask's full level above which a pixel is salient, in [0, 1]; None means 128 of 255, as
             in the reference code.
+        mask_kind: What the pixels of masks mean: ``"auto"``, ``"levels"``, ``"labels"`` or ``"colours"``, see
+            :func:`castlit.data.io.masks.decode_mask`.
         cache: Folder for the index, which is reused while the files do not change. None means ``castlit_index`` in the
             trainer's folder, or in memory without a trainer.
         **options: See :class:`castlit.data.datamodules.base.ViewsDataModule`; by default, ``size`` is 224 and
@@ -70,6 +72,7 @@ class SaliencyDataModule(ViewsDataModule):
         val_count: int | None = None,
         on_bad: OnBad = "error",
         threshold: float | None = None,
+        mask_kind: MaskKind = "auto",
         cache: str | Path | None = None,
         **options: Unpack[LoaderOptions],
     ) -> None:
@@ -86,6 +89,7 @@ class SaliencyDataModule(ViewsDataModule):
         require_choice("on_bad", on_bad, ("error", "drop", "unconstrained"))
         self.on_bad: OnBad = on_bad
         self.threshold = THRESHOLD if threshold is None else require_number("threshold", threshold, 0, 1)
+        self.mask_kind = require_mask_kind("mask_kind", mask_kind)
         self.cache = cache
 
     def prepare_data(self) -> None:
@@ -97,7 +101,7 @@ class SaliencyDataModule(ViewsDataModule):
             if images is not None:
                 folder = require_folder(f"{key}images", images, "the photographs")
                 found = None if masks is None or masks == SELF else require_masks(f"{key}masks", masks)
-                open_index(folder, found, self.threshold, cache)
+                open_index(folder, found, self.threshold, cache, self.mask_kind)
 
     def train_dataloader(self) -> DataLoader[Sample | None]:
         """Shuffled two-view batches."""
@@ -142,6 +146,7 @@ class SaliencyDataModule(ViewsDataModule):
             own_masks=own_masks,
             on_bad=self.on_bad,
             threshold=self.threshold,
+            mask_kind=self.mask_kind,
             cache=self._cache_folder(self.cache),
             report=report,
             split=split,

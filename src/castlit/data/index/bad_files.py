@@ -58,8 +58,9 @@ def check_problems(
     listed = f"; all are listed in {report.path}" if report is not None else ""
     what = f"{bad} of {total} images cannot be used as they are ({kinds}){listed}"
     if on_bad == "error":
+        meaning = "say what label maps mean (mask_kind=labels, colours or levels), " * bool(counts[Problem.MASK_LABELS])
         raise InputError(
-            f"{what}; repair them, or set on_bad=drop to leave them out or on_bad=unconstrained to use those "
+            f"{what}; repair them, {meaning}or set on_bad=drop to leave them out or on_bad=unconstrained to use those "
             "with a bad mask without it"
         )
     lost = counts[Problem.IMAGE_UNREADABLE] if on_bad == "unconstrained" else bad

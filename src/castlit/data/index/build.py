@@ -14,6 +14,7 @@ from castlit.data.index.image_index import FORMAT, ImageIndex, Problem
 from castlit.data.io.coco_annotations import AnnotationMasks
 from castlit.data.io.folders import IMAGE_SUFFIXES, MASK_SUFFIXES, Folder, by_stem, join, walk
 from castlit.data.io.images import file_state, quiet_decoding
+from castlit.data.io.masks import MaskKind
 from castlit.utils.bytes_array import BytesArray, encode
 from castlit.utils.cores import available_cores
 from castlit.utils.progress import progress
@@ -24,13 +25,16 @@ BLOCK = 256
 logger = logging.getLogger(__name__)
 
 
-def build_index(images: Path, masks: Path | None, threshold: float, scratch: Path | None = None) -> ImageIndex:
+def build_index(
+    images: Path, masks: Path | None, threshold: float, kind: MaskKind = "auto", scratch: Path | None = None
+) -> ImageIndex:
     """Open every image and mask once, on all cores, with a progress bar on a terminal.
 
     Args:
         images: Folder of images.
         masks: Folder of masks, COCO's instance annotations (.json), or None.
         threshold: See :func:`castlit.data.io.masks.decode_mask`.
+        kind: Likewise.
         scratch: Folder for temporary files, about 1 kB per mask; None means the system's temporary folder.
 
     Raises:
@@ -41,7 +45,7 @@ def build_index(images: Path, masks: Path | None, threshold: float, scratch: Pat
     image_folders = list(walk(images))
     mask_folders = {} if masks is None or annotations is not None else {each.path: each for each in walk(masks)}
     pairs, orphans = _pair(image_folders, mask_folders, masks is not None and annotations is None)
-    checker = Checker(images, masks, annotations, threshold)
+    checker = Checker(images, masks, annotations, threshold, kind)
     sizes = np.zeros((len(pairs), 2), np.int32)
     areas = np.zeros(len(pairs), np.float32)
     problems = np.zeros(len(pairs), np.uint8)
@@ -69,18 +73,18 @@ def build_index(images: Path, masks: Path | None, threshold: float, scratch: Pat
         stamp={},
     )
     bad = _bad_files(index, images, masks)
-    index.stamp = _stamp(images, masks, threshold, image_folders, list(mask_folders.values()), bad)
+    index.stamp = _stamp(images, masks, threshold, kind, image_folders, list(mask_folders.values()), bad)
     return index
 
 
-def is_current(stamp: dict[str, Any], images: Path, masks: Path | None, threshold: float) -> bool:
+def is_current(stamp: dict[str, Any], images: Path, masks: Path | None, threshold: float, kind: MaskKind) -> bool:
     """Whether an index with this stamp is up to date.
 
     Adding, removing or renaming a file changes the modification time of its folder, so only folders are checked, and
     the files that had a problem, as they may have been repaired in place. (A change of another file is detected when it
     is read.)
     """
-    if stamp["inputs"] != _inputs(images, masks, threshold):
+    if stamp["inputs"] != _inputs(images, masks, threshold, kind):
         return False
     for folders, top in ((stamp["images"], images), (stamp["masks"], masks)):
         for path, modified in folders:
@@ -130,19 +134,21 @@ def _check_all(checker: Checker, pairs: list[Pair]) -> Iterator[Check]:
 def stamp_folders(images: Path, masks: Path | None, threshold: float) -> dict[str, Any]:
     """The stamp of an index without problems, see :func:`is_current`."""
     in_folder = masks is not None and masks.is_dir()
-    return _stamp(images, masks, threshold, list(walk(images)), list(walk(masks)) if masks and in_folder else [], [])
+    mask_folders = list(walk(masks)) if masks and in_folder else []
+    return _stamp(images, masks, threshold, "auto", list(walk(images)), mask_folders, [])
 
 
 def _stamp(
     images: Path,
     masks: Path | None,
     threshold: float,
+    kind: MaskKind,
     image_folders: list[Folder],
     mask_folders: list[Folder],
     bad_files: list[Path],
 ) -> dict[str, Any]:
     return {
-        "inputs": _inputs(images, masks, threshold),
+        "inputs": _inputs(images, masks, threshold, kind),
         "images": [(folder.path, folder.modified) for folder in image_folders],
         "masks": [(folder.path, folder.modified) for folder in mask_folders],
         "bad_files": [(str(file), _state(file)) for file in bad_files],
@@ -161,9 +167,10 @@ def _bad_files(index: ImageIndex, images: Path, masks: Path | None) -> list[Path
     return files
 
 
-def _inputs(images: Path, masks: Path | None, threshold: float) -> list[Any]:
+def _inputs(images: Path, masks: Path | None, threshold: float, kind: MaskKind) -> list[Any]:
     annotations = _state(masks) if masks is not None and masks.is_file() else None
-    return [FORMAT, str(images.resolve()), None if masks is None else str(masks.resolve()), threshold, annotations]
+    folders = [str(images.resolve()), None if masks is None else str(masks.resolve())]
+    return [FORMAT, *folders, threshold, kind, annotations]
 
 
 def _modified(folder: Path) -> int | None:

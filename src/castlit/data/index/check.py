@@ -9,11 +9,11 @@ import cv2
 from castlit.data.index.image_index import Problem
 from castlit.data.index.packed_mask import pack_mask
 from castlit.data.io.coco_annotations import AnnotationMasks
-from castlit.data.io.errors import MismatchError, SampleError
-from castlit.data.io.image_header import Encoded, image_size, is_jpeg
-from castlit.data.io.images import decode, decode_image, file_state, read_bytes, refuse_cut_jpeg
+from castlit.data.io.errors import LabelMapError, MismatchError, SampleError
+from castlit.data.io.image_header import Encoded, is_jpeg, upright_size
+from castlit.data.io.images import decode, decode_image, file_state, read_bytes
 from castlit.data.io.mask_fit import fit_mask
-from castlit.data.io.masks import decode_mask
+from castlit.data.io.masks import MaskKind, decode_mask
 
 Pair = tuple[str, str, Problem]
 """Paths of image and mask (empty if none), and the problem of the pairing."""
@@ -38,10 +38,19 @@ class Checker:
         masks: Folder of masks, file of annotations, or None.
         annotations: The content of that file.
         threshold: See :func:`castlit.data.io.masks.decode_mask`.
+        kind: Likewise.
     """
 
-    def __init__(self, images: Path, masks: Path | None, annotations: AnnotationMasks | None, threshold: float) -> None:
-        self.images, self.masks, self.annotations, self.threshold = images, masks, annotations, threshold
+    def __init__(
+        self,
+        images: Path,
+        masks: Path | None,
+        annotations: AnnotationMasks | None,
+        threshold: float,
+        kind: MaskKind,
+    ) -> None:
+        self.images, self.masks, self.annotations = images, masks, annotations
+        self.threshold, self.kind = threshold, kind
 
     def block(self, pairs: list[Pair]) -> list[Check]:
         """Check several pairs."""
@@ -65,10 +74,12 @@ class Checker:
             else:
                 mask_name = f"{self.masks}/{mask}"
                 state = file_state(mask_name)
-                found = decode_mask(read_bytes(mask_name), mask_name, self.threshold)
+                found = decode_mask(read_bytes(mask_name), mask_name, self.threshold, self.kind)
             fitted = fit_mask(found, mask_name, size, data)
         except MismatchError as error:
             return Check(size, problem=Problem.MASK_MISMATCHED, detail=str(error))
+        except LabelMapError as error:
+            return Check(size, problem=Problem.MASK_LABELS, detail=str(error))
         except SampleError as error:
             return Check(size, problem=Problem.MASK_UNREADABLE, detail=str(error))
         area = cv2.countNonZero(fitted) / fitted.size
@@ -84,9 +95,10 @@ class Checker:
 
 def _verify(data: Encoded, name: str) -> tuple[int, int]:
     """Decode an image as cheaply as possible, to check it, and return its upright size."""
-    if not is_jpeg(data):
-        height, width = decode_image(data, name).shape[:2]
-        return height, width
-    refuse_cut_jpeg(data, name)
-    decode(data, name, cv2.IMREAD_REDUCED_GRAYSCALE_8)
-    return image_size(data, name)
+    size = upright_size(data) if is_jpeg(data) else None
+    if size is not None:
+        height, width = decode(data, name, cv2.IMREAD_REDUCED_GRAYSCALE_8).shape
+        if (height, width) == (-(-size[0] // 8), -(-size[1] // 8)):
+            return size
+    height, width = decode_image(data, name).shape[:2]
+    return height, width

@@ -15,11 +15,11 @@ from castlit.data.io.bad_samples import BadSamples, OnBad
 from castlit.data.io.data_report import DataReport
 from castlit.data.io.errors import EmptyMaskError, SampleError
 from castlit.data.io.folders import IMAGE_SUFFIXES, require_folder, require_masks
-from castlit.data.io.image_header import Encoded, stored_size
+from castlit.data.io.image_header import Encoded, upright_size
 from castlit.data.io.images import EncodedImage, decode_image, file_state, read_bytes
 from castlit.data.io.mask_fit import Mask, fit_mask
 from castlit.data.io.mask_store import MaskStore
-from castlit.data.io.masks import THRESHOLD, decode_mask
+from castlit.data.io.masks import THRESHOLD, MaskKind, decode_mask, require_mask_kind
 from castlit.data.io.masks_json import describe_masks, read_masks_file
 from castlit.data.io.source import Item
 from castlit.utils.validation import InputError, require_choice, require_number
@@ -44,6 +44,7 @@ class FileSource:
             ``"unconstrained"`` uses the image with an empty mask: its crops are unconstrained, and it is not part of
             the attention loss; an unreadable image is left out. Both are logged. No other image replaces it.
         threshold: Fraction of a mask's full level above which a pixel is salient, in [0, 1].
+        mask_kind: What the pixels of masks mean, see :func:`castlit.data.io.masks.decode_mask`.
         cache: Folder in which indices are saved, see :func:`castlit.data.index.cache.open_index`.
         report: Where bad files are listed.
         split: Name of these images in the report: ``"train"``, or ``"val"``, for which messages name the arguments
@@ -63,6 +64,7 @@ class FileSource:
         *,
         on_bad: OnBad = "error",
         threshold: float = THRESHOLD,
+        mask_kind: MaskKind = "auto",
         cache: str | Path | None = None,
         report: DataReport | None = None,
         split: str = "train",
@@ -77,7 +79,8 @@ class FileSource:
         if self.masks_json is not None:
             logger.info("%smasks=%s: %s", prefix, self.masks, describe_masks(self.masks_json))
         self.threshold = require_number("threshold", threshold, 0, 1)
-        self.index = open_index(self.images, self.masks, self.threshold, cache)
+        self.mask_kind = require_mask_kind("mask_kind", mask_kind)
+        self.index = open_index(self.images, self.masks, self.threshold, cache, self.mask_kind)
         if len(self.index) == 0:
             raise InputError(
                 f"{prefix}images={self.images} holds no images ({', '.join(IMAGE_SUFFIXES)}), at any depth"
@@ -154,8 +157,8 @@ class FileSource:
     def _image(self, entry: Entry) -> tuple[NDArray[np.uint8] | EncodedImage, Encoded]:
         path = f"{self.images}/{entry.image}"
         data = read_bytes(path)
-        # The index is used only if the header agrees: the file may have been replaced since.
-        known = stored_size(data) in (entry.size, entry.size[::-1])
+        # The index is used only if the header agrees: the file may have been replaced or rotated since.
+        known = upright_size(data) == entry.size
         return EncodedImage(data, path, entry.size) if known else decode_image(data, path), data
 
     @property
@@ -163,11 +166,12 @@ class FileSource:
         return self.masks is not None and self.masks.suffix.lower() != ".json"
 
     def _mask(self, row: int, entry: Entry, image: Encoded, shape: tuple[int, int]) -> Mask:
-        """The mask: from the index, unless its file has changed since it was indexed."""
+        """The mask: from the index, unless its file or the image's size has changed since it was indexed."""
         name = self._mask_name(entry)
-        if self._in_folder and list(file_state(name)) != self.index.states[row].tolist():
-            return fit_mask(decode_mask(read_bytes(name), name, self.threshold), name, shape, image)
-        return fit_mask(unpack_mask(self.index.packed[row], entry.size), name, shape)
+        changed = shape != entry.size or list(file_state(name)) != self.index.states[row].tolist()
+        if self._in_folder and changed:
+            return fit_mask(decode_mask(read_bytes(name), name, self.threshold, self.mask_kind), name, shape, image)
+        return fit_mask(unpack_mask(self.index.packed[row], entry.size), name, shape, image)
 
     def _mask_name(self, entry: Entry) -> str:
         return f"{self.masks}/{entry.mask}" if self._in_folder else f"{self.masks} ({entry.image})"

@@ -68,7 +68,7 @@ class MaskStore:
         if version is None or self.folder is None:
             return None
         path = f"{folder_of(self.folder, version)}/{self.mask_name(image)}"
-        mask = fit_mask(decode_mask(read_bytes(path), path, threshold), path, shape)
+        mask = fit_mask(decode_mask(read_bytes(path), path, threshold, "levels"), path, shape)
         return mask if cv2.countNonZero(mask) else None
 
     def write(self, folder: Path, image: str, levels: NDArray[np.uint8]) -> None:
