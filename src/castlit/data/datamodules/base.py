@@ -16,6 +16,7 @@ from typing_extensions import Unpack
 from castlit.data.datamodules.datasets import EvalDataset, ViewDataset, collate, is_images, normalise
 from castlit.data.datamodules.loader import ViewLoader, worker_options
 from castlit.data.datamodules.sampler import EpochSampler
+from castlit.data.datamodules.worker_loader import WorkerLoader
 from castlit.data.io.data_report import DataReport
 from castlit.data.io.source import Sample, Source
 from castlit.data.transforms.device_photometric import apply_draws
@@ -125,7 +126,7 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
     def val_dataloader(self) -> DataLoader[Sample | None]:
         """Validation batches in fixed order."""
         _, source, indices = self.sources
-        return DataLoader(
+        return WorkerLoader(
             EvalDataset(source, self.size, self.val_resize, indices),
             batch_size=self.batch_size,
             collate_fn=partial(collate, raw=self._raw),
