@@ -133,7 +133,6 @@ class StopSignals:
             # Not print: the handler may interrupt one.
             os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"\nStopping after this step; again: at once.\n")
 
-
     def _end_wait(self, number: int) -> None:
         """In a thread: signal again, until the first one is handled, where the wait for a batch is too long."""
         from castlit.utils.distributed import world_size  # programs that do not train need no torch
