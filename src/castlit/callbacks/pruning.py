@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
 
 from castlit.reporting.metrics_csv import by_epoch
+from castlit.utils.run_length import epochs_of_steps
 from castlit.utils.validation import InputError, require_int
 
 Curve = Mapping[int, float]
@@ -120,7 +121,7 @@ def _epochs(trainer: pl.Trainer) -> int | None:
     if trainer.max_epochs is not None and trainer.max_epochs > 0:
         return trainer.max_epochs
     if trainer.max_steps > 0 and math.isfinite(trainer.num_training_batches):
-        return math.ceil(trainer.max_steps * trainer.accumulate_grad_batches / trainer.num_training_batches)
+        return epochs_of_steps(trainer, trainer.max_steps)
     return None
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from castlit.cli.app import CONFIG_MODULE
 from castlit.cli.launch import refuse_relaunched_sweep
+from castlit.data.datamodules.worker_loader import end_workers
 from castlit.evaluation.inputs import open_parameters, protocol_inputs, published_rows
 from castlit.reporting.published import PublishedRow
 from castlit.reporting.results import Results, Table
@@ -48,7 +49,11 @@ def run_protocol(config: DictConfig, output: Path) -> Evaluated:
     if trainer is not None:
         refuse_relaunched_sweep(trainer)
     parameters = open_parameters(protocol)
-    results: Results | Table = protocol(**protocol_inputs(protocol, config, output))
+    try:
+        results: Results | Table = protocol(**protocol_inputs(protocol, config, output))
+    except BaseException:
+        end_workers()  # the error keeps the loaders alive, and a sweep or +protocol=all goes on
+        raise
     evaluated = Evaluated(results, published_rows(protocol))
     uses_checkpoint = bool(parameters & {"backbone", "explain", "config"})
     runs_protocols = "config" in parameters  # they have printed their tables

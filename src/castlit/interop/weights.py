@@ -62,6 +62,8 @@ class Weights(NamedTuple):
     """Its name for :func:`castlit.nn.build_backbone`, if the file gives it."""
     left_out: tuple[str, ...]
     """What else the file contains, by the first parts of the names."""
+    own: bool = False
+    """Whether it is a castlit checkpoint."""
 
 
 def read_weights(path: str | Path, key: str = "checkpoint") -> Weights:
@@ -113,7 +115,7 @@ def _own(content: Mapping[str, Any], tensors: dict[str, Tensor]) -> Weights:
     parts = (name.split(".")[: 2 if name.startswith("encoder.") else 1] for name in others)
     left_out = tuple(dict.fromkeys(".".join(part) for part in parts))
     kind = f"castlit checkpoint ({method.get(TARGET, 'a custom method').rpartition('.')[2]})"
-    return Weights(inside, kind, backbone if isinstance(backbone, str) else None, left_out)
+    return Weights(inside, kind, backbone if isinstance(backbone, str) else None, left_out, own=True)
 
 
 def _tensors(content: Mapping[str, Any], given: str) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from castlit.attention import AttentionLoss, find_layer, has_object
 from castlit.attention.keys import KEYS
+from castlit.methods import Method
 from castlit.module import ranks
 from castlit.module.checkpoint_parts import part_from, spec_of
 from castlit.module.contracam import find_objects
@@ -22,6 +23,7 @@ from castlit.module.step_hooks import progress, step_taken, takes_progress
 from castlit.module.trunks import Trunks
 from castlit.nn import batch_statistics, lacks_statistics
 from castlit.optim import OptimizerRecipe
+from castlit.utils.run_length import steps_of_epochs, total_steps
 from castlit.utils.validation import InputError
 
 
@@ -108,7 +110,17 @@ class CASTModule(pl.LightningModule):
         return feature_map.float().mean((2, 3))
 
     def setup(self, stage: str) -> None:
-        """Prepare the module for DDP, before it is wrapped."""
+        """Prepare the module for DDP, before it is wrapped.
+
+        Raises:
+            InputError: The module optimises manually, which a momentum encoder would not follow.
+        """
+        follows = getattr(type(self.method), "after_step", Method.after_step) is not Method.after_step
+        if stage == "fit" and follows and not self.automatic_optimization:
+            raise InputError(
+                f"automatic_optimization=False: {type(self.method).__name__} has its after_step called after each "
+                "automatic step, which moves its momentum encoder; leave automatic_optimization on"
+            )
         ranks.prepare(self, self.trainer)
 
     def on_fit_start(self) -> None:
@@ -212,16 +224,31 @@ class CASTModule(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build optimiser and schedule for the length of this run."""
-        self.trainer.fit_loop.setup_data()  # Counts the batches; without max_epochs, the next line does not.
-        total = self.trainer.estimated_stepping_batches
-        if not 0 <= total < math.inf:
-            raise InputError("the learning rate's schedule needs an end: give the trainer max_epochs or max_steps")
+        self.trainer.fit_loop.setup_data()  # counts the batches
+        total, warmup = total_steps(self.trainer), self.optimizer.warmup_epochs
+        if total == math.inf:
+            self._require_no_end()
+            total = 1  # a constant rate does not ask for it
         # Not total / max_epochs: max_steps may end the run first, and there may be no max_epochs.
-        batches = self.trainer.num_training_batches
-        per_epoch = math.ceil(batches / self.trainer.accumulate_grad_batches) if batches < math.inf else int(total)
+        per_epoch = steps_of_epochs(self.trainer, warmup or 1) / (warmup or 1)
+        if not math.isfinite(per_epoch):
+            per_epoch = int(total)
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer, scheduler = self.optimizer.build(trained, int(total), per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _require_no_end(self) -> None:
+        """Raise if something of this run depends on its length."""
+        asks = {
+            "optimizer.schedule=cosine": self.optimizer.schedule != "constant",
+            "method.momentum_schedule=cosine": getattr(self.method, "momentum_schedule", "constant") != "constant",
+            "optimizer.warmup_epochs": self.optimizer.warmup_epochs and self.trainer.num_training_batches == math.inf,
+        }
+        key = next((key for key, needed in asks.items() if needed), None)
+        if key is not None and self.trainer.num_training_batches == math.inf:
+            raise InputError(f"{key} needs an end, and the data have no length: give the trainer max_steps")
+        if key is not None:
+            raise InputError(f"{key} needs an end: give the trainer max_epochs or max_steps")
 
     def _log_train(self, metrics: dict[str, Tensor], count: int) -> None:
         for name, value in metrics.items():

@@ -10,6 +10,7 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import nn
 from torch.optim import Optimizer
 
+from castlit.utils.run_length import total_steps
 from castlit.utils.validation import InputError
 
 
@@ -37,7 +38,7 @@ def progress(trainer: pl.Trainer) -> float:
     It depends on the number of steps alone, so it is right in a resumed run, too. Within an optimiser step, Lightning
     has not counted that step yet.
     """
-    total = trainer.estimated_stepping_batches
+    total = total_steps(trainer)
     return min(trainer.global_step / total, 1.0) if 0 < total < math.inf else 0.0
 
 

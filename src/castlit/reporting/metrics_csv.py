@@ -32,6 +32,14 @@ class MetricsCSV(CSVLogger):
         """Rows in the file so far."""
         return self._experiment.rows if isinstance(self._experiment, _Writer) else 0
 
+    def finalize(self, status: str) -> None:
+        """Save what is left, without an error of its own where the run has failed: that one is to be reported."""
+        try:
+            super().finalize(status)
+        except OSError:
+            if status != "failed":
+                raise
+
     @property
     @rank_zero_experiment
     def experiment(self) -> "_Writer":

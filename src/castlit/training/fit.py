@@ -7,6 +7,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from castlit.callbacks.record import RunRecord
 from castlit.cli.launch import end_children
+from castlit.data.datamodules.worker_loader import end_workers
 from castlit.resume.start import report_stop
 from castlit.utils.signals import Stopped
 
@@ -42,6 +43,7 @@ def fit(
         end_children(trainer)
         raise
     finally:
+        end_workers()
         _close(trainer)
     return record
 

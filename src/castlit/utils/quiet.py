@@ -13,6 +13,7 @@ ADVICE = (
     ".*LeafSpec.*",
     ".*smaller than the logging interval.*",
     ".*GPU available but not used.*",
+    ".*the hooks will not be called on every batch.*",  # castlit's counts optimiser steps
 )
 """Patterns of the warnings to ignore."""
 

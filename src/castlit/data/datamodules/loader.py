@@ -6,15 +6,15 @@ from typing import Any
 
 import cv2
 import torch
-from torch.utils.data import DataLoader
 
 from castlit.data.datamodules.sampler import EpochSampler
+from castlit.data.datamodules.worker_loader import WorkerLoader
 from castlit.utils.signals import defer_signals
 
 Position = dict[str, int]
 
 
-class ViewLoader(DataLoader[Any]):
+class ViewLoader(WorkerLoader):
     """A ``DataLoader`` over an :class:`castlit.data.datamodules.sampler.EpochSampler` that can resume within an epoch.
 
     Lightning saves ``state_dict`` in its checkpoints and restores it when it resumes within an epoch. The position is
