@@ -25,6 +25,7 @@ SMALL = [
     "trainer.log_every_n_steps=1",
     "callbacks.self_masks.warmup_epochs=1",
     "callbacks.self_masks.every_n_epochs=2",
+    "+callbacks.panel.pixels=32",
     "hydra.run.dir=run",
 ]
 
