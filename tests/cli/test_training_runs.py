@@ -105,7 +105,10 @@ def test_run_and_recommended_command(run_program, tmp_path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        *((each, ["data.train_count=256", "data.batch_size=32", "data.size=32", "data.scene_size=40"]) for each in ("mocov2", "byol")),
+        *(
+            (each, ["data.train_count=256", "data.batch_size=32", "data.size=32", "data.scene_size=40"])
+            for each in ("mocov2", "byol")
+        ),
         *(
             pytest.param(each, ["data.train_count=512", "data.batch_size=64"], marks=pytest.mark.nightly)
             for each in ("mocov1", "simclr", "simsiam", "mocov3", "densecl", "vicreg")

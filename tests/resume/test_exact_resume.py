@@ -3,7 +3,6 @@
 import functools
 import os
 import random
-import shutil
 import signal
 import warnings
 
@@ -20,7 +19,7 @@ from castlit.data import ScenesDataModule
 from castlit.methods import BYOL, MoCo
 from castlit.optim import OptimizerRecipe
 from castlit.utils.signals import Stopped
-from support.cuts import CutPower, PowerCut
+from support.cuts import CutPower, KeepDisk, PowerCut
 
 BATCHES, EPOCHS = 5, 3
 
@@ -124,19 +123,6 @@ PLACES = [
     ("on_validation_batch_end", 2),
     ("on_train_epoch_end", 2),
 ]
-
-
-class KeepDisk(pl.Callback):
-    """Copies the run's folder in a hook, the ``count``-th time it is called: what a power cut would leave."""
-
-    def __init__(self, folder, copy, hook, count):
-        self.folder, self.copy, self.left = folder, copy, count
-        setattr(self, hook, self._keep)
-
-    def _keep(self, *_, **__):
-        self.left -= 1
-        if self.left == 0:
-            shutil.copytree(self.folder, self.copy)
 
 
 @pytest.fixture(scope="module")
