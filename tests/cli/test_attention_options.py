@@ -6,8 +6,14 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-SMALL = ["data.train_count=32", "data.val_count=16", "data.size=32", "data.scene_size=36", "data.batch_size=8"]
-RUN = ["+experiment=cast_mocov2", *SMALL, "trainer.max_epochs=2", "method.queue_size=16", "hydra.run.dir=run"]
+SMALL = [
+    *("data.train_count=32", "data.val_count=16", "data.size=32", "data.scene_size=36", "data.batch_size=8"),
+    "data.workers=0",
+]
+RUN = [
+    *("+experiment=cast_mocov2", *SMALL, "trainer.max_epochs=2", "method.queue_size=16", "callbacks.panel=null"),
+    "hydra.run.dir=run",
+]
 
 MINE = """
 from castlit.nn import Described
@@ -29,7 +35,7 @@ class Cubed(Described):
 def evaluated(run_program, folder, *words):
     return run_program(
         "evaluate", "+protocol=grounding", *SMALL, *words, "checkpoint=run/checkpoints/last.ckpt",
-        "hydra.run.dir=found", cwd=folder, PYTHONPATH=str(folder),
+        "protocol.pictures=4", "hydra.run.dir=found", cwd=folder, PYTHONPATH=str(folder),
     )  # fmt: skip
 
 

@@ -8,6 +8,11 @@ from castlit.cli.app import program
 from castlit.evaluate import evaluate
 from castlit.train import train
 
+TINY = [
+    *("data.train_count=16", "data.val_count=8", "data.batch_size=8", "data.size=32", "data.scene_size=40"),
+    *("data.workers=0", "callbacks.panel=null"),
+]
+
 TRAIN_MISTAKES = {
     "misspelt key": (["attention.wieght=1"], ["attention.wieght", "attention.weight"]),
     "misspelt group": (["+experiment=cast_mocov22"], ["cast_mocov22", "cast_mocov2"]),
@@ -71,7 +76,7 @@ def test_evaluating_without_a_protocol(monkeypatch, capfd, tmp_path):
 
 def test_resuming_finished_or_different_run(monkeypatch, capfd, tmp_path):
     monkeypatch.chdir(tmp_path)
-    small = ["data.train_count=64", "data.val_count=16", "data.batch_size=32", "trainer.max_epochs=1", "data.workers=0"]
+    small = [*TINY, "trainer.max_epochs=1"]
     monkeypatch.setattr(sys, "argv", ["castlit.train", *small, f"hydra.run.dir={tmp_path / 'first'}"])
     program("train", train)
     checkpoint = tmp_path / "first" / "checkpoints" / "last.ckpt"
@@ -157,9 +162,7 @@ def test_from_the_shell(start_program, tmp_path):
 
 @pytest.mark.slow
 def test_sweep_with_failing_job(run_program, tmp_path):
-    result = run_program(
-        "train", "-m", "attention.weight=heavy,1", "trainer.fast_dev_run=true", "data.train_count=128", cwd=tmp_path
-    )
+    result = run_program("train", "-m", "attention.weight=heavy,1", "trainer.fast_dev_run=true", *TINY, cwd=tmp_path)
     assert result.returncode == 1
     assert "attention.weight must be a number" in result.stderr
     assert "Traceback" not in result.stderr

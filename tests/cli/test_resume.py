@@ -23,6 +23,7 @@ SMALL = [
     "trainer.check_val_every_n_epoch=2",
     "trainer.log_every_n_steps=2",
     "callbacks.checkpoint.every_n_train_steps=2",
+    "+callbacks.panel.pixels=32",
 ]
 
 

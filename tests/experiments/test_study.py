@@ -25,11 +25,11 @@ TINY = [
         "overrides",
         [
             *SMALL,
-            *("trainer.max_epochs=1", "data.train_count=64", "data.val_count=32", "data.batch_size=16"),
-            *("data.workers=0", "method.queue_size=64"),
+            *("trainer.max_epochs=1", "data.train_count=32", "data.val_count=16", "data.batch_size=16"),
+            *("data.workers=0", "method.queue_size=64", "+callbacks.panel.pixels=32"),
         ],
     ),
-    listed("evaluate", ["+protocol=scenes", *SMALL, "protocol.train_count=64", "protocol.test_count=32"]),
+    listed("evaluate", ["+protocol=scenes", *SMALL, "protocol.train_count=32", "protocol.test_count=16"]),
     "output=out",
     "threads=1",
 ]
@@ -126,9 +126,10 @@ def test_invalid_configs_give_one_line(tmp_path, monkeypatch, capfd, yaml, words
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.nightly)])
-def test_signals_end_all_runs(tmp_path, number):
+def test_signals_end_all_runs(fork_server, tmp_path, number):
     words = ["study=cast", "output=out", "threads=1", listed("overrides", [*SMALL, "data.workers=0"])]
-    study = subprocess.Popen([sys.executable, "-m", "castlit.study", *words], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    python = fork_server.python if number == signal.SIGTERM else sys.executable
+    study = subprocess.Popen([python, "-m", "castlit.study", *words], cwd=tmp_path, stderr=subprocess.DEVNULL)
     mine = f"hydra.run.dir={tmp_path}/out/".encode()
 
     def runs():

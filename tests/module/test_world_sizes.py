@@ -1,4 +1,4 @@
-"""One process with 64 images and two with 32 take the same steps, and each can resume the other's run."""
+"""One process with 16 images and two with 8 take the same steps, and each can resume the other's run."""
 
 import functools
 from pathlib import Path
@@ -57,8 +57,8 @@ def test_world_size_changes_nothing(whole, method, key):
 @pytest.mark.parametrize(
     "parts",
     [
-        ((2, 7, 64), (1, 13, 64), (2, 20, 64)),
-        pytest.param(((1, 7, 64), (2, 20, 64)), marks=pytest.mark.nightly),
+        ((2, 7, 16), (1, 13, 16), (2, 20, 16)),
+        pytest.param(((1, 7, 16), (2, 20, 16)), marks=pytest.mark.nightly),
     ],
 )
 def test_resume_with_other_world_size(whole, parts, tmp_path, run_ranks):
@@ -74,10 +74,10 @@ def test_resume_with_other_world_size(whole, parts, tmp_path, run_ranks):
 
 
 def test_resume_with_other_batch_size(tmp_path, run_ranks):
-    """Two ranks with 32 images each, then one with 32: no image of the interrupted epoch is used twice."""
-    run_ranks(2, SCRIPT, tmp_path, "to-4-64")  # three steps per epoch: one step of the second
-    run_ranks(1, SCRIPT, tmp_path, "to-11-32")
-    rows = torch.load(tmp_path / "to-11-32_of_1_rank0.pt")["rows"]
-    # 200 - 64 images are left: four steps of 32, and six in each later epoch.
+    """Two ranks with 8 images each, then one with 8: no image of the interrupted epoch is used twice."""
+    run_ranks(2, SCRIPT, tmp_path, "to-4-16")  # three steps per epoch: one step of the second
+    run_ranks(1, SCRIPT, tmp_path, "to-11-8")
+    rows = torch.load(tmp_path / "to-11-8_of_1_rank0.pt")["rows"]
+    # 50 - 16 images are left: four steps of 8, and six in each later epoch.
     assert [row["epoch"] for row in rows] == [1, 1, 1, 1, 2, 2, 2]
     assert [row["step"] for row in rows] == list(range(5, 12))

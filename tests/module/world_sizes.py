@@ -19,7 +19,7 @@ RANKS = int(os.environ.get("WORLD_SIZE", "1"))
 
 METHODS = {
     # The queue's size is no multiple of the batch's, so the order of the keys matters.
-    "moco": lambda: MoCo("tiny_resnet", dim=16, queue_size=100, momentum=0.9, shuffle_bn=False),
+    "moco": lambda: MoCo("tiny_resnet", dim=16, queue_size=25, momentum=0.9, shuffle_bn=False),
     # Batch norm in the head: the CAM is differentiated through it, twice.
     "simclr": lambda: SimCLR("tiny_resnet", dim=16),
 }
@@ -43,12 +43,12 @@ class Unmask(pl.Callback):
         batch["query_mask"][batch["index"] % 3 == 0] = 0
 
 
-def trained(folder, name="moco", key="masked_image", steps=20, images=64, resume=None):
+def trained(folder, name="moco", key="masked_image", steps=20, images=16, resume=None):
     # Every rank starts with other weights and another queue: DDP and CASTModule must make them equal.
     pl.seed_everything(7, verbose=False)
     torch.manual_seed(7 + int(os.environ.get("RANK", "0")))
     # In float64: apart from rounding, nothing may depend on the number of ranks.
-    data = ScenesDataModule(train_count=200, val_count=8, size=32, scene_size=36, batch_size=images // RANKS, workers=0)
+    data = ScenesDataModule(train_count=50, val_count=8, size=32, scene_size=36, batch_size=images // RANKS, workers=0)
     module = CASTModule(METHODS[name](), AttentionLoss(key=key), OptimizerRecipe(lr=0.01, schedule="constant"))
     log = Log()
     trainer = pl.Trainer(

@@ -16,21 +16,22 @@ def seeded():
     torch.manual_seed(0)
 
 
-@pytest.fixture
-def make_backbone():
+def two_convolutions():
     """Two convolutions, of which the second is layer4; a map of 6 channels."""
-
-    def make():
-        return nn.Sequential(
-            OrderedDict(
-                conv1=nn.Conv2d(3, 5, 3, stride=2, bias=False),
-                bn1=nn.BatchNorm2d(5),
-                relu=nn.ReLU(),
-                layer4=nn.Sequential(nn.Conv2d(5, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU()),
-            )
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(3, 5, 3, stride=2, bias=False),
+            bn1=nn.BatchNorm2d(5),
+            relu=nn.ReLU(),
+            layer4=nn.Sequential(nn.Conv2d(5, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU()),
         )
+    )
 
-    return make
+
+@pytest.fixture(scope="session")
+def make_backbone():
+    """Makes ``two_convolutions``."""
+    return two_convolutions
 
 
 @pytest.fixture

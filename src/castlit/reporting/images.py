@@ -1,5 +1,6 @@
 """Draw images, masks and CAMs."""
 
+import io
 from collections.abc import Sequence
 
 import cv2
@@ -111,3 +112,16 @@ def strip(columns: Sequence[tuple[str, Picture]]) -> Picture:
         canvas.paste(Image.fromarray(picture), (x, top))
         x += width + _GAP
     return np.asarray(canvas)
+
+
+def encode(picture: Picture, suffix: str = ".png") -> bytes:
+    """Return the bytes of an image file.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        suffix: Chooses the format; one of ``PIL.Image.registered_extensions()``.
+    """
+    file = io.BytesIO()
+    # zlib's best level takes eight times as long as level 4 for 4 % less, Pillow's default twice as long for 2 % less.
+    Image.fromarray(picture).save(file, Image.registered_extensions()[suffix.lower()], compress_level=4)
+    return file.getvalue()
