@@ -6,8 +6,6 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from castlit.cli.app import program
-from castlit.data.scenes import Scenes
-from castlit.data.scenes.files import write_scenes
 from castlit.utils.paths import display_path
 from castlit.utils.progress import progress
 
@@ -20,6 +18,9 @@ def main() -> None:
 def make_scenes(config: DictConfig) -> None:
     """Write training and validation scenes as the config says."""
     output = Path(config.output).expanduser()
+    from castlit.data.scenes import Scenes
+    from castlit.data.scenes.files import write_scenes
+
     common = {"size": config.size, "seed": config.seed}
     with progress("Writing scenes") as bar:
         task = bar.add_task("", total=2, rate="")

@@ -9,12 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from castlit.cli.app import output_dir, program
 from castlit.cli.launch import end_with_parent, in_one_folder, refuse_relaunched_sweep
+from castlit.cli.missing import require_complete
 from castlit.resume.find_run import reuse_run_folder
-from castlit.resume.start import remove_old_results
-from castlit.resume.training_run import start_training
-from castlit.training.build import build
-from castlit.training.closing_table import print_closing_table
-from castlit.training.fit import fit
 from castlit.utils.locking import run_lock
 from castlit.utils.quiet import quiet_lightning
 
@@ -31,6 +27,14 @@ def train(config: DictConfig) -> float | None:
     Returns:
         The metric that the config names as ``objective`` (for sweepers); None if it was not logged.
     """
+    require_complete(config, "data", "module", "logger", "callbacks", "trainer")
+    # Only now, because it takes seconds: torch and Lightning.
+    from castlit.resume.start import remove_old_results
+    from castlit.resume.training_run import start_training
+    from castlit.training.build import build
+    from castlit.training.closing_table import print_closing_table
+    from castlit.training.fit import fit
+
     with quiet_lightning():
         module, data, trainer = build(config)
         refuse_relaunched_sweep(lambda: trainer)

@@ -3,10 +3,14 @@
 import sys
 
 import pytest
+from omegaconf import OmegaConf
 
 from castlit.cli.app import program
+from castlit.cli.missing import require_complete
 from castlit.evaluate import evaluate
+from castlit.study import study
 from castlit.train import train
+from castlit.utils.validation import InputError
 
 TINY = [
     *("data.train_count=16", "data.val_count=8", "data.batch_size=8", "data.size=32", "data.scene_size=40"),
@@ -72,6 +76,40 @@ def test_evaluating_a_bad_checkpoint(monkeypatch, capfd, tmp_path, content):
 def test_evaluating_without_a_protocol(monkeypatch, capfd, tmp_path):
     told = run(monkeypatch, capfd, tmp_path, "evaluate", evaluate, ["checkpoint=x.ckpt"])
     assert "+protocol=" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "arguments", "key"),
+    [
+        ("evaluate", evaluate, ["+protocol=scenes"], "checkpoint"),
+        ("evaluate", evaluate, ["+protocol=all"], "checkpoint"),
+        # protocol.data refers to data, which is what can be given.
+        ("evaluate", evaluate, ["+protocol=grounding", "checkpoint=random", "data=coco"], "data.root"),
+        ("evaluate", evaluate, ["+protocol=saliency", "data=coco", "data.root=/a"], "data.masks"),
+        ("study", study, ["study=photographs"], "photos"),
+        ("study", study, ["study=photographs", "photos=/a", "voc=/b"], "masks"),
+    ],
+)
+def test_missing_key(monkeypatch, capfd, tmp_path, name, task, arguments, key):
+    told = run(monkeypatch, capfd, tmp_path, name, task, arguments)
+    assert told == f"error: {key} must be given: add {key}=...\n"
+
+
+def test_missing_keys_of_what_is_instantiated():
+    config = OmegaConf.create(
+        {
+            "root": "???",
+            "complete": {"_target_": "x", "inner": [{"a": 1}, "${deeper}"], "wrong": "${no.such.key}"},
+            "deeper": {"_target_": "y", "_partial_": True, "given_by_its_caller": "???", "b": {"c": 2}},
+            "not_read": {"_target_": "z", "_recursive_": False, "inner": {"a": "???"}},
+            "in_list": {"_target_": "x", "inner": [{"a": 1}, {"b": {"c": "???"}}]},
+            "by_name": {"_target_": "x", "folder": "${root}/photos"},
+        }
+    )
+    require_complete(config, "complete", "deeper", "not_read", "not_there")
+    for part, key in {"root": "root", "in_list": r"in_list.inner\[1\].b.c", "by_name": "root"}.items():
+        with pytest.raises(InputError, match=f"^{key} must be given: add {key}=...$"):
+            require_complete(config, "complete", part)
 
 
 def test_resuming_finished_or_different_run(monkeypatch, capfd, tmp_path):

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
+from castlit.cli.protocols import protocols
 from castlit.evaluation.report import Section, write_report
-from castlit.evaluation.run import protocols
 from castlit.reporting.published import PublishedRow
 
 SMALL = ["checkpoint=random", "backbone=tiny_resnet", "data.train_count=48", "data.val_count=12", "data.workers=0"]

@@ -8,12 +8,14 @@ import tarfile
 
 import numpy as np
 import pytest
+import webdataset
 from hydra import compose, initialize_config_module
 from PIL import Image
 
 from castlit.cli.app import CONFIG_MODULE, program
 from castlit.cli.overrides import quote_path, refuse_expanded
 from castlit.data import ShardsDataModule
+from castlit.data.shards.streams import read_samples
 from castlit.data.shards.urls import find_shards
 from castlit.make_shards import make_shards
 from castlit.train import train
@@ -109,6 +111,16 @@ class TestWriting:
         assert contents(one.parent) == contents(other.parent)
         names = list(dict.fromkeys(name for name, _ in contents(in_order.parent)))
         assert names == sorted(names)
+
+    def test_files_are_those_of_webdataset(self, photos):
+        made(photos)
+        shard = photos / "shards" / "000000.tar"
+        samples = list(read_samples(str(shard)))
+        with (photos / "theirs.tar").open("wb") as file, webdataset.TarWriter(file, encoder=False, mtime=0) as tar:
+            for sample in samples:
+                tar.write(sample)
+        assert len(samples) == 10
+        assert shard.read_bytes() == (photos / "theirs.tar").read_bytes()
 
     def test_annotations_become_masks(self, photos):
         images = [{"id": i, "file_name": f"{'ab'[i % 2]}/{i}.jpg", "height": 40, "width": 50} for i in (0, 1, 2)]

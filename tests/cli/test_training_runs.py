@@ -242,6 +242,9 @@ def test_ranks_end_with_equal_state(run_program, repository, tmp_path):
         OMP_NUM_THREADS="1",
     )
     assert result.returncode == 0, result.stderr
+    # Lightning's lines are no part of the program's output, nor of the run's log.
+    assert "GLOBAL_RANK: 0, MEMBER: 1/2" in result.stderr
+    assert "GLOBAL_RANK" not in result.stdout + (tmp_path / "ddp" / "train.log").read_text()
     first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
     running = ("running_mean", "running_var", "num_batches_tracked")  # These depend on each rank's batches.
     compared = [name for name in first if not name.endswith(running)]

@@ -7,7 +7,6 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from castlit.bench.machine import machine
 from castlit.cli.app import program
 
 BENCHMARKS = {
@@ -18,6 +17,8 @@ BENCHMARKS = {
 
 def bench(config: DictConfig) -> None:
     """Run a benchmark; print its row as one line of JSON, and write it to the config's ``output``."""
+    from castlit.bench.machine import machine
+
     row = {"benchmark": config.name, **instantiate(config.benchmark, _convert_="all"), "machine": machine()}
     print(json.dumps(row))
     if config.output is not None:

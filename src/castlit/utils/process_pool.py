@@ -4,6 +4,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import warnings
 from collections import deque
@@ -105,7 +106,7 @@ def _pool(processes: int, preload: str) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context("forkserver" if safe else "spawn")
     if safe:
         # Imports once what all processes need. Not fork: it would copy the locks of this process's threads.
-        forkserver.set_forkserver_preload([preload])
+        forkserver.set_forkserver_preload([preload, *_imported_by_program()])
         with _ignoring_ctrl_c():
             forkserver.ensure_running()
     leash, our_end = context.Pipe(duplex=False)
@@ -119,6 +120,15 @@ def _pool(processes: int, preload: str) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(wait=True, cancel_futures=True)
         our_end.close()
         leash.close()
+
+
+def _imported_by_program() -> list[str]:
+    """What the file of the castlit program imports that is running: each new process runs that file again."""
+    main = sys.modules["__main__"]
+    if main.__spec__ is None or not main.__spec__.name.startswith("castlit."):
+        return []
+    homes = {str(getattr(each, "__module__", "")) for each in vars(main).values() if callable(each)}
+    return sorted(home for home in homes if home.startswith("castlit."))
 
 
 def _prepare(leash: Connection) -> None:

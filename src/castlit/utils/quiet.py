@@ -1,6 +1,7 @@
-"""Silence Lightning's advice that does not apply to castlit."""
+"""Where Lightning's lines go, and silence for those that do not apply to castlit."""
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,18 @@ ADVICE = (
     ".*the hooks will not be called on every batch.*",  # castlit's counts optimiser steps
 )
 """Patterns of the warnings to ignore."""
+
+
+def lightning_on_stderr() -> None:
+    """Send Lightning's log lines to standard error, and nowhere else.
+
+    Lightning does so itself where it is imported before other logging is set up. Programs import it after Hydra has set
+    up the run's log.
+    """
+    for name in ("lightning_fabric", "pytorch_lightning"):
+        if name not in sys.modules:
+            lines = logging.getLogger(name)
+            lines.handlers, lines.propagate = [logging.StreamHandler()], False
 
 
 @contextmanager

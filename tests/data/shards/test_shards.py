@@ -84,8 +84,8 @@ def ranks(monkeypatch):
     """Make this process look like one of several."""
 
     def pretend(world, rank):
-        for name in ("castlit.data.shards.datamodule", "castlit.data.io.bad_samples"):
-            monkeypatch.setattr(f"{name}.world_size", lambda: world)
+        monkeypatch.setattr("castlit.data.io.bad_samples.several_ranks", lambda: world > 1)
+        monkeypatch.setattr("castlit.data.shards.datamodule.world_size", lambda: world)
         monkeypatch.setattr("castlit.data.shards.datamodule.rank", lambda: rank)
 
     return pretend
