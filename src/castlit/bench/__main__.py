@@ -11,6 +11,7 @@ from castlit.cli.app import program
 
 BENCHMARKS = {
     "data": "views of photographs, against PIL with torchvision and against the rejection sampler",
+    "gpu": "everything that needs a GPU, in at most 8 minutes",
     "step": "a training step: plain MoCo, CAST as published, CASTModule under Lightning",
 }
 
