@@ -13,7 +13,7 @@ from castlit.saliency.pipeline.folder import make_masks
 from castlit.saliency.pipeline.output_lock import output_lock
 from castlit.saliency.pipeline.records import shard_folder
 from castlit.saliency.pipeline.run import RunSummary
-from castlit.saliency.pipeline.scan import refuse_nested
+from castlit.saliency.pipeline.scan import check_output
 from castlit.saliency.pipeline.shard import Shard
 from castlit.utils.signals import Stopped, stoppable
 from castlit.utils.validation import InputError
@@ -32,7 +32,7 @@ def run(config: DictConfig) -> RunSummary:
     """
     images = require_folder("images", config.images, "the photographs")
     output = Path(config.output).expanduser()
-    refuse_nested(images, output)
+    check_output(images, output)
     settings: Any = OmegaConf.to_container(config, resolve=True)
     options = {key: value for key, value in settings.items() if key not in ("images", "output", "backbone")}
     with output_lock(shard_folder(output, Shard.parse(config.shard)), output), stoppable():
