@@ -34,9 +34,9 @@ def run(config: DictConfig) -> "RunSummary":
     # Only now, because it takes half a second; torch is loaded by quality=deepusps alone.
     from castlit.saliency.pipeline.closing_table import print_closing_table
     from castlit.saliency.pipeline.folder import make_masks
-    from castlit.saliency.pipeline.scan import refuse_nested
+    from castlit.saliency.pipeline.scan import check_output
 
-    refuse_nested(images, output)
+    check_output(images, output)
     settings: Any = OmegaConf.to_container(config, resolve=True)
     options = {key: value for key, value in settings.items() if key not in ("images", "output", "backbone")}
     with output_lock(shard_folder(output, Shard.parse(config.shard)), output), stoppable():

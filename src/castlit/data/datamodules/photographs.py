@@ -15,7 +15,7 @@ from castlit.data.index.cache import open_index
 from castlit.data.index.file_source import FileSource
 from castlit.data.io.bad_samples import OnBad
 from castlit.data.io.data_report import DataReport
-from castlit.data.io.folders import require_folder, require_masks
+from castlit.data.io.folders import refuse_nested, require_folders, same_folder
 from castlit.data.io.mask_store import SELF, is_self
 from castlit.data.io.masks import THRESHOLD, MaskKind, require_mask_kind
 from castlit.data.io.source import Sample, Source
@@ -97,11 +97,8 @@ class SaliencyDataModule(ViewsDataModule):
         cache = self._cache_folder(self.cache)
         if self._sources is not None or cache is None:
             return
-        for key, images, masks in (("", self.images, self.masks), ("val_", self.val_images, self.val_masks)):
-            if images is not None:
-                folder = require_folder(f"{key}images", images, "the photographs")
-                found = None if masks is None or masks == SELF else require_masks(f"{key}masks", masks)
-                open_index(folder, found, self.threshold, cache, self.mask_kind)
+        for images, masks in self._folders():
+            open_index(images, masks, self.threshold, cache, self.mask_kind)
 
     def train_dataloader(self) -> DataLoader[Sample | None]:
         """Shuffled two-view batches."""
@@ -120,6 +117,7 @@ class SaliencyDataModule(ViewsDataModule):
             FileNotFoundError: A folder does not exist.
             InputError: There are no images, or a file is bad and ``on_bad`` is ``"error"``.
         """
+        self._folders()
         report = self._report()
         train = self._source("train", self.images, self.masks, report)
         if self.val_images is None:
@@ -133,6 +131,22 @@ class SaliencyDataModule(ViewsDataModule):
         source = self.sources[0]
         content = source.masks_json if isinstance(source, FileSource) else None
         return content and {key: content.get(key) for key in ("quality", "method", "settings", "castlit", "complete")}
+
+    def _folders(self) -> list[tuple[Path, Path | None]]:
+        """The folders of images and masks of each split.
+
+        Raises:
+            FileNotFoundError: One does not exist.
+            InputError: Masks would be read as images.
+        """
+        given = [("", self.images, self.masks)]
+        if self.val_images is not None:
+            given.append(("val_", self.val_images, self.val_masks))
+        found = [require_folders(images, None if masks == SELF else masks, prefix) for prefix, images, masks in given]
+        if len(found) == 2:
+            _refuse_crossed("masks", found[0][1], "val_images", *found[1])
+            _refuse_crossed("val_masks", found[1][1], "images", *found[0])
+        return found
 
     def _source(
         self, split: str, images: str | Path, masks: str | Path | None, report: DataReport | None
@@ -151,6 +165,14 @@ class SaliencyDataModule(ViewsDataModule):
             report=report,
             split=split,
         )
+
+
+def _refuse_crossed(key: str, masks: Path | None, images_key: str, images: Path, own_masks: Path | None) -> None:
+    """Check that the images of a split do not contain the masks of the other one; one folder for all is allowed."""
+    if masks is None or masks.is_file() or images.resolve() not in (masks.resolve(), *masks.resolve().parents):
+        return
+    if own_masks is None or not (same_folder(images, own_masks) and same_folder(images, masks)):
+        refuse_nested(key, masks, images_key, images)
 
 
 def _fixed_sample(total: int, count: int) -> NDArray[np.int64]:

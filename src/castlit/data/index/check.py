@@ -5,18 +5,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from castlit.data.index.image_index import Problem
 from castlit.data.index.packed_mask import pack_mask
+from castlit.data.index.pairing import Pair
+from castlit.data.index.stray_masks import Look, look_at
 from castlit.data.io.coco_annotations import AnnotationMasks
 from castlit.data.io.errors import LabelMapError, MismatchError, SampleError
 from castlit.data.io.image_header import Encoded, is_jpeg, upright_size
-from castlit.data.io.images import decode, decode_image, file_state, read_bytes
+from castlit.data.io.images import decode_image, file_state, read_bytes
 from castlit.data.io.mask_fit import fit_mask
 from castlit.data.io.masks import MaskKind, decode_mask
-
-Pair = tuple[str, str, Problem]
-"""Paths of image and mask (empty if none), and the problem of the pairing."""
 
 
 class Check(NamedTuple):
@@ -28,6 +29,8 @@ class Check(NamedTuple):
     detail: str = ""
     packed: bytes = b""
     state: tuple[int, int] = (0, 0)
+    look: Look = Look()
+    """Only where there are no masks."""
 
 
 class Checker:
@@ -60,10 +63,12 @@ class Checker:
         path = self.images / name
         try:
             data = read_bytes(path)
-            size = _verify(data, str(path))
+            size, pixels = _verify(data, str(path))
         except SampleError as error:
             return Check((0, 0), problem=Problem.IMAGE_UNREADABLE, detail=str(error))
-        if self.masks is None or problem:
+        if self.masks is None:
+            return Check(size, look=look_at(pixels))
+        if problem:
             return Check(size, problem=problem, detail=self._detail(name, problem))
         state = (0, 0)
         try:
@@ -93,12 +98,12 @@ class Checker:
         return "several images have this name and differ only in their suffix" if problem else ""
 
 
-def _verify(data: Encoded, name: str) -> tuple[int, int]:
-    """Decode an image as cheaply as possible, to check it, and return its upright size."""
+def _verify(data: Encoded, name: str) -> tuple[tuple[int, int], NDArray[np.uint8]]:
+    """Decode an image as cheaply as possible, to check it, and return its upright size and the decoded pixels."""
     size = upright_size(data) if is_jpeg(data) else None
     if size is not None:
-        height, width = decode(data, name, cv2.IMREAD_REDUCED_GRAYSCALE_8).shape
-        if (height, width) == (-(-size[0] // 8), -(-size[1] // 8)):
-            return size
-    height, width = decode_image(data, name).shape[:2]
-    return height, width
+        pixels = decode_image(data, name, 8)
+        if pixels.shape[:2] == (-(-size[0] // 8), -(-size[1] // 8)):
+            return size, pixels
+    pixels = decode_image(data, name)
+    return (pixels.shape[0], pixels.shape[1]), pixels

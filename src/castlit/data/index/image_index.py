@@ -31,6 +31,7 @@ class Problem(IntEnum):
     MASK_EMPTY = 5
     MASK_SHARED = 6
     MASK_LABELS = 7
+    IMAGE_LIKE_MASK = 8
 
     @property
     def label(self) -> str:
@@ -47,6 +48,7 @@ _LABELS = {
     Problem.MASK_EMPTY: "mask empty",
     Problem.MASK_SHARED: "mask shared by two images",
     Problem.MASK_LABELS: "mask is a label map",
+    Problem.IMAGE_LIKE_MASK: "image looks like a mask",
 }
 
 

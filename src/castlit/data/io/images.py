@@ -138,8 +138,9 @@ def decode(data: Encoded, name: str, flags: int) -> NDArray[Any]:
     except cv2.error as error:
         raise SampleError(f"{name}: cannot be decoded ({error.err})") from None
     if image is None:
-        cut = is_jpeg(data) and data[-2:].tobytes() != b"\xff\xd9"  # the end marker
-        raise SampleError(f"{name}: {'the JPEG is cut short' if cut else 'is not an image that can be decoded'}")
+        if is_jpeg(data) and data[-2:].tobytes() != b"\xff\xd9":  # the end marker
+            raise SampleError(f"{name}: the JPEG is cut short")
+        raise SampleError(f"{name}: is not an image that can be decoded")
     return np.asarray(image)
 
 
