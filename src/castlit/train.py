@@ -4,8 +4,9 @@ Every part is chosen and set from the command line; ``--help`` lists the groups,
 """
 
 from contextlib import nullcontext
+from functools import partial
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from castlit.cli.app import output_dir, program
 from castlit.cli.launch import end_with_parent, in_one_folder, refuse_relaunched_sweep
@@ -29,8 +30,8 @@ def train(config: DictConfig) -> float | None:
     """
     require_complete(config, "data", "module", "logger", "callbacks", "trainer")
     # Only now, because it takes seconds: torch and Lightning.
-    from castlit.resume.start import remove_old_results
     from castlit.resume.training_run import start_training
+    from castlit.training.begin import begin
     from castlit.training.build import build
     from castlit.training.closing_table import print_closing_table
     from castlit.training.fit import fit
@@ -40,11 +41,7 @@ def train(config: DictConfig) -> float | None:
         refuse_relaunched_sweep(lambda: trainer)
         with run_lock(output_dir()) if trainer.is_global_zero else nullcontext():
             checkpoint = start_training(config.resume, module, trainer, trainer.loggers, output_dir())
-            if trainer.is_global_zero:
-                if not config.trainer.fast_dev_run:
-                    remove_old_results(output_dir())
-                OmegaConf.save(config, output_dir() / "config.yaml", resolve=True)
-            record = fit(trainer, module, data, checkpoint)
+            record = fit(trainer, module, data, checkpoint, begin=partial(begin, config, trainer, checkpoint))
         if record is not None and trainer.is_global_zero:
             print_closing_table(config, trainer, record)
     if config.objective in trainer.callback_metrics:

@@ -79,7 +79,17 @@ def test_loading_without_the_class(run_python, project, tmp_path):
     checkpoint = project / "first" / "checkpoints" / "last.ckpt"
     code = f"import castlit; castlit.CASTModule.load_from_checkpoint({str(checkpoint)!r})"
     done = run_python("-c", code, cwd=tmp_path)
+    assert "cannot find the class 'my_method.BarlowTwins' in what is imported" in done.stderr
+    done = run_python("-c", code.replace(")", ", trust='my_method')"), cwd=tmp_path)
     assert "cannot find the class 'my_method.BarlowTwins': is the package that defines it installed?" in done.stderr
+
+
+def test_evaluation_without_the_word(run_python, project, commands):
+    words = [word for word in commands[1] if not word.startswith("trust=")]
+    done = run_python(*words, cwd=project)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: first/checkpoints/last.ckpt: cannot find the class 'my_method.BarlowTwins'")
+    assert done.stderr.endswith("import my_method first, or give trust=my_method\n")
 
 
 def test_resume_last(run, project, commands):
@@ -89,6 +99,7 @@ def test_resume_last(run, project, commands):
     said = run(words, project, *SMALL, "trainer.max_epochs=2", "resume=last")
     assert "resume=last: continuing from outputs/" in said
     assert "at epoch 1, step 4" in said
+    assert " trust=my_method " in said.partition("Evaluate it next:")[2]
     (summary,) = project.glob("outputs/*/*/summary.json")
     assert json.loads(summary.read_text())["steps"] == 8
 

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +133,10 @@ def finished(sweep: Path, metric: str, but: Path) -> list[dict[int, float]]:
     for file in sorted(sweep.glob("*/summary.json")):
         if file.parent.absolute() == but.absolute():
             continue
-        try:
-            summary = json.loads(file.read_text())
-        except ValueError:
-            continue  # It is being written.
-        if summary.get("pruned") is None and (file.parent / "metrics.csv").is_file():
-            found.append(by_epoch(file.parent / "metrics.csv", metric))
+        # What another run left damaged does not end this one.
+        with suppress(OSError, ValueError, AttributeError):
+            if json.loads(file.read_text()).get("pruned") is None:
+                found.append(by_epoch(file.parent / "metrics.csv", metric))
     return found
 
 

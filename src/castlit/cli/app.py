@@ -20,6 +20,7 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 from castlit.cli.config_dir import composable, split_config_dir
 from castlit.cli.missing import explain_missing
 from castlit.cli.overrides import quote_path, refuse_expanded
+from castlit.cli.refused import leave_no_trace
 from castlit.utils.paths import display_path
 from castlit.utils.quiet import lightning_on_stderr
 from castlit.utils.validation import InputError, did_you_mean
@@ -64,6 +65,7 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
             line = explain_error(error)
             if line is None:
                 raise
+            leave_no_trace()
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 # The sweep runs its other jobs, and fails at its end.
                 overrides = " ".join(HydraConfig.get().overrides.task)

@@ -108,13 +108,15 @@ def groups(names: list[str]) -> tuple[str, ...]:
 
 
 def _own(content: Mapping[str, Any], tensors: dict[str, Tensor]) -> Weights:
-    method = content.get("hyper_parameters", {}).get("method", {})
+    settings = content.get("hyper_parameters")
+    method = settings.get("method") if isinstance(settings, Mapping) else None
+    method = method if isinstance(method, Mapping) else {}
     backbone = method.get("backbone")
     inside = {name.removeprefix(OWN): value for name, value in tensors.items() if name.startswith(OWN)}
     others = [name.removeprefix("method.") for name in tensors if not name.startswith(OWN)]
     parts = (name.split(".")[: 2 if name.startswith("encoder.") else 1] for name in others)
     left_out = tuple(dict.fromkeys(".".join(part) for part in parts))
-    kind = f"castlit checkpoint ({method.get(TARGET, 'a custom method').rpartition('.')[2]})"
+    kind = f"castlit checkpoint ({str(method.get(TARGET, 'a custom method')).rpartition('.')[2]})"
     return Weights(inside, kind, backbone if isinstance(backbone, str) else None, left_out, own=True)
 
 

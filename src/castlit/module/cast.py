@@ -1,29 +1,33 @@
 """CASTModule: a contrastive method whose encoder learns where to look."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from typing_extensions import Self
 
 from castlit.attention import AttentionLoss, find_layer, has_object
 from castlit.attention.keys import KEYS
 from castlit.methods import Method
 from castlit.module import ranks
-from castlit.module.checkpoint_parts import part_from, spec_of
+from castlit.module.checkpoint_parts import part_from, reading, spec_of
 from castlit.module.contracam import find_objects
 from castlit.module.explain import Explanation, explain, known_negatives, query_of, score_of
 from castlit.module.metrics import step_metrics
+from castlit.module.run_end import require_no_end
 from castlit.module.step_hooks import progress, step_taken, takes_progress
 from castlit.module.trunks import Trunks
 from castlit.nn import batch_statistics, lacks_statistics
 from castlit.optim import OptimizerRecipe
 from castlit.utils.run_length import steps_of_epochs, total_steps
+from castlit.utils.serializable import trusting
 from castlit.utils.validation import InputError
 
 
@@ -87,6 +91,41 @@ class CASTModule(pl.LightningModule):
             },
             logger=False,
         )
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: str | Path | IO[bytes],
+        map_location: Any = None,  # noqa: ANN401
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = True,
+        *,
+        trust: str | Iterable[str] = (),
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Self:
+        """Load a module from a checkpoint, as Lightning does, and run nothing that the checkpoint brings along.
+
+        The checkpoint names the classes of its parts. They are looked up in castlit and in what is imported already;
+        other packages are imported only if you trust them.
+
+        Args:
+            checkpoint_path: A file or a URL.
+            map_location: As in Lightning.
+            hparams_file: As in Lightning.
+            strict: As in Lightning.
+            weights_only: True reads plain values and tensors only, also from a URL. False runs any code in the file.
+            trust: Packages or modules that the checkpoint may import, such as that of your own method.
+            **kwargs: Parts in place of the checkpoint's: ``method``, ``attention``, ``optimizer``, ``cam_layer``.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            InputError: The file is damaged, or of another version, or names a class that may not be imported.
+        """
+        loader: Any = super().load_from_checkpoint
+        with reading(checkpoint_path, weights_only), trusting([trust] if isinstance(trust, str) else trust):
+            module: Self = loader(checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs)
+        return module
 
     @property
     def encoder(self) -> nn.Module:
@@ -227,7 +266,7 @@ class CASTModule(pl.LightningModule):
         self.trainer.fit_loop.setup_data()  # counts the batches
         total, warmup = total_steps(self.trainer), self.optimizer.warmup_epochs
         if total == math.inf:
-            self._require_no_end()
+            require_no_end(self.optimizer, self.method, self.trainer.num_training_batches == math.inf)
             total = 1  # a constant rate does not ask for it
         # Not total / max_epochs: max_steps may end the run first, and there may be no max_epochs.
         per_epoch = steps_of_epochs(self.trainer, warmup or 1) / (warmup or 1)
@@ -236,19 +275,6 @@ class CASTModule(pl.LightningModule):
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer, scheduler = self.optimizer.build(trained, int(total), per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _require_no_end(self) -> None:
-        """Raise if something of this run depends on its length."""
-        asks = {
-            "optimizer.schedule=cosine": self.optimizer.schedule != "constant",
-            "method.momentum_schedule=cosine": getattr(self.method, "momentum_schedule", "constant") != "constant",
-            "optimizer.warmup_epochs": self.optimizer.warmup_epochs and self.trainer.num_training_batches == math.inf,
-        }
-        key = next((key for key, needed in asks.items() if needed), None)
-        if key is not None and self.trainer.num_training_batches == math.inf:
-            raise InputError(f"{key} needs an end, and the data have no length: give the trainer max_steps")
-        if key is not None:
-            raise InputError(f"{key} needs an end: give the trainer max_epochs or max_steps")
 
     def _log_train(self, metrics: dict[str, Tensor], count: int) -> None:
         for name, value in metrics.items():

@@ -52,25 +52,33 @@ class MetricsCSV(CSVLogger):
 
 
 class _Writer(ExperimentWriter):
+    """Replaces the file of an earlier run with its first own rows: until then, this run may still be refused."""
+
     def __init__(self, log_dir: str, keep: int) -> None:
         self.rows, self._keep = 0, keep
+        self._kept: list[dict[str, str]] = []
+        self._replaces = False
         super().__init__(log_dir)
 
     def save(self) -> None:
-        count = len(self.metrics)
+        count, path = len(self.metrics), Path(self.metrics_file_path)
+        if count and self._replaces:
+            if self._kept:
+                _write(path, self.metrics_keys, self._kept)
+            else:
+                path.unlink(missing_ok=True)
+            self._replaces = False
         super().save()
         self.rows += count
 
     def _check_log_dir_exists(self) -> None:
         path = Path(self.metrics_file_path)
-        if not self._keep or not path.is_file():
-            super()._check_log_dir_exists()
-            return
-        # Rows after the checkpoint will be logged again; the last row may be truncated.
-        header, rows = read_metrics(path)
-        self.metrics_keys, kept = header, rows[: self._keep]
-        _write(path, header, kept)
-        self.rows = len(kept)
+        self._replaces = path.is_file()
+        if self._replaces and self._keep:
+            # Rows after the checkpoint will be logged again; the last row may be truncated.
+            self.metrics_keys, rows = read_metrics(path)
+            self._kept = rows[: self._keep]
+            self.rows = len(self._kept)
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         path = Path(self.metrics_file_path)
@@ -80,7 +88,7 @@ class _Writer(ExperimentWriter):
 def _write(path: Path, header: list[str], rows: Iterable[dict[str, str]]) -> None:
     """Replace the file atomically: a run killed meanwhile loses nothing."""
     table = io.StringIO(newline="")
-    writer = csv.DictWriter(table, fieldnames=header)
+    writer = csv.DictWriter(table, fieldnames=header, extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
     # The encoding that Lightning appends with.

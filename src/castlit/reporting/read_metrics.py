@@ -31,6 +31,7 @@ def by_epoch(path: Path, metric: str) -> dict[int, float]:
 
 def read_metrics(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """The header and the rows of a ``metrics.csv``."""
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
+    # A power cut may leave zeros, or half a character.
+    with path.open(newline="", errors="replace") as file:
+        reader = csv.DictReader(line.replace("\0", "") for line in file)
         return list(reader.fieldnames or []), list(reader)

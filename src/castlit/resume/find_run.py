@@ -1,5 +1,6 @@
 """Find the run that ``resume=last`` continues, before Hydra makes a folder: the run continues in its own."""
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,8 @@ def _newest(config: DictConfig, root: Path) -> Path | None:
     other: tuple[Path, list[str]] | None = None
     for checkpoint in sorted(root.glob(f"*/*/{LAST_CHECKPOINT}"), key=_modified, reverse=True):
         folder = checkpoint.parents[1]
-        try:
-            its = _settings(OmegaConf.load(folder / "config.yaml"))
-        except (OSError, YAMLError, OmegaConfBaseException):
+        its = _settings_of(folder / "config.yaml")
+        if its is None:
             continue
         if its == mine:
             return folder
@@ -81,6 +81,23 @@ def _newest(config: DictConfig, root: Path) -> Path | None:
         some = ", ".join(other[1][:3]) + (" ..." if len(other[1]) > 3 else "")
         print(f"resume=last: {display_path(other[0])} is another run, they differ in {some}")
     return None
+
+
+def _settings_of(path: Path) -> dict[str, Any] | None:
+    """The settings of a run; None, with a warning, where its configuration is damaged."""
+    try:
+        config = OmegaConf.load(path)
+        missing = [key for key in ("module", "data") if not OmegaConf.is_dict(OmegaConf.select(config, key))]
+        if missing:
+            raise ValueError(f"it has no {missing[0]}")
+        return _settings(config)
+    except FileNotFoundError:
+        return None  # no run of castlit.train
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        why = " ".join(str(error).split())
+        if is_first_process():
+            print(f"resume=last: {display_path(path)} is damaged ({why}): this run is left out", file=sys.stderr)
+        return None
 
 
 def _settings(config: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever a file holds

@@ -15,7 +15,8 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
-from castlit.resume.checkpoint_io import AtomicCheckpointIO, remove_partial
+from castlit.resume.checkpoint_io import AtomicCheckpointIO, keep_as, remove_partial
+from castlit.resume.request import PREVIOUS
 from castlit.utils import lightning_internals as lightning
 from castlit.utils.signals import Stopped, StoppedWaiting, StopSignals
 from castlit.utils.validation import require_int, require_number
@@ -34,8 +35,10 @@ class LastCheckpoint(Checkpoint):
     :class:`castlit.utils.signals.Stopped` is raised. A handler that was installed before, such as submitit's, is called
     instead, and may end the process; otherwise the run continues.
 
+    The checkpoint before stays as ``previous.ckpt``, for a disk that damages the last one.
+
     Args:
-        dirpath: Folder of ``last.ckpt``.
+        dirpath: Folder of ``last.ckpt`` and ``previous.ckpt``.
         every_n_minutes: Minutes between two checkpoints within an epoch, > 0; None: no limit.
         every_n_train_steps: Steps between two checkpoints, ≥ 1; None: no limit.
     """
@@ -58,6 +61,7 @@ class LastCheckpoint(Checkpoint):
         """The step at which it was written."""
         self._saved_time = 0.0
         self._first_step: int | None = None
+        self._last_is_damaged = False
         self._signals = StopSignals()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -73,6 +77,11 @@ class LastCheckpoint(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Note the step of the file that the run resumes from, so that it is not written again at once."""
+        previous = self.path.with_name(PREVIOUS)
+        # Otherwise the damaged file would take its place.
+        self._last_is_damaged = (
+            trainer.ckpt_path is not None and previous.is_file() and previous.samefile(trainer.ckpt_path)
+        )
         if trainer.ckpt_path is not None and self.path.is_file() and self.path.samefile(trainer.ckpt_path):
             self.last_model_path, self.saved_step = str(self.path), checkpoint["global_step"]
 
@@ -167,7 +176,10 @@ class LastCheckpoint(Checkpoint):
     def _save(self, trainer: pl.Trainer) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
+        if trainer.is_global_zero and self.path.is_file() and not self._last_is_damaged:
+            keep_as(self.path, self.path.with_name(PREVIOUS))
         trainer.save_checkpoint(self.path, weights_only=False)
+        self._last_is_damaged = False
         self.last_model_path, self.saved_step = str(self.path), trainer.global_step
         self._saved_time = time.monotonic()
 
