@@ -24,11 +24,10 @@ def make_scenes(config: DictConfig) -> None:
     common = {"size": config.size, "seed": config.seed}
     with progress("Writing scenes") as bar:
         task = bar.add_task("", total=2, rate="")
-        for folder, count, settings in (
-            ("train", config.train_count, {"background_correlation": config.background_correlation}),
-            ("val", config.val_count, {"split": config.val_split}),
-        ):
-            scenes = Scenes(count, **settings, **common)
+        # All settings are checked before the first file is written; the smaller set is drawn first.
+        val = Scenes(config.val_count, split=config.val_split, **common)
+        train = Scenes(config.train_count, background_correlation=config.background_correlation, **common)
+        for folder, scenes in (("train", train), ("val", val)):
             write_scenes(scenes, output / "images" / folder, output / "masks" / folder)
             bar.advance(task)
     console = Console(soft_wrap=True, highlight=False)

@@ -18,6 +18,7 @@ SMALL = [
     "budget.queue_size=16",
     "trainer.max_epochs=1",
     "trainer.enable_progress_bar=false",
+    "+callbacks.panel.pixels=32",
     "hydra.run.dir=run",
 ]
 
