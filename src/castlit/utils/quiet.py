@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 ADVICE = (
     ".*does not have many workers.*",
@@ -19,6 +20,17 @@ ADVICE = (
 """Patterns of the warnings to ignore."""
 
 
+class _OnStderr(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to what ``sys.stderr`` is at the time of the line: a caller may replace it, and close the old one."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+
 def lightning_on_stderr() -> None:
     """Send Lightning's log lines to standard error, and nowhere else.
 
@@ -28,7 +40,7 @@ def lightning_on_stderr() -> None:
     for name in ("lightning_fabric", "pytorch_lightning"):
         if name not in sys.modules:
             lines = logging.getLogger(name)
-            lines.handlers, lines.propagate = [logging.StreamHandler()], False
+            lines.handlers, lines.propagate = [_OnStderr()], False
 
 
 @contextmanager
