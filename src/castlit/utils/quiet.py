@@ -20,7 +20,7 @@ ADVICE = (
 """Patterns of the warnings to ignore."""
 
 
-class _OnStderr(logging.StreamHandler):  # type: ignore[type-arg]
+class _OnStderr(logging.StreamHandler):
     """Writes to what ``sys.stderr`` is at the time of the line: a caller may replace it, and close the old one."""
 
     def __init__(self) -> None:
