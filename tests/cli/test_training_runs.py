@@ -239,7 +239,7 @@ def test_ranks_end_with_equal_state(run_program, repository, tmp_path):
         *TINY,
         cwd=tmp_path,
         PYTHONPATH=str(repository / "tests" / "support"),
-        OMP_NUM_THREADS="1",
+        CASTLIT_TESTS_FORK_RANKS="1",
     )
     assert result.returncode == 0, result.stderr
     # Lightning's lines are no part of the program's output, nor of the run's log.

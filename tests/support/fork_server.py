@@ -74,6 +74,8 @@ def imitate(order, streams, base_path):
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["environment"])
+    if "CASTLIT_TESTS_FORK_RANKS" in os.environ and "LOCAL_RANK" in os.environ:
+        os.environ["CASTLIT_FIRST_PROCESS"] = str(os.getppid())  # whose end would end this one
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)

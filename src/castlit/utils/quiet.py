@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 ADVICE = (
     ".*does not have many workers.*",
@@ -19,8 +19,13 @@ ADVICE = (
 )
 """Patterns of the warnings to ignore."""
 
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:  # Python 3.10 has no generic one
+    _StreamHandler = logging.StreamHandler
 
-class _OnStderr(logging.StreamHandler):
+
+class _OnStderr(_StreamHandler):
     """Writes to what ``sys.stderr`` is at the time of the line: a caller may replace it, and close the old one."""
 
     def __init__(self) -> None:
