@@ -24,9 +24,9 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Files with slow tests first: at the end, a long one would keep one core while the others have nothing to do."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Files with long tests first: at the end, one would keep one core while the others have nothing to do."""
+    long = {item.path for item in items if item.get_closest_marker("slow") or "fork_server" in item.fixturenames}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.hookimpl(wrapper=True)

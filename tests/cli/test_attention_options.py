@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 SMALL = [
     *("data.train_count=32", "data.val_count=16", "data.size=32", "data.scene_size=36", "data.batch_size=8"),
     "data.workers=0",

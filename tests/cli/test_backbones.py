@@ -38,7 +38,6 @@ def test_default_depends_on_data():
     assert method(*coco, "backbone=regnet_y_400mf").backbone == "regnet_y_400mf"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "more"),
     [
@@ -75,7 +74,6 @@ def test_timm_run(run_program, tmp_path, backbone, more):
     assert 0 <= json.loads((tmp_path / "e" / "results.json").read_text())["results"]["pointing/original"] <= 1
 
 
-@pytest.mark.slow
 def test_resume_compares_backbones(run_program, tmp_path):
     run = ["+experiment=cast_mocov2", *TINY, "resume=last"]
     first = run_program("train", *run, "trainer.max_epochs=1", "backbone=timm/test_resnet", cwd=tmp_path)

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytestmark = pytest.mark.slow
-
 SMALL = [
     "+experiment=cast_mocov2",
     "data=folder",

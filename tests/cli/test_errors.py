@@ -184,21 +184,18 @@ def test_resuming_from_garbage(monkeypatch, capfd, tmp_path):
     assert "bad.ckpt" in told
 
 
-@pytest.mark.slow
 def test_full_errors_on_demand(run_program, tmp_path):
     result = run_program("train", "optimizer.lr=0", cwd=tmp_path, HYDRA_FULL_ERROR="1")
     assert result.returncode != 0
     assert "Traceback" in result.stderr
 
 
-@pytest.mark.slow
 def test_from_the_shell(start_program, tmp_path):
     result = start_program("train", "method.temperature=-1", cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr.strip() == "error: module.method: temperature must be greater than 0, got -1"
 
 
-@pytest.mark.slow
 def test_sweep_with_failing_job(run_program, tmp_path):
     result = run_program("train", "-m", "attention.weight=heavy,1", "trainer.fast_dev_run=true", *TINY, cwd=tmp_path)
     assert result.returncode == 1

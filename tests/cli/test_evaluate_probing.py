@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytestmark = pytest.mark.slow
-
 SUBJECT = ["checkpoint=random", "backbone=tiny_resnet", "hydra.run.dir=run"]
 
 

@@ -2,10 +2,7 @@
 
 import json
 
-import pytest
 
-
-@pytest.mark.slow
 def test_scenes_then_masks_then_training(run_program, tmp_path):
     made = run_program("make_scenes", "output=scenes", "train_count=32", "val_count=16", "size=40", cwd=tmp_path)
     assert made.returncode == 0, made.stderr

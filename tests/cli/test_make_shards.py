@@ -289,7 +289,6 @@ def test_other_words_are_unchanged(typed):
     refuse_expanded([typed, typed])
 
 
-@pytest.mark.slow
 def test_folders_to_training(run_line, mini, tmp_path):
     """The commands of the manual, then the commands that they print."""
     command = f"python -m castlit.make_shards images={mini}/train2017 masks={mini}/masks/train2017 output=shards"

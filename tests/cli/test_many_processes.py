@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 from torch import distributed
 
-pytestmark = pytest.mark.slow
-
 SMALL = ["data.train_count=16", "data.val_count=8", "data.size=32", "data.scene_size=36", "data.batch_size=4"]
 ENDLESS = ["trainer.max_epochs=100000", "trainer.log_every_n_steps=1", "callbacks.panel=null", "data.workers=0"]
 TRAIN = ["-m", "castlit.train", "+experiment=cast_mocov2", *SMALL, *ENDLESS, "hydra.run.dir=run"]
@@ -80,6 +78,7 @@ def workers(folder, word):
     return sorted(mine)
 
 
+@pytest.mark.slow
 def test_killed_process_ends_run(start, fork_server, tmp_path):
     # Lightning starts the second process by Python itself.
     run = start(*TRAIN, *ON_CPU, "trainer.devices=2", python=fork_server.python)

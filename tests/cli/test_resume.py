@@ -7,8 +7,6 @@ import os
 import pytest
 import torch
 
-pytestmark = pytest.mark.slow
-
 # 5 steps an epoch, validation before training and after the second and third epoch.
 SMALL = [
     "+experiment=cast_mocov2",

@@ -8,8 +8,6 @@ from PIL import Image
 
 from castlit.data.scenes import Scenes
 
-pytestmark = pytest.mark.slow
-
 SMALL = [
     "+experiment=cast_mocov2",
     "data=folder",

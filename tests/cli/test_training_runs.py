@@ -11,8 +11,6 @@ import torch
 import yaml
 from PIL import Image
 
-pytestmark = pytest.mark.slow
-
 SMALL = [
     *("data.train_count=192", "data.val_count=48", "data.batch_size=32", "trainer.log_every_n_steps=1"),
     *("data.size=48", "data.scene_size=56"),
@@ -153,6 +151,7 @@ def test_run_limited_by_steps(run_program, tmp_path):
     assert summary["metrics"]["val/knn"]["end"] == pytest.approx(metrics["val/knn"][-1])
 
 
+@pytest.mark.slow
 def test_sweep_over_experiments(run_program, repository, tmp_path):
     result = run_program(
         "train",

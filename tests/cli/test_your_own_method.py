@@ -7,8 +7,6 @@ import shlex
 import pytest
 import torch
 
-pytestmark = pytest.mark.slow
-
 SMALL = [
     *("trainer.max_epochs=1", "data.train_count=32", "data.val_count=8", "data.batch_size=8", "data.size=32"),
     *("data.scene_size=40", "data.workers=0", "+callbacks.panel.pixels=32"),

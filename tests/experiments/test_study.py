@@ -125,7 +125,6 @@ def test_invalid_configs_give_one_line(tmp_path, monkeypatch, capfd, yaml, words
     assert words in capfd.readouterr().err
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.nightly)])
 def test_signals_end_all_runs(fork_server, tmp_path, number):

@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-pytestmark = pytest.mark.slow
-
 SCRIPT = Path(__file__).with_name("world_sizes.py")
 
 
@@ -33,6 +31,7 @@ def same_rows(found, wanted, within):
             assert ours[key] == pytest.approx(value, abs=within), (key, theirs["step"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "key"),
     [
