@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from castlit.cli.config_dir import composable, split_config_dir
-from castlit.cli.overrides import quote_path, refuse_expanded
+from castlit.cli.overrides import quote_path, refuse_expanded, settle_group
 from castlit.cli.refused import leave_no_trace
 from castlit.utils.paths import display_path
 from castlit.utils.validation import InputError, did_you_mean
@@ -74,7 +74,7 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
 
     try:
         refuse_expanded(sys.argv[1:])
-        sys.argv[1:] = map(quote_path, sys.argv[1:])
+        sys.argv[1:] = [settle_group(quote_path(word)) for word in sys.argv[1:]]
         if prepare is not None:
             sys.argv[1:] = prepare(sys.argv[1:])
     except InputError as error:
