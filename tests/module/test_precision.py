@@ -8,6 +8,7 @@ from castlit import CASTModule
 from castlit.attention import AttentionLoss
 from castlit.methods import BYOL, MoCo, SimCLR, SimSiam
 from castlit.optim import OptimizerRecipe
+from castlit.utils.validation import InputError
 
 METHODS = {
     "moco": lambda: MoCo("tiny_resnet", dim=16, queue_size=15),
@@ -63,3 +64,22 @@ def test_fp16_mixed_on_cpu(fit, samples):
     with pytest.warns(UserWarning, match="bf16-mixed"):
         losses, _, _ = trained(fit, samples(8, (32, 32)), "moco", "16-mixed")
     assert torch.isfinite(losses).all()
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_half_precision_of_everything(fit, samples, precision):
+    module = CASTModule(METHODS["moco"](), AttentionLoss())
+    with pytest.raises(InputError, match=f"trainer.precision={precision} converts head and loss.*use bf16-mixed"):
+        fit(module, samples(4, (32, 32)), precision=precision)
+
+
+@pytest.mark.parametrize("name", ["simclr", "byol"])
+def test_one_image(fit, samples, name):
+    with pytest.raises(InputError, match="a training batch has one image, and this method's batch norm needs at least"):
+        fit(CASTModule(METHODS[name](), AttentionLoss()), samples(2, (64, 64)), batch_size=1)
+
+
+def test_other_errors_of_a_step_stay(fit, samples):
+    module = CASTModule(METHODS["moco"]())
+    with pytest.raises(RuntimeError, match="expected input"):
+        fit(module, [{**sample, "query": sample["query"][:2]} for sample in samples(2, (64, 64))], batch_size=1)

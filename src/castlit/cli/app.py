@@ -19,7 +19,7 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 
 from castlit.cli.config_dir import composable, split_config_dir
 from castlit.cli.missing import explain_missing
-from castlit.cli.overrides import quote_path, refuse_expanded
+from castlit.cli.overrides import quote_path, refuse_expanded, settle_group
 from castlit.cli.refused import leave_no_trace
 from castlit.utils.paths import display_path
 from castlit.utils.quiet import lightning_on_stderr
@@ -76,7 +76,7 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
 
     try:
         refuse_expanded(sys.argv[1:])
-        sys.argv[1:] = map(quote_path, sys.argv[1:])
+        sys.argv[1:] = [settle_group(quote_path(word)) for word in sys.argv[1:]]
         if prepare is not None:
             sys.argv[1:] = prepare(sys.argv[1:])
     except InputError as error:

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from importlib.resources import files
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -68,6 +69,28 @@ def _quote_braces(argument: str) -> str:
     elements = ",".join(_quoted(element) for element in _elements(value[1:-1] if in_list else value))
     typed = f"{key}=[{elements}]" if in_list else f"{key}={elements}"
     return typed if _parses(typed) else argument
+
+
+def settle_group(argument: str) -> str:
+    """Replace a group's null, or its removal, by its option ``none``: ``logger=null`` and ``~logger`` mean it.
+
+    Args:
+        argument: One word of the command line.
+
+    Raises:
+        InputError: The group has no such option, so that the program needs one of the others.
+    """
+    key, equals, value = argument.lstrip("+~").partition("=")
+    removed = argument.startswith("~") and not equals
+    if not (key.isidentifier() and (removed or (equals and value in ("null", "None", "~")))):
+        return argument
+    folder = files("castlit.conf") / key
+    if not folder.is_dir():
+        return argument
+    options = sorted(each.name.removesuffix(".yaml") for each in folder.iterdir() if each.name.endswith(".yaml"))
+    if "none" in options:
+        return f"{key}=none"
+    raise InputError(f"{argument}: choose one of {key}'s options: {', '.join(options)}")
 
 
 def refuse_expanded(arguments: list[str]) -> None:

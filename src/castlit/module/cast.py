@@ -22,7 +22,7 @@ from castlit.module.contracam import find_objects
 from castlit.module.explain import Explanation, explain, known_negatives, query_of, score_of
 from castlit.module.metrics import step_metrics
 from castlit.module.run_end import require_no_end
-from castlit.module.step_hooks import progress, step_taken, takes_progress
+from castlit.module.step_hooks import progress, several_images, step_taken, takes_progress
 from castlit.module.trunks import Trunks
 from castlit.nn import batch_statistics, lacks_statistics
 from castlit.optim import OptimizerRecipe
@@ -152,8 +152,14 @@ class CASTModule(pl.LightningModule):
         """Prepare the module for DDP, before it is wrapped.
 
         Raises:
-            InputError: The module optimises manually, which a momentum encoder would not follow.
+            InputError: The module optimises manually, which a momentum encoder would not follow; or the trainer's
+                precision converts the head to half precision.
         """
+        if "16-true" in str(self.trainer.precision):
+            raise InputError(
+                f"trainer.precision={self.trainer.precision} converts head and loss, too, which need float32 for the "
+                "CAM: use bf16-mixed, or 16-mixed"
+            )
         follows = getattr(type(self.method), "after_step", Method.after_step) is not Method.after_step
         if stage == "fit" and follows and not self.automatic_optimization:
             raise InputError(
@@ -182,6 +188,10 @@ class CASTModule(pl.LightningModule):
         Returns:
             ``loss`` of this rank's images, with graph; all other metrics over all ranks, without graph.
         """
+        with several_images(len(batch["query"])):
+            return self._step(batch)
+
+    def _step(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if self.attention is None:
             contrastive = self.method(batch["query"], batch["key"]).loss
             metrics = step_metrics({"loss": contrastive, "contrastive": contrastive})

@@ -1,4 +1,4 @@
-"""The call of a method's ``after_step``: once per optimiser step taken, with the run's progress."""
+"""Around a step: what a method's ``after_step`` gets, once per optimiser step taken; and batches of one image."""
 
 import inspect
 import math
@@ -30,6 +30,27 @@ def takes_progress(method: nn.Module) -> bool:
                 f"{type(method).__name__}.after_step requires {name!r}: castlit passes only `progress` (in [0, 1])"
             )
     return "progress" in parameters
+
+
+@contextmanager
+def several_images(count: int) -> Iterator[None]:
+    """Within the context, a training step runs: explain torch's error about a batch of a single image.
+
+    Args:
+        count: Images in the batch.
+
+    Raises:
+        InputError: A batch norm needs more than one.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if count > 1 or "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            "a training batch has one image, and this method's batch norm needs at least two: raise data.batch_size, "
+            "or give more images"
+        ) from error
 
 
 def progress(trainer: pl.Trainer) -> float:

@@ -27,7 +27,7 @@ def build(config: DictConfig) -> tuple[CASTModule, pl.LightningDataModule, pl.Tr
     if config.trainer.max_epochs is not None:
         # Lightning checks it late, and its error has a traceback.
         require_int("trainer.max_epochs", config.trainer.max_epochs, low=-1)
-    loggers = [instantiate(logger) for logger in config.logger.values() if logger]
+    loggers = [instantiate(logger) for logger in (config.get("logger") or {}).values() if logger]
     trainer: pl.Trainer = instantiate(config.trainer, callbacks=_callbacks(config), logger=loggers)
     if trainer.max_epochs == -1 and trainer.max_steps == -1:
         # Before the first validation, and before an earlier run's files give way.
@@ -37,7 +37,8 @@ def build(config: DictConfig) -> tuple[CASTModule, pl.LightningDataModule, pl.Tr
 
 def _callbacks(config: DictConfig) -> list[pl.Callback]:
     """The callbacks, except those that the trainer's switches turn off."""
-    callbacks = [instantiate(callback, _convert_="all") for callback in config.callbacks.values() if callback]
+    parts = config.get("callbacks") or {}
+    callbacks = [instantiate(callback, _convert_="all") for callback in parts.values() if callback]
     off: tuple[type, ...] = ()
     if not config.trainer.enable_progress_bar:
         off += (pl.callbacks.ProgressBar,)

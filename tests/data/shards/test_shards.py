@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from castlit.data import ShardsDataModule
+from castlit.data.datamodules.datasets import collate
 from castlit.data.io.errors import SampleError
 from castlit.data.shards.dataset import ShardDataset
 from castlit.data.shards.plan import Plan
@@ -77,6 +78,14 @@ def same(a, b):
 
 def indices(batches):
     return [batch["index"].tolist() for batch in batches]
+
+
+def test_overfitting_repeats_the_same_batches(folder):
+    """Lightning's trainer.overfit_batches replaces the sampler by one that counts batches, and knows no epochs."""
+    dataset = module(folder).train_dataloader().dataset
+    first, again = (torch.utils.data.DataLoader(dataset, batch_size=None, collate_fn=collate) for _ in range(2))
+    assert all(map(same, list(first)[:3], list(again)[:3]))
+    assert indices(first)[0] == indices(module(folder).train_dataloader())[0]
 
 
 @pytest.fixture

@@ -46,13 +46,13 @@ class DetectionDataset(Dataset[Sample]):
         """Return the path of an image."""
         return self.records[index].path
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
+    def __getitem__(self, key: tuple[int, int] | int) -> Sample:
         """Return the sample of an (epoch, index) pair: image (3, H, W) uint8, its index and number, and the target.
 
         Raises:
             SampleError: The image cannot be read or differs in size from its annotation, or a segmentation is invalid.
         """
-        epoch, index = key
+        epoch, index = key if isinstance(key, tuple) else (0, key)
         record = self.records[index]
         image = read_image(record.path)
         if image.shape[:2] != (record.height, record.width):

@@ -32,8 +32,8 @@ class _Cropped(Dataset[Sample | None]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample | None:
-        epoch, position = key
+    def __getitem__(self, key: tuple[int, int] | int) -> Sample | None:
+        epoch, position = key if isinstance(key, tuple) else (0, key)
         index = int(self.indices[position])
         try:
             item = self.source.read(index)
