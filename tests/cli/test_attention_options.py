@@ -42,7 +42,7 @@ def evaluated(run_program, folder, *words):
     [
         (["attention.target=contrastive"], []),
         (["attention.layer=[layer3,layer4]"], []),
-        (["attention.target={_target_: mine.Cubed, power: 3}"], []),
+        (["attention.target={_target_: mine.Cubed, power: 3}"], ["trust=mine"]),
         (
             ["attention.target={_target_: mine.score, _partial_: true}"],
             ["+attention=cast", "attention.target={_target_: mine.score, _partial_: true}"],
@@ -58,7 +58,7 @@ def test_options_train_and_evaluate(run_program, tmp_path, words, again):
     if again:
         without = evaluated(run_program, tmp_path)
         assert without.returncode == 1
-        assert "+attention=" in without.stderr
+        assert ("trust=mine" if again == ["trust=mine"] else "+attention=") in without.stderr
     found = evaluated(run_program, tmp_path, *again)
     assert found.returncode == 0, found.stderr
     assert 0 <= json.loads((tmp_path / "found" / "results.json").read_text())["results"]["pretext"]["pointing"] <= 1

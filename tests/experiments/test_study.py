@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-GIVEN = {"photographs": ["voc=/v", "photos=/p", "masks=/m"]}
+GIVEN = {
+    "photographs": ["voc=/v", "photos=/p", "masks=/m"],
+    "attention_photographs": ["voc=/v", "photos=/p", "masks=/m", "test_photos=/q", "test_masks=/n"],
+}
 """What the built-in studies leave to the user."""
 
 

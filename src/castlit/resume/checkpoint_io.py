@@ -96,10 +96,6 @@ def read_checkpoint(path: str | Path, name: str, kind: str) -> Checkpoint:
     if not isinstance(checkpoint, dict) or "loops" not in checkpoint:
         raise InputError(f"{name}: not a checkpoint of {kind}")
     _require(checkpoint, name, state_dict=dict, loops=dict)
-    try:
-        epochs_done(checkpoint)
-    except (KeyError, TypeError):
-        raise DamagedFileError(f"{name}: damaged, or of another version: its loops are incomplete") from None
     return checkpoint
 
 
@@ -114,6 +110,10 @@ def require_resumable(checkpoint: Checkpoint, name: str) -> None:
         DamagedFileError: It does not, as where only the weights were saved.
     """
     _require(checkpoint, name, global_step=int, optimizer_states=list, lr_schedulers=list)
+    try:
+        epochs_done(checkpoint)
+    except (KeyError, TypeError):
+        raise DamagedFileError(f"{name}: damaged, or of another version: its loops are incomplete") from None
 
 
 def _require(checkpoint: Checkpoint, name: str, **kinds: type) -> None:
