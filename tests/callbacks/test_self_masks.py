@@ -234,7 +234,7 @@ def test_workers_use_new_masks(whole, photographs, tmp_path):
     assert_same(run(tmp_path, photographs, workers=2), tmp_path, *whole)
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", PLACES, ids=[f"{hook}-{count}" for hook, count in PLACES])
 def test_resume_after_any_epoch(whole, interrupted, photographs, place):
     folder = interrupted(*place)
     found = run(folder, photographs, resume=folder / "checkpoints" / "last.ckpt")
