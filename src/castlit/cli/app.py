@@ -1,5 +1,6 @@
 """What all programs share: Hydra, and one clear line for a mistake of the user's."""
 
+import logging
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from castlit.cli.config_dir import composable, split_config_dir
 from castlit.cli.missing import explain_missing
 from castlit.cli.overrides import quote_path, refuse_expanded, settle_group
 from castlit.cli.refused import leave_no_trace
+from castlit.utils.atomic_write import FULL
 from castlit.utils.paths import display_path
 from castlit.utils.quiet import lightning_on_stderr
 from castlit.utils.validation import InputError, did_you_mean
@@ -74,6 +76,8 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
             print(f"error: {line}", file=sys.stderr)
             sys.exit(1)
 
+    # A full disk, or a name that is no text, must not print the traceback of a line of the log.
+    logging.raiseExceptions = full_errors()
     try:
         refuse_expanded(sys.argv[1:])
         sys.argv[1:] = [settle_group(quote_path(word)) for word in sys.argv[1:]]
@@ -128,6 +132,8 @@ def explain_error(error: BaseException) -> str | None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, (FileNotFoundError, NotADirectoryError, PermissionError)):
         return _one_line(str(error))
+    if isinstance(error, OSError) and error.errno in FULL:
+        return f"{error.strerror}: a file cannot be written"
     return None
 
 

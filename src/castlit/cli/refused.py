@@ -4,6 +4,8 @@ Hydra writes the command's configuration into the run's folder before the progra
 """
 
 import shutil
+import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,7 @@ class NoteEarlierRuns(Callback):
     def _note(self, config: DictConfig, key: str, below: str) -> None:
         HydraConfig.instance().set_config(config)  # the folder's pattern may refer to it, as where Hydra reads it
         subfolder, root = config.hydra.output_subdir, Path(str(OmegaConf.select(config, key))).absolute()
+        _require_writable(root, key)
         if root.is_dir():
             _folders.add(root)
         _missing[:] = [each for each in (root, *root.parents) if not each.exists()]
@@ -54,6 +57,21 @@ class NoteEarlierRuns(Callback):
         for file in root.glob(f"{below}{subfolder}/*.yaml"):
             _before[file] = file.read_bytes()
             _folders.add(file.parent.parent)
+
+
+def _require_writable(folder: Path, key: str) -> None:
+    """End the program with one line where a run's folder cannot be made or written to: Hydra would print a traceback.
+
+    Hydra reports an error of its callbacks as a warning, and continues.
+    """
+    above = next(each for each in (folder, *folder.parents) if each.exists())
+    try:
+        with tempfile.TemporaryFile(dir=above) as file:
+            file.write(b"castlit")
+            file.flush()
+    except OSError as error:
+        print(f"error: {folder} cannot be written to ({error.strerror}): choose another {key}", file=sys.stderr)
+        sys.exit(1)
 
 
 def accept() -> None:

@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 
 from castlit.utils import lightning_internals as lightning
+from castlit.utils.atomic_write import disk_error
 from castlit.utils.plain_file import DamagedFileError, read_plain
 from castlit.utils.validation import InputError
 
@@ -38,18 +40,23 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
         partial = _partial(target)
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(target)
-        except BaseException:
+        except BaseException as error:
             # A full disk, or an interrupt: the partial file is useless.
-            partial.unlink(missing_ok=True)
-            raise
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            beneath = disk_error(error)
+            if beneath is None:
+                raise
+            # torch reports a full disk as an inconsistency of its archive.
+            raise type(beneath)(beneath.errno, beneath.strerror, str(target)) from error
         _sync_folder(target.parent)
 
 

@@ -72,6 +72,18 @@ def write_atomic(path: Path, data: bytes, *, lasting: bool = False, writer: str 
             os.fsync(file.fileno())
 
 
+def disk_error(error: BaseException) -> OSError | None:
+    """The error of a disk, such as a full one, that is or lies beneath another error; None if there is none."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        if isinstance(found, OSError) and found.errno is not None:
+            return found
+        seen.add(id(found))
+        found = found.__cause__ or found.__context__
+    return None
+
+
 def part_of(path: Path, writer: str | None = None) -> Path:
     """The temporary file beside a file.
 

@@ -79,8 +79,11 @@ class FrozenFeatures:
             return kept
         features = self._compute(images, title)
         if file is not None:
-            with atomic_path(file) as part, part.open("wb") as handle:
-                np.save(handle, features)
+            try:
+                with atomic_path(file) as part, part.open("wb") as handle:
+                    np.save(handle, features)
+            except OSError as error:
+                logger.warning("%s: the features cannot be cached (%s)", file, error.strerror or error)
         return features
 
     @torch.inference_mode()
