@@ -56,7 +56,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             if beneath is None:
                 raise
             # torch reports a full disk as an inconsistency of its archive.
-            raise type(beneath)(beneath.errno, beneath.strerror, str(target)) from error
+            # The partial file's name says nothing to users; a folder that cannot be made does.
+            named = beneath.filename if beneath.filename not in (None, str(partial)) else str(target)
+            raise type(beneath)(beneath.errno, beneath.strerror, named) from error
         _sync_folder(target.parent)
 
 
