@@ -1,3 +1,4 @@
+import gc
 import json
 import logging
 import os
@@ -46,6 +47,20 @@ def closed_logs():
         if Path(handler.baseFilename) != Path(os.devnull):  # pytest's own
             root.removeHandler(handler)
             handler.close()
+
+
+@pytest.fixture
+def ended_workers():
+    """End the worker processes of loaders that an exception has left behind, in a cycle with its traceback.
+
+    The garbage collector would end them, in some later test, and would wait for each of them for five seconds.
+    """
+    yield
+    from torch.utils.data import dataloader
+
+    for thing in gc.get_objects():
+        if type(thing) is dataloader._MultiProcessingDataLoaderIter:
+            thing._shutdown_workers()
 
 
 @pytest.fixture(scope="session")

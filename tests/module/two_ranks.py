@@ -12,16 +12,17 @@ from castlit import CASTModule
 from castlit.attention import AttentionLoss
 from castlit.methods import BYOL, DenseCL, MoCo, MoCoV3, SimCLR, SimSiam, VICReg
 from castlit.optim import OptimizerRecipe
+from support.networks import two_convolutions
 
 METHODS = {
-    "moco": lambda: MoCo("tiny_resnet", dim=8, queue_size=15, momentum=0.9),
-    "moco unshuffled": lambda: MoCo("tiny_resnet", dim=8, queue_size=15, momentum=0.9, shuffle_bn=False),
-    "simclr": lambda: SimCLR("tiny_resnet", dim=8),
-    "byol": lambda: BYOL("tiny_resnet", dim=8, hidden=9),
-    "simsiam": lambda: SimSiam("tiny_resnet", dim=8, hidden=9),
-    "mocov3": lambda: MoCoV3("tiny_resnet", dim=8, hidden=9),
-    "densecl": lambda: DenseCL("tiny_resnet", dim=8, queue_size=15, momentum=0.9),
-    "vicreg": lambda: VICReg("tiny_resnet", dim=8, hidden=9),
+    "moco": lambda: MoCo(two_convolutions(), dim=8, queue_size=15, momentum=0.9),
+    "moco unshuffled": lambda: MoCo(two_convolutions(), dim=8, queue_size=15, momentum=0.9, shuffle_bn=False),
+    "simclr": lambda: SimCLR(two_convolutions(), dim=8),
+    "byol": lambda: BYOL(two_convolutions(), dim=8, hidden=9),
+    "simsiam": lambda: SimSiam(two_convolutions(), dim=8, hidden=9),
+    "mocov3": lambda: MoCoV3(two_convolutions(), dim=8, hidden=9),
+    "densecl": lambda: DenseCL(two_convolutions(), dim=8, queue_size=15, momentum=0.9),
+    "vicreg": lambda: VICReg(two_convolutions(), dim=8, hidden=9),
 }
 
 
