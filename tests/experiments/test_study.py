@@ -14,6 +14,7 @@ import pytest
 GIVEN = {
     "photographs": ["voc=/v", "photos=/p", "masks=/m"],
     "attention_photographs": ["voc=/v", "photos=/p", "masks=/m", "test_photos=/q", "test_masks=/n"],
+    "attention_tiny100": ["tiny=/t", "voc=/v", "coco_images=/p", "coco_masks=/m"],
 }
 """What the built-in studies leave to the user."""
 
@@ -23,6 +24,7 @@ def listed(key, words):
 
 
 SMALL = ["data.size=32", "data.scene_size=36"]
+EVALUATION = ["+protocol=scenes", *SMALL, "protocol.train_count=32", "protocol.test_count=16"]
 TINY = [
     listed(
         "overrides",
@@ -32,7 +34,7 @@ TINY = [
             *("data.workers=0", "method.queue_size=64", "+callbacks.panel.pixels=32"),
         ],
     ),
-    listed("evaluate", ["+protocol=scenes", *SMALL, "protocol.train_count=32", "protocol.test_count=16"]),
+    listed("evaluate", EVALUATION),
     "output=out",
     "threads=1",
 ]
@@ -43,21 +45,24 @@ def test_config_to_report(run_program, tmp_path):
     (tmp_path / "mine" / "study").mkdir(parents=True)
     (tmp_path / "mine" / "study" / "small.yaml").write_text(
         "# @package _global_\n"
-        "title: Small <study>\nabout: Does it run?\ncontrol: mocov2\ncolumns: [linear/mixed_rand, knn]\n"
-        "arms:\n  mocov2: [+experiment=mocov2]\n  cast: [+experiment=cast_mocov2]\nevaluate: []\n"
+        "title: Small <study>\nabout: Does it run?\ncontrol: mocov2\ncolumns: [probes/linear/mixed_rand, probes/knn]\n"
+        "arms:\n  mocov2: [+experiment=mocov2]\n  cast: [+experiment=cast_mocov2]\n"
+        # An evaluation with a name, as studies with several have them.
+        f"evaluations:\n  probes: [{', '.join(EVALUATION)}]\n"
     )
     command = ["--config-dir", "mine", "study=small", *TINY]
     first = run_program("study", *command, "seeds=1", cwd=tmp_path)
     assert first.returncode == 0, first.stderr + first.stdout
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("results.json")}
-    assert len(times) == 2
-    results = json.loads(next(iter(times)).read_text())["results"]
+    assert sorted(path.parent.name for path in times) == ["evaluation", "evaluation", "probes", "probes"]
+    results = json.loads(next(path for path in times if path.parent.name == "probes").read_text())["results"]
+    results = {f"probes/{name}": value for name, value in results.items()}
 
     # Another study with one more seed takes these runs over.
     again = run_program("study", *command, "seeds=2", "at_once=2", "output=again", "reuse=out", cwd=tmp_path)
     assert again.returncode == 0, again.stderr + again.stdout
     assert "2 of 4 runs are done in other studies" in again.stdout
-    assert [path.parents[1].name for path in (tmp_path / "again").rglob("results.json")] == ["seed_1", "seed_1"]
+    assert {path.parents[1].name for path in (tmp_path / "again").rglob("evaluation/results.json")} == {"seed_1"}
     written = json.loads((tmp_path / "again" / "figures.json").read_text())
     assert written["machine"]["versions"]["torch"]
     assert written["arms"]["cast"][0] == "+experiment=cast_mocov2"
@@ -71,7 +76,7 @@ def test_config_to_report(run_program, tmp_path):
     assert (tmp_path / "again" / "table.csv").read_text().startswith("arm,minus,figure,mean")
     lines = (tmp_path / "again" / "table.md").read_text().splitlines()
     assert lines[:2] == [
-        "|  | seeds | linear/mixed_rand | knn | seconds of training |",
+        "|  | seeds | probes/linear/mixed_rand | probes/knn | seconds of training |",
         "| --- | --- | --- | --- | --- |",
     ]
     assert "Differences, seed by seed, in points:" in lines
@@ -176,7 +181,8 @@ def test_built_in_studies_compose(repository):
                 compose(module.removeprefix("castlit."), words)
             for overrides in config.arms.values():
                 compose("train", [*config.base, *overrides])
-            compose("evaluate", [*config.evaluate, "checkpoint=random"])
+            for words in config.evaluations.values() or [config.evaluate]:
+                compose("evaluate", [*words, "checkpoint=random"])
             if name == "ablations":
                 assert len(config.prepare) == 3, "study.yaml does not override it"
             OmegaConf.to_container(config, resolve=True)

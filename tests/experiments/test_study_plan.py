@@ -3,10 +3,12 @@
 import json
 
 import pytest
+from omegaconf import OmegaConf
 
 from castlit.experiments.study_plan import plan
 from castlit.experiments.study_prepare import prepare
 from castlit.experiments.study_runner import Runner, why_failed
+from castlit.experiments.study_settings import read_study
 from castlit.utils.validation import InputError
 
 
@@ -71,6 +73,40 @@ def test_reuse_of_other_studies(tmp_path):
     (runs[0].folder / "evaluation").mkdir(parents=True)
     (runs[0].folder / "evaluation" / "results.json").write_text("{}")
     assert Runner(["+protocol=scenes"]).done_elsewhere(runs, [tmp_path / "theirs"]) == runs, "its own come first"
+
+
+def test_finished_evaluations_are_not_repeated(tmp_path):
+    (run,) = plan({"a": ["x=1"]}, 1, [], tmp_path)
+    for name, value in (("few", 1.0), ("all", 2.0)):
+        (run.folder / "evaluation" / name).mkdir(parents=True)
+        (run.folder / "evaluation" / name / "results.json").write_text(json.dumps({"results": {"top1": value}}))
+    (run.folder / "summary.json").write_text("{}")
+    ended = []
+    # Neither of these protocols exists: to run one would be an error.
+    Runner({"few": ["+protocol=a"], "all": ["+protocol=b"]}).run_all([run], 1, lambda *end: ended.append(end))
+    assert ended == [(run, "")]
+    results = json.loads((run.folder / "evaluation" / "results.json").read_text())["results"]
+    assert results == {"few": {"top1": 1.0}, "all": {"top1": 2.0}}
+    with pytest.raises(InputError, match="or with another evaluation"):
+        Runner(["+protocol=a"]).run_all([run], 1, lambda *end: ended.append(end))
+
+
+@pytest.mark.parametrize("given", [{"a/b": ["x=1"]}, {"a": "x=1"}, {"": ["x=1"]}])
+def test_invalid_evaluations(given, tmp_path):
+    config = OmegaConf.create(
+        {"arms": {"a": ["x=1"]}, "base": [], "seeds": 1, "overrides": [], "output": str(tmp_path), "columns": ["knn"]}
+        | {
+            "title": "",
+            "about": "",
+            "control": None,
+            "in_percent": [],
+            "prepare": [],
+            "evaluate": [],
+            "evaluations": given,
+        }
+    )
+    with pytest.raises(InputError, match=r"^evaluations"):
+        read_study(config)
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from castlit.experiments.read_runs import RESULTS, is_evaluated
 from castlit.experiments.study_plan import PlannedRun
 from castlit.experiments.study_prepare import environment
 from castlit.utils.atomic_write import write_atomic
 from castlit.utils.validation import InputError
+
+Evaluations: TypeAlias = list[str] | dict[str, list[str]]
+"""Overrides of ``castlit.evaluate``: of one evaluation, or of several by name."""
 
 PLAN = "study.json"
 """In each run's folder: the overrides it was started with."""
@@ -30,12 +33,12 @@ class Runner:
     """Trains and evaluates runs.
 
     Args:
-        protocol: Overrides of ``castlit.evaluate``: the protocol and its settings.
+        evaluations: Overrides of ``castlit.evaluate``: those of the only evaluation, or of several by name.
         threads: Of each process; None leaves that to torch.
     """
 
-    def __init__(self, protocol: Sequence[str], threads: int | None = None) -> None:
-        self.protocol, self.threads = list(map(str, protocol)), threads
+    def __init__(self, evaluations: Evaluations, threads: int | None = None) -> None:
+        self.evaluations, self.threads = evaluations, threads
         self._stopped = threading.Event()
         self._processes: set[subprocess.Popen[bytes]] = set()
 
@@ -90,27 +93,40 @@ class Runner:
     def _check(self, run: PlannedRun) -> None:
         path = run.folder / PLAN
         if path.exists() and _read_plan(path) != self._plan(run):
-            words = " ".join([*run.overrides, *self.protocol])
             raise InputError(
-                f"{run.folder} contains a run with other overrides than {words}: give another output, or remove it"
+                f"{run.folder} contains a run with other overrides than {' '.join(run.overrides)}, or with another "
+                "evaluation: give another output, or remove it"
             )
 
     def _plan(self, run: PlannedRun) -> dict[str, Any]:
-        return {"train": list(run.overrides), "evaluate": self.protocol, "seed": run.seed}
+        return {"train": list(run.overrides), "evaluate": self.evaluations, "seed": run.seed}
 
     def _do(self, run: PlannedRun) -> str:
         if self._stopped.is_set():
             return ""
         write_atomic(run.folder / PLAN, (json.dumps(self._plan(run), indent=1) + "\n").encode())
-        last = run.folder / "checkpoints" / "last.ckpt"
         if not (run.folder / "summary.json").exists():
-            resume = ["resume=last"] if last.exists() else []
+            resume = ["resume=last"] if (run.folder / "checkpoints" / "last.ckpt").exists() else []
             words = [*run.overrides, f"seed={run.seed}", f"hydra.run.dir={run.folder}", *resume]
             error = self._start(run, "castlit.train", words)
             if error:
                 return error
-        words = [*self.protocol, f"checkpoint={last}", f"hydra.run.dir={run.folder / RESULTS.parent}"]
-        return self._start(run, "castlit.evaluate", words)
+        if not isinstance(self.evaluations, dict):
+            return self._evaluate(run, self.evaluations, run.folder / RESULTS)
+        results = {}
+        for name, words in self.evaluations.items():
+            file = run.folder / RESULTS.parent / name / RESULTS.name
+            error = "" if file.exists() else self._evaluate(run, words, file)
+            if error:
+                return f"{name}: {error}"
+            results[name] = json.loads(file.read_text())["results"]
+        # Written last: a run with this file is finished.
+        write_atomic(run.folder / RESULTS, (json.dumps({"results": results}, indent=2) + "\n").encode())
+        return ""
+
+    def _evaluate(self, run: PlannedRun, words: Sequence[str], results: Path) -> str:
+        last = run.folder / "checkpoints" / "last.ckpt"
+        return self._start(run, "castlit.evaluate", [*words, f"checkpoint={last}", f"hydra.run.dir={results.parent}"])
 
     def _start(self, run: PlannedRun, program: str, words: list[str]) -> str:
         """Run a program to its end; return why it failed."""

@@ -1,5 +1,6 @@
 """A study's config, checked."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from castlit.experiments.study_plan import PlannedRun, plan
+from castlit.experiments.study_runner import Evaluations
 from castlit.experiments.study_tables import Study
 from castlit.utils.validation import InputError, as_list, require_int
 
@@ -21,8 +23,7 @@ class StudySettings(NamedTuple):
     """Metrics that the evaluation gives in [0, 100]."""
     prepare: Sequence[Sequence[str]]
     """Programs to run once, before the first run."""
-    evaluate: Sequence[str]
-    """Overrides of ``castlit.evaluate``."""
+    evaluate: Evaluations
     reuse: Sequence[Path]
     """Folders of other studies."""
     at_once: int
@@ -49,11 +50,21 @@ def read_study(config: DictConfig) -> StudySettings:
         output=output,
         in_percent=tuple(given["in_percent"]),
         prepare=given["prepare"],
-        evaluate=given["evaluate"],
+        evaluate=_evaluations(given["evaluations"]) or list(map(str, given["evaluate"])),
         reuse=[Path(str(other)).expanduser().resolve() for other in as_list(given["reuse"] or [])],
         at_once=require_int("at_once", given["at_once"], 1),
         threads=None if given["threads"] is None else require_int("threads", given["threads"], 1),
     )
+
+
+def _evaluations(given: dict[Any, Any]) -> dict[str, list[str]]:
+    for name, words in given.items():
+        if not re.fullmatch(r"\w[\w-]*", str(name)) or not isinstance(words, list):
+            raise InputError(
+                f"evaluations.{name}: give a name of letters, digits, _ and -, and a list of overrides, "
+                "such as few_labels: [+protocol=finetune, data.root=/data]"
+            )
+    return {str(name): list(map(str, words)) for name, words in given.items()}
 
 
 def _pairs(given: Any, names: list[str]) -> list[tuple[str, str]]:  # noqa: ANN401 - any YAML value

@@ -48,6 +48,38 @@ def indices(loader):
     return sorted(i for batch in loader for i in batch["index"].tolist())
 
 
+def test_labels_from_folders(tmp_path):
+    for split in ("train", "val"):
+        for i, name in enumerate(["cat/a", "ant/a", "cat/deep/b", "bee/c"]):
+            write(tmp_path / split / f"{name}.jpg", i)
+    data = SaliencyDataModule(
+        tmp_path / "train", val_images=tmp_path / "val", labels="folders", size=16, batch_size=4, workers=0
+    )
+    data.setup()
+    (batch,) = data.val_dataloader()
+    # In the order of paths: ant/a, bee/c, cat/a, cat/deep/b.
+    assert batch["label"].tolist() == [0, 1, 2, 2]
+    assert data.sources[0].classes == ["ant", "bee", "cat"]
+    assert "label" not in next(iter(data.train_dataloader())), "CAST trains without labels"
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ("train/loose.jpg", "images=.*train: .*folder of its class, but loose.jpg is not"),
+        ("val/dog/a.jpg", "dog differ"),
+    ],
+)
+def test_labels_that_folders_do_not_tell(tmp_path, extra, words):
+    for name in ("train/cat/a.jpg", "train/ant/a.jpg", "val/cat/a.jpg", "val/ant/a.jpg", extra):
+        write(tmp_path / name)
+    data = SaliencyDataModule(tmp_path / "train", val_images=tmp_path / "val", labels="folders", size=16, workers=0)
+    with pytest.raises(InputError, match=words):
+        data.setup()
+    with pytest.raises(InputError, match="labels"):
+        SaliencyDataModule(tmp_path / "train", labels="names")
+
+
 def test_pairs_by_relative_path(folders):
     write(folders / "masks" / "a.jpg")  # the PNG comes first
     write(folders / "images" / ".hidden.jpg")

@@ -12,7 +12,7 @@ from typing_extensions import Unpack
 from castlit.data.datamodules.base import LoaderOptions, ViewsDataModule
 from castlit.data.datamodules.full_images import require_mask_maker
 from castlit.data.index.cache import open_index
-from castlit.data.index.file_source import FileSource
+from castlit.data.index.file_source import FileSource, Labels
 from castlit.data.io.bad_samples import OnBad
 from castlit.data.io.data_report import DataReport
 from castlit.data.io.folders import refuse_nested, require_folders, same_folder
@@ -49,6 +49,8 @@ class SaliencyDataModule(ViewsDataModule):
             in the reference code.
         mask_kind: What the pixels of masks mean: ``"auto"``, ``"levels"``, ``"labels"`` or ``"colours"``, see
             :func:`castlit.data.io.masks.decode_mask`.
+        labels: ``"folders"`` takes an image's class from the folder below ``images`` that holds it, for protocols that
+            train a classifier; both splits must have the same classes. None: images have no labels.
         cache: Folder for the index, which is reused while the files do not change. None means ``castlit_index`` in the
             trainer's folder, or in memory without a trainer.
         **options: See :class:`castlit.data.datamodules.base.ViewsDataModule`; by default, ``size`` is 224 and
@@ -73,6 +75,7 @@ class SaliencyDataModule(ViewsDataModule):
         on_bad: OnBad = "error",
         threshold: float | None = None,
         mask_kind: MaskKind = "auto",
+        labels: Labels | None = None,
         cache: str | Path | None = None,
         **options: Unpack[LoaderOptions],
     ) -> None:
@@ -90,6 +93,9 @@ class SaliencyDataModule(ViewsDataModule):
         self.on_bad: OnBad = on_bad
         self.threshold = THRESHOLD if threshold is None else require_number("threshold", threshold, 0, 1)
         self.mask_kind = require_mask_kind("mask_kind", mask_kind)
+        if labels is not None:
+            require_choice("labels", labels, ("folders",))
+        self.labels: Labels | None = labels
         self.cache = cache
 
     def prepare_data(self) -> None:
@@ -123,6 +129,12 @@ class SaliencyDataModule(ViewsDataModule):
         if self.val_images is None:
             return train, train, _fixed_sample(len(train), self.val_count or VAL_SAMPLE)
         val = self._source("val", self.val_images, self.val_masks, report)
+        if train.classes != val.classes:
+            differing = sorted(set(train.classes or ()) ^ set(val.classes or ()))
+            raise InputError(
+                f"labels=folders: images={self.images} and val_images={self.val_images} must have the same classes, "
+                f"but {', '.join(differing[:5])} differ"
+            )
         return train, val, _fixed_sample(len(val), self.val_count or len(val))
 
     @property
@@ -161,6 +173,7 @@ class SaliencyDataModule(ViewsDataModule):
             on_bad=self.on_bad,
             threshold=self.threshold,
             mask_kind=self.mask_kind,
+            labels=self.labels,
             cache=self._cache_folder(self.cache),
             report=report,
             split=split,

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import cv2
 import numpy as np
@@ -33,6 +34,9 @@ from castlit.utils.validation import InputError, require_choice, require_number
 
 logger = logging.getLogger(__name__)
 
+Labels: TypeAlias = Literal["folders"]
+"""Where the labels of images come from."""
+
 
 class FileSource:
     """Images of a folder with their masks, read on demand.
@@ -59,6 +63,8 @@ class FileSource:
         split: Name of these images in the report: ``"train"``, or ``"val"``, for which messages name the arguments
             val_images and val_masks.
         own_masks: The run makes the masks itself, see :class:`castlit.data.io.mask_store.MaskStore`; ``masks`` is None.
+        labels: ``"folders"`` labels each image with its class: the number, in the order of names, of the folder below
+            ``images`` that holds it. None: images have no labels.
 
     Raises:
         FileNotFoundError: A folder does not exist.
@@ -78,6 +84,7 @@ class FileSource:
         report: DataReport | None = None,
         split: str = "train",
         own_masks: bool = False,
+        labels: Labels | None = None,
     ) -> None:
         require_choice("on_bad", on_bad, ("error", "drop", "unconstrained"))
         prefix = "val_" if split == "val" else ""
@@ -105,6 +112,8 @@ class FileSource:
         self.bad = BadSamples(on_bad, len(self), split, report)
         self.mask_store = MaskStore(split, (self.entry(i).image for i in range(len(self)))) if own_masks else None
         """The masks that the run makes for these images; None if it makes none."""
+        self.classes = self._class_names(f"{prefix}images={self.images}") if labels is not None else None
+        """The classes' names, by number; None if images have no labels."""
 
     def __len__(self) -> int:
         return len(self.index) if self._rows is None else len(self._rows)
@@ -129,6 +138,12 @@ class FileSource:
             SampleError: The image cannot be read; or the mask cannot, and ``on_bad`` is not ``"unconstrained"``. The
                 message names the file.
         """
+        item = self._read(index)
+        if self.classes is None:
+            return item
+        return item._replace(label=self.classes.index(_first_folder(self.entry(index).image)))
+
+    def _read(self, index: int) -> Item:
         row = index if self._rows is None else int(self._rows[index])
         entry = self.index[row]
         image, data = self._image(entry)
@@ -171,6 +186,20 @@ class FileSource:
         known = upright_size(data) == entry.size
         return EncodedImage(data, path, entry.size) if known else decode_image(data, path), data
 
+    def _class_names(self, images: str) -> list[str]:
+        """The folders directly below the folder of images, sorted.
+
+        Raises:
+            InputError: An image lies in none; the message begins with ``images``.
+        """
+        names = [self.entry(i).image for i in range(len(self))]
+        outside = next((name for name in names if "/" not in name), None)
+        if outside is not None:
+            raise InputError(
+                f"{images}: labels=folders needs each image in the folder of its class, but {outside} is not"
+            )
+        return sorted({_first_folder(name) for name in names})
+
     @property
     def _in_folder(self) -> bool:
         return self.masks is not None and self.masks.suffix.lower() != ".json"
@@ -185,6 +214,10 @@ class FileSource:
 
     def _mask_name(self, entry: Entry) -> str:
         return f"{self.masks}/{entry.mask}" if self._in_folder else f"{self.masks} ({entry.image})"
+
+
+def _first_folder(name: str) -> str:
+    return name.partition("/")[0]
 
 
 def _check_beside(index: ImageIndex, folders: str) -> None:
