@@ -5,7 +5,6 @@ import time
 import warnings
 from collections.abc import Callable
 
-import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
@@ -13,6 +12,7 @@ from castlit.attention import AttentionLoss
 from castlit.bench.loops import RECIPE, BareMoCo, Batch, PublishedCAST
 from castlit.methods import MoCo
 from castlit.module import CASTModule
+from castlit.utils.lightning import PACKAGE, pl
 from castlit.utils.validation import require_choice, require_int
 
 WARM_UP = 1
@@ -99,7 +99,7 @@ class _Clock(pl.Callback):
 
 def _fit(module: CASTModule, settings: Settings, batches: list[Batch]) -> float:
     clock = _Clock(settings.device)
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    logging.getLogger(f"{PACKAGE}.utilities.rank_zero").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = pl.Trainer(

@@ -6,18 +6,16 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
-from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from castlit.attention import has_object
 from castlit.nn import lacks_statistics
 from castlit.reporting.images import Picture, encode, grid, overlay_cam, overlay_mask, to_picture
 from castlit.utils.atomic_write import write_atomic
+from castlit.utils.lightning import TrainerFn, pl
 from castlit.utils.validation import InputError, require_int
 
 Row = tuple[str, list[NDArray[np.float32]]]
@@ -106,9 +104,9 @@ class GradCAMPanel(pl.Callback):
             path = self.path.with_name(f"{self.path.stem}_epochs{self.path.suffix}")
             write_atomic(path, encode(epochs, path.suffix))
         for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
+            if isinstance(logger, pl.loggers.TensorBoardLogger):
                 logger.experiment.add_image("gradcam", panel, trainer.global_step, dataformats="HWC")
-            elif isinstance(logger, WandbLogger):
+            elif isinstance(logger, pl.loggers.WandbLogger):
                 logger.log_image("gradcam", [panel], step=trainer.global_step)
 
     @staticmethod

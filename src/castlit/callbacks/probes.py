@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from castlit.attention import has_object, pointing_hits
 from castlit.nn.nearest_neighbours import knn_accuracy
 from castlit.utils.distributed import gather
+from castlit.utils.lightning import pl
 from castlit.utils.validation import require_int, require_number
 
 

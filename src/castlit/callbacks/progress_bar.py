@@ -3,9 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import RichProgressBar
-
+from castlit.utils.lightning import pl
 from castlit.utils.progress import progress
 
 
@@ -24,7 +22,7 @@ def progress_of(trainer: pl.Trainer, title: str, total: int) -> Iterator[Callabl
     bar = trainer.progress_bar_callback
     if bar is None or not trainer.is_global_zero:
         yield lambda count: None
-    elif isinstance(bar, RichProgressBar) and bar.progress is not None:
+    elif isinstance(bar, pl.callbacks.RichProgressBar) and bar.progress is not None:
         live = bar.progress
         task = live.add_task(title, total=total)
 

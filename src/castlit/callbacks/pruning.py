@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
-from pytorch_lightning.trainer.states import TrainerFn
 
 from castlit.reporting.pruned import why_pruned
 from castlit.reporting.read_metrics import by_epoch
+from castlit.utils.lightning import TrainerFn, pl
 from castlit.utils.run_length import epochs_of_steps
 from castlit.utils.validation import InputError, require_int
 

@@ -9,12 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from castlit.callbacks.pruning import Pruning
 from castlit.utils.atomic_write import write_atomic
+from castlit.utils.lightning import pl
 
 _FIRST_STEPS = 10
 

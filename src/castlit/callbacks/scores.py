@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, TypeAlias
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
@@ -12,6 +11,7 @@ from castlit.attention import has_object
 from castlit.attention.keys import apply_mask
 from castlit.nn import unit_length, untracked_batchnorm
 from castlit.utils.dtype import at_least_float32
+from castlit.utils.lightning import pl
 from castlit.utils.validation import InputError, require_choice
 
 Score: TypeAlias = Callable[[pl.LightningModule, Any, Tensor], Tensor]

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -19,6 +18,7 @@ from castlit.data.index.file_source import FileSource
 from castlit.data.io import mask_versions
 from castlit.data.io.mask_versions import folder_of
 from castlit.utils.cores import available_cores
+from castlit.utils.lightning import pl
 from castlit.utils.validation import InputError, require_choice, require_int, require_number
 
 logger = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """Logging in epochs shorter than the logging interval."""
 
-import pytorch_lightning as pl
+from castlit.utils.lightning import pl
 
 
 class LogShortEpochs(pl.Callback):

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any, NamedTuple
 
-import pytorch_lightning as pl
 from torch import Tensor, nn
 
 from castlit.attention import Activations, AttentionLoss, find_layer
@@ -13,6 +12,7 @@ from castlit.callbacks.scores import MaskedKey, Part, Score, part_of, shape_of
 from castlit.module.metrics import step_metrics
 from castlit.module.ranks import synchronise_for_cams
 from castlit.nn.head_norm import borrow_head_norms
+from castlit.utils.lightning import pl
 from castlit.utils.validation import InputError, require_int
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from pytorch_lightning.loggers import WandbLogger
+from castlit.utils.lightning import pl
 
 
 def wandb_logger(
@@ -14,7 +14,7 @@ def wandb_logger(
     project: str = "castlit",
     offline: bool | None = None,
     **options: Any,  # noqa: ANN401
-) -> WandbLogger:
+) -> pl.loggers.WandbLogger:
     """Return a W&B logger that never prompts for a key.
 
     Args:
@@ -27,7 +27,7 @@ def wandb_logger(
     if offline is None:
         offline = "WANDB_MODE" not in os.environ and not _logged_in()
     Path(save_dir).mkdir(parents=True, exist_ok=True)
-    return WandbLogger(project=project, save_dir=save_dir, offline=offline, **options)
+    return pl.loggers.WandbLogger(project=project, save_dir=save_dir, offline=offline, **options)
 
 
 def _logged_in() -> bool:

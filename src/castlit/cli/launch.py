@@ -21,7 +21,7 @@ from castlit.cli.overrides import quoted
 from castlit.utils.validation import InputError
 
 if TYPE_CHECKING:
-    import pytorch_lightning as pl
+    from castlit.utils.lightning import pl
 
 _TIMEOUT = timedelta(minutes=5)  # the start times of two nodes may differ by this much
 
@@ -128,7 +128,7 @@ def _by_slurm() -> bool:
     """Whether SLURM's ``srun`` started this process."""
     if "SLURM_NTASKS" not in os.environ:
         return False
-    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+    from castlit.utils.lightning import SLURMEnvironment
 
     return SLURMEnvironment.detect()
 

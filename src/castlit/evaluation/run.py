@@ -6,10 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytorch_lightning as pl
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
 from castlit.cli.launch import refuse_relaunched_sweep
@@ -19,6 +17,7 @@ from castlit.reporting.published import PublishedRow
 from castlit.reporting.results import Results, Table
 from castlit.reporting.tables import metrics_table
 from castlit.utils.atomic_write import write_atomic
+from castlit.utils.lightning import pl, rank_zero_only
 from castlit.utils.validation import require_int
 
 

@@ -13,7 +13,6 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_method
 from omegaconf import DictConfig
-from pytorch_lightning.utilities import rank_zero_only
 
 from castlit.cli.app import CONFIG_MODULE, explain_error
 from castlit.cli.overrides import quoted
@@ -21,6 +20,7 @@ from castlit.cli.protocols import protocols
 from castlit.evaluation.report import Section, write_report
 from castlit.evaluation.run import run_protocol
 from castlit.reporting.results import Results, Table
+from castlit.utils.lightning import rank_zero_only
 from castlit.utils.validation import InputError, as_list, require_choice
 
 logger = logging.getLogger(__name__)

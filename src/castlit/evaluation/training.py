@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 
 from castlit.cli.refused import accept
@@ -15,6 +14,7 @@ from castlit.resume.request import LAST_CHECKPOINT
 from castlit.resume.restoring import restoring
 from castlit.resume.start import put_aside, report_stop, start
 from castlit.utils.distributed import gather
+from castlit.utils.lightning import pl
 from castlit.utils.quiet import quiet_lightning
 from castlit.utils.signals import Stopped
 from castlit.utils.validation import InputError

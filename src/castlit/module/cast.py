@@ -6,9 +6,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
-import pytorch_lightning as pl
-from pytorch_lightning.core.optimizer import LightningOptimizer
-from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import Self
@@ -26,6 +23,7 @@ from castlit.module.step_hooks import progress, several_images, step_taken, take
 from castlit.module.trunks import Trunks
 from castlit.nn import batch_statistics, lacks_statistics
 from castlit.optim import OptimizerRecipe
+from castlit.utils.lightning import pl
 from castlit.utils.run_length import steps_of_epochs, total_steps
 from castlit.utils.serializable import trusting
 from castlit.utils.validation import InputError
@@ -261,7 +259,7 @@ class CASTModule(pl.LightningModule):
         self,
         epoch: int,
         batch_idx: int,
-        optimizer: Optimizer | LightningOptimizer,
+        optimizer: Optimizer | pl.core.optimizer.LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         """Step, then call the method's ``after_step``: once per optimiser step, whatever the accumulation."""
@@ -271,7 +269,7 @@ class CASTModule(pl.LightningModule):
             arguments = {"progress": progress(self.trainer)} if self._takes_progress else {}
             self.method.after_step(**arguments)  # type: ignore[operator]
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+    def configure_optimizers(self) -> pl.utilities.types.OptimizerLRSchedulerConfig:
         """Build optimiser and schedule for the length of this run."""
         self.trainer.fit_loop.setup_data()  # counts the batches
         total, warmup = total_steps(self.trainer), self.optimizer.warmup_epochs

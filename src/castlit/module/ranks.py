@@ -1,16 +1,15 @@
 """Training on several ranks: synchronised batch norm that a CAM can go through, and the same queue on each rank."""
 
-import pytorch_lightning as pl
 import torch.distributed as dist
-from pytorch_lightning.plugins.layer_sync import TorchSyncBatchNorm
 from torch import Tensor, nn
 
 from castlit.nn.sync_batchnorm import separate_batchnorm, synchronise_batchnorm
 from castlit.utils import lightning_internals as lightning
 from castlit.utils.distributed import world_size
+from castlit.utils.lightning import pl
 
 
-class SyncBatchNorms(TorchSyncBatchNorm):
+class SyncBatchNorms(pl.plugins.layer_sync.TorchSyncBatchNorm):
     """Lightning's ``sync_batchnorm=True`` where torch's own layer raises: on CPUs, and in heads below a CAM.
 
     :class:`castlit.CASTModule` replaces Lightning's own with it.
@@ -43,7 +42,8 @@ def prepare(module: pl.LightningModule, trainer: pl.Trainer) -> None:
 
 def synchronise_for_cams(trainer: pl.Trainer) -> None:
     """If the trainer has ``sync_batchnorm=True``, use :class:`SyncBatchNorms`."""
-    if type(lightning.layer_sync(trainer)) is TorchSyncBatchNorm:
+    # By its name: a callback of castlit's may serve a trainer of the other package, see castlit.utils.lightning.
+    if type(lightning.layer_sync(trainer)).__name__ == pl.plugins.layer_sync.TorchSyncBatchNorm.__name__:
         lightning.warn_if_untested()
         lightning.set_layer_sync(trainer, SyncBatchNorms(trainer.strategy.root_device.type))
 

@@ -5,11 +5,10 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytorch_lightning as pl
-from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import nn
 from torch.optim import Optimizer
 
+from castlit.utils.lightning import pl
 from castlit.utils.run_length import total_steps
 from castlit.utils.validation import InputError
 
@@ -64,14 +63,14 @@ def progress(trainer: pl.Trainer) -> float:
 
 
 @contextmanager
-def step_taken(optimizer: Optimizer | LightningOptimizer) -> Iterator[list[bool]]:
+def step_taken(optimizer: Optimizer | pl.core.optimizer.LightningOptimizer) -> Iterator[list[bool]]:
     """Yield a list that stays empty until the optimiser has stepped.
 
     A gradient scaler (``16-mixed``) skips steps whose gradients overflowed.
     """
     taken: list[bool] = []
     # A hook on the optimiser needs no further wait for the device; reading the scaler's state would.
-    own = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+    own = optimizer.optimizer if isinstance(optimizer, pl.core.optimizer.LightningOptimizer) else optimizer
     hook = own.register_step_post_hook(lambda *_: taken.append(True))
     try:
         yield taken

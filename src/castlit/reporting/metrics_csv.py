@@ -6,15 +6,12 @@ import locale
 from collections.abc import Iterable
 from pathlib import Path
 
-from lightning_fabric.loggers.logger import rank_zero_experiment
-from pytorch_lightning.loggers import CSVLogger
-from pytorch_lightning.loggers.csv_logs import ExperimentWriter
-
 from castlit.reporting.read_metrics import read_metrics
 from castlit.utils.atomic_write import write_atomic
+from castlit.utils.lightning import fabric, pl
 
 
-class MetricsCSV(CSVLogger):
+class MetricsCSV(pl.loggers.CSVLogger):
     """Lightning's ``CSVLogger``, but a resumed run continues the file instead of overwriting it.
 
     Example:
@@ -42,7 +39,7 @@ class MetricsCSV(CSVLogger):
                 raise
 
     @property
-    @rank_zero_experiment
+    @fabric.loggers.logger.rank_zero_experiment
     def experiment(self) -> "_Writer":
         """The writer; it and its folder are made at first use."""
         if not isinstance(self._experiment, _Writer):
@@ -51,7 +48,7 @@ class MetricsCSV(CSVLogger):
         return self._experiment
 
 
-class _Writer(ExperimentWriter):
+class _Writer(pl.loggers.csv_logs.ExperimentWriter):
     """Replaces the file of an earlier run with its first own rows: until then, this run may still be refused."""
 
     def __init__(self, log_dir: str, keep: int) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric.plugins import TorchCheckpointIO
 
 from castlit.utils import lightning_internals as lightning
 from castlit.utils.atomic_write import disk_error
+from castlit.utils.lightning import fabric
 from castlit.utils.plain_file import DamagedFileError, read_plain
 from castlit.utils.validation import InputError
 
@@ -22,7 +22,7 @@ _SUFFIX = ".partial"
 Checkpoint = dict[str, Any]
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
+class AtomicCheckpointIO(fabric.plugins.TorchCheckpointIO):
     """Writes to a partial file beside the checkpoint, syncs it to the disk, and renames it.
 
     Lightning's own writes to the system's temporary folder and moves. Across disks a move is a copy: a process that is

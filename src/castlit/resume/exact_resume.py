@@ -2,9 +2,6 @@
 
 from typing import Any
 
-import pytorch_lightning as pl
-from pytorch_lightning.trainer.states import TrainerFn
-
 from castlit.reporting.metrics_csv import MetricsCSV
 from castlit.resume.loop_state import State, find_position, restore_position, save_position
 from castlit.resume.rng_state import (
@@ -15,6 +12,7 @@ from castlit.resume.rng_state import (
     set_random_state,
 )
 from castlit.utils import lightning_internals as lightning
+from castlit.utils.lightning import TrainerFn, pl
 
 KEY = "castlit"
 """The key in a checkpoint for what :class:`ExactResume` adds."""

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from castlit.utils.lightning import pl
 from castlit.utils.validation import InputError
 
 

@@ -8,23 +8,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins import TorchCheckpointIO
-from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-from pytorch_lightning.callbacks import Checkpoint
-from pytorch_lightning.trainer.states import TrainerFn
 
 from castlit.resume.checkpoint_io import AtomicCheckpointIO, keep_as, remove_partial
 from castlit.resume.request import PREVIOUS
 from castlit.utils import lightning_internals as lightning
+from castlit.utils.lightning import TrainerFn, fabric, pl
 from castlit.utils.signals import Stopped, StoppedWaiting, StopSignals
 from castlit.utils.validation import require_int, require_number
 
 _NOTHING, _SAVE, _STOP = 0, 1, 2
 
 
-class LastCheckpoint(Checkpoint):
+class LastCheckpoint(pl.callbacks.Checkpoint):
     """Keeps ``last.ckpt``: at the end of each epoch, every so often within it, and when a signal ends the run.
 
     It is written between two steps, where a run can resume exactly (with :class:`castlit.callbacks.ExactResume`), and
@@ -69,7 +65,7 @@ class LastCheckpoint(Checkpoint):
         lightning.warn_if_untested()
         if trainer.is_global_zero:
             remove_partial(self.path.parent)
-        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        if type(trainer.strategy.checkpoint_io) is fabric.plugins.TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         self._signals.remember(_stop_signals(trainer))
 
@@ -221,10 +217,8 @@ def _stop_signals(trainer: pl.Trainer) -> list[int]:
 
 def _requeue_signal(trainer: pl.Trainer) -> int | None:
     """The signal at which Lightning would ask SLURM to requeue this job."""
-    environment = lightning.cluster_environment(trainer)
-    return (
-        environment.requeue_signal if isinstance(environment, SLURMEnvironment) and environment.auto_requeue else None
-    )
+    environment = lightning.slurm(trainer)
+    return environment.requeue_signal if environment is not None and environment.auto_requeue else None
 
 
 def _requeue() -> None:

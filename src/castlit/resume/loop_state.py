@@ -7,9 +7,8 @@ correct that. Tests compare runs that were interrupted everywhere with uninterru
 
 from typing import Any, Literal
 
-import pytorch_lightning as pl
-
 from castlit.utils import lightning_internals as lightning
+from castlit.utils.lightning import pl
 
 Position = Literal["between", "stepped", "validation", "validated", "epoch"]
 """Between two batches; after a step that is not logged yet; within a validation, or after it; after an epoch."""

@@ -5,13 +5,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-from pytorch_lightning.utilities import rank_zero_only
-
 from castlit.reporting.metrics_csv import MetricsCSV
 from castlit.resume.checkpoint_io import Checkpoint, epochs_done, read_checkpoint, require_resumable
 from castlit.resume.exact_resume import KEY
 from castlit.resume.request import LAST, PREVIOUS, requested
+from castlit.utils.lightning import pl, rank_zero_only
 from castlit.utils.paths import display_path
 from castlit.utils.plain_file import DamagedFileError
 from castlit.utils.signals import Stopped

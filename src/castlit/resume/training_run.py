@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 from torch import Tensor
 
 from castlit.interop.weights import listed
@@ -12,6 +11,7 @@ from castlit.module import CASTModule
 from castlit.resume.checkpoint_io import Checkpoint, read_checkpoint
 from castlit.resume.last_checkpoint import LastCheckpoint
 from castlit.resume.start import start
+from castlit.utils.lightning import pl
 from castlit.utils.moved import current_name
 from castlit.utils.serializable import TARGET
 from castlit.utils.validation import InputError

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 
 from castlit.cli.app import output_dir
@@ -10,6 +9,7 @@ from castlit.cli.refused import accept
 from castlit.resume.start import put_aside, remove_old_results
 from castlit.resume.training_run import last_path
 from castlit.utils.atomic_write import write_atomic
+from castlit.utils.lightning import pl
 
 
 def begin(config: DictConfig, trainer: pl.Trainer, checkpoint: Path | None) -> None:

@@ -1,12 +1,12 @@
 """Build a training run's module, data and trainer from its config."""
 
-import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from castlit.module import CASTModule
 from castlit.module.run_end import require_no_end
+from castlit.utils.lightning import pl
 from castlit.utils.validation import require_int
 
 

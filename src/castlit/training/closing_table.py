@@ -4,7 +4,6 @@ import shlex
 import sys
 from pathlib import Path
 
-import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -14,6 +13,7 @@ from rich.table import Table
 from castlit.callbacks.record import RunRecord
 from castlit.cli.app import output_dir, this_python
 from castlit.cli.config_dir import split_config_dir
+from castlit.utils.lightning import pl
 from castlit.utils.paths import display_path
 
 _MEANINGS = {

@@ -3,14 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pytorch_lightning as pl
-from pytorch_lightning.loggers import WandbLogger
-
 from castlit.callbacks.record import RunRecord
 from castlit.cli.launch import end_children
 from castlit.data.datamodules.worker_loader import end_workers
 from castlit.resume.restoring import restoring
 from castlit.resume.start import report_stop
+from castlit.utils.lightning import pl
 from castlit.utils.signals import Stopped
 
 
@@ -74,7 +72,7 @@ class _Begin(pl.Callback):
 
 
 def _close(trainer: pl.Trainer) -> None:
-    if any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
+    if any(isinstance(logger, pl.loggers.WandbLogger) for logger in trainer.loggers):
         import wandb
 
         wandb.finish()  # Otherwise the next job of a sweep would log to the same W&B run.

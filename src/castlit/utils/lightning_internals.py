@@ -8,20 +8,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning_fabric.utilities.cloud_io import _is_local_file_protocol
-from pytorch_lightning.loops.evaluation_loop import RestartStage as EvaluationStage
-from pytorch_lightning.loops.fit_loop import RestartStage as FitStage
-from pytorch_lightning.loops.loop import _Loop
-from pytorch_lightning.loops.training_epoch_loop import RestartStage as EpochStage
-from pytorch_lightning.plugins.layer_sync import LayerSync
-from pytorch_lightning.utilities import rank_zero_warn
+from castlit.utils.lightning import SLURMEnvironment, fabric, pl
 
 TESTED = (2, 6)
 """The newest minor version of Lightning that the tests have run with."""
 
 State = dict[str, Any]
+
+_Loop = pl.loops.loop._Loop
+_EvaluationStage = pl.loops.evaluation_loop.RestartStage
+_EpochStage = pl.loops.training_epoch_loop.RestartStage
+_FitStage = pl.loops.fit_loop.RestartStage
 
 
 @cache
@@ -31,7 +28,7 @@ def warn_if_untested() -> None:
     numbers = tuple(int(number) for number in re.findall(r"\d+", found)[:2])
     if numbers > TESTED:
         tested = ".".join(map(str, TESTED))
-        rank_zero_warn(
+        pl.utilities.rank_zero_warn(
             f"castlit was tested with pytorch-lightning up to {tested}; found {found}: resuming, stopping at a signal "
             "and synchronised batch norms use its internals and may fail"
         )
@@ -47,23 +44,24 @@ def take_sigterm(trainer: pl.Trainer) -> bool:
     return received
 
 
-def cluster_environment(trainer: pl.Trainer) -> ClusterEnvironment | None:
-    """The environment that Lightning found itself in, such as SLURM."""
-    return trainer._accelerator_connector.cluster_environment
+def slurm(trainer: pl.Trainer) -> SLURMEnvironment | None:
+    """The environment of SLURM, where Lightning found itself in it."""
+    environment = trainer._accelerator_connector.cluster_environment
+    return environment if isinstance(environment, SLURMEnvironment) else None
 
 
 def is_local(path: str | Path) -> bool:
     """Whether a path is on this machine's disks."""
-    local: bool = _is_local_file_protocol(path)
+    local: bool = fabric.utilities.cloud_io._is_local_file_protocol(path)
     return local
 
 
-def layer_sync(trainer: pl.Trainer) -> LayerSync | None:
+def layer_sync(trainer: pl.Trainer) -> pl.plugins.layer_sync.LayerSync | None:
     """What synchronises batch norms; None where ``sync_batchnorm`` is off."""
     return getattr(trainer.strategy, "_layer_sync", None)
 
 
-def set_layer_sync(trainer: pl.Trainer, sync: LayerSync) -> None:
+def set_layer_sync(trainer: pl.Trainer, sync: pl.plugins.layer_sync.LayerSync) -> None:
     """Replace what synchronises batch norms, before the strategy is set up."""
     trainer.strategy._layer_sync = sync  # type: ignore[attr-defined]
 
@@ -119,20 +117,20 @@ def restart_in_epoch(trainer: pl.Trainer, after_validation: bool) -> None:
         trainer: In a fit.
         after_validation: Whether the validation that follows the last batch is done.
     """
-    _restart(trainer, FitStage.RESTARTED_MID_EPOCH, restarting=True)
+    _restart(trainer, _FitStage.RESTARTED_MID_EPOCH, restarting=True)
     epoch: Any = trainer.fit_loop.epoch_loop
-    epoch._restart_stage = EpochStage.RESTARTED_ON_LAST if after_validation else EpochStage.NONE
+    epoch._restart_stage = _EpochStage.RESTARTED_ON_LAST if after_validation else _EpochStage.NONE
 
 
 def restart_after_epoch(trainer: pl.Trainer) -> None:
     """Let the fit start with the next epoch."""
-    _restart(trainer, FitStage.NONE, restarting=False)
+    _restart(trainer, _FitStage.NONE, restarting=False)
 
 
 def restart_validation(trainer: pl.Trainer) -> None:
     """Let the fit start with a validation."""
     loop: Any = trainer.fit_loop.epoch_loop.val_loop
-    loop._restart_stage = EvaluationStage.RESTARTED_MID_EVALUATION
+    loop._restart_stage = _EvaluationStage.RESTARTED_MID_EVALUATION
 
 
 def _restart(trainer: pl.Trainer, stage: str, restarting: bool) -> None:

@@ -55,13 +55,16 @@ def quiet_lightning(*more: str) -> Iterator[None]:
     Args:
         *more: Patterns of other warnings to ignore.
     """
-    lines = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    before = lines.level
-    lines.setLevel(logging.WARNING)
+    # Whichever package castlit builds on, see castlit.utils.lightning, which this file must not import.
+    names = ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero")
+    before = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             for advice in (*ADVICE, *more):
                 warnings.filterwarnings("ignore", message=advice)
             yield
     finally:
-        lines.setLevel(before)
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)

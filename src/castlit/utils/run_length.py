@@ -2,8 +2,7 @@
 
 import math
 
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import GradientAccumulationScheduler
+from castlit.utils.lightning import pl
 
 
 def total_steps(trainer: pl.Trainer) -> float:
@@ -50,6 +49,6 @@ def _accumulated(trainer: pl.Trainer, epoch: int) -> int:
     """The batches of a step. Lightning sets ``accumulate_grad_batches`` at the start of an epoch, for that epoch."""
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     for callback in callbacks:
-        if isinstance(callback, GradientAccumulationScheduler):
+        if isinstance(callback, pl.callbacks.GradientAccumulationScheduler):
             return callback.get_accumulate_grad_batches(epoch)
     return trainer.accumulate_grad_batches

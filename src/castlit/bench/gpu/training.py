@@ -8,10 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-
 from castlit.bench.gpu.photographs import make_coco
 from castlit.bench.gpu.settings import GPUSettings
+from castlit.utils.lightning import pl
 
 
 class LoaderWait(pl.Callback):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pytorch_lightning as pl
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -24,6 +23,7 @@ from castlit.data.transforms.photometric import ColourView
 from castlit.data.transforms.views import LIMITS, TwoViews, ViewOptions
 from castlit.utils.cores import available_cores
 from castlit.utils.distributed import rank
+from castlit.utils.lightning import pl
 from castlit.utils.validation import require_choice, require_int
 
 Place = Literal["cpu", "device"]

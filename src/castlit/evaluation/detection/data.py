@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -18,6 +17,7 @@ from castlit.data.io.images import read_image
 from castlit.evaluation.detection.coco_layout import object_masks
 from castlit.evaluation.detection.records import Annotated
 from castlit.utils.distributed import world_size
+from castlit.utils.lightning import pl
 from castlit.utils.validation import InputError
 
 Sample = dict[str, Any]

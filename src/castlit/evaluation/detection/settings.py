@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import pytorch_lightning as pl
-
+from castlit.utils.lightning import pl
 from castlit.utils.validation import InputError, as_list, did_you_mean, require_int, require_number
 
 ANCHORS = (32, 64, 128, 256, 512)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -13,6 +12,7 @@ from castlit.data import EvalDataset, collate
 from castlit.data.io.errors import SampleError
 from castlit.data.io.source import Source
 from castlit.evaluation.frozen import as_linear, linear_probe
+from castlit.utils.lightning import pl
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import pytorch_lightning as pl
 from numpy.typing import NDArray
 
 from castlit.evaluation.grounding.examples import ImageResults
@@ -14,6 +13,7 @@ from castlit.reporting import html
 from castlit.reporting.images import Picture, encode, enlarge, grid, overlay_cam, overlay_mask, strip, to_picture
 from castlit.reporting.results import Table
 from castlit.utils.atomic_write import write_atomic
+from castlit.utils.lightning import pl
 
 HEIGHT = 168
 """Height of one image in pixels."""

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +23,7 @@ from castlit.evaluation.grounding.scores import NO_MASK, ImageScores, image_scor
 from castlit.evaluation.network import Explain, Network
 from castlit.reporting.results import Table
 from castlit.saliency.algorithms.baselines import centre_gaussian
+from castlit.utils.lightning import pl
 from castlit.utils.progress_log import ProgressLog
 from castlit.utils.validation import InputError, require_int
 

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
@@ -18,6 +17,7 @@ from castlit.data.io.errors import SampleError
 from castlit.data.io.source import Sample, Source
 from castlit.data.transforms.decode_for_crops import decode_for_crops
 from castlit.utils.distributed import world_size
+from castlit.utils.lightning import pl
 from castlit.utils.validation import InputError
 
 _BOXES = BoxSampler(0.0, (0.08, 1.0), law="resized_crop")

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import nn
 
@@ -13,6 +12,7 @@ from castlit.evaluation.probing.data import ProbeData
 from castlit.evaluation.probing.labelled import balanced_subset, open_labelled
 from castlit.evaluation.training import fit_and_test
 from castlit.reporting.results import Results
+from castlit.utils.lightning import pl
 from castlit.utils.validation import as_list, require_int, require_number
 
 

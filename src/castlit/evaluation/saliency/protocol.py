@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import pytorch_lightning as pl
 from numpy.typing import NDArray
 
 from castlit.data.index.file_source import FileSource
@@ -18,6 +17,7 @@ from castlit.evaluation.saliency.scores import SaliencyScores
 from castlit.reporting.results import Table
 from castlit.saliency.algorithms.registry import BASELINES, METHODS, shrink
 from castlit.utils.cores import available_cores
+from castlit.utils.lightning import pl
 from castlit.utils.process_pool import in_processes
 from castlit.utils.progress import progress
 from castlit.utils.validation import InputError, as_list, require_choice, require_int

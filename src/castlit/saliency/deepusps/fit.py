@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -19,6 +18,7 @@ from castlit.resume.request import LAST
 from castlit.resume.restoring import restoring
 from castlit.resume.start import start
 from castlit.saliency.deepusps.training import SaliencyTraining
+from castlit.utils.lightning import pl
 from castlit.utils.progress_log import ProgressLog
 from castlit.utils.quiet import quiet_lightning
 

@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from castlit.data.datamodules.datasets import normalise
 from castlit.optim import OptimizerRecipe
 from castlit.saliency.deepusps.augment import augment
+from castlit.utils.lightning import pl
 
 BETA_SQUARED = 0.3
 """Weight of precision against recall, as is usual for saliency (Achanta et al., CVPR 2009)."""
@@ -82,7 +81,7 @@ class SaliencyTraining(pl.LightningModule):
         self.log("train/loss", loss, prog_bar=True, batch_size=len(images))
         return loss
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+    def configure_optimizers(self) -> pl.utilities.types.OptimizerLRSchedulerConfig:
         """Build optimiser and schedule for the length of this training."""
         total = int(self.trainer.estimated_stepping_batches)
         per_epoch = int(self.trainer.num_training_batches)
