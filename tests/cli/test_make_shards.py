@@ -12,7 +12,6 @@ from hydra import compose, initialize_config_module
 from PIL import Image
 
 from castlit.cli.app import CONFIG_MODULE, program
-from castlit.cli.overrides import quote_path, refuse_expanded
 from castlit.data import ShardsDataModule
 from castlit.data.shards.urls import find_shards
 from castlit.make_shards import make_shards
@@ -228,53 +227,6 @@ class TestMistakes:
         cut.write_bytes(cut.read_bytes()[:3000])
         given = ["data=shards", "trainer.fast_dev_run=true", *TINY, f"data.urls={url}"]
         assert "000001.tar: cannot be read as a tar file" in told(monkeypatch, capfd, shards, "train", train, given)
-
-
-@pytest.mark.parametrize(
-    ("typed", "given"),
-    [
-        ("data.urls=/d/{000..099}.tar", "data.urls='/d/{000..099}.tar'"),
-        ("data.urls={000..099}.tar", "data.urls='{000..099}.tar'"),
-        ("data.urls=[/a/{0..1}.tar, /b.tar]", "data.urls=['/a/{0..1}.tar', /b.tar]"),
-        ("data.urls=http://h/{a,b}.tar", "data.urls='http://h/{a,b}.tar'"),
-        ("data.urls=pipe:curl -s http://h/{0..9}.tar", "data.urls='pipe:curl -s http://h/{0..9}.tar'"),
-        ("data.urls=/a{0..1},/b{0..1}", "data.urls='/a{0..1}','/b{0..1}'"),
-        ("data.urls=/it's/{0..1}.tar", r"data.urls='/it\'s/{0..1}.tar'"),
-        ("data.images=2007", "data.images='2007'"),
-        ("+output=007", "+output='007'"),
-        ("checkpoint=1.0", "checkpoint='1.0'"),
-        ("data.images=/home/jürgen/a (1)", "data.images='/home/jürgen/a (1)'"),
-        ("+hydra.run.dir=/it's=here", r"+hydra.run.dir='/it\'s=here'"),
-        ("data.masks=~/masks&more", "data.masks='~/masks&more'"),
-    ],
-)
-def test_paths_are_quoted(typed, given):
-    assert quote_path(typed) == given
-    assert quote_path(given) == given
-
-
-@pytest.mark.parametrize(
-    "typed",
-    [
-        "data=shards",
-        "-m",
-        "--help",
-        "a={b:1,c:2}",
-        "a={b:{c:1,d:2}}",
-        "a={b=1,c=2}",
-        "a=/x/{1.tar",
-        "a=[{b:1}]",
-        "data.size=32",
-        "data.images=/photos, with commas",
-        "data.images=/a,/b",
-        "data.images=[/ü,/b]",
-        "data.images=/a/${oc.env:HOME}/b",
-        "name=ü",
-    ],
-)
-def test_other_words_are_unchanged(typed):
-    assert quote_path(typed) == typed
-    refuse_expanded([typed, typed])
 
 
 @pytest.mark.slow
