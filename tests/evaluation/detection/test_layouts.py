@@ -187,7 +187,12 @@ def test_missing_coco_files(coco, tmp_path):
 def test_invalid_test_segmentation(coco):
     file = coco / "annotations" / "instances_val2017.json"
     content = json.loads(file.read_text())
-    content["annotations"][1]["segmentation"] = {"size": [1, 2], "counts": "x"}
-    file.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"val2017.*jpg: a segmentation of this image is not COCO's .*size \[1, 2\]"):
-        read_coco(coco)
+    for segmentation, words in (
+        ({"size": [1, 2], "counts": "x"}, r"size \[1, 2\]"),
+        ([[0, 0, 5, 0, 1e9, 5]], "a coordinate of 1e[+]09"),  # to fill it would take for ever
+        ([[0, 0, 5, 0, float("nan"), 5]], "a coordinate of nan"),
+    ):
+        content["annotations"][1]["segmentation"] = segmentation
+        file.write_text(json.dumps(content))
+        with pytest.raises(InputError, match=rf"val2017.*jpg: a segmentation of this image is not COCO's .*{words}"):
+            read_coco(coco)
