@@ -19,6 +19,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from castlit.cli.config_dir import composable, split_config_dir
 from castlit.cli.overrides import quote_path, refuse_expanded
+from castlit.cli.streams import accept_any_name
 from castlit.utils.paths import display_path
 from castlit.utils.validation import InputError, did_you_mean
 
@@ -54,6 +55,7 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
     def guarded(config: DictConfig) -> Any:  # noqa: ANN401
         nonlocal started
         started = True
+        accept_any_name()  # again: Hydra has opened its log
         if full_errors():
             return task(config)
         try:
@@ -70,6 +72,7 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
             print(f"error: {line}", file=sys.stderr)
             sys.exit(1)
 
+    accept_any_name()
     try:
         refuse_expanded(sys.argv[1:])
         sys.argv[1:] = map(quote_path, sys.argv[1:])

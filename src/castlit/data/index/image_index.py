@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from castlit.utils.bytes_array import BytesArray, decode
+from castlit.utils.bytes_array import BytesArray, decode_path
 
 FORMAT = 2
 """Increase it when the format of the files changes: indices of older formats are rebuilt."""
@@ -108,8 +108,8 @@ class ImageIndex:
     def __getitem__(self, index: int) -> Entry:
         height, width = self.sizes[index].tolist()
         return Entry(
-            decode(self.images[index]),
-            decode(self.masks[index]),
+            decode_path(self.images[index]),
+            decode_path(self.masks[index]),
             (height, width),
             float(self.areas[index]),
             Problem(int(self.problems[index])),
