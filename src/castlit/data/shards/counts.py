@@ -19,7 +19,10 @@ from castlit.utils.progress import progress
 
 MANIFEST = "shards.json"
 FORMAT = 1
-"""Increase it when the format of ``shards.json`` or of the cache changes: older ones are ignored."""
+"""Increase it when the format of ``shards.json`` changes: older ones are ignored."""
+
+CACHE_FORMAT = 2
+"""Likewise for the cache, and when shards are counted otherwise."""
 
 _CACHE = "shard_counts.json"
 _THREADS = 8
@@ -62,7 +65,7 @@ def shard_counts(urls: Sequence[str], cache: Path | None) -> NDArray[np.int64]:
         if cache is not None:
             counted = {_key(urls[i]): {"state": list(states[i]), "samples": int(counts[i])} for i in unknown}
             try:
-                _save(cache / _CACHE, {**cached, **counted})
+                _save(cache / _CACHE, {**cached, **counted}, CACHE_FORMAT)
             except OSError as error:
                 logger.warning("%s: the counts cannot be saved (%s)", cache, error.strerror or error)
     return counts
@@ -86,29 +89,29 @@ def _count(urls: list[str]) -> list[int]:
 
 def _manifest(folder: str) -> dict[str, Any]:
     data = read_small_file(folder, MANIFEST)
-    return {} if data is None else _parse(data)
+    return {} if data is None else _parse(data, FORMAT)
 
 
 def _load(file: Path) -> dict[str, Any]:
     try:
-        return _parse(file.read_bytes())
+        return _parse(file.read_bytes(), CACHE_FORMAT)
     except OSError:
         return {}
 
 
-def _parse(data: bytes) -> dict[str, Any]:
+def _parse(data: bytes, file_format: int) -> dict[str, Any]:
     """The shards in a file written by :func:`_save`; empty for any other content."""
     try:
         content = json.loads(data)
-        shards = content["shards"] if content["format"] == FORMAT else {}
+        shards = content["shards"] if content["format"] == file_format else {}
         return {name: entry for name, entry in shards.items() if isinstance(entry["samples"], int)}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
-def _save(file: Path, shards: dict[str, Any]) -> None:
+def _save(file: Path, shards: dict[str, Any], file_format: int = FORMAT) -> None:
     """Write atomically: a reader finds the new file or the old one."""
-    content = json.dumps({"format": FORMAT, "shards": shards}, indent=1) + "\n"
+    content = json.dumps({"format": file_format, "shards": shards}, indent=1) + "\n"
     write_atomic(file, content.encode(), writer=uuid.uuid4().hex)
 
 

@@ -61,7 +61,8 @@ def _matches(what: str, url: str) -> list[str]:
     folder, pattern = (path, "*.tar") if path.is_dir() else (path.parent, path.name)
     if not any(sign in pattern for sign in "*?") or path.is_file():
         return [url]
-    found = [str(each) for each in sorted(folder.glob(pattern))]
+    # Archives of macOS leave ._0.tar beside 0.tar.
+    found = [str(each) for each in sorted(folder.glob(pattern)) if not each.name.startswith(".")]
     if not found:
         raise InputError(f"{what} matches nothing: there is no {pattern} in {folder}")
     return found
