@@ -1,5 +1,8 @@
 """Write shards: ``python -m castlit.make_shards images=/photos masks=/photo_masks output=/shards``."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +10,13 @@ from omegaconf import DictConfig
 
 from castlit.cli.app import program
 from castlit.data.index.file_source import FileSource
-from castlit.data.io.data_report import DataReport
+from castlit.data.io.data_report import DataReport, rows_during_training
 from castlit.data.io.masks import THRESHOLD
 from castlit.data.shards.closing_lines import print_closing_lines
+from castlit.data.shards.unfinished import read_progress
 from castlit.data.shards.write import Written, refuse_shards, write_shards
+from castlit.utils.locking import run_lock
+from castlit.utils.signals import Stopped, stoppable
 from castlit.utils.validation import InputError, require_int
 
 
@@ -20,11 +26,27 @@ def main() -> None:
 
 
 def make_shards(config: DictConfig) -> Written:
-    """Write shards as the config says, and print the command to train on them."""
+    """Write shards as the config says, and print the command to train on them.
+
+    Raises:
+        InputError: A setting is wrong, files are bad, or the output has other shards.
+    """
     folder = Path(config.output).expanduser()
     samples_per_shard = require_int("samples_per_shard", config.samples_per_shard, 1)
     seed = require_int("seed", config.seed, 0)
     refuse_shards(folder)
+    with _lock(folder), stoppable():
+        try:
+            written, source = _make(config, folder, samples_per_shard, seed)
+        except Stopped as stop:
+            print(f"{stop.name}: stopped. The same command continues from here", file=sys.stderr)
+            raise
+    print_closing_lines(written, folder, len(source.index), config.masks is not None, source.mask_kind)
+    return written
+
+
+def _make(config: DictConfig, folder: Path, samples_per_shard: int, seed: int) -> tuple[Written, FileSource]:
+    before, earlier = read_progress(folder), rows_during_training(folder / "data_report.csv")
     report = DataReport(folder / "data_report.csv")
     source = FileSource(
         config.images,
@@ -38,11 +60,32 @@ def make_shards(config: DictConfig) -> Written:
     order = np.arange(len(source))
     if config.shuffle:
         np.random.default_rng(seed).shuffle(order)
+    if before is not None and before.shards:
+        # What was found in the shards that stay; the others are read again.
+        again = {source.entry(i).image for i in order[before.position :].tolist()}
+        report.add(row for row in earlier if row[1] not in again)
     written = write_shards(source, order.tolist(), folder, samples_per_shard)
     if not written.counts:
         raise InputError(f"none of the {len(source.index)} images could be used; all are listed in {report.path}")
-    print_closing_lines(written, folder, len(source.index), config.masks is not None, source.mask_kind)
-    return written
+    return written, source
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Within the context, no other process writes shards here."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(run_lock(folder))
+        except InputError:
+            raise InputError(f"output={folder}: another process is writing these shards") from None
+        except OSError as error:
+            raise InputError(f"output={folder} cannot be written to ({error.strerror})") from None
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                (folder / ".running").unlink()
+                folder.rmdir()  # if it is empty: the user's mistake ended it before it did anything
 
 
 if __name__ == "__main__":
