@@ -4,20 +4,19 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 from omegaconf import DictConfig
 
 from castlit.cli.app import program
-from castlit.data.index.file_source import FileSource
 from castlit.data.io.data_report import DataReport, rows_during_training
-from castlit.data.io.masks import THRESHOLD
-from castlit.data.shards.closing_lines import print_closing_lines
-from castlit.data.shards.unfinished import read_progress
-from castlit.data.shards.write import Written, refuse_shards, write_shards
 from castlit.utils.locking import run_lock
 from castlit.utils.signals import Stopped, stoppable
 from castlit.utils.validation import InputError, require_int
+
+if TYPE_CHECKING:
+    from castlit.data.index.file_source import FileSource
+    from castlit.data.shards.write import Written
 
 
 def main() -> None:
@@ -25,7 +24,7 @@ def main() -> None:
     program("make_shards", make_shards)
 
 
-def make_shards(config: DictConfig) -> Written:
+def make_shards(config: DictConfig) -> "Written":
     """Write shards as the config says, and print the command to train on them.
 
     Raises:
@@ -34,6 +33,9 @@ def make_shards(config: DictConfig) -> Written:
     folder = Path(config.output).expanduser()
     samples_per_shard = require_int("samples_per_shard", config.samples_per_shard, 1)
     seed = require_int("seed", config.seed, 0)
+    from castlit.data.shards.closing_lines import print_closing_lines
+    from castlit.data.shards.write import refuse_shards
+
     refuse_shards(folder)
     with _lock(folder), stoppable():
         try:
@@ -45,7 +47,14 @@ def make_shards(config: DictConfig) -> Written:
     return written
 
 
-def _make(config: DictConfig, folder: Path, samples_per_shard: int, seed: int) -> tuple[Written, FileSource]:
+def _make(config: DictConfig, folder: Path, samples_per_shard: int, seed: int) -> "tuple[Written, FileSource]":
+    import numpy as np
+
+    from castlit.data.index.file_source import FileSource
+    from castlit.data.io.masks import THRESHOLD
+    from castlit.data.shards.unfinished import read_progress
+    from castlit.data.shards.write import write_shards
+
     before, earlier = read_progress(folder), rows_during_training(folder / "data_report.csv")
     report = DataReport(folder / "data_report.csv")
     source = FileSource(

@@ -4,17 +4,14 @@ Every part is chosen and set from the command line; ``--help`` lists the groups,
 """
 
 from contextlib import nullcontext
+from functools import partial
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from castlit.cli.app import output_dir, program
 from castlit.cli.launch import end_with_parent, in_one_folder, refuse_relaunched_sweep
+from castlit.cli.missing import require_complete
 from castlit.resume.find_run import reuse_run_folder
-from castlit.resume.start import remove_old_results
-from castlit.resume.training_run import start_training
-from castlit.training.build import build
-from castlit.training.closing_table import print_closing_table
-from castlit.training.fit import fit
 from castlit.utils.locking import run_lock
 from castlit.utils.quiet import quiet_lightning
 
@@ -31,16 +28,20 @@ def train(config: DictConfig) -> float | None:
     Returns:
         The metric that the config names as ``objective`` (for sweepers); None if it was not logged.
     """
+    require_complete(config, "data", "module", "logger", "callbacks", "trainer")
+    # Only now, because it takes seconds: torch and Lightning.
+    from castlit.resume.training_run import start_training
+    from castlit.training.begin import begin
+    from castlit.training.build import build
+    from castlit.training.closing_table import print_closing_table
+    from castlit.training.fit import fit
+
     with quiet_lightning():
         module, data, trainer = build(config)
         refuse_relaunched_sweep(lambda: trainer)
         with run_lock(output_dir()) if trainer.is_global_zero else nullcontext():
             checkpoint = start_training(config.resume, module, trainer, trainer.loggers, output_dir())
-            if trainer.is_global_zero:
-                if not config.trainer.fast_dev_run:
-                    remove_old_results(output_dir())
-                OmegaConf.save(config, output_dir() / "config.yaml", resolve=True)
-            record = fit(trainer, module, data, checkpoint)
+            record = fit(trainer, module, data, checkpoint, begin=partial(begin, config, trainer, checkpoint))
         if record is not None and trainer.is_global_zero:
             print_closing_table(config, trainer, record)
     if config.objective in trainer.callback_metrics:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from castlit.callbacks import LastCheckpoint, Pruning, RunRecord
-from castlit.callbacks.pruning import below, median_at
+from castlit.callbacks.pruning import below, finished, median_at
 from castlit.utils.validation import InputError
 
 CURVES = st.lists(st.floats(0, 1), min_size=1, max_size=6)
@@ -151,7 +151,6 @@ def test_non_finite_run_is_pruned(sweep, capsys):
     assert "val/knn was never finite" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_pruning_on_two_ranks(sweep, run_two_ranks):
     first, second = run_two_ranks(Path(__file__).with_name("two_ranks_pruning.py"), sweep)
     assert first["epochs"] == second["epochs"] == 2
@@ -178,3 +177,15 @@ def test_default_warmup_with_max_steps(sweep):
 def test_wrong_settings(tmp_path, wrong):
     with pytest.raises(InputError, match=f"callbacks.pruning.{next(iter(wrong))}"):
         Pruning(tmp_path, tmp_path, **wrong)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"[1]", b"{"])
+def test_damaged_runs_do_not_count(tmp_path, damage):
+    for name in ("good", "summary", "log", "none"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text('{"pruned": null}')
+        (tmp_path / name / "metrics.csv").write_text("epoch,step,train/loss,val/knn\n0,0,1.0,\n0,0,,0.5\n")
+    (tmp_path / "summary" / "summary.json").write_bytes(damage)
+    (tmp_path / "log" / "metrics.csv").write_text("epoch,step,val/knn\nx,0,y\n")
+    (tmp_path / "none" / "metrics.csv").unlink()
+    assert finished(tmp_path, "val/knn", but=tmp_path / "mine") == [{1: 0.5}]

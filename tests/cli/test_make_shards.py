@@ -13,12 +13,14 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import webdataset
 from hydra import compose, initialize_config_module
 from PIL import Image
 
 from castlit.cli.app import CONFIG_MODULE, program
 from castlit.data import FileSource, ShardsDataModule
 from castlit.data.shards import write
+from castlit.data.shards.streams import read_samples
 from castlit.data.shards.unfinished import read_progress
 from castlit.data.shards.urls import find_shards
 from castlit.make_shards import make_shards
@@ -116,6 +118,16 @@ class TestWriting:
         assert contents(one.parent) == contents(other.parent)
         names = list(dict.fromkeys(name for name, _ in contents(in_order.parent)))
         assert names == sorted(names)
+
+    def test_files_are_those_of_webdataset(self, photos):
+        made(photos)
+        shard = photos / "shards" / "000000.tar"
+        samples = list(read_samples(str(shard)))
+        with (photos / "theirs.tar").open("wb") as file, webdataset.TarWriter(file, encoder=False, mtime=0) as tar:
+            for sample in samples:
+                tar.write(sample)
+        assert len(samples) == 10
+        assert shard.read_bytes() == (photos / "theirs.tar").read_bytes()
 
     def test_annotations_become_masks(self, photos):
         images = [{"id": i, "file_name": f"{'ab'[i % 2]}/{i}.jpg", "height": 40, "width": 50} for i in (0, 1, 2)]
@@ -381,7 +393,6 @@ class TestMistakes:
         assert "000001.tar: cannot be read as a tar file" in told(monkeypatch, capfd, shards, "train", train, given)
 
 
-@pytest.mark.slow
 def test_folders_to_training(run_line, mini, tmp_path):
     """The commands of the manual, then the commands that they print."""
     command = f"python -m castlit.make_shards images={mini}/train2017 masks={mini}/masks/train2017 output=shards"

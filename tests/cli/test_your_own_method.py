@@ -7,9 +7,10 @@ import shlex
 import pytest
 import torch
 
-pytestmark = pytest.mark.slow
-
-SMALL = ["trainer.max_epochs=1", "data.train_count=128", "data.val_count=32", "data.batch_size=32"]
+SMALL = [
+    *("trainer.max_epochs=1", "data.train_count=32", "data.val_count=8", "data.batch_size=8", "data.size=32"),
+    *("data.scene_size=40", "data.workers=0", "+callbacks.panel.pixels=32"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_training(project):
 
 
 def test_evaluation(run, project, commands):
-    small = ["protocol.train_count=200", "protocol.test_count=100", "hydra.run.dir=evaluation"]
+    small = ["protocol.train_count=60", "protocol.test_count=30", "hydra.run.dir=evaluation"]
     run(commands[1], project, *small)
     results = json.loads((project / "evaluation" / "results.json").read_text())["results"]
     assert {"linear/mixed_rand", "pointing/original"} <= set(results)
@@ -79,7 +80,17 @@ def test_loading_without_the_class(run_python, project, tmp_path):
     checkpoint = project / "first" / "checkpoints" / "last.ckpt"
     code = f"import castlit; castlit.CASTModule.load_from_checkpoint({str(checkpoint)!r})"
     done = run_python("-c", code, cwd=tmp_path)
+    assert "cannot find the class 'my_method.BarlowTwins' in what is imported" in done.stderr
+    done = run_python("-c", code.replace(")", ", trust='my_method')"), cwd=tmp_path)
     assert "cannot find the class 'my_method.BarlowTwins': is the package that defines it installed?" in done.stderr
+
+
+def test_evaluation_without_the_word(run_python, project, commands):
+    words = [word for word in commands[1] if not word.startswith("trust=")]
+    done = run_python(*words, cwd=project)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: first/checkpoints/last.ckpt: cannot find the class 'my_method.BarlowTwins'")
+    assert done.stderr.endswith("import my_method first, or give trust=my_method\n")
 
 
 def test_resume_last(run, project, commands):
@@ -89,6 +100,7 @@ def test_resume_last(run, project, commands):
     said = run(words, project, *SMALL, "trainer.max_epochs=2", "resume=last")
     assert "resume=last: continuing from outputs/" in said
     assert "at epoch 1, step 4" in said
+    assert " trust=my_method " in said.partition("Evaluate it next:")[2]
     (summary,) = project.glob("outputs/*/*/summary.json")
     assert json.loads(summary.read_text())["steps"] == 8
 

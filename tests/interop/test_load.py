@@ -229,3 +229,65 @@ def test_one_line_errors(resnet18, tmp_path):
             broken.write_bytes(content)
             with pytest.raises(InputError, match="not a file of weights, or damaged"):
                 load_backbone(broken)
+
+
+# What other trainings write: the names of a ResNet behind a name of their own, or children by number.
+OTHER_NAMES = {
+    "model": (lambda state: under("model.", state), r"its model\.\* are those of resnet18: save them alone"),
+    "net": (lambda state: under("net.", state), r"its net\.\* are those of resnet18"),
+    "encoder": (lambda state: under("encoder.", state), r"its encoder\.\* are those of resnet18"),
+    "compiled": (lambda state: under("_orig_mod.", state), r"its _orig_mod\.\* are those of resnet18"),
+    "deeper": (lambda state: under("backbone.0.", state), r"its 0\.\* are those of resnet18"),
+    "deeper query": (lambda state: under("encoder_q.0.", state), r"its 0\.\* are those of resnet18"),
+    "beside others": (
+        lambda state: {**under("model.", state), "criterion.weight": torch.zeros(2)},
+        r"its model\.\* are those of resnet18",
+    ),
+    "prototypes": (lambda state: {**state, "prototypes.weight": torch.zeros(2, 3)}, "add backbone=NAME"),
+    "by number": (
+        lambda state: {f"encoder_q.{list(state).index(name)}.weight": value for name, value in state.items()},
+        "add backbone=NAME",
+    ),
+}
+
+
+@pytest.mark.parametrize(("rename", "words"), OTHER_NAMES.values(), ids=OTHER_NAMES.keys())
+@pytest.mark.parametrize("read", [load_backbone, open_backbone])
+def test_unknown_names_are_refused(resnet18, tmp_path, rename, words, read):
+    path = tmp_path / "lightning.ckpt"
+    torch.save({"state_dict": rename(without("fc", resnet18.state_dict())), "loops": {}}, path)
+    with pytest.raises(InputError, match=words):
+        read(path)
+
+
+def test_named_backbone_of_other_files(resnet18, tmp_path):
+    network = torchvision.models.convnext_tiny()
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    state = load_backbone(tmp_path / "weights.pth", backbone="convnext_tiny")
+    assert set(state) == {name for name in network.state_dict() if not name.startswith("classifier.")}
+    with pytest.raises(InputError, match=r"its weights are not those of resnet18: it lacks conv1\.weight"):
+        load_backbone(tmp_path / "weights.pth", backbone="resnet18")
+
+
+def test_own_network_in_a_castlit_checkpoint(tmp_path):
+    class Named(nn.Conv2d):  # a backbone that a checkpoint cannot describe
+        pass
+
+    method = castlit.methods.SimCLR(backbone=Named(3, 4, 3), dim=8)
+    module = castlit.CASTModule(method=method)
+    content = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams), "loops": {}}
+    torch.save(content, tmp_path / "last.ckpt")
+    assert set(load_backbone(tmp_path / "last.ckpt")) == {"weight", "bias"}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(resnet18, tmp_path, value):
+    state = {name: x.clone() for name, x in resnet18.state_dict().items()}
+    state["fc.weight"][0, 0] = value  # a head is left out
+    torch.save(state, tmp_path / "weights.pth")
+    assert load_backbone(tmp_path / "weights.pth")
+    state["layer2.0.conv1.weight"][0, 0, 0, 0] = value
+    torch.save(state, tmp_path / "weights.pth")
+    for read in (load_backbone, open_backbone):
+        with pytest.raises(InputError, match=r"its weights are not finite \(layer2.0.conv1.weight\)"):
+            read(tmp_path / "weights.pth")

@@ -9,7 +9,7 @@ from torch import nn
 
 from castlit import CASTModule
 from castlit.attention import AttentionLoss
-from castlit.methods import BYOL, MoCo
+from castlit.methods import BYOL, MoCo, SimCLR
 from castlit.optim import OptimizerRecipe
 from castlit.utils.validation import InputError
 
@@ -33,6 +33,7 @@ def cosine(momentum, total):
     return [1 - (1 - momentum) * (math.cos(math.pi * k / total) + 1) / 2 for k in range(total)]
 
 
+@pytest.mark.filterwarnings("ignore:.*the hooks will not be called on every batch.*")
 @pytest.mark.parametrize(
     ("options", "total"),
     [
@@ -40,12 +41,16 @@ def cosine(momentum, total):
         ({"max_epochs": 3, "accumulate_grad_batches": 2}, 6),
         ({"max_epochs": -1, "max_steps": 7}, 7),
         ({"max_epochs": 50, "max_steps": 7}, 7),
+        ({"max_epochs": 3, "accumulate": {1: 2, 2: 3}}, 6),
     ],
     ids=str,
 )
 @pytest.mark.parametrize("kind", [MoCo, BYOL])
 def test_momentum_over_run(fit, make_backbone, samples, kind, options, total):
     sizes = {"dim": 4, "queue_size": 7} if kind is MoCo else {"dim": 4, "hidden": 6}
+    options = dict(options)
+    if "accumulate" in options:
+        options["callbacks"] = [pl.callbacks.GradientAccumulationScheduler(options.pop("accumulate"))]
     for schedule, wanted in (("cosine", cosine(0.5, total)), ("constant", [0.5] * total)):
         method = kind(make_backbone(), momentum=0.5, momentum_schedule=schedule, **sizes)
         with torch.no_grad():
@@ -121,3 +126,24 @@ def test_custom_after_step_signatures(fit, make_backbone, samples):
 def test_misspelt_schedule(kind):
     with pytest.raises(InputError, match=r"momentum_schedule must be one of .*did you mean 'cosine'"):
         kind(nn.Conv2d(3, 4, 1), momentum_schedule="cosin")
+
+
+class Manual(CASTModule):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(super().training_step(batch, batch_idx)["loss"])
+        optimizer.step()
+
+
+def test_manual_optimisation(fit, make_backbone, samples):
+    with pytest.raises(InputError, match=r"automatic_optimization=False: BYOL has its after_step called after each"):
+        fit(Manual(BYOL(make_backbone(), dim=4, hidden=6)), samples(4))
+    module = Manual(SimCLR(make_backbone(), dim=4))  # without a momentum encoder, nothing is missed
+    before = [parameter.clone() for parameter in module.parameters()]
+    assert fit(module, samples(4)).global_step == 1
+    assert any(not torch.equal(old, new) for old, new in zip(before, module.parameters(), strict=True))

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
 
-from castlit.reporting.metrics_csv import by_epoch
+from castlit.reporting.pruned import why_pruned
+from castlit.reporting.read_metrics import by_epoch
+from castlit.utils.run_length import epochs_of_steps
 from castlit.utils.validation import InputError, require_int
 
 Curve = Mapping[int, float]
@@ -120,14 +123,8 @@ def _epochs(trainer: pl.Trainer) -> int | None:
     if trainer.max_epochs is not None and trainer.max_epochs > 0:
         return trainer.max_epochs
     if trainer.max_steps > 0 and math.isfinite(trainer.num_training_batches):
-        return math.ceil(trainer.max_steps * trainer.accumulate_grad_batches / trainer.num_training_batches)
+        return epochs_of_steps(trainer, trainer.max_steps)
     return None
-
-
-def why_pruned(pruned: Mapping[str, Any]) -> str:
-    """Describe :attr:`Pruning.pruned`, as it is in ``summary.json``."""
-    best = "never finite" if pruned["best"] is None else f"at most {pruned['best']:.4g}"
-    return f"{pruned['figure']} was {best}, the median of {pruned['runs']} finished runs {pruned['median']:.4g}"
 
 
 def finished(sweep: Path, metric: str, but: Path) -> list[dict[int, float]]:
@@ -136,12 +133,10 @@ def finished(sweep: Path, metric: str, but: Path) -> list[dict[int, float]]:
     for file in sorted(sweep.glob("*/summary.json")):
         if file.parent.absolute() == but.absolute():
             continue
-        try:
-            summary = json.loads(file.read_text())
-        except ValueError:
-            continue  # It is being written.
-        if summary.get("pruned") is None and (file.parent / "metrics.csv").is_file():
-            found.append(by_epoch(file.parent / "metrics.csv", metric))
+        # What another run left damaged does not end this one.
+        with suppress(OSError, ValueError, AttributeError):
+            if json.loads(file.read_text()).get("pruned") is None:
+                found.append(by_epoch(file.parent / "metrics.csv", metric))
     return found
 
 

@@ -1,5 +1,6 @@
 """What all programs share: Hydra, and one clear line for a mistake of the user's."""
 
+import logging
 import os
 import re
 import shutil
@@ -15,12 +16,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
 from castlit.cli.config_dir import composable, split_config_dir
-from castlit.cli.overrides import quote_path, refuse_expanded
+from castlit.cli.missing import explain_missing
+from castlit.cli.overrides import quote_path, refuse_expanded, settle_group
+from castlit.cli.refused import leave_no_trace
 from castlit.cli.streams import accept_any_name
+from castlit.utils.atomic_write import FULL
 from castlit.utils.paths import display_path
+from castlit.utils.quiet import lightning_on_stderr
 from castlit.utils.validation import InputError, did_you_mean
 
 CONFIG_MODULE = "castlit.conf"
@@ -64,6 +69,7 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
             line = explain_error(error)
             if line is None:
                 raise
+            leave_no_trace()
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 # The sweep runs its other jobs, and fails at its end.
                 overrides = " ".join(HydraConfig.get().overrides.task)
@@ -73,14 +79,17 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
             sys.exit(1)
 
     accept_any_name()
+    # A full disk, or a name that is no text, must not print the traceback of a line of the log.
+    logging.raiseExceptions = full_errors()
     try:
         refuse_expanded(sys.argv[1:])
-        sys.argv[1:] = map(quote_path, sys.argv[1:])
+        sys.argv[1:] = [settle_group(quote_path(word)) for word in sys.argv[1:]]
         if prepare is not None:
             sys.argv[1:] = prepare(sys.argv[1:])
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    lightning_on_stderr()
     main = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=config_name)(guarded)
     try:
         main()
@@ -116,8 +125,8 @@ def explain_error(error: BaseException) -> str | None:
             return _one_line(str(error))
         line = explain_error(cause) or f"{type(cause).__name__}: {_one_line(str(cause))}"
         return f"{key}: {line}" if key and key != "instantiate" else line
-    if isinstance(error, MissingMandatoryValue):
-        return f"{error.full_key} must be given: add {error.full_key}=..."
+    if isinstance(error, (MissingMandatoryValue, InterpolationToMissingValueError)):
+        return explain_missing(error)
     if isinstance(error, (InputError, HydraException, OmegaConfBaseException)) or _is_a(error, _MISCONFIGURATION):
         return _one_line(str(error))
     if isinstance(error, RuntimeError) and _of_other_processes(error):
@@ -126,6 +135,8 @@ def explain_error(error: BaseException) -> str | None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, (FileNotFoundError, NotADirectoryError, PermissionError)):
         return _one_line(str(error))
+    if isinstance(error, OSError) and error.errno in FULL:
+        return f"{error.strerror}: a file cannot be written"
     return None
 
 

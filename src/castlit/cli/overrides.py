@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+from importlib.resources import files
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
@@ -101,6 +102,28 @@ def _is_path(text: str, is_path: bool) -> bool:
     if text[:1] in ("'", '"', ""):
         return False
     return is_path or "/" in text or text.startswith("~") or bool(_RANGE.search(text) and not _RANGE.fullmatch(text))
+
+
+def settle_group(argument: str) -> str:
+    """Replace a group's null, or its removal, by its option ``none``: ``logger=null`` and ``~logger`` mean it.
+
+    Args:
+        argument: One word of the command line.
+
+    Raises:
+        InputError: The group has no such option, so that the program needs one of the others.
+    """
+    key, equals, value = argument.lstrip("+~").partition("=")
+    removed = argument.startswith("~") and not equals
+    if not (key.isidentifier() and (removed or (equals and value in ("null", "None", "~")))):
+        return argument
+    folder = files("castlit.conf") / key
+    if not folder.is_dir():
+        return argument
+    options = sorted(each.name.removesuffix(".yaml") for each in folder.iterdir() if each.name.endswith(".yaml"))
+    if "none" in options:
+        return f"{key}=none"
+    raise InputError(f"{argument}: choose one of {key}'s options: {', '.join(options)}")
 
 
 def refuse_expanded(arguments: list[str]) -> None:

@@ -3,6 +3,7 @@
 import io
 import logging
 import sys
+from contextlib import suppress
 
 
 def accept_any_name() -> None:
@@ -16,4 +17,5 @@ def accept_any_name() -> None:
 
 def _reconfigure(stream: object, encoding: str | None = None) -> None:
     if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(encoding=encoding, errors="backslashreplace")
+        with suppress(OSError):  # it flushes first; who writes next to a full disk gets the error
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")

@@ -1,7 +1,6 @@
 """The inputs of a protocol: parts of the checkpoint and the config, by the names of its parameters."""
 
 import inspect
-import pickle
 import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
@@ -19,7 +18,8 @@ from castlit.module import CASTModule
 from castlit.reporting.published import PublishedRow
 from castlit.reporting.results import Results, Table
 from castlit.resume.training_run import read_training_checkpoint
-from castlit.utils.validation import InputError, require_int
+from castlit.utils.plain_file import DamagedFileError, read_plain
+from castlit.utils.validation import InputError, as_list, require_int
 
 Protocol = Callable[..., Results | Table]
 
@@ -47,10 +47,11 @@ class CheckpointUnderTest:
         if not self.name.endswith(".ckpt"):
             return False
         try:
-            content = torch.load(self.name, map_location="cpu", weights_only=True, mmap=True)
-        except (OSError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError):
+            content = read_plain(self.name, self.name)
+        except (OSError, DamagedFileError):
             return False  # castlit.interop may read it, or reports what is wrong.
-        return isinstance(content, Mapping) and "method" in content.get(CASTModule.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        settings = content.get(CASTModule.CHECKPOINT_HYPER_PARAMS_KEY) if isinstance(content, Mapping) else None
+        return isinstance(settings, Mapping) and "method" in settings
 
     @cached_property
     def module(self) -> CASTModule:
@@ -65,11 +66,11 @@ class CheckpointUnderTest:
                 "a run of castlit.train"
             )
         read_training_checkpoint(self.name, self.key)
-        # As in training, unless the user gives attention settings; a checkpoint cannot hold a function of the user's.
-        settings = (
-            {"attention": instantiate(self.config.attention, _convert_="all")} if "attention" in self.config else {}
-        )
-        module = CASTModule.load_from_checkpoint(self.name, map_location="cpu", weights_only=True, **settings)
+        # As in training, unless the user gives other settings; a checkpoint cannot hold a function of the user's.
+        given = [part for part in ("method", "attention") if part in self.config]
+        settings = {part: instantiate(self.config[part], _convert_="all") for part in given}
+        trust = [str(package) for package in as_list(self.config.get("trust") or ())]
+        module = CASTModule.load_from_checkpoint(self.name, map_location="cpu", trust=trust, **settings)
         return module.eval().to(self.device, memory_format=torch.channels_last)
 
     @cached_property

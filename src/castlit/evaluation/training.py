@@ -8,10 +8,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from castlit.cli.refused import accept
 from castlit.nn.sync_batchnorm import synchronise_batchnorm
 from castlit.resume.checkpoint_io import Checkpoint
 from castlit.resume.request import LAST_CHECKPOINT
-from castlit.resume.start import report_stop, start
+from castlit.resume.restoring import restoring
+from castlit.resume.start import put_aside, report_stop, start
 from castlit.utils.distributed import gather
 from castlit.utils.quiet import quiet_lightning
 from castlit.utils.signals import Stopped
@@ -52,7 +54,7 @@ class ProtocolTraining(pl.LightningModule):
         """Check that all processes resume at the same step: otherwise they would wait for each other forever.
 
         Raises:
-            InputError: They do not.
+            InputError: The steps differ.
         """
         steps = gather(torch.tensor([self._resumed_at], device=self.device)).tolist()
         if len(set(steps)) > 1:
@@ -143,8 +145,12 @@ def fit_and_test(
             raise InputError(f"protocol.trainer: {' '.join(str(error).split())}") from None
         if trainer.world_size > 1:
             synchronise_batchnorm(training, trunks_on_gpu=trainer.strategy.root_device.type == "cuda")
+        accept()
+        if checkpoint is None:
+            put_aside(output / LAST_CHECKPOINT, "protocol.resume")
         try:
-            trainer.fit(training, data, ckpt_path=checkpoint, weights_only=True)
+            with restoring(checkpoint):
+                trainer.fit(training, data, ckpt_path=checkpoint, weights_only=True)
             trainer.limit_val_batches = 1.0
             trainer.validate(training, data, verbose=False)
         except Stopped as stop:

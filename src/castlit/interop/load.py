@@ -1,6 +1,7 @@
 """Load weights into backbones, strictly."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -20,24 +21,31 @@ RANDOM = "random"
 DEFAULT_BACKBONE = "resnet50"
 
 
-def load_backbone(path: str | Path, key: str = "checkpoint") -> dict[str, Tensor]:
+def load_backbone(path: str | Path, key: str = "checkpoint", backbone: str | None = None) -> dict[str, Tensor]:
     """Read a backbone's weights under torchvision's names (or timm's, for timm's backbones), without any head.
 
-    The log names what else the file contains (heads, momentum encoder, queue). Nothing in the file is executed.
+    They are complete, have the shapes of the backbone, and are finite. The log names what else the file contains
+    (heads, momentum encoder, queue). Nothing in the file is executed.
 
     Args:
         path: A file of any kind that :func:`castlit.interop.read_weights` reads.
         key: The config key of the path, for messages.
+        backbone: As in :func:`open_backbone`. A castlit checkpoint whose backbone is a network of your own needs none:
+            its weights have the names of that network.
 
     Raises:
-        InputError: The file cannot be read safely, has no backbone, or has unknown contents.
+        InputError: The file cannot be read safely, has no backbone, or does not say which; or its weights are not those
+            of the backbone, or not finite.
     """
-    weights = read_weights(path, key)
-    state = {name: value for name, value in weights.state.items() if not _is_head(name)}
-    if not state:
-        raise InputError(f"{key}={path}: has only heads ({listed(list(weights.state))}), no backbone")
-    _log_left_out(weights, [name for name in weights.state if name not in state], f"{key}={path}")
-    return state
+    weights, given = read_weights(path, key), f"{key}={path}"
+    if all(map(_is_head, weights.state)):
+        raise InputError(f"{given}: has only heads ({listed(list(weights.state))}), no backbone")
+    name = backbone or _name(weights)
+    if name is None and weights.own:
+        known = {name: value for name, value in weights.state.items() if not _is_head(name)}
+    else:
+        known = _built(name, weights, given).state_dict()
+    return _fitting(known, weights, given, name or "")
 
 
 def load_into(backbone: nn.Module, path: str | Path, key: str = "backbone.weights") -> None:
@@ -53,7 +61,7 @@ def load_into(backbone: nn.Module, path: str | Path, key: str = "backbone.weight
     Raises:
         InputError: As in :func:`load_backbone`, or names or shapes do not match; then the backbone does not change.
     """
-    _load(backbone, read_weights(path, key), f"{key}={path}")
+    backbone.load_state_dict(_fitting(backbone.state_dict(), read_weights(path, key), f"{key}={path}"), strict=False)
 
 
 def open_backbone(
@@ -73,7 +81,7 @@ def open_backbone(
         feature map (N, C, h, w).
 
     Raises:
-        InputError: As in :func:`load_into`, or the file does not say which backbone it is.
+        InputError: As in :func:`load_backbone`.
     """
     if str(checkpoint) == RANDOM:
         with torch.random.fork_rng(devices=[]):
@@ -82,14 +90,8 @@ def open_backbone(
     weights = read_weights(checkpoint, key)
     given = f"{key}={checkpoint}"
     name = backbone or _name(weights)
-    if name is None:
-        raise InputError(
-            f"{given}: does not say which backbone its weights are of ({listed(list(weights.state))}): "
-            "add backbone=NAME, such as convnext_tiny or timm/vit_small_patch16_224"
-        )
-    with torch.random.fork_rng(devices=[]):  # The initial weights should not advance the program's random state.
-        network = build_backbone(name)
-    _load(network, weights, given, name)
+    network = _built(name, weights, given)
+    network.load_state_dict(_fitting(network.state_dict(), weights, given, name or ""), strict=False)
     return network.eval()
 
 
@@ -110,8 +112,40 @@ def _name(weights: Weights) -> str | None:
     return weights.backbone or which_resnet({n: x for n, x in weights.state.items() if not _is_head(n)})
 
 
-def _load(network: nn.Module, weights: Weights, given: str, name: str = "") -> None:
-    known = network.state_dict()
+def _built(name: str | None, weights: Weights, given: str) -> nn.Module:
+    """The backbone of this name, untrained."""
+    if name is None:
+        raise InputError(
+            f"{given}: does not say which backbone its weights are of ({listed(list(weights.state))}): "
+            f"{_renamed(weights) or 'add backbone=NAME, such as convnext_tiny or timm/vit_small_patch16_224'}"
+        )
+    with torch.random.fork_rng(devices=[]):  # The initial weights should not advance the program's random state.
+        return build_backbone(name)
+
+
+def _renamed(weights: Weights) -> str | None:
+    """What to do where a ResNet is there under other names, as Lightning modules and torch.compile save it."""
+    for name in weights.state:
+        prefix = name.removesuffix("conv1.weight")
+        inside = {key.removeprefix(prefix): x for key, x in weights.state.items() if key.startswith(prefix)}
+        resnet = which_resnet({key: x for key, x in inside.items() if not _is_head(key)}) if prefix != name else None
+        if prefix and resnet:
+            return f"its {prefix}* are those of {resnet}: save them alone, without {prefix!r} in their names"
+    return None
+
+
+def _fitting(known: Mapping[str, Tensor], weights: Weights, given: str, name: str = "") -> dict[str, Tensor]:
+    """The weights without heads, if they are those of a backbone.
+
+    Args:
+        known: The backbone's own.
+        weights: Those of the file.
+        given: What messages call the file.
+        name: The backbone's name.
+
+    Raises:
+        InputError: Names or shapes differ, or a weight is not finite.
+    """
     # A part of the network may have the name of a head: then it is no head.
     heads = [name for name in weights.state if name not in known and _is_head(name)]
     state = {name: value for name, value in weights.state.items() if name not in heads}
@@ -125,13 +159,12 @@ def _load(network: nn.Module, weights: Weights, given: str, name: str = "") -> N
     ]
     if problems:
         raise InputError(f"{given}: its weights are not those of {name or 'this backbone'}: {'; '.join(problems)}")
-    network.load_state_dict(state, strict=False)
-    _log_left_out(weights, heads, given)
-
-
-def _log_left_out(weights: Weights, heads: list[str], given: str) -> None:
+    broken = [name for name, value in state.items() if not value.isfinite().all()]
+    if broken:
+        raise InputError(f"{given}: its weights are not finite ({listed(broken)}): take a checkpoint of before")
     left_out = [*weights.left_out, *groups(heads)]
     logger.info("%s: %s; left out: %s", given, weights.kind, ", ".join(left_out) or "nothing")
+    return state
 
 
 def _is_head(name: str) -> bool:

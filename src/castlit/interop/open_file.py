@@ -44,9 +44,11 @@ def open_weights_file(path: str | Path, key: str) -> dict[str, Any]:
         content = _read(file, given)
     except pickle.UnpicklingError as error:
         raise InputError(f"{given}: {_reason(error)}") from None
-    except (InputError, OSError, MemoryError):
+    except (InputError, MemoryError):
         raise
-    except Exception as error:  # A damaged file can raise anything.
+    except Exception as error:  # A damaged file can raise anything, even an OSError.
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
         raise InputError(f"{given}: not a file of weights, or damaged ({type(error).__name__})") from None
     if not isinstance(content, Mapping):
         raise InputError(f"{given}: has a {type(content).__name__}, not weights by name; save a model's state_dict()")

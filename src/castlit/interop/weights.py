@@ -62,6 +62,8 @@ class Weights(NamedTuple):
     """Its name for :func:`castlit.nn.build_backbone`, if the file gives it."""
     left_out: tuple[str, ...]
     """What else the file contains, by the first parts of the names."""
+    own: bool = False
+    """Whether it is a castlit checkpoint."""
 
 
 def read_weights(path: str | Path, key: str = "checkpoint") -> Weights:
@@ -106,14 +108,16 @@ def groups(names: list[str]) -> tuple[str, ...]:
 
 
 def _own(content: Mapping[str, Any], tensors: dict[str, Tensor]) -> Weights:
-    method = content.get("hyper_parameters", {}).get("method", {})
+    settings = content.get("hyper_parameters")
+    method = settings.get("method") if isinstance(settings, Mapping) else None
+    method = method if isinstance(method, Mapping) else {}
     backbone = method.get("backbone")
     inside = {name.removeprefix(OWN): value for name, value in tensors.items() if name.startswith(OWN)}
     others = [name.removeprefix("method.") for name in tensors if not name.startswith(OWN)]
     parts = (name.split(".")[: 2 if name.startswith("encoder.") else 1] for name in others)
     left_out = tuple(dict.fromkeys(".".join(part) for part in parts))
-    kind = f"castlit checkpoint ({method.get(TARGET, 'a custom method').rpartition('.')[2]})"
-    return Weights(inside, kind, backbone if isinstance(backbone, str) else None, left_out)
+    kind = f"castlit checkpoint ({str(method.get(TARGET, 'a custom method')).rpartition('.')[2]})"
+    return Weights(inside, kind, backbone if isinstance(backbone, str) else None, left_out, own=True)
 
 
 def _tensors(content: Mapping[str, Any], given: str) -> dict[str, Tensor]:

@@ -1,27 +1,33 @@
 """CASTModule: a contrastive method whose encoder learns where to look."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from typing_extensions import Self
 
 from castlit.attention import AttentionLoss, find_layer, has_object
 from castlit.attention.keys import KEYS
+from castlit.methods import Method
 from castlit.module import ranks
-from castlit.module.checkpoint_parts import part_from, spec_of
+from castlit.module.checkpoint_parts import part_from, reading, spec_of
 from castlit.module.contracam import find_objects
-from castlit.module.explain import Explanation, explain, known_negatives, score_of
+from castlit.module.explain import Explanation, explain, known_negatives, query_of, score_of
 from castlit.module.metrics import step_metrics
-from castlit.module.step_hooks import progress, step_taken, takes_progress
+from castlit.module.run_end import require_no_end
+from castlit.module.step_hooks import progress, several_images, step_taken, takes_progress
 from castlit.module.trunks import Trunks
 from castlit.nn import batch_statistics, lacks_statistics
 from castlit.optim import OptimizerRecipe
+from castlit.utils.run_length import steps_of_epochs, total_steps
+from castlit.utils.serializable import trusting
 from castlit.utils.validation import InputError
 
 
@@ -70,9 +76,9 @@ class CASTModule(pl.LightningModule):
         self.attention = part_from("attention", attention, AttentionLoss) if attention else None
         self.optimizer = OptimizerRecipe() if optimizer is None else part_from("optimizer", optimizer, OptimizerRecipe)
         # Validation draws CAMs without an attention loss, too.
-        self.look = AttentionLoss(cam_layer) if self.attention is None else self.attention
-        self.look.find_layers(self.encoder)
-        KEYS[self.look.key].check(self.method)
+        self._cam_only = AttentionLoss(cam_layer) if self.attention is None else None
+        self.cam_attention.find_layers(self.encoder)
+        KEYS[self.cam_attention.key].check(self.method)
         self._trunks = Trunks(activation_checkpointing, compile)
         self._takes_progress = takes_progress(self.method)
         self._lacks_statistics = False
@@ -86,6 +92,41 @@ class CASTModule(pl.LightningModule):
             logger=False,
         )
 
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: str | Path | IO[bytes],
+        map_location: Any = None,  # noqa: ANN401
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = True,
+        *,
+        trust: str | Iterable[str] = (),
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Self:
+        """Load a module from a checkpoint, as Lightning does, and run nothing that the checkpoint brings along.
+
+        The checkpoint names the classes of its parts. They are looked up in castlit and in what is imported already;
+        other packages are imported only if you trust them.
+
+        Args:
+            checkpoint_path: A file or a URL.
+            map_location: As in Lightning.
+            hparams_file: As in Lightning.
+            strict: As in Lightning.
+            weights_only: True reads plain values and tensors only, also from a URL. False runs any code in the file.
+            trust: Packages or modules that the checkpoint may import, such as that of your own method.
+            **kwargs: Parts in place of the checkpoint's: ``method``, ``attention``, ``optimizer``, ``cam_layer``.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            InputError: The file is damaged, or of another version, or names a class that may not be imported.
+        """
+        loader: Any = super().load_from_checkpoint
+        with reading(checkpoint_path, weights_only), trusting([trust] if isinstance(trust, str) else trust):
+            module: Self = loader(checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs)
+        return module
+
     @property
     def encoder(self) -> nn.Module:
         """The trained encoder; ``encoder.backbone`` is what downstream tasks take."""
@@ -93,9 +134,14 @@ class CASTModule(pl.LightningModule):
         return encoder
 
     @property
+    def cam_attention(self) -> AttentionLoss:
+        """The settings of the CAMs, also where there is no attention loss."""
+        return self.attention or self._cam_only  # type: ignore[return-value]
+
+    @property
     def cam_layer(self) -> str:
         """The layer of the validation CAMs."""
-        return self.look.find_layers(self.encoder)[-1]
+        return self.cam_attention.find_layers(self.encoder)[-1]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the pooled features (N, C) of images (N, 3, H, W)."""
@@ -103,7 +149,23 @@ class CASTModule(pl.LightningModule):
         return feature_map.float().mean((2, 3))
 
     def setup(self, stage: str) -> None:
-        """Prepare the module for DDP, before it is wrapped."""
+        """Prepare the module for DDP, before it is wrapped.
+
+        Raises:
+            InputError: The module optimises manually, which a momentum encoder would not follow; or the trainer's
+                precision converts the head to half precision.
+        """
+        if "16-true" in str(self.trainer.precision):
+            raise InputError(
+                f"trainer.precision={self.trainer.precision} converts head and loss, too, which need float32 for the "
+                "CAM: use bf16-mixed, or 16-mixed"
+            )
+        follows = getattr(type(self.method), "after_step", Method.after_step) is not Method.after_step
+        if stage == "fit" and follows and not self.automatic_optimization:
+            raise InputError(
+                f"automatic_optimization=False: {type(self.method).__name__} has its after_step called after each "
+                "automatic step, which moves its momentum encoder; leave automatic_optimization on"
+            )
         ranks.prepare(self, self.trainer)
 
     def on_fit_start(self) -> None:
@@ -112,7 +174,7 @@ class CASTModule(pl.LightningModule):
         layer = self.encoder.backbone
         if self.attention is not None:
             # Everything behind the first of them may be differentiated twice.
-            tapped = {find_layer(self.encoder, name) for name in self.look.find_layers(self.encoder)}
+            tapped = {find_layer(self.encoder, name) for name in self.cam_attention.find_layers(self.encoder)}
             layer = next(part for part in self.encoder.modules() if part in tapped)
         self._trunks.apply(self.method, self.encoder.backbone, layer)  # type: ignore[arg-type]
 
@@ -126,6 +188,10 @@ class CASTModule(pl.LightningModule):
         Returns:
             ``loss`` of this rank's images, with graph; all other metrics over all ranks, without graph.
         """
+        with several_images(len(batch["query"])):
+            return self._step(batch)
+
+    def _step(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if self.attention is None:
             contrastive = self.method(batch["query"], batch["key"]).loss
             metrics = step_metrics({"loss": contrastive, "contrastive": contrastive})
@@ -139,7 +205,8 @@ class CASTModule(pl.LightningModule):
         negatives = known_negatives(self.method, self.attention)
         with self.attention.tap(self.encoder) as activations:
             output, z_km = key.step(self.method, batch["query"], batch["key"], key_mask)
-        score = score_of(self.method, self.attention, output.embedding, z_km, negatives)
+        score = score_of(self.method, self.attention, query_of(output), z_km, negatives)
+        self.attention.observe(z_km, key_mask)
         attention = self.attention(score, activations, query_mask)
         loss = self.attention.combine(output.loss, attention.loss)
         losses = {"loss": loss, "contrastive": output.loss, "attention": attention.loss}
@@ -156,7 +223,9 @@ class CASTModule(pl.LightningModule):
         with batch_statistics(self, len(batch["image"])) if self._lacks_statistics else nullcontext():
             return self.explain(batch["image"], batch["mask"])._asdict()
 
-    def explain(self, images: Tensor, masks: Tensor) -> Explanation:
+    def explain(
+        self, images: Tensor, masks: Tensor, key_images: Tensor | None = None, key_masks: Tensor | None = None
+    ) -> Explanation:
         """Compute features and Grad-CAM of images under the network's current weights.
 
         The CAM is that of training, with the image itself as its key: the score is the similarity of the image's
@@ -167,8 +236,10 @@ class CASTModule(pl.LightningModule):
         Args:
             images: (N, 3, H, W), normalised.
             masks: (N, 1, H, W), nonzero on the salient objects.
+            key_images: Other images to use as the keys, (N, 3, H, W); None: the images themselves.
+            key_masks: The masks of the keys, (N, 1, H, W); None: those of the images.
         """
-        return explain(self.method, self.look, images, masks)
+        return explain(self.method, self.cam_attention, images, masks, key_images, key_masks)
 
     def find_objects(self, images: Tensor, iterations: int = 1) -> Tensor:
         """Find what distinguishes each image from the others of its batch, without a mask (ContraCAM).
@@ -184,7 +255,7 @@ class CASTModule(pl.LightningModule):
         Returns:
             (N, H, W): each map's minimum is 0 and its maximum 1; all 0 where nothing was found. No graph.
         """
-        return find_objects(self.method, self.look, images, iterations)
+        return find_objects(self.method, self.cam_attention, images, iterations)
 
     def optimizer_step(
         self,
@@ -202,13 +273,15 @@ class CASTModule(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build optimiser and schedule for the length of this run."""
-        self.trainer.fit_loop.setup_data()  # Counts the batches; without max_epochs, the next line does not.
-        total = self.trainer.estimated_stepping_batches
-        if not 0 <= total < math.inf:
-            raise InputError("the learning rate's schedule needs an end: give the trainer max_epochs or max_steps")
+        self.trainer.fit_loop.setup_data()  # counts the batches
+        total, warmup = total_steps(self.trainer), self.optimizer.warmup_epochs
+        if total == math.inf:
+            require_no_end(self.optimizer, self.method, self.trainer.num_training_batches == math.inf)
+            total = 1  # a constant rate does not ask for it
         # Not total / max_epochs: max_steps may end the run first, and there may be no max_epochs.
-        batches = self.trainer.num_training_batches
-        per_epoch = math.ceil(batches / self.trainer.accumulate_grad_batches) if batches < math.inf else int(total)
+        per_epoch = steps_of_epochs(self.trainer, warmup or 1) / (warmup or 1)
+        if not math.isfinite(per_epoch):
+            per_epoch = int(total)
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer, scheduler = self.optimizer.build(trained, int(total), per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

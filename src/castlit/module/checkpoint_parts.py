@@ -1,8 +1,11 @@
 """The parts of a CASTModule in its checkpoint: described in plain values, and built from these."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
+from castlit.utils.plain_file import read_plain
 from castlit.utils.serializable import Spec, build, describe
 from castlit.utils.validation import InputError
 
@@ -10,6 +13,36 @@ PartT = TypeVar("PartT")
 
 # For a part that cannot be described in plain values.
 _NO_SPEC = {"no_spec": True}
+
+
+@contextmanager
+def reading(path: object, weights_only: bool | None) -> Iterator[None]:
+    """Within the context, a checkpoint is loaded: what is wrong with it becomes one line that names it.
+
+    Args:
+        path: The checkpoint; anything but a path of a local file is not looked at before.
+        weights_only: Whether only plain values may be in it.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        InputError: The file is no checkpoint of CASTModule, or damaged, or of another version.
+    """
+    if weights_only and isinstance(path, (str, Path)) and "://" not in str(path):
+        content = read_plain(path, str(path))
+        parts = content if isinstance(content, dict) else {}
+        # Without settings, the caller may give the parts.
+        for key, part in {"state_dict": parts.get("state_dict"), "settings": parts.get("hyper_parameters", {})}.items():
+            if not isinstance(part, Mapping):
+                raise InputError(f"{path}: not a checkpoint of CASTModule, or damaged: it has no {key}")
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # from here on, a damaged file may raise anything
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise InputError(f"{path}: cannot be loaded; it is damaged, or of another version ({what})") from error
 
 
 def spec_of(part: object) -> Spec:

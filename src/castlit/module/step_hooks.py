@@ -1,4 +1,4 @@
-"""The call of a method's ``after_step``: once per optimiser step taken, with the run's progress."""
+"""Around a step: what a method's ``after_step`` gets, once per optimiser step taken; and batches of one image."""
 
 import inspect
 import math
@@ -10,6 +10,7 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import nn
 from torch.optim import Optimizer
 
+from castlit.utils.run_length import total_steps
 from castlit.utils.validation import InputError
 
 
@@ -31,13 +32,34 @@ def takes_progress(method: nn.Module) -> bool:
     return "progress" in parameters
 
 
+@contextmanager
+def several_images(count: int) -> Iterator[None]:
+    """Within the context, a training step runs: explain torch's error about a batch of a single image.
+
+    Args:
+        count: Images in the batch.
+
+    Raises:
+        InputError: A batch norm needs more than one.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if count > 1 or "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            "a training batch has one image, and this method's batch norm needs at least two: raise data.batch_size, "
+            "or give more images"
+        ) from error
+
+
 def progress(trainer: pl.Trainer) -> float:
     """Fraction in [0, 1] of the run's optimiser steps that have been taken; 0 for a run without an end.
 
     It depends on the number of steps alone, so it is right in a resumed run, too. Within an optimiser step, Lightning
     has not counted that step yet.
     """
-    total = trainer.estimated_stepping_batches
+    total = total_steps(trainer)
     return min(trainer.global_step / total, 1.0) if 0 < total < math.inf else 0.0
 
 

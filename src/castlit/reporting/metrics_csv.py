@@ -10,6 +10,7 @@ from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
+from castlit.reporting.read_metrics import read_metrics
 from castlit.utils.atomic_write import write_atomic
 
 
@@ -32,6 +33,14 @@ class MetricsCSV(CSVLogger):
         """Rows in the file so far."""
         return self._experiment.rows if isinstance(self._experiment, _Writer) else 0
 
+    def finalize(self, status: str) -> None:
+        """Save what is left, without an error of its own where the run has failed: that one is to be reported."""
+        try:
+            super().finalize(status)
+        except OSError:
+            if status != "failed":
+                raise
+
     @property
     @rank_zero_experiment
     def experiment(self) -> "_Writer":
@@ -43,66 +52,43 @@ class MetricsCSV(CSVLogger):
 
 
 class _Writer(ExperimentWriter):
+    """Replaces the file of an earlier run with its first own rows: until then, this run may still be refused."""
+
     def __init__(self, log_dir: str, keep: int) -> None:
         self.rows, self._keep = 0, keep
+        self._kept: list[dict[str, str]] = []
+        self._replaces = False
         super().__init__(log_dir)
 
     def save(self) -> None:
-        count = len(self.metrics)
+        count, path = len(self.metrics), Path(self.metrics_file_path)
+        if count and self._replaces:
+            if self._kept:
+                _write(path, self.metrics_keys, self._kept)
+            else:
+                path.unlink(missing_ok=True)
+            self._replaces = False
         super().save()
         self.rows += count
 
     def _check_log_dir_exists(self) -> None:
         path = Path(self.metrics_file_path)
-        if not self._keep or not path.is_file():
-            super()._check_log_dir_exists()
-            return
-        # Rows after the checkpoint will be logged again; the last row may be truncated.
-        header, rows = _read(path)
-        self.metrics_keys, kept = header, rows[: self._keep]
-        _write(path, header, kept)
-        self.rows = len(kept)
+        self._replaces = path.is_file()
+        if self._replaces and self._keep:
+            # Rows after the checkpoint will be logged again; the last row may be truncated.
+            self.metrics_keys, rows = read_metrics(path)
+            self._kept = rows[: self._keep]
+            self.rows = len(self._kept)
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         path = Path(self.metrics_file_path)
-        _write(path, fieldnames, _read(path)[1])
-
-
-def by_epoch(path: Path, metric: str) -> dict[int, float]:
-    """Read a validation metric's curve: completed epochs → value; 0 is before training.
-
-    Args:
-        path: A ``metrics.csv``.
-        metric: Such as ``val/knn``. If logged more often, each epoch's last value counts.
-
-    Raises:
-        ValueError: castlit did not write the file.
-    """
-    found: dict[int, float] = {}
-    trained = -1  # the last epoch with training rows, by Lightning's count
-    for row in _read(path)[1]:
-        if None in row.values() or not (row.get("epoch") and row.get("step")):
-            continue  # a line truncated by a killed run
-        epoch = int(row["epoch"])
-        if any(value for name, value in row.items() if name.startswith("train/")):
-            trained = epoch
-        if row.get(metric):
-            # Validation within an epoch logs the epoch's number from 0; before or after training, the number of
-            # completed epochs.
-            found[epoch + 1 if epoch == trained else epoch] = float(row[metric])
-    return found
-
-
-def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        return list(reader.fieldnames or []), list(reader)
+        _write(path, fieldnames, read_metrics(path)[1])
 
 
 def _write(path: Path, header: list[str], rows: Iterable[dict[str, str]]) -> None:
     """Replace the file atomically: a run killed meanwhile loses nothing."""
     table = io.StringIO(newline="")
-    writer = csv.DictWriter(table, fieldnames=header)
+    writer = csv.DictWriter(table, fieldnames=header, extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
     # The encoding that Lightning appends with.

@@ -1,7 +1,9 @@
 """Write checkpoints atomically, and read them."""
 
+import logging
 import os
-import pickle
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,11 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 
 from castlit.utils import lightning_internals as lightning
+from castlit.utils.atomic_write import disk_error
+from castlit.utils.plain_file import DamagedFileError, read_plain
 from castlit.utils.validation import InputError
+
+logger = logging.getLogger(__name__)
 
 _SUFFIX = ".partial"
 
@@ -34,19 +40,45 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{os.getpid()}{_SUFFIX}")
+        partial = _partial(target)
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(target)
-        except BaseException:
+        except BaseException as error:
             # A full disk, or an interrupt: the partial file is useless.
-            partial.unlink(missing_ok=True)
-            raise
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            beneath = disk_error(error)
+            if beneath is None:
+                raise
+            # torch reports a full disk as an inconsistency of its archive.
+            # The partial file's name says nothing to users; a folder that cannot be made does.
+            named = beneath.filename if beneath.filename not in (None, str(partial)) else str(target)
+            raise type(beneath)(beneath.errno, beneath.strerror, named) from error
         _sync_folder(target.parent)
+
+
+def keep_as(path: Path, other: Path) -> None:
+    """Give a checkpoint a second name, which it keeps when the first is overwritten; on some disks, by a copy.
+
+    Args:
+        path: The checkpoint.
+        other: The second name, in the same folder; replaced atomically.
+    """
+    partial = _partial(other)
+    try:
+        try:
+            os.link(path, partial)
+        except OSError:
+            shutil.copyfile(path, partial)
+        partial.replace(other)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        logger.warning("%s cannot be kept as %s (%s)", path, other.name, error.strerror)
 
 
 def remove_partial(folder: str | Path) -> None:
@@ -64,24 +96,49 @@ def read_checkpoint(path: str | Path, name: str, kind: str) -> Checkpoint:
         kind: What messages call the training it is to be of, such as ``castlit's training``.
 
     Raises:
-        InputError: No such file, damaged, or not a checkpoint that Lightning wrote.
+        DamagedFileError: It is damaged, or incomplete.
+        InputError: No such file, or not a checkpoint that Lightning wrote.
     """
     if not Path(path).is_file():
         raise InputError(f"{name}: no such file; give the .ckpt file of a training run")
-    try:
-        # Mapped, not read: checking the settings must not load gigabytes of weights.
-        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"{name}: not a checkpoint, or damaged ({type(error).__name__})") from error
+    checkpoint = read_plain(path, name)
     if not isinstance(checkpoint, dict) or "loops" not in checkpoint:
         raise InputError(f"{name}: not a checkpoint of {kind}")
+    _require(checkpoint, name, state_dict=dict, loops=dict)
     return checkpoint
+
+
+def require_resumable(checkpoint: Checkpoint, name: str) -> None:
+    """Check that a checkpoint holds what a training needs to continue.
+
+    Args:
+        checkpoint: From :func:`read_checkpoint`.
+        name: What messages call it.
+
+    Raises:
+        DamagedFileError: It does not, as where only the weights were saved.
+    """
+    _require(checkpoint, name, global_step=int, optimizer_states=list, lr_schedulers=list)
+    try:
+        epochs_done(checkpoint)
+    except (KeyError, TypeError):
+        raise DamagedFileError(f"{name}: damaged, or of another version: its loops are incomplete") from None
+
+
+def _require(checkpoint: Checkpoint, name: str, **kinds: type) -> None:
+    wrong = [key for key, kind in kinds.items() if not isinstance(checkpoint.get(key), kind)]
+    if wrong:
+        raise DamagedFileError(f"{name}: damaged, or of another version: it has no {' and no '.join(wrong)}")
 
 
 def epochs_done(checkpoint: Checkpoint) -> int:
     """Return the number of epochs a checkpoint has finished; its own ``epoch`` is one more after the fit's end."""
     done: int = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     return done
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}{_SUFFIX}")
 
 
 def _sync_folder(folder: Path) -> None:

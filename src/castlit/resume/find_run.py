@@ -1,5 +1,6 @@
 """Find the run that ``resume=last`` continues, before Hydra makes a folder: the run continues in its own."""
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pytorch_lightning.utilities import rank_zero_only
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from castlit.cli.app import CONFIG_MODULE
 from castlit.cli.config_dir import composable, split_config_dir
+from castlit.cli.launch import is_first_process
 from castlit.cli.overrides import quoted
 from castlit.resume.request import LAST, LAST_CHECKPOINT, requested
 from castlit.utils.moved import current_name
@@ -69,18 +70,34 @@ def _newest(config: DictConfig, root: Path) -> Path | None:
     other: tuple[Path, list[str]] | None = None
     for checkpoint in sorted(root.glob(f"*/*/{LAST_CHECKPOINT}"), key=_modified, reverse=True):
         folder = checkpoint.parents[1]
-        try:
-            its = _settings(OmegaConf.load(folder / "config.yaml"))
-        except (OSError, YAMLError, OmegaConfBaseException):
+        its = _settings_of(folder / "config.yaml")
+        if its is None:
             continue
         if its == mine:
             return folder
         if other is None and its.get("name") == mine.get("name"):
             other = folder, sorted(key for key in {*its, *mine} if its.get(key) != mine.get(key))
-    if other is not None:
+    if other is not None and is_first_process():
         some = ", ".join(other[1][:3]) + (" ..." if len(other[1]) > 3 else "")
-        _print(f"resume=last: {display_path(other[0])} is another run, they differ in {some}")
+        print(f"resume=last: {display_path(other[0])} is another run, they differ in {some}")
     return None
+
+
+def _settings_of(path: Path) -> dict[str, Any] | None:
+    """The settings of a run; None, with a warning, where its configuration is damaged."""
+    try:
+        config = OmegaConf.load(path)
+        missing = [key for key in ("module", "data") if not OmegaConf.is_dict(OmegaConf.select(config, key))]
+        if missing:
+            raise ValueError(f"it has no {missing[0]}")
+        return _settings(config)
+    except FileNotFoundError:
+        return None  # no run of castlit.train
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        why = " ".join(str(error).split())
+        if is_first_process():
+            print(f"resume=last: {display_path(path)} is damaged ({why}): this run is left out", file=sys.stderr)
+        return None
 
 
 def _settings(config: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever a file holds
@@ -109,8 +126,3 @@ def _modified(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return time.time()
-
-
-@rank_zero_only
-def _print(line: str) -> None:
-    print(line)

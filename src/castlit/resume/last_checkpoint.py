@@ -15,9 +15,10 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
-from castlit.resume.checkpoint_io import AtomicCheckpointIO, remove_partial
+from castlit.resume.checkpoint_io import AtomicCheckpointIO, keep_as, remove_partial
+from castlit.resume.request import PREVIOUS
 from castlit.utils import lightning_internals as lightning
-from castlit.utils.signals import Stopped, StopSignals
+from castlit.utils.signals import Stopped, StoppedWaiting, StopSignals
 from castlit.utils.validation import require_int, require_number
 
 _NOTHING, _SAVE, _STOP = 0, 1, 2
@@ -34,8 +35,10 @@ class LastCheckpoint(Checkpoint):
     :class:`castlit.utils.signals.Stopped` is raised. A handler that was installed before, such as submitit's, is called
     instead, and may end the process; otherwise the run continues.
 
+    The checkpoint before stays as ``previous.ckpt``, for a disk that damages the last one.
+
     Args:
-        dirpath: Folder of ``last.ckpt``.
+        dirpath: Folder of ``last.ckpt`` and ``previous.ckpt``.
         every_n_minutes: Minutes between two checkpoints within an epoch, > 0; None: no limit.
         every_n_train_steps: Steps between two checkpoints, ≥ 1; None: no limit.
     """
@@ -57,6 +60,8 @@ class LastCheckpoint(Checkpoint):
         self.saved_step: int | None = None
         """The step at which it was written."""
         self._saved_time = 0.0
+        self._first_step: int | None = None
+        self._last_is_damaged = False
         self._signals = StopSignals()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -71,13 +76,18 @@ class LastCheckpoint(Checkpoint):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """A run that resumes from this file need not write it again at once."""
+        """Note the step of the file that the run resumes from, so that it is not written again at once."""
+        previous = self.path.with_name(PREVIOUS)
+        # Otherwise the damaged file would take its place.
+        self._last_is_damaged = (
+            trainer.ckpt_path is not None and previous.is_file() and previous.samefile(trainer.ckpt_path)
+        )
         if trainer.ckpt_path is not None and self.path.is_file() and self.path.samefile(trainer.ckpt_path):
             self.last_model_path, self.saved_step = str(self.path), checkpoint["global_step"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock, and handle signals."""
-        self._saved_time = time.monotonic()
+        self._saved_time, self._first_step = time.monotonic(), trainer.global_step
         self._listen(trainer)
 
     def on_train_batch_start(
@@ -116,9 +126,26 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Restore the signals' handlers."""
+        """Restore the signals' handlers; save where the run was stopped between two steps, waiting for a batch."""
         self._signals.received = None
         self._signals.give_back()
+        if not isinstance(exception, StoppedWaiting):
+            return
+        # With several processes, the others may be elsewhere and would wait for this one.
+        if trainer.world_size == 1 and self._between_steps(trainer):
+            self._save(trainer)
+        self._pass_on(trainer, exception.number)
+
+    def _between_steps(self, trainer: pl.Trainer) -> bool:
+        """Whether the fit waits for a batch within an epoch, with steps done that are not saved."""
+        done: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+        return (
+            trainer.training
+            and self._first_step is not None
+            and trainer.global_step not in (self._first_step, self.saved_step)
+            and done.ready == done.completed
+            and done.ready % trainer.accumulate_grad_batches == 0
+        )
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Restore the signals' handlers; a signal that came too late for this fit or validation ends the next one."""
@@ -149,24 +176,32 @@ class LastCheckpoint(Checkpoint):
     def _save(self, trainer: pl.Trainer) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
+        if trainer.is_global_zero and self.path.is_file() and not self._last_is_damaged:
+            keep_as(self.path, self.path.with_name(PREVIOUS))
         trainer.save_checkpoint(self.path, weights_only=False)
+        self._last_is_damaged = False
         self.last_model_path, self.saved_step = str(self.path), trainer.global_step
         self._saved_time = time.monotonic()
 
     def _stop(self, trainer: pl.Trainer) -> None:
         number = int(_most(trainer, self._signals.received or 0))
-        owner = self._signals.owner(number)
         self._signals.received = None
         self._signals.give_back()
-        if owner is not None:
-            owner(number, None)
+        if self._pass_on(trainer, number):
             # The handler did not end the process: continue.
             self._signals.take_over()
             return
-        if trainer.is_global_zero and number == _requeue_signal(trainer):
-            _requeue()
         # Only the first process exits with an error: a launcher kills all others when one of its children fails.
         raise Stopped(number, None if trainer.is_global_zero else 0)
+
+    def _pass_on(self, trainer: pl.Trainer, number: int) -> bool:
+        """Call the handler that was installed before, if there is one, or ask SLURM to requeue the job."""
+        owner = self._signals.owner(number)
+        if owner is not None:
+            owner(number, None)
+        elif trainer.is_global_zero and number == _requeue_signal(trainer):
+            _requeue()
+        return owner is not None
 
 
 def _most(trainer: pl.Trainer, value: int) -> int:

@@ -11,6 +11,9 @@ LAST = "last"
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
 """The last checkpoint's place in a run's folder."""
 
+PREVIOUS = "previous.ckpt"
+"""The name, beside it, of the one before: the last one may be damaged."""
+
 
 def requested(resume: object, key: str = "resume") -> str | None:
     """Return what to resume; in a job that SLURM has requeued, None becomes ``"last"``.

@@ -9,10 +9,11 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
 from castlit.reporting.metrics_csv import MetricsCSV
-from castlit.resume.checkpoint_io import Checkpoint, epochs_done, read_checkpoint
+from castlit.resume.checkpoint_io import Checkpoint, epochs_done, read_checkpoint, require_resumable
 from castlit.resume.exact_resume import KEY
-from castlit.resume.request import LAST, requested
+from castlit.resume.request import LAST, PREVIOUS, requested
 from castlit.utils.paths import display_path
+from castlit.utils.plain_file import DamagedFileError
 from castlit.utils.signals import Stopped
 from castlit.utils.validation import InputError
 
@@ -31,13 +32,13 @@ def start(
     kind: str = "castlit's training",
     check: Check | None = None,
     max_epochs: int | None = None,
-    saves: bool = True,
     loggers: Iterable[object] = (),
 ) -> Path | None:
     """Find the checkpoint that a training starts from, check it, and print it.
 
     Where the training resumes within its folder, its ``metrics.csv`` keeps the rows that the checkpoint knows of. Where
-    it starts anew over an earlier run's ``last.ckpt``, that becomes ``replaced.ckpt``.
+    it starts anew over an earlier run's ``last.ckpt``, :func:`put_aside` that when the training begins. Where
+    ``last.ckpt`` is damaged, ``"last"`` continues from ``previous.ckpt`` beside it, and says so.
 
     Args:
         resume: What the user gave: None, ``"last"``, or the path of a checkpoint. In a job that SLURM has requeued,
@@ -48,7 +49,6 @@ def start(
         kind: What messages call the training.
         check: Compares a checkpoint with this run; None: any checkpoint will do.
         max_epochs: Refuse a checkpoint, given by its path, that has this many epochs; None or -1: do not.
-        saves: Whether the training will write ``last``.
         loggers: The training's, before they log.
 
     Returns:
@@ -63,11 +63,8 @@ def start(
     if path is None or (wish == LAST and not path.is_file()):
         if wish is not None:
             rank_zero_only(print)(f"{prefix}nothing to resume yet, starting from scratch in {display_path(folder)}")
-        elif last is not None and saves:
-            _put_aside(last, key or "resume")
         return None
-    name = f"{key}={path}" if key else str(path)
-    checkpoint = read_checkpoint(path, name, kind)
+    path, name, checkpoint = _read(path, wish, key, kind)
     done = epochs_done(checkpoint)
     if wish != LAST and max_epochs is not None and 0 <= max_epochs <= done:
         raise InputError(f"{name} has already trained {done} epochs: add trainer.max_epochs={done * 2} to continue")
@@ -82,9 +79,37 @@ def start(
     return path
 
 
+def _read(path: Path, wish: str | None, key: str | None, kind: str) -> tuple[Path, str, Checkpoint]:
+    """Read a checkpoint; instead of a damaged last one, the one before, if the user leaves the choice to castlit."""
+
+    def read(path: Path) -> tuple[Path, str, Checkpoint]:
+        name = f"{key}={path}" if key else str(path)
+        checkpoint = read_checkpoint(path, name, kind)
+        require_resumable(checkpoint, name)
+        return path, name, checkpoint
+
+    previous = path.with_name(PREVIOUS)
+    try:
+        return read(path)
+    except DamagedFileError as error:
+        if path == previous or not previous.is_file():
+            raise
+        if wish != LAST:
+            raise DamagedFileError(f"{error}; {display_path(previous)} is the one before it") from error
+        found = read(previous)
+        rank_zero_only(print)(f"{error}: the one before it is used", file=sys.stderr)
+        return found
+
+
 @rank_zero_only
-def _put_aside(last: Path, key: str) -> None:
-    """Forgetting ``resume=last`` must not overwrite a checkpoint."""
+def put_aside(last: Path, key: str = "resume") -> None:
+    """Rename the last checkpoint of an earlier run: forgetting ``resume=last`` must not overwrite it.
+
+    Args:
+        last: Where this run will save its own.
+        key: The name of ``resume`` in the message.
+    """
+    last.with_name(PREVIOUS).unlink(missing_ok=True)
     if last.is_file():
         last.replace(last.with_name(REPLACED))
         print(f"{display_path(last)} is of an earlier run ({key}=last resumes it): it is now {REPLACED}")

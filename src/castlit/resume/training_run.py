@@ -1,10 +1,13 @@
 """Start a training run of CAST: its checkpoints are identified by method and optimiser."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
+from torch import Tensor
 
+from castlit.interop.weights import listed
 from castlit.module import CASTModule
 from castlit.resume.checkpoint_io import Checkpoint, read_checkpoint
 from castlit.resume.last_checkpoint import LastCheckpoint
@@ -31,17 +34,21 @@ def start_training(
     Raises:
         InputError: The run cannot resume from this checkpoint.
     """
-    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return start(
         resume,
-        next((callback.path for callback in callbacks if isinstance(callback, LastCheckpoint)), None),
+        last_path(trainer),
         folder,
         kind=_KIND,
         check=lambda checkpoint, name: _check_same(checkpoint, name, module),
         max_epochs=trainer.max_epochs,
-        saves=not trainer.fast_dev_run,  # type: ignore[attr-defined]
         loggers=loggers,
     )
+
+
+def last_path(trainer: pl.Trainer) -> Path | None:
+    """Where a run saves its last checkpoint; None if it saves none."""
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((callback.path for callback in callbacks if isinstance(callback, LastCheckpoint)), None)
 
 
 def read_training_checkpoint(path: str | Path, key: str) -> Checkpoint:
@@ -62,11 +69,29 @@ def read_training_checkpoint(path: str | Path, key: str) -> Checkpoint:
 
 def _check_same(checkpoint: Checkpoint, name: str, module: CASTModule) -> None:
     settings = _settings(checkpoint, name)
+    _check_settings(settings, name, module)
+    saved, present = checkpoint["state_dict"], module.state_dict()
+    # Of the method only: the attention loss's running mean takes its size in training.
+    names = [key for key in {**present, **saved} if key.startswith("method.")]
+    wrong = [key for key in names if _shape(saved.get(key)) != _shape(present.get(key))]
+    if wrong:
+        raise InputError(
+            f"{name}: its weights are not those of this run's networks ({listed(wrong)}): choose its method"
+        )
+
+
+def _shape(value: Tensor | None) -> tuple[int, ...] | None:
+    return None if value is None else tuple(getattr(value, "shape", ()))
+
+
+def _check_settings(settings: Checkpoint, name: str, module: CASTModule) -> None:
     for part in ("method", "optimizer"):
         saved, present = settings[part], module.hparams[part]
+        if not isinstance(saved, Mapping):
+            raise InputError(f"{name}: damaged, or of another version: its {part} is not described")
         if TARGET not in saved or TARGET not in present:
             continue
-        if current_name(saved[TARGET]) != present[TARGET]:
+        if current_name(str(saved[TARGET])) != present[TARGET]:
             raise InputError(f"{name} was trained with {saved[TARGET]}, not {present[TARGET]}: choose its {part}")
         differing = sorted(key for key in saved if key != TARGET and saved[key] != present.get(key))
         if differing:
@@ -75,7 +100,7 @@ def _check_same(checkpoint: Checkpoint, name: str, module: CASTModule) -> None:
 
 
 def _settings(checkpoint: Checkpoint, name: str) -> Checkpoint:
-    settings: Checkpoint = checkpoint.get(CASTModule.CHECKPOINT_HYPER_PARAMS_KEY, {})
-    if "method" not in settings:
+    settings: Any = checkpoint.get(CASTModule.CHECKPOINT_HYPER_PARAMS_KEY)
+    if not isinstance(settings, dict) or not {"method", "optimizer"} <= set(settings):
         raise InputError(f"{name}: not a checkpoint of {_KIND}")
-    return settings
+    return dict(settings)

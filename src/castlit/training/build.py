@@ -6,6 +6,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from castlit.module import CASTModule
+from castlit.module.run_end import require_no_end
 from castlit.utils.validation import require_int
 
 
@@ -26,14 +27,18 @@ def build(config: DictConfig) -> tuple[CASTModule, pl.LightningDataModule, pl.Tr
     if config.trainer.max_epochs is not None:
         # Lightning checks it late, and its error has a traceback.
         require_int("trainer.max_epochs", config.trainer.max_epochs, low=-1)
-    loggers = [instantiate(logger) for logger in config.logger.values() if logger]
+    loggers = [instantiate(logger) for logger in (config.get("logger") or {}).values() if logger]
     trainer: pl.Trainer = instantiate(config.trainer, callbacks=_callbacks(config), logger=loggers)
+    if trainer.max_epochs == -1 and trainer.max_steps == -1:
+        # Before the first validation, and before an earlier run's files give way.
+        require_no_end(module.optimizer, module.method, endless_data=False)
     return module, data, trainer
 
 
 def _callbacks(config: DictConfig) -> list[pl.Callback]:
     """The callbacks, except those that the trainer's switches turn off."""
-    callbacks = [instantiate(callback, _convert_="all") for callback in config.callbacks.values() if callback]
+    parts = config.get("callbacks") or {}
+    callbacks = [instantiate(callback, _convert_="all") for callback in parts.values() if callback]
     off: tuple[type, ...] = ()
     if not config.trainer.enable_progress_bar:
         off += (pl.callbacks.ProgressBar,)

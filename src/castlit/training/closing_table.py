@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -70,6 +70,13 @@ def _has_ground_truth(config: DictConfig) -> bool:
     return masks is not None and (masks != "self" or config.data.get("val_masks") not in (None, "self"))
 
 
+def _trust(config: DictConfig) -> list[str]:
+    """The word by which the user's own packages may be imported for a checkpoint that names their classes."""
+    targets = [str(OmegaConf.select(config, f"module.{part}._target_")) for part in ("method", "attention")]
+    packages = {target.partition(".")[0] for target in targets if "." in target} - {"castlit"}
+    return [f"trust=[{','.join(sorted(packages))}]"] if len(packages) > 1 else [f"trust={each}" for each in packages]
+
+
 def _evaluate_command(config: DictConfig, checkpoint: Path) -> str:
     # The user's own overrides of the data; its other settings keep their defaults.
     overrides = [word for word in HydraConfig.get().overrides.task if word.startswith(("data=", "data."))]
@@ -80,6 +87,7 @@ def _evaluate_command(config: DictConfig, checkpoint: Path) -> str:
         *options,
         f"+protocol={config.evaluate_with}",
         *overrides,
+        *_trust(config),
         f"checkpoint={display_path(checkpoint)}",
     ]
     return shlex.join([this_python(), "-m", "castlit.evaluate", *arguments])

@@ -4,6 +4,7 @@ import os
 import tempfile
 from array import array
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -38,13 +39,17 @@ class BytesArray:
     def collect(cls, values: Iterable[bytes], folder: Path | None = None) -> "BytesArray":
         """Pack an iterable into an unnamed file in ``folder``, so that it need not fit into memory."""
         lengths = array("q")
-        with tempfile.TemporaryFile(dir=folder) as file:
+        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closing it writes again, and would fail again
+        try:
             for value in values:
                 lengths.append(len(value))
                 _write(file, value, folder)
             _write(file, None, folder)
             # The mapping keeps the unnamed file alive.
             data = np.memmap(file, np.uint8, "r") if sum(lengths) else np.empty(0, np.uint8)
+        finally:
+            with suppress(OSError):
+                file.close()
         offsets = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(np.frombuffer(lengths, np.int64), out=offsets[1:])
         return cls(np.asarray(data), offsets)

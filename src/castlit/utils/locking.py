@@ -8,6 +8,9 @@ from pathlib import Path
 from castlit.utils.paths import display_path
 from castlit.utils.validation import InputError
 
+LOCK = ".running"
+"""The locked file in a run's folder."""
+
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
@@ -25,7 +28,7 @@ def run_lock(folder: Path) -> Iterator[None]:
     import fcntl
 
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".running").open("w") as file:
+    with (folder / LOCK).open("w") as file:
         try:
             # Not flock: loader processes would inherit it, and they outlive a killed run by seconds.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,7 +48,7 @@ def is_locked(folder: Path) -> bool:
     import fcntl
 
     try:
-        with (folder / ".running").open("rb") as file:
+        with (folder / LOCK).open("rb") as file:
             fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -2,7 +2,12 @@
 
 import importlib
 import inspect
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from operator import attrgetter
+from types import ModuleType
 from typing import Any, TypeAlias
 
 from castlit.utils.moved import current_name
@@ -12,6 +17,9 @@ Spec: TypeAlias = dict[str, Any]
 """A class and its arguments as plain values: ``{"_target_": "package.Class", "argument": value, ...}``."""
 
 TARGET = "_target_"
+
+_trusted: ContextVar[tuple[str, ...]] = ContextVar("trusted", default=())
+"""Packages that a spec may import."""
 
 
 class Described:
@@ -58,26 +66,82 @@ def describe(instance: object) -> Spec | None:
     return spec
 
 
+@contextmanager
+def trusting(packages: Iterable[str]) -> Iterator[None]:
+    """Within the context, :func:`build` may import these packages and modules.
+
+    Args:
+        packages: Names, such as ``my_method``.
+    """
+    before = _trusted.set((*_trusted.get(), *packages))
+    try:
+        yield
+    finally:
+        _trusted.reset(before)
+
+
 def build(spec: Mapping[str, Any]) -> Any:  # noqa: ANN401
     """Make the object that a spec describes.
 
-    It builds only classes that inherit :class:`Described`: a spec comes from a checkpoint file, which must not be able
-    to call anything else.
+    A spec comes from a checkpoint file, which must not be able to run code of its choice. So it names a class that
+    inherits :class:`Described`, in a module of castlit, or one that this process has imported already, or one that the
+    user trusts (:func:`trusting`). No other module is imported, and nothing else is called.
 
     Raises:
-        InputError: The class cannot be found, or does not inherit :class:`Described`.
+        InputError: The class cannot be found there, does not inherit :class:`Described`, or does not take these
+            arguments.
     """
     target = current_name(str(spec.get(TARGET, "")))
-    module_name, _, class_name = target.rpartition(".")
-    try:
-        cls = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"cannot find the class {target!r}: is the package that defines it installed?") from error
+    cls = _find(target)
     if not (isinstance(cls, type) and issubclass(cls, Described)):
         raise InputError(
             f"{target!r} is not a class that castlit may build: it must inherit castlit.utils.serializable.Described"
         )
-    return cls(**{name: _rebuilt(value) for name, value in spec.items() if name != TARGET})
+    arguments = {str(name): _rebuilt(value) for name, value in spec.items() if name != TARGET}
+    try:
+        inspect.signature(cls.__init__).bind(None, **arguments)
+    except TypeError as error:
+        raise InputError(f"{target}: {error}: the checkpoint is of another version of castlit, or damaged") from error
+    try:
+        return cls(**arguments)
+    except InputError:
+        raise
+    except Exception as error:  # values of other types than the class expects
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise InputError(f"{target} cannot be built as the checkpoint says ({what})") from error
+
+
+def _find(target: str) -> object:
+    """The class of this full name; it may be inside another one."""
+    parts = target.split(".")
+    if len(parts) < 2 or not all(map(str.isidentifier, parts)):
+        raise InputError(f"cannot find the class {target!r}: that is no full name of a class")
+    for count in range(len(parts) - 1, 0, -1):
+        name = ".".join(parts[:count])
+        with suppress(AttributeError):
+            return attrgetter(".".join(parts[count:]))(_module(name))
+    if _may_import(target):
+        raise InputError(f"cannot find the class {target!r}: is the package that defines it installed?")
+    raise InputError(
+        f"cannot find the class {target!r} in what is imported, and a checkpoint may import castlit only: if you trust "
+        f"it, import {parts[0]} first, or give trust={parts[0]}"
+    )
+
+
+def _module(name: str) -> ModuleType | None:
+    """The module, if it is imported already or may be; None if there is none."""
+    if not _may_import(name):
+        return sys.modules.get(name)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            return None
+        raise InputError(f"cannot import {name}, which the checkpoint names: {error}") from error
+
+
+def _may_import(name: str) -> bool:
+    return any(f"{name}.".startswith(f"{package}.") for package in ("castlit", *_trusted.get()))
 
 
 def _rebuilt(value: object) -> object:

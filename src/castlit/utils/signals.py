@@ -1,9 +1,11 @@
 """Stop signals: recorded at once, handled at a step from which the run can resume."""
 
+import _thread
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,6 +13,12 @@ from typing import Any
 
 Handler = Any
 """What ``signal.getsignal`` returns."""
+
+PATIENCE_S = 8.0
+"""After a signal, a run that waits for a batch ends after this time; it may never come."""
+
+PATIENCE_OF_MANY_S = 20.0
+"""Likewise with several processes, where the checkpoint is lost; schedulers kill after 30 s."""
 
 
 class Stopped(SystemExit):
@@ -31,10 +39,29 @@ class Stopped(SystemExit):
         return "Ctrl-C" if self.number == signal.SIGINT else signal.Signals(self.number).name
 
 
+class StoppedWaiting(Stopped):
+    """A signal ended the run while it waited for a batch, between two steps."""
+
+
+_waiting_since: float | None = None
+
+
+@contextmanager
+def waiting_for_batch() -> Iterator[None]:
+    """Mark that the main thread waits for a batch: :class:`StopSignals` ends a wait that is too long."""
+    global _waiting_since
+    _waiting_since = time.monotonic()
+    try:
+        yield
+    finally:
+        _waiting_since = None
+
+
 class StopSignals:
     """Records SIGTERM, SIGINT and other signals that had a handler, while a run trains.
 
-    A second Ctrl-C raises :class:`Stopped` at once. Ignored signals stay ignored.
+    A second Ctrl-C raises :class:`Stopped` at once. Ignored signals stay ignored. Where the run still waits for a batch
+    some seconds after the signal, :class:`StoppedWaiting` is raised there: no step would come to handle the signal.
 
     Example:
         >>> signals = StopSignals()
@@ -51,6 +78,7 @@ class StopSignals:
         self._owners: dict[int, Handler] = {}
         self._covered: dict[int, Handler] = {}
         self._process = os.getpid()
+        self._overdue = False
 
     def remember(self, numbers: Iterable[int]) -> None:
         """Record the current handlers of these signals, before a trainer installs its own."""
@@ -91,11 +119,33 @@ class StopSignals:
             if again:
                 os._exit(128 + number)
             return
-        if number == signal.SIGINT and again:
+        if number == signal.SIGINT and again and not self._overdue:
             raise Stopped(number)
+        if self._overdue:
+            self._overdue = False
+            if _waiting_since is not None:
+                raise StoppedWaiting(number)
+            return
+        if not again:
+            # Not a Thread: its start takes locks that the interrupted code may hold.
+            _thread.start_new_thread(self._end_wait, (number,))
         if number == signal.SIGINT:
             # Not print: the handler may interrupt one.
             os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"\nStopping after this step; again: at once.\n")
+
+    def _end_wait(self, number: int) -> None:
+        """In a thread: signal again, until the first one is handled, where the wait for a batch is too long."""
+        from castlit.utils.distributed import world_size  # programs that do not train need no torch
+
+        arrived = time.monotonic()
+        patience = PATIENCE_S if world_size() == 1 else PATIENCE_OF_MANY_S
+        while self.received is not None and self._covered:
+            since = _waiting_since
+            if since is not None and time.monotonic() - max(since, arrived) > patience:
+                self._overdue = True
+                # To the main thread, whose wait it interrupts.
+                signal.pthread_kill(threading.main_thread().ident or 0, number)
+            time.sleep(0.2)
 
 
 @contextmanager

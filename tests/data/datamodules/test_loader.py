@@ -121,6 +121,20 @@ def test_resumed_run_gets_the_same_batches(tmp_path, stop_at, workers):
         assert same(got, expected)
 
 
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*smaller than the logging interval")
+@pytest.mark.filterwarnings("ignore:.*validation_step", "ignore:.*LeafSpec", "ignore:.*GPU available")
+@pytest.mark.filterwarnings("ignore:You requested to overfit", "ignore:.*exists and is not empty")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_overfitting_repeats_the_same_batches(tmp_path, workers):
+    """Lightning replaces the sampler by one that knows no epochs."""
+    steps = fit(tmp_path, Recorder(), workers, overfit_batches=2)
+    assert [step[:2] for step in steps] == [(epoch, batch) for epoch in range(3) for batch in range(2)]
+    for epoch in (1, 2):
+        for batch in (0, 1):
+            assert same(steps[batch][2], steps[2 * epoch + batch][2])
+    assert steps[0][2]["index"].tolist() == [0, 1, 2, 3]
+
+
 class TestOnADevice:
     """Images are transferred as uint8, with colour draws; the device does the rest. Here it is the CPU."""
 

@@ -176,6 +176,7 @@ class TestUnreadableFiles:
 class TestBadDuringTraining:
     """Files that become bad after they were indexed."""
 
+    @pytest.mark.usefixtures("ended_workers")
     @pytest.mark.parametrize("workers", [0, 2])
     def test_error(self, folders, workers):
         loader = module(folders, workers=workers).train_dataloader()

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def folders(tmp_path):
 
 
 def opened(folders, **options):
-    return FileSource(folders / "images", folders / "masks", cache=folders / "cache", **options)
+    return FileSource(folders / "images", folders / "masks", **{"cache": folders / "cache", **options})
 
 
 def files_of(folder):
@@ -197,6 +198,12 @@ def test_damaged_cache_is_rebuilt(folders, damage):
 def test_unwritable_cache(folders, caplog):
     (folders / "cache").write_text("in the way")
     assert len(opened(folders)) == 3
+    assert "the index cannot be saved" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/sys is a folder that nobody can write to on Linux")
+def test_existing_cache_that_cannot_be_written(folders, caplog):
+    assert len(opened(folders, cache="/sys")) == 3
     assert "the index cannot be saved" in caplog.text
 
 

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from castlit.data import ShardsDataModule
+from castlit.data.datamodules.datasets import collate
 from castlit.data.io.errors import SampleError
 from castlit.data.shards.dataset import ShardDataset
 from castlit.data.shards.plan import Plan
@@ -80,13 +81,21 @@ def indices(batches):
     return [batch["index"].tolist() for batch in batches]
 
 
+def test_overfitting_repeats_the_same_batches(folder):
+    """Lightning's trainer.overfit_batches replaces the sampler by one that counts batches, and knows no epochs."""
+    dataset = module(folder).train_dataloader().dataset
+    first, again = (torch.utils.data.DataLoader(dataset, batch_size=None, collate_fn=collate) for _ in range(2))
+    assert all(map(same, list(first)[:3], list(again)[:3]))
+    assert indices(first)[0] == indices(module(folder).train_dataloader())[0]
+
+
 @pytest.fixture
 def ranks(monkeypatch):
     """Make this process look like one of several."""
 
     def pretend(world, rank):
-        for name in ("castlit.data.shards.datamodule", "castlit.data.io.bad_samples"):
-            monkeypatch.setattr(f"{name}.world_size", lambda: world)
+        monkeypatch.setattr("castlit.data.io.bad_samples.several_ranks", lambda: world > 1)
+        monkeypatch.setattr("castlit.data.shards.datamodule.world_size", lambda: world)
         monkeypatch.setattr("castlit.data.shards.datamodule.rank", lambda: rank)
 
     return pretend

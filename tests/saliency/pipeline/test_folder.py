@@ -15,7 +15,7 @@ from castlit.saliency.algorithms.registry import METHODS, SIDE, shrink
 from castlit.saliency.pipeline.folder import make_masks
 from castlit.saliency.pipeline.one_mask import NOTHING, Recipe, make_mask, mask_size
 from castlit.saliency.pipeline.signature import read_signature
-from castlit.utils.atomic_write import part_of
+from castlit.utils.atomic_write import ALONE, part_of
 from castlit.utils.thread_pool import AHEAD, in_threads
 from castlit.utils.validation import InputError
 
@@ -195,7 +195,7 @@ class TestResume:
         before = {path: path.stat().st_mtime_ns for path in (photos / "masks").rglob("*.png") if path != target}
         complete = target.read_bytes()
         target.unlink()
-        part_of(target).write_bytes(complete[:100])  # as after a kill
+        part_of(target, ALONE).write_bytes(complete[:100])  # as after a kill
         (photos / "masks" / "b" / "3.png").write_bytes(b"")  # as after a power cut
         done = made(photos)
         assert done.counts == {"images": 6, "made": 2, "skipped": 4, "failed": 0}

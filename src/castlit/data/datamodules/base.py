@@ -16,6 +16,7 @@ from typing_extensions import Unpack
 from castlit.data.datamodules.datasets import EvalDataset, ViewDataset, collate, is_images, normalise
 from castlit.data.datamodules.loader import ViewLoader, worker_options
 from castlit.data.datamodules.sampler import EpochSampler
+from castlit.data.datamodules.worker_loader import WorkerLoader, require_shared_memory
 from castlit.data.io.data_report import DataReport
 from castlit.data.io.source import Sample, Source
 from castlit.data.transforms.device_photometric import apply_draws
@@ -105,8 +106,16 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
         return self._sources
 
     def setup(self, stage: str | None = None) -> None:
-        """Create the sources, so that errors in the data are raised before training starts."""
+        """Create the sources, so that errors in the data are raised before training starts.
+
+        Raises:
+            InputError: The loaders' batches do not fit into the shared memory; or as in ``make_sources``.
+        """
         _ = self.sources
+        pixel = 1 if self._raw or self.views.defer else 4
+        batch = self.batch_size * 2 * self.size**2 * (3 * pixel + 1)
+        devices = 1 if self.trainer is None else self.trainer.num_devices
+        require_shared_memory(batch, devices * self._worker_options()["num_workers"])
 
     def train_dataloader(self) -> DataLoader[Sample | None]:
         """Shuffled two-view batches."""
@@ -125,7 +134,7 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
     def val_dataloader(self) -> DataLoader[Sample | None]:
         """Validation batches in fixed order."""
         _, source, indices = self.sources
-        return DataLoader(
+        return WorkerLoader(
             EvalDataset(source, self.size, self.val_resize, indices),
             batch_size=self.batch_size,
             collate_fn=partial(collate, raw=self._raw),

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from castlit.crops import crop_resize
 from castlit.data.datamodules.base import ViewsDataModule
+from castlit.data.datamodules.worker_loader import WorkerLoader
 from castlit.data.index.file_source import FileSource
 from castlit.data.io.errors import SampleError
 from castlit.data.io.source import Sample, Source
@@ -72,7 +73,7 @@ def full_image_loader(
         batches: Indices of the images of each batch.
         size: Side in pixels.
     """
-    return DataLoader(
+    return WorkerLoader(
         FullImages(source, size),
         batch_sampler=[batch.tolist() for batch in batches],
         collate_fn=_collate,

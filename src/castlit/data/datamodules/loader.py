@@ -6,15 +6,15 @@ from typing import Any
 
 import cv2
 import torch
-from torch.utils.data import DataLoader
 
 from castlit.data.datamodules.sampler import EpochSampler
+from castlit.data.datamodules.worker_loader import WorkerLoader
 from castlit.utils.signals import defer_signals
 
 Position = dict[str, int]
 
 
-class ViewLoader(DataLoader[Any]):
+class ViewLoader(WorkerLoader):
     """A ``DataLoader`` over an :class:`castlit.data.datamodules.sampler.EpochSampler` that can resume within an epoch.
 
     Lightning saves ``state_dict`` in its checkpoints and restores it when it resumes within an epoch. The position is
@@ -23,10 +23,8 @@ class ViewLoader(DataLoader[Any]):
     Args:
         *args: As for ``DataLoader``.
         images_per_batch: Images in a batch of all processes together.
-        **options: As for ``DataLoader``; ``sampler`` must be an ``EpochSampler``.
+        **options: As for ``DataLoader``; ``sampler`` must be an ``EpochSampler``, unless Lightning replaces it.
     """
-
-    sampler: EpochSampler
 
     def __init__(self, *args: Any, images_per_batch: int, **options: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **options)
@@ -40,6 +38,10 @@ class ViewLoader(DataLoader[Any]):
         return self._batches()
 
     def _batches(self) -> Iterator[Any]:
+        if not isinstance(self.sampler, EpochSampler):
+            # trainer.overfit_batches replaces the sampler: the same few batches in every epoch.
+            yield from super().__iter__()
+            return
         epoch, done = self.sampler.epoch, 0
         if self._resume is not None and self._resume["epoch"] == epoch:
             done = self._resume["images"]
@@ -60,7 +62,8 @@ class ViewLoader(DataLoader[Any]):
     def load_state_dict(self, state: Position) -> None:
         """Skip these images in the next iteration over their epoch."""
         self._resume = {"epoch": int(state["epoch"]), "images": int(state["images"])}
-        self.sampler.set_epoch(self._resume["epoch"])
+        if isinstance(self.sampler, EpochSampler):
+            self.sampler.set_epoch(self._resume["epoch"])
 
 
 def worker_options(workers: int, seed: int) -> dict[str, Any]:

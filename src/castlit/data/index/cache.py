@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import tempfile
 from pathlib import Path
 
 from castlit.data.index.build import build_index, is_current
@@ -39,8 +40,10 @@ def open_index(
         scratch: Path | None = folder.parent
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=scratch):
+                pass
         except OSError:
-            scratch = None
+            scratch = None  # it is built in the system's temporary folder, and saving it will warn
         index = build_index(images, masks, threshold, kind, scratch)
         try:
             index.save(folder)

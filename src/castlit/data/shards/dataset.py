@@ -21,7 +21,7 @@ from castlit.utils.validation import require_int
 
 
 class ShardDataset(Dataset[list[Sample | None]]):
-    """The samples of a batch, indexed by ``(epoch, number)``.
+    """The samples of a batch, indexed by ``(epoch, number)``, or by the number alone for epoch 0.
 
     The stream of a lane stays open between its batches. If batches are requested in order, as by a loader's worker,
     each sample is read once. Any other order works too, but reads the lane from its start.
@@ -52,9 +52,9 @@ class ShardDataset(Dataset[list[Sample | None]]):
     def __len__(self) -> int:
         return self.plan.batches
 
-    def __getitem__(self, key: tuple[int, int]) -> list[Sample | None]:
+    def __getitem__(self, key: tuple[int, int] | int) -> list[Sample | None]:
         """The samples of a batch; None for one that cannot be read, which ``collate`` leaves out."""
-        epoch, number = key
+        epoch, number = key if isinstance(key, tuple) else (0, key)
         return [self._sample(record, epoch) for record in self._records(epoch, number)]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,15 +1,15 @@
 """A linear head on features, and the mapping from its outputs to classes."""
 
 import json
-import pickle
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from castlit.utils.plain_file import read_plain
 from castlit.utils.validation import InputError
 
 _NAMES = ("", "fc.", "classifier.", "head.", "head.fc.")
@@ -41,10 +41,7 @@ def read_head(path: str | Path, channels: int) -> LinearHead:
     """
     if not Path(path).is_file():
         raise InputError(f"protocol.head={path}: no such file; give a state dict with a linear layer")
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"protocol.head={path}: not a state dict, or damaged ({type(error).__name__})") from error
+    content = read_plain(path, f"protocol.head={path}", "a state dict", mapped=False)
     for inner in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(inner), dict):
             content = content[inner]

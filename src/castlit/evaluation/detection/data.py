@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from castlit.data.datamodules.base import default_workers
 from castlit.data.datamodules.loader import ViewLoader, worker_options
 from castlit.data.datamodules.sampler import EpochSampler, sample_rng
+from castlit.data.datamodules.worker_loader import WorkerLoader
 from castlit.data.io.errors import MismatchError
 from castlit.data.io.images import read_image
 from castlit.evaluation.detection.coco_layout import object_masks
@@ -45,13 +46,13 @@ class DetectionDataset(Dataset[Sample]):
         """Return the path of an image."""
         return self.records[index].path
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
+    def __getitem__(self, key: tuple[int, int] | int) -> Sample:
         """Return the sample of an (epoch, index) pair: image (3, H, W) uint8, its index and number, and the target.
 
         Raises:
             SampleError: The image cannot be read or differs in size from its annotation, or a segmentation is invalid.
         """
-        epoch, index = key
+        epoch, index = key if isinstance(key, tuple) else (0, key)
         record = self.records[index]
         image = read_image(record.path)
         if image.shape[:2] != (record.height, record.width):
@@ -135,7 +136,7 @@ class DetectionData(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Sample]:
         """The test images, one by one."""
         sampler = EpochSampler(self.sets[1], shuffle=False)
-        return DataLoader(self.sets[1], 1, sampler=sampler, collate_fn=collate, **self._worker_options())
+        return WorkerLoader(self.sets[1], 1, sampler=sampler, collate_fn=collate, **self._worker_options())
 
     def _worker_options(self) -> dict[str, Any]:
         processes = self.trainer.num_devices if self.trainer is not None else None

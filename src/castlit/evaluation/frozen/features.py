@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
 from castlit.data import EvalDataset, collate
 from castlit.data.datamodules.base import default_workers
 from castlit.data.datamodules.loader import worker_options
+from castlit.data.datamodules.worker_loader import WorkerLoader
 from castlit.evaluation.frozen.images import Images
 from castlit.utils.atomic_write import atomic_path
 from castlit.utils.progress_log import ProgressLog
@@ -79,8 +79,11 @@ class FrozenFeatures:
             return kept
         features = self._compute(images, title)
         if file is not None:
-            with atomic_path(file) as part, part.open("wb") as handle:
-                np.save(handle, features)
+            try:
+                with atomic_path(file) as part, part.open("wb") as handle:
+                    np.save(handle, features)
+            except OSError as error:
+                logger.warning("%s: the features cannot be cached (%s)", file, error.strerror or error)
         return features
 
     @torch.inference_mode()
@@ -94,7 +97,7 @@ class FrozenFeatures:
     def _compute(self, images: Images, title: str) -> NDArray[np.float32]:
         dataset = EvalDataset(images, self.size, self.resize)
         options = {**worker_options(self.workers, 0), "persistent_workers": False}
-        loader = DataLoader(dataset, self.batch_size, collate_fn=collate, **options)
+        loader = WorkerLoader(dataset, self.batch_size, collate_fn=collate, **options)
         features: NDArray[np.float32] | None = None
         done = 0
         with ProgressLog(title, len(dataset)) as pace:

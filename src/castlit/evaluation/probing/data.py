@@ -13,6 +13,7 @@ from castlit.data import EpochSampler, EvalDataset, collate
 from castlit.data.datamodules.base import default_workers
 from castlit.data.datamodules.loader import ViewLoader, worker_options
 from castlit.data.datamodules.sampler import sample_rng
+from castlit.data.datamodules.worker_loader import WorkerLoader
 from castlit.data.io.errors import SampleError
 from castlit.data.io.source import Sample, Source
 from castlit.data.transforms.decode_for_crops import decode_for_crops
@@ -31,8 +32,8 @@ class _Cropped(Dataset[Sample | None]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample | None:
-        epoch, position = key
+    def __getitem__(self, key: tuple[int, int] | int) -> Sample | None:
+        epoch, position = key if isinstance(key, tuple) else (0, key)
         index = int(self.indices[position])
         try:
             item = self.source.read(index)
@@ -102,7 +103,7 @@ class ProbeData(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         """All test images in order, divided among the processes."""
         sampler = EpochSampler(self.val, shuffle=False)
-        return DataLoader(self.val, self._each(), sampler=sampler, collate_fn=collate, **self._options())
+        return WorkerLoader(self.val, self._each(), sampler=sampler, collate_fn=collate, **self._options())
 
     def _each(self) -> int:
         if self.batch_size % world_size():

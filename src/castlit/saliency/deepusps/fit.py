@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from castlit.data.datamodules.sampler import EpochSampler
 from castlit.resume.checkpoint_io import AtomicCheckpointIO, remove_partial
 from castlit.resume.request import LAST
+from castlit.resume.restoring import restoring
 from castlit.resume.start import start
 from castlit.saliency.deepusps.training import SaliencyTraining
 from castlit.utils.progress_log import ProgressLog
@@ -101,7 +102,8 @@ def fit(
             plugins=[AtomicCheckpointIO()],
             callbacks=[_SaveState(checkpoint), _Progress(title, batch_size)],
         )
-        trainer.fit(training, loader, ckpt_path=resume_from, weights_only=True)
+        with restoring(resume_from):
+            trainer.fit(training, loader, ckpt_path=resume_from, weights_only=True)
 
 
 class _SaveState(pl.Callback):

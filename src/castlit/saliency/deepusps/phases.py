@@ -22,6 +22,7 @@ from castlit.saliency.deepusps.state import NETWORK, check_state, settings_of
 from castlit.saliency.deepusps.training import SaliencyTraining
 from castlit.utils.atomic_write import write_atomic
 from castlit.utils.cores import available_cores
+from castlit.utils.plain_file import DamagedFileError, read_plain
 from castlit.utils.validation import InputError, require_int
 
 _BATCH = 32  # images per prediction
@@ -231,7 +232,10 @@ class _Run:
 
 def _saved_network(path: Path, settings: Settings) -> SaliencyNetwork:
     network = SaliencyNetwork(settings.backbone_name, settings.width)
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    try:
+        network.load_state_dict(read_plain(path, str(path), "a network of deepusps"))
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise DamagedFileError(f"{path}: not a network of deepusps, or damaged ({type(error).__name__})") from error
     return network
 
 

@@ -17,7 +17,7 @@ from castlit.saliency.algorithms.registry import METHODS, shrink
 from castlit.saliency.algorithms.superpixels import Image, Map
 from castlit.saliency.pipeline.quality import Quality, covered_fraction, measure_quality
 from castlit.saliency.pipeline.signature import Signature, sign
-from castlit.utils.atomic_write import FULL, write_atomic
+from castlit.utils.atomic_write import ALONE, FULL, write_atomic
 
 NOTHING = "nothing stands out in it"
 
@@ -104,7 +104,7 @@ def finish(recipe: Recipe, method: str | Callable[[Image], Map], name: str, open
     quality = measure_quality(opened.image, small)._replace(area=covered_fraction(levels))
     target = recipe.output / mask_name(name)
     try:
-        write_atomic(target, sign(encode(levels), Signature(recipe.made, quality)))
+        write_atomic(target, sign(encode(levels), Signature(recipe.made, quality)), writer=ALONE)
     except OSError as error:
         return Outcome(name, failure=f"{target} cannot be written ({error.strerror})", stop=error.errno in FULL)
     return Outcome(name, quality, NOTHING if quality.area == 0 else "")

@@ -12,7 +12,7 @@ from castlit.data.io.folders import IMAGE_SUFFIXES, by_stem, join, refuse_nested
 from castlit.saliency.pipeline.one_mask import mask_name
 from castlit.saliency.pipeline.shard import Shard
 from castlit.saliency.pipeline.signature import Signature, read_signature
-from castlit.utils.atomic_write import part_of
+from castlit.utils.atomic_write import ALONE, part_of
 from castlit.utils.validation import InputError
 
 _THREADS = 8  # slow disks serve parallel requests
@@ -87,7 +87,7 @@ def _look(output: Path, made: str, name: str, others: list[str], there: frozense
     if others:
         return ScannedImage(name, MaskState.CLASHES, ", ".join(others))
     path = output / mask_name(name)
-    part = part_of(path)
+    part = part_of(path, ALONE)
     if part.name in there:  # left by a killed run
         with suppress(OSError):
             part.unlink()

@@ -1,0 +1,106 @@
+"""A refused command leaves no trace: the folder of an earlier run stays as it was, a new one is removed.
+
+Hydra writes the command's configuration into the run's folder before the program can look at it.
+"""
+
+import shutil
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from castlit.utils.locking import LOCK
+
+_before: dict[Path, bytes] = {}
+"""Hydra's files of earlier runs."""
+
+_folders: set[Path] = set()
+"""The runs' folders that were there."""
+
+_missing: list[Path] = []
+"""The run's folder and those above it that were not there, the innermost first."""
+
+_accepted = False
+
+
+class NoteEarlierRuns(Callback):
+    """Notes Hydra's files in the folder of a run, or of a sweep's runs, before Hydra overwrites them."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401
+        """Note those of one folder."""
+        self._note(config, "hydra.run.dir", "")
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401
+        """Note those of all folders below."""
+        self._note(config, "hydra.sweep.dir", "**/")
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401
+        """Each job of a sweep is accepted or refused for itself."""
+        global _accepted
+        _accepted = False
+
+    def _note(self, config: DictConfig, key: str, below: str) -> None:
+        HydraConfig.instance().set_config(config)  # the folder's pattern may refer to it, as where Hydra reads it
+        subfolder, root = config.hydra.output_subdir, Path(str(OmegaConf.select(config, key))).absolute()
+        _require_writable(root, key)
+        if root.is_dir():
+            _folders.add(root)
+        _missing[:] = [each for each in (root, *root.parents) if not each.exists()]
+        if subfolder is None:
+            return
+        for file in root.glob(f"{below}{subfolder}/*.yaml"):
+            _before[file] = file.read_bytes()
+            _folders.add(file.parent.parent)
+
+
+def _require_writable(folder: Path, key: str) -> None:
+    """End the program with one line where a run's folder cannot be made or written to: Hydra would print a traceback.
+
+    Hydra reports an error of its callbacks as a warning, and continues.
+    """
+    above = next(each for each in (folder, *folder.parents) if each.exists())
+    try:
+        with tempfile.TemporaryFile(dir=above) as file:
+            file.write(b"castlit")
+            file.flush()
+    except OSError as error:
+        print(f"error: {folder} cannot be written to ({error.strerror}): choose another {key}", file=sys.stderr)
+        sys.exit(1)
+
+
+def accept() -> None:
+    """The command is accepted: from here on, :func:`leave_no_trace` does nothing."""
+    global _accepted
+    _accepted = True
+
+
+def leave_no_trace() -> None:
+    """Restore Hydra's files of an earlier run in this run's folder; remove a new folder in which nothing else is."""
+    config = HydraConfig.get()
+    folder, subfolder = Path(config.runtime.output_dir), config.output_subdir
+    if _accepted or subfolder is None:
+        return
+    if folder in _folders:
+        for file in (folder / subfolder).glob("*.yaml"):
+            if file in _before:
+                file.write_bytes(_before[file])
+            else:
+                file.unlink()
+        with suppress(OSError):
+            (folder / subfolder).rmdir()
+    elif config.mode == RunMode.RUN and all(_is_trace(each, subfolder) for each in folder.iterdir()):
+        shutil.rmtree(folder)
+        with suppress(OSError):  # where another run is in it
+            for above in _missing[1:]:
+                above.rmdir()
+
+
+def _is_trace(path: Path, subfolder: str) -> bool:
+    """Whether Hydra or the lock made it."""
+    return path.name in (subfolder, LOCK) or (path.suffix == ".log" and not path.stat().st_size)

@@ -1,0 +1,55 @@
+"""The optimiser steps of a fit, also where the number of accumulated batches changes from epoch to epoch."""
+
+import math
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import GradientAccumulationScheduler
+
+
+def total_steps(trainer: pl.Trainer) -> float:
+    """Return the number of optimiser steps of the whole fit; infinite if nothing but time limits it.
+
+    Args:
+        trainer: In a fit whose training data are set up.
+    """
+    if trainer.limit_train_batches == 0:
+        return 0
+    limit = trainer.max_steps if trainer.max_steps != -1 else math.inf
+    if trainer.max_epochs in (None, -1) or not math.isfinite(trainer.num_training_batches):
+        return limit
+    return min(steps_of_epochs(trainer, trainer.max_epochs or 1), limit)
+
+
+def steps_of_epochs(trainer: pl.Trainer, epochs: float) -> float:
+    """Return the number of optimiser steps in the first epochs; a part of an epoch is that part of its steps.
+
+    Args:
+        trainer: In a fit whose training data are set up.
+        epochs: At least 0.
+    """
+    whole = math.floor(epochs)
+    steps: float = sum(_steps(trainer, epoch) for epoch in range(whole))
+    return steps + (epochs - whole) * _steps(trainer, whole) if epochs > whole else steps
+
+
+def epochs_of_steps(trainer: pl.Trainer, steps: int) -> int:
+    """Return the number of epochs that this many optimiser steps begin."""
+    epoch = 0
+    while steps > 0:
+        steps -= max(int(_steps(trainer, epoch)), 1)
+        epoch += 1
+    return epoch
+
+
+def _steps(trainer: pl.Trainer, epoch: int) -> float:
+    batches = trainer.num_training_batches
+    return math.ceil(batches / _accumulated(trainer, epoch)) if math.isfinite(batches) else math.inf
+
+
+def _accumulated(trainer: pl.Trainer, epoch: int) -> int:
+    """The batches of a step. Lightning sets ``accumulate_grad_batches`` at the start of an epoch, for that epoch."""
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        if isinstance(callback, GradientAccumulationScheduler):
+            return callback.get_accumulate_grad_batches(epoch)
+    return trainer.accumulate_grad_batches

@@ -1,0 +1,78 @@
+"""``resume=last`` finds the newest run of the same kind, whatever else lies in ``outputs``."""
+
+import os
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from castlit.resume.find_run import reuse_run_folder
+
+ARGUMENTS = ["+experiment=cast_mocov2", "resume=last"]
+
+
+@pytest.fixture(scope="module")
+def settings():
+    """The configuration that a run of ARGUMENTS writes."""
+    GlobalHydra.instance().clear()
+    with initialize_config_module("castlit.conf", version_base="1.3"):
+        config = compose("train", ARGUMENTS)
+    config.output_dir = "somewhere"
+    config.callbacks = {}
+    return OmegaConf.to_yaml(config, resolve=True).encode()
+
+
+def make_run(root, name, content, age):
+    folder = root / "outputs" / "2026-01-01" / name
+    (folder / "checkpoints").mkdir(parents=True)
+    last = folder / "checkpoints" / "last.ckpt"
+    last.touch()
+    os.utime(last, (1e9 - age, 1e9 - age))
+    if content is not None:
+        (folder / "config.yaml").write_bytes(content)
+    return folder
+
+
+DAMAGED = {
+    "not UTF-8": "name: café".encode("latin-1"),
+    "half a file": b"name: cast_mocov2\nseed: 0\nmodule:\n  method:\n    _target_: castlit.meth",
+    "cut in a word": b"name: cast_moc",
+    "empty": b"",
+    "bytes": bytes(range(256)),
+    "zeros": b"\0" * 500,
+    "a list": b"- 1\n- 2\n",
+    "no YAML": b"a:\n\t- b: : :",
+    "unknown reference": b"module: {a: '${no.such.key}'}\ndata: {}\n",
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
+def test_damaged_configuration(tmp_path, monkeypatch, capsys, settings, content):
+    monkeypatch.chdir(tmp_path)
+    good = make_run(tmp_path, "good", settings, age=100)
+    make_run(tmp_path, "damaged", content, age=0)
+    found = reuse_run_folder(ARGUMENTS)
+    told = capsys.readouterr()
+    assert found == [*ARGUMENTS, f"hydra.run.dir='{good.relative_to(tmp_path)}'"]
+    (line,) = told.err.splitlines()
+    assert line.startswith("resume=last: outputs/2026-01-01/damaged/config.yaml is damaged (")
+    assert line.endswith("): this run is left out")
+    assert told.out == ""
+
+
+def test_folder_of_another_program(tmp_path, monkeypatch, capsys, settings):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path, "other", None, age=0)
+    assert reuse_run_folder(ARGUMENTS) == ARGUMENTS
+    assert capsys.readouterr() == ("", "")
+
+
+def test_run_of_another_kind(tmp_path, monkeypatch, capsys, settings):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path, "other", settings.replace(b"seed: 0", b"seed: 1"), age=0)
+    assert reuse_run_folder(ARGUMENTS) == ARGUMENTS
+    assert (
+        "outputs/2026-01-01/other is another run, they differ in data.scene_seed, data.seed, seed"
+        in capsys.readouterr().out
+    )
