@@ -55,8 +55,10 @@ def _make(config: DictConfig, folder: Path, samples_per_shard: int, seed: int) -
     from castlit.data.shards.unfinished import read_progress
     from castlit.data.shards.write import write_shards
 
-    before, earlier = read_progress(folder), rows_during_training(folder / "data_report.csv")
-    report = DataReport(folder / "data_report.csv")
+    file = folder / "data_report.csv"
+    before, earlier = read_progress(folder), rows_during_training(file)
+    old = file.read_bytes() if before is not None and file.is_file() else None
+    report = DataReport(file)
     source = FileSource(
         config.images,
         config.masks,
@@ -73,7 +75,12 @@ def _make(config: DictConfig, folder: Path, samples_per_shard: int, seed: int) -
         # What was found in the shards that stay; the others are read again.
         again = {source.entry(i).image for i in order[before.position :].tolist()}
         report.add(row for row in earlier if row[1] not in again)
-    written = write_shards(source, order.tolist(), folder, samples_per_shard)
+    try:
+        written = write_shards(source, order.tolist(), folder, samples_per_shard)
+    except InputError:
+        if old is not None and read_progress(folder) == before:
+            file.write_bytes(old)  # refused: the report stays that of the shards that are there
+        raise
     if not written.counts:
         raise InputError(f"none of the {len(source.index)} images could be used; all are listed in {report.path}")
     return written, source

@@ -4,7 +4,9 @@ import csv
 import itertools
 import json
 import multiprocessing
+import os
 import shlex
+import signal
 import sys
 import tarfile
 import time
@@ -243,14 +245,16 @@ class TestInterrupted:
         if times:
             for pattern in (str(shards), f"{shards}/000000.tar", f"file://{shards}/{{000000..000000}}.tar"):
                 data = ShardsDataModule(pattern, size=32, workers=0)
-                with pytest.raises(
-                    InputError, match=r"^urls: .*/shards holds unfinished shards \(unfinished.json\): run the"
-                ):
+                with pytest.raises(InputError, match=r"/shards is unfinished \(unfinished.json\): run the"):
                     data.setup()
+            report = (shards / "data_report.csv").read_bytes() + b"train,b/x.jpg,,bad during training,odd,left out\n"
+            (shards / "data_report.csv").write_bytes(report)
             with pytest.raises(
                 InputError, match="holds the unfinished shards of another command, or of files that have"
             ):
                 made(photos, **{**self.SETTINGS, "seed": 1})
+            assert (shards / "data_report.csv").read_bytes() == report
+            (shards / "data_report.csv").write_bytes(report.rpartition(b"train,b/x")[0])
         written = made(photos, **self.SETTINGS)
         assert {name: (shards / name).stat().st_mtime_ns for name in times} == times
         assert files_of(shards) == whole
@@ -306,8 +310,43 @@ class TestInterrupted:
         (photos / "shards" / "unfinished.json").write_text(content)
         with pytest.raises(InputError, match=r"already holds shards \(000000.tar\)"):
             made(photos, **self.SETTINGS)
-        with pytest.raises(InputError, match="holds unfinished shards"):
+        with pytest.raises(InputError, match="is unfinished"):
             find_shards("urls", str(photos / "shards"))
+
+    @pytest.mark.parametrize("content", [None, b"", b"cut"])
+    def test_damaged_shards(self, photos, whole, content):
+        """A disk that lost power may have only a part of a file that was complete."""
+        self.until(photos, 7)
+        shard = photos / "shards" / "000000.tar"
+        shard.unlink()
+        if content is not None:
+            shard.write_bytes(content)
+        with pytest.raises(InputError, match=r"000000.tar is missing or cut short, and unfinished.json lists it"):
+            made(photos, **self.SETTINGS)
+
+    def test_stopped(self, photos, whole, monkeypatch, capfd):
+        """A scheduler's SIGTERM: a line, its exit code, and the same command continues."""
+        before, calls = write._write, itertools.count()
+
+        def stop(*given):
+            if next(calls) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return before(*given)
+
+        monkeypatch.setattr(write, "_write", stop)
+        with pytest.raises(SystemExit) as stopped:
+            made(photos, **self.SETTINGS)
+        assert stopped.value.code == 128 + signal.SIGTERM
+        assert capfd.readouterr().err == "SIGTERM: stopped. The same command continues from here\n"
+        assert len(read_progress(photos / "shards").shards) == 2
+        made(photos, **self.SETTINGS)
+        assert files_of(photos / "shards") == whole
+
+    def test_parts_of_a_killed_process(self, photos, whole):
+        self.until(photos, 7)
+        (photos / "shards" / "000099.tar.part").write_bytes(b"half")
+        made(photos, **self.SETTINGS)
+        assert files_of(photos / "shards") == whole
 
     def test_two_at_once(self, photos):
         with run_lock_elsewhere(photos / "shards"), pytest.raises(InputError, match="another process is writing these"):

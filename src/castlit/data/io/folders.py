@@ -15,6 +15,9 @@ MASK_SUFFIXES = (".png", ".npy", *IMAGE_SUFFIXES[1:])
 """Suffixes of masks, in order of preference."""
 
 
+MARK = "unfinished.json"
+"""Marks a folder whose files are being written: it has only a part of them."""
+
 _NOT_IMAGES = frozenset(
     [
         *("@eaDir", "@tmp", "#recycle", "#snapshot", "@Recycle", "@Recently-Snapshot"),  # file servers
@@ -49,6 +52,7 @@ def walk(top: Path) -> Iterator[Folder]:
 
     Raises:
         OSError: A folder cannot be read.
+        InputError: A folder is unfinished.
     """
     seen: set[tuple[int, int]] = set()
     starts = [os.fspath(top)]
@@ -61,6 +65,8 @@ def walk(top: Path) -> Iterator[Folder]:
                 folders.clear()
                 continue
             seen.add((state.st_dev, state.st_ino))
+            if MARK in files:
+                refuse_unfinished(Path(where))
             folders[:] = sorted(name for name in folders if not is_skipped(name))
             paths = [os.path.join(where, name) for name in folders]  # noqa: PTH118
             starts += filter(os.path.islink, paths)
@@ -120,16 +126,30 @@ def join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
+def refuse_unfinished(folder: Path) -> None:
+    """Check that a folder has all its files.
+
+    Raises:
+        InputError: It has not; the program that writes it was interrupted, or still works.
+    """
+    if (folder / MARK).is_file():
+        raise InputError(
+            f"{folder} is unfinished ({MARK}): run the castlit command that was interrupted again to complete it"
+        )
+
+
 def require_folder(key: str, path: str | Path, content: str) -> Path:
     """Return ``path`` as a Path if it is a folder.
 
     Raises:
         FileNotFoundError: It is not; the message names the argument and the expected content.
+        InputError: It is unfinished.
     """
     folder = Path(path).expanduser()
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise FileNotFoundError(f"{key}={folder} {what}: give the folder that holds {content}")
+    refuse_unfinished(folder)
     return folder
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from castlit.data.index.file_source import FileSource
-from castlit.utils.atomic_write import write_atomic
-
-MARK = "unfinished.json"
+from castlit.data.io.folders import MARK
+from castlit.utils.atomic_write import ALONE, write_atomic
 
 
 class Progress(NamedTuple):
@@ -21,7 +19,7 @@ class Progress(NamedTuple):
     key: str
     """Of files, order and settings: equal for the same command on the same files."""
     shards: dict[str, dict[str, int]]
-    """``samples`` and ``unmasked`` of each complete shard, in their order."""
+    """``samples``, ``unmasked`` and ``bytes`` of each complete shard, in their order."""
     position: int
     """Number of images, in the order of writing, that these shards took."""
 
@@ -32,7 +30,7 @@ class Progress(NamedTuple):
             OSError: It cannot be written.
         """
         content = json.dumps(self._asdict(), indent=1) + "\n"
-        write_atomic(folder / MARK, content.encode(), writer=uuid.uuid4().hex)
+        write_atomic(folder / MARK, content.encode(), writer=ALONE)
 
 
 def read_progress(folder: Path) -> Progress | None:
@@ -40,7 +38,7 @@ def read_progress(folder: Path) -> Progress | None:
     try:
         content = json.loads((folder / MARK).read_bytes())
         shards = {
-            str(name): {key: int(shard[key]) for key in ("samples", "unmasked")}
+            str(name): {key: int(shard[key]) for key in ("samples", "unmasked", "bytes")}
             for name, shard in content["shards"].items()
         }
         return Progress(str(content["key"]), shards, int(content["position"]))

@@ -8,7 +8,7 @@ from urllib.request import url2pathname
 from webdataset.gopen import gopen_schemes
 from webdataset.shardlists import expand_urls
 
-from castlit.data.shards.unfinished import MARK
+from castlit.data.io.folders import refuse_unfinished
 from castlit.utils.validation import InputError
 
 
@@ -39,11 +39,7 @@ def find_shards(key: str, urls: str | Sequence[str]) -> list[str]:
         more = f" (and {len(missing) - 1} more of the {len(found)} shards)" if len(missing) > 1 else ""
         raise FileNotFoundError(f"{key}: {missing[0]} does not exist{more}")
     for folder in dict.fromkeys(path.parent for path in map(local_path, found) if path is not None):
-        if (folder / MARK).is_file():
-            raise InputError(
-                f"{key}: {folder} holds unfinished shards ({MARK}): run the castlit.make_shards command that was "
-                "interrupted again, it continues"
-            )
+        refuse_unfinished(folder)
     if len(set(found)) < len(found):
         twice = next(url for url in found if found.count(url) > 1)
         raise InputError(f"{key}: {twice} is listed twice")

@@ -17,9 +17,10 @@ import cv2
 
 from castlit.data.index.file_source import FileSource
 from castlit.data.io.errors import SampleError
+from castlit.data.io.folders import MARK
 from castlit.data.io.images import read_bytes
 from castlit.data.shards.manifest import MANIFEST, write_manifest
-from castlit.data.shards.unfinished import MARK, Progress, progress_key, read_progress
+from castlit.data.shards.unfinished import Progress, progress_key, read_progress
 from castlit.utils.progress import progress
 from castlit.utils.validation import InputError
 
@@ -70,7 +71,7 @@ def write_shards(source: FileSource, order: Sequence[int], folder: Path, samples
 
     Raises:
         InputError: A shard cannot be written; a file is bad and ``on_bad`` is ``"error"``; or the folder has unfinished
-            shards of another command.
+            shards of another command, or lacks some of its own.
     """
     begun = _begin(folder, progress_key(source, order, samples_per_shard))
     shards, position = dict(begun.shards), begun.position
@@ -90,25 +91,33 @@ def write_shards(source: FileSource, order: Sequence[int], folder: Path, samples
                 path = folder / f"{len(shards):06d}.tar"
                 number = sum(shard["samples"] for shard in shards.values())
                 count, unmasked = _write(path, chain([first], islice(waiting, samples_per_shard - 1)), number)
-                shards[path.name] = {"samples": count, "unmasked": unmasked}
+                shards[path.name] = {"samples": count, "unmasked": unmasked, "bytes": path.stat().st_size}
                 _save(begun._replace(shards=shards, position=position), folder)
     counts = {name: shard["samples"] for name, shard in shards.items()}
     if counts:
         write_manifest(folder, counts)
     (folder / MARK).unlink()
-    size = sum((folder / name).stat().st_size for name in counts)
-    return Written(counts, sum(shard["unmasked"] for shard in shards.values()), size)
+    unmasked, size = (sum(shard[key] for shard in shards.values()) for key in ("unmasked", "bytes"))
+    return Written(counts, unmasked, size)
 
 
 def _begin(folder: Path, key: str) -> Progress:
     """Mark the folder as unfinished, and return how far it is."""
     found = read_progress(folder)
+    for part in folder.glob("*.tar.part"):
+        part.unlink()  # of a killed process; the caller's lock says that no other one writes here
     if found is not None and found.shards:
         if found.key != key:
             raise InputError(
                 f"output={folder} holds the unfinished shards of another command, or of files that have changed since: "
                 "give a new folder, or empty this one"
             )
+        for name, shard in found.shards.items():
+            path = folder / name
+            if not path.is_file() or path.stat().st_size != shard["bytes"]:
+                raise InputError(
+                    f"{path} is missing or cut short, and {MARK} lists it: give a new folder, or empty this one"
+                )
         logger.info("%s: %d shards are complete; continuing with the next", folder, len(found.shards))
         return found
     new = Progress(key, {}, 0)
