@@ -241,6 +241,7 @@ def test_coordinates_far_away(tmp_path, value, at):
     "size",
     [
         {"height": 10**9, "width": 10**9},
+        {"height": 1, "width": 2**30},
         {"height": 0},
         {"width": -3},
         {"height": "tall"},

@@ -15,7 +15,7 @@ from castlit.data.io.errors import SampleError
 from castlit.data.io.folders import match_key
 from castlit.utils.validation import InputError
 
-MAX_PIXELS = 2**30
+MAX_PIXELS, MAX_SIDE = 2**30, 2**20
 """Largest image, as OpenCV's."""
 
 _FAR = 10
@@ -144,10 +144,10 @@ def image_shape(image: dict[str, Any]) -> tuple[int, int]:
 
     Raises:
         KeyError: One is missing.
-        ValueError: One is no number, or out of range.
+        TypeError, ValueError, OverflowError: One is no number, or out of range.
     """
     height, width = int(image["height"]), int(image["width"])
-    if height < 1 or width < 1 or height * width > MAX_PIXELS:
+    if min(height, width) < 1 or max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
         raise ValueError(f"height {height}, width {width}")
     return height, width
 
