@@ -181,20 +181,22 @@ class TestDamage:
             list(read_samples(shard))
 
 
+def header(name, kind=b"0", length=0, real=0):
+    """A header's block; ``real`` is the full size of a sparse member with its data at the end."""
+    info = tarfile.TarInfo(name)
+    info.size, info.type = length, kind
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    if kind == b"S":
+        # Where the only piece of data is, its length, and the full size.
+        block[386:410] = b"%011o\0%011o\0" % (real - 1, 1)
+        block[483:495] = b"%011o\0" % real
+        block[148:156] = b" " * 8
+        block[148:156] = b"%06o\0 " % sum(block[:512])
+    return bytes(block)
+
+
 def sparse(path, size):
     """A tar file of GNU's format with a sparse member of this size, and two ordinary samples around it."""
-
-    def header(name, kind=b"0", length=0, real=0):
-        info = tarfile.TarInfo(name)
-        info.size, info.type = length, kind
-        block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
-        if kind == b"S":
-            # Where the only piece of data is, its length, and the full size.
-            block[386:410] = b"%011o\0%011o\0" % (real - 1, 1)
-            block[483:495] = b"%011o\0" % real
-            block[148:156] = b" " * 8
-            block[148:156] = b"%06o\0 " % sum(block[:512])
-        return bytes(block)
 
     content = b"".join(
         [
@@ -234,6 +236,53 @@ class TestOddMembers:
         first, second = read_samples(shard)
         assert (first["__left_out__"], first["json"]) == ({"jpg": "has 1001 bytes"}, b"{}")
         assert len(second["jpg"]) == 1000
+
+    @pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, b"g", b"X"])
+    @pytest.mark.parametrize("mode", ["", "gz"])
+    def test_long_names_are_not_read(self, tmp_path, kind, mode):
+        """A compressed file of 100 kB may have a name of 100 MB, or more than the memory holds."""
+        size = 100_000_000
+        blocks = header("a", kind, size), bytes(size), header("a.jpg", length=1), b"1".ljust(512, b"\0"), bytes(1024)
+        shard = tmp_path / "0.tar"
+        with gzip.open(shard, "wb", 1) if mode else shard.open("wb") as file:
+            file.writelines(blocks)
+        self.refused(str(shard), "a header says 100000000 bytes")
+
+    @pytest.mark.parametrize("size", [-512, -1024, -(10**6)])
+    @pytest.mark.parametrize("form", ["header", "attribute"])
+    def test_negative_sizes_end(self, tmp_path, size, form):
+        """After such a member comes one that was read before, for ever."""
+        blocks = [header("a.jpg", length=1), b"1".ljust(512, b"\0")]
+        if form == "header":
+            block = bytearray(header("b.jpg"))
+            block[124:136] = (size % 256**12 | 255 << 88).to_bytes(12, "big")  # as GNU's tar writes large numbers
+            block[148:156] = b" " * 8
+            block[148:156] = b"%06o\0 " % sum(block)
+            blocks.append(bytes(block))
+        else:
+            text = f"size={size}\n"
+            text = f"{len(text) + 3} {text}".encode()
+            blocks += [header("b", tarfile.XHDTYPE, len(text)), text.ljust(512, b"\0"), header("b.jpg")]
+        (tmp_path / "0.tar").write_bytes(b"".join([*blocks, bytes(1024)]))
+        shard = str(tmp_path / "0.tar")
+        for read in (count_samples, lambda url: list(read_samples(url, 0, 9))):  # newer Pythons end there
+            with pytest.raises(ShardError, match=rf"^{shard}: (cannot be read as a tar file|ends after 1 samples)"):
+                read(shard)
+
+    def test_names_in_names(self, tmp_path):
+        """tarfile calls itself for each long name."""
+        name = header("a", tarfile.GNUTYPE_LONGNAME, 1) + b"b".ljust(512, b"\0")
+        (tmp_path / "0.tar").write_bytes(header("a.jpg") + 5000 * name + header("b.jpg") + bytes(1024))
+        self.refused(str(tmp_path / "0.tar"), "recursion")
+
+    @staticmethod
+    def refused(shard, reason):
+        tracemalloc.start()
+        for read in (count_samples, lambda url: list(read_samples(url)), lambda url: list(read_samples(url, 1))):
+            with pytest.raises(ShardError, match=rf"^{shard}: cannot be read as a tar file \(.*({reason})"):
+                read(shard)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        tracemalloc.stop()
 
     def test_files_of_macos(self, tmp_path, members):
         """Its archives have a file ._x beside each file x, and before it."""

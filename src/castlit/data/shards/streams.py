@@ -11,12 +11,20 @@ from typing import IO, Any
 from webdataset.gopen import gopen
 
 from castlit.data.io.errors import SampleError
-from castlit.data.shards.tar_samples import RawSample, SampleOrder, TornSampleError, sample_name, tar_samples
+from castlit.data.shards.tar_samples import (
+    Header,
+    RawSample,
+    SampleOrder,
+    TornSampleError,
+    members,
+    sample_name,
+    tar_samples,
+)
 from castlit.data.shards.urls import local_path
 
 _BLOCK = 512
 _ENDS = 1.0  # seconds in which a command whose output has ended ends
-_DAMAGE = (tarfile.TarError, OSError, EOFError, ValueError, zlib.error)
+_DAMAGE = (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, RecursionError)
 
 
 class ShardError(SampleError):
@@ -115,19 +123,16 @@ def _count(file: IO[bytes]) -> int:
 
 def _open_tar(file: IO[bytes]) -> tarfile.TarFile:
     try:
-        return tarfile.open(fileobj=file, mode="r:")
+        return tarfile.open(fileobj=file, mode="r:", tarinfo=Header)
     except tarfile.ReadError:
         raise _Compressed from None
 
 
 def _sample_offsets(tar: tarfile.TarFile) -> Iterator[int]:
     """Offset of each sample, by webdataset's rule: consecutive members with the same key are a sample."""
-    if tar.offset == 0:
-        return  # an empty archive: Python 3.10 cannot be asked again for its next member
     order = SampleOrder()
     current, suffixes = None, set[str]()
-    while (member := tar.next()) is not None:
-        tar.members = []  # type: ignore[attr-defined] # otherwise it keeps all members
+    for member in members(tar):
         found = sample_name(member)
         if found is None:
             continue

@@ -17,11 +17,50 @@ suffix."""
 MAX_MEMBER = 2**30
 """Bytes of the largest member that is read."""
 
+_MAX_TEXT = 2**20
+"""Bytes of the longest name, or of a member's other attributes; tarfile reads them at once."""
+
+_TEXTS = (
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+)
+
 _META = re.compile(r"__[^/]*__($|/)")
 
 
 class TornSampleError(tarfile.TarError):
     """The files of a sample are not next to each other."""
+
+
+class Header(tarfile.TarInfo):
+    """A header with possible sizes: a compressed file of some kilobytes may have a name of gigabytes."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "Header":
+        """Parse a header's block.
+
+        Raises:
+            tarfile.TarError: It is damaged, or has an impossible size.
+        """
+        header = super().frombuf(buf, encoding, errors)
+        if header.size < 0 or (header.type in _TEXTS and header.size > _MAX_TEXT):
+            raise tarfile.ReadError(f"a header says {header.size} bytes")
+        return header
+
+
+def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members of a file that was opened with :class:`Header`, without keeping them in memory.
+
+    Raises:
+        tarfile.TarError: The file is damaged.
+    """
+    if tar.offset == 0:
+        return  # an empty archive: Python 3.10 cannot be asked again for its next member
+    while (member := tar.next()) is not None:
+        tar.members = []  # type: ignore[attr-defined]
+        if member.size < 0:  # as an attribute: the next header would be one that was read before, for ever
+            raise tarfile.ReadError(f"a header says {member.size} bytes")
+        yield member
 
 
 class SampleOrder:
@@ -65,9 +104,8 @@ def tar_samples(stream: Any, url: str) -> Iterator[RawSample]:  # noqa: ANN401
     """
     order = SampleOrder()
     sample: RawSample = {}
-    with tarfile.open(fileobj=stream, mode="r|*") as tar:
-        for member in tar:
-            tar.members = []  # type: ignore[attr-defined] # otherwise it keeps all members
+    with tarfile.open(fileobj=stream, mode="r|*", tarinfo=Header) as tar:
+        for member in members(tar):
             found = sample_name(member)
             if found is None:
                 continue
