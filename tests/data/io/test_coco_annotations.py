@@ -116,6 +116,7 @@ def test_polygons_of_two_points(tmp_path):
     [
         ("", "is no JSON"),
         ("{", "is no JSON"),
+        ("[" * 100_000, "is no JSON"),
         ("[]", "it needs the keys images and annotations"),
         ('{"images": []}', "it needs the keys images and annotations"),
         ('{"images": [{"id": 1}], "annotations": []}', "every image needs file_name"),

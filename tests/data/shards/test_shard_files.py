@@ -389,7 +389,8 @@ class TestCounting:
         assert shard_counts([shard], None).tolist() == [6]
 
     @pytest.mark.parametrize(
-        "content", [b"", b"[]", b'{"format": 99, "shards": {}}', b'{"format": 1, "shards": {"0.tar": 3}}']
+        "content",
+        [b"", b"[]", b"[" * 100_000, b'{"format": 99, "shards": {}}', b'{"format": 1, "shards": {"0.tar": 3}}'],
     )
     def test_invalid_manifest_or_cache(self, tmp_path, shard, counted, content):
         (tmp_path / "shards.json").write_bytes(content)

@@ -449,3 +449,10 @@ def test_exif_orientation(tmp_path):
     assert item.mask.shape == (32, 24)
     (batch,) = module(url).train_dataloader()
     assert batch["query_mask"].any()
+
+
+@pytest.mark.parametrize("metadata", [b"", b"{", b"[1]", b'{"image": 3}', b"\xff", b"[" * 100_000], ids=len)
+def test_metadata_of_other_programs(tmp_path, metadata):
+    url = write(tmp_path / "0.tar", {"a": {**sample(0), "json": metadata}})
+    data = ShardsDataModule(url, size=32, batch_size=1, workers=0)
+    assert next(iter(data.train_dataloader()))["query_mask"].any()

@@ -156,8 +156,8 @@ class ImageIndex:
             parts: dict[str, Any] = {name: _map(folder, name) for name in _ARRAYS}
             for name in _STRINGS:
                 parts[name] = BytesArray(_map(folder, name), _map(folder, f"{name}_offsets"))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None  # missing or damaged: it is only a cache
+        except Exception:  # missing, or damaged, for which arrays raise many types: it is only a cache
+            return None
         return cls(**parts, stamp=meta["stamp"], folder=folder)
 
 

@@ -163,7 +163,7 @@ def load_annotations(path: Path) -> dict[str, Any]:
             content = json.load(file)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is no JSON ({error})") from None
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
         raise InputError(f"{path}: is not COCO's instance annotations: it needs the keys images and annotations")

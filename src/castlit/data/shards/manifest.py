@@ -30,5 +30,5 @@ def parse_counts(data: bytes, file_format: int = FORMAT) -> dict[str, Any]:
         content = json.loads(data)
         shards = content["shards"] if content["format"] == file_format else {}
         return {name: entry for name, entry in shards.items() if isinstance(entry["samples"], int)}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}

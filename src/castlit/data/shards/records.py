@@ -151,7 +151,7 @@ def _metadata(data: bytes) -> dict[str, object]:
     """A sample's json member; empty if there is none, or, in shards of other programs, no dictionary."""
     try:
         metadata = json.loads(data) if data else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return metadata if isinstance(metadata, dict) else {}
 
