@@ -4,8 +4,10 @@ import shlex
 
 import pytest
 from hydra import compose, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from castlit.cli.app import CONFIG_MODULE
+from castlit.cli.launch import in_one_folder
 from castlit.cli.overrides import quote_path, quoted, refuse_expanded, shell_override
 
 
@@ -108,6 +110,15 @@ def test_what_exists_is_a_path(tmp_path, monkeypatch, name, key):
             config = compose("export", [f"+{quote_path(f'{key}={name}')}"])
         assert config[key.split(".")[0]][key.split(".")[1]] == name
     assert quote_path("data.masks=null") == "data.masks=null"
+
+
+@pytest.mark.parametrize("name", [*NAMES, "2020", "it's (1)", "ü"])
+def test_one_folder_of_many_processes(monkeypatch, name):
+    """The folder that the user gives stays the same when it goes from one process to the others."""
+    for key, value in {"NTASKS": "2", "PROCID": "1", "JOB_ID": "7", "JOB_NAME": "train"}.items():
+        monkeypatch.setenv(f"SLURM_{key}", value)
+    (folder, *_) = in_one_folder([f"hydra.run.dir={quoted(f'/runs/{name}')}"])
+    assert OverridesParser.create().parse_override(folder).value() == f"/runs/{name}"
 
 
 @pytest.mark.parametrize("name", ["plain", "a b", "2020, spring (1)", "it's", "{0..1}.tar", "ü", "a$b", "a=b", "a\\b"])

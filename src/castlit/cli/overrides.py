@@ -30,6 +30,13 @@ def quoted(text: str) -> str:
     return str(QuotedString(text, Quote.single).with_quotes())
 
 
+def plain_value(argument: str) -> str:
+    """The value of an override as Hydra reads it, without quotes; as typed if it is no text."""
+    override = _parse(argument)
+    value = None if override is None or override.is_sweep_override() else override.value()
+    return value if isinstance(value, str) else argument.partition("=")[2]
+
+
 def shell_override(key: str, value: str) -> str:
     """An override as one types it in a shell, for any text as its value."""
     if re.fullmatch(r"[\w/.-]+", value, re.ASCII):
