@@ -1,15 +1,21 @@
 """Write shards: ``python -m castlit.make_shards images=/photos masks=/photo_masks output=/shards``."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from castlit.cli.app import program
-from castlit.data.io.data_report import DataReport
+from castlit.data.io.data_report import DataReport, rows_during_training
+from castlit.utils.locking import run_lock
+from castlit.utils.signals import Stopped, stoppable
 from castlit.utils.validation import InputError, require_int
 
 if TYPE_CHECKING:
+    from castlit.data.index.file_source import FileSource
     from castlit.data.shards.write import Written
 
 
@@ -19,19 +25,40 @@ def main() -> None:
 
 
 def make_shards(config: DictConfig) -> "Written":
-    """Write shards as the config says, and print the command to train on them."""
+    """Write shards as the config says, and print the command to train on them.
+
+    Raises:
+        InputError: A setting is wrong, files are bad, or the output has other shards.
+    """
     folder = Path(config.output).expanduser()
     samples_per_shard = require_int("samples_per_shard", config.samples_per_shard, 1)
     seed = require_int("seed", config.seed, 0)
+    from castlit.data.shards.closing_lines import print_closing_lines
+    from castlit.data.shards.write import refuse_shards
+
+    refuse_shards(folder)
+    with _lock(folder), stoppable():
+        try:
+            written, source = _make(config, folder, samples_per_shard, seed)
+        except Stopped as stop:
+            print(f"{stop.name}: stopped. The same command continues from here", file=sys.stderr)
+            raise
+    print_closing_lines(written, folder, len(source.index), config.masks is not None, source.mask_kind)
+    return written
+
+
+def _make(config: DictConfig, folder: Path, samples_per_shard: int, seed: int) -> "tuple[Written, FileSource]":
     import numpy as np
 
     from castlit.data.index.file_source import FileSource
     from castlit.data.io.masks import THRESHOLD
-    from castlit.data.shards.closing_lines import print_closing_lines
-    from castlit.data.shards.write import refuse_shards, write_shards
+    from castlit.data.shards.unfinished import read_progress
+    from castlit.data.shards.write import write_shards
 
-    refuse_shards(folder)
-    report = DataReport(folder / "data_report.csv")
+    file = folder / "data_report.csv"
+    before, earlier = read_progress(folder), rows_during_training(file)
+    old = file.read_bytes() if before is not None and file.is_file() else None
+    report = DataReport(file)
     source = FileSource(
         config.images,
         config.masks,
@@ -44,11 +71,37 @@ def make_shards(config: DictConfig) -> "Written":
     order = np.arange(len(source))
     if config.shuffle:
         np.random.default_rng(seed).shuffle(order)
-    written = write_shards(source, order.tolist(), folder, samples_per_shard)
+    if before is not None and before.shards:
+        # What was found in the shards that stay; the others are read again.
+        again = {source.entry(i).image for i in order[before.position :].tolist()}
+        report.add(row for row in earlier if row[1] not in again)
+    try:
+        written = write_shards(source, order.tolist(), folder, samples_per_shard)
+    except InputError:
+        if old is not None and read_progress(folder) == before:
+            file.write_bytes(old)  # refused: the report stays that of the shards that are there
+        raise
     if not written.counts:
         raise InputError(f"none of the {len(source.index)} images could be used; all are listed in {report.path}")
-    print_closing_lines(written, folder, len(source.index), config.masks is not None, source.mask_kind)
-    return written
+    return written, source
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Within the context, no other process writes shards here."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(run_lock(folder))
+        except InputError:
+            raise InputError(f"output={folder}: another process is writing these shards") from None
+        except OSError as error:
+            raise InputError(f"output={folder} cannot be written to ({error.strerror})") from None
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                (folder / ".running").unlink()
+                folder.rmdir()  # if it is empty: the user's mistake ended it before it did anything
 
 
 if __name__ == "__main__":

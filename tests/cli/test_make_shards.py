@@ -1,10 +1,17 @@
 """Write shards from folders and train on them; mistakes end in one line."""
 
 import csv
+import itertools
 import json
+import multiprocessing
+import os
 import shlex
+import signal
 import sys
 import tarfile
+import time
+from contextlib import contextmanager
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,12 +20,14 @@ from hydra import compose, initialize_config_module
 from PIL import Image
 
 from castlit.cli.app import CONFIG_MODULE, program
-from castlit.cli.overrides import quote_path, refuse_expanded
-from castlit.data import ShardsDataModule
+from castlit.data import FileSource, ShardsDataModule
+from castlit.data.shards import write
 from castlit.data.shards.streams import read_samples
+from castlit.data.shards.unfinished import read_progress
 from castlit.data.shards.urls import find_shards
 from castlit.make_shards import make_shards
 from castlit.train import train
+from castlit.utils.locking import run_lock
 from castlit.utils.validation import InputError
 
 TINY = [
@@ -174,8 +183,6 @@ class TestWriting:
         assert len(next(iter(ShardsDataModule(str(photos / "shards"), size=32, workers=0).train_dataloader()))) == 5
 
     def test_file_unreadable_while_writing(self, photos, monkeypatch):
-        from castlit.data.index.file_source import FileSource
-
         paths = FileSource.image_path
         monkeypatch.setattr(
             FileSource, "image_path", lambda self, index: paths(self, index) if index else photos / "gone.jpg"
@@ -186,6 +193,189 @@ class TestWriting:
         assert not any(name.endswith(".part") or name == "shards.json" for name in left)
         made(photos, output=photos / "drop", on_bad="drop")
         assert json.loads((photos / "drop" / "shards.json").read_text())["shards"]["000000.tar"]["samples"] == 9
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def rows_of(folder):
+    with (folder / "data_report.csv").open() as file:
+        return sorted((row["image"], row["problem"]) for row in csv.DictReader(file))
+
+
+class TestInterrupted:
+    """A killed command leaves a marked folder, which training refuses and the same command completes."""
+
+    SETTINGS: ClassVar = {"samples_per_shard": 2, "on_bad": "drop"}
+
+    @pytest.fixture
+    def whole(self, photos):
+        """What an uninterrupted command writes; one photograph can be indexed, but not read."""
+        (photos / "masks" / "a" / "2.png").unlink()
+        made(photos, output=photos / "whole", **self.SETTINGS)
+        return files_of(photos / "whole")
+
+    @staticmethod
+    def until(photos, reads):
+        """Run the command in a process that waits for ever at a read; kill it."""
+
+        def run():
+            before = write._members
+            count = itertools.count()
+            write._members = lambda *given: before(*given) if next(count) < reads else time.sleep(600)
+            made(photos, **TestInterrupted.SETTINGS)
+
+        process = multiprocessing.get_context("fork").Process(target=run)
+        process.start()
+        while (found := read_progress(photos / "shards")) is None or len(found.shards) < max(0, (reads - 2) // 2):
+            assert process.is_alive()
+            time.sleep(0.02)
+        process.kill()
+        process.join()
+        return found
+
+    @pytest.mark.parametrize("reads", [1, 5, 7])
+    def test_the_same_command_continues(self, photos, whole, reads):
+        found = self.until(photos, reads)
+        shards = photos / "shards"
+        assert (shards / "unfinished.json").is_file()
+        assert not (shards / "shards.json").exists()
+        times = {name: (shards / name).stat().st_mtime_ns for name in found.shards}
+        if times:
+            for pattern in (str(shards), f"{shards}/000000.tar", f"file://{shards}/{{000000..000000}}.tar"):
+                data = ShardsDataModule(pattern, size=32, workers=0)
+                with pytest.raises(InputError, match=r"/shards is unfinished \(unfinished.json\): run the"):
+                    data.setup()
+            report = (shards / "data_report.csv").read_bytes() + b"train,b/x.jpg,,bad during training,odd,left out\n"
+            (shards / "data_report.csv").write_bytes(report)
+            with pytest.raises(
+                InputError, match="holds the unfinished shards of another command, or of files that have"
+            ):
+                made(photos, **{**self.SETTINGS, "seed": 1})
+            assert (shards / "data_report.csv").read_bytes() == report
+            (shards / "data_report.csv").write_bytes(report.rpartition(b"train,b/x")[0])
+        written = made(photos, **self.SETTINGS)
+        assert {name: (shards / name).stat().st_mtime_ns for name in times} == times
+        assert files_of(shards) == whole
+        assert list(written.counts.values()) == [2, 2, 2, 2, 1]
+        assert len(ShardsDataModule(str(shards), size=32, workers=0).sources[1]) == 9
+        with pytest.raises(InputError, match="already holds shards"):
+            made(photos, **self.SETTINGS)
+
+    def test_changed_files(self, photos, whole):
+        self.until(photos, 7)
+        mask(photos / "masks" / "b" / "9.png")
+        with pytest.raises(InputError, match="of files that have changed since: give a new folder, or empty this one"):
+            made(photos, **self.SETTINGS)
+
+    def test_files_that_became_bad(self, photos, monkeypatch, whole):
+        """The report of the first part is kept, and nothing is in it twice."""
+        read, gone = FileSource.image_path, iter(("b/7.jpg", "a/8.jpg"))
+        lost = {next(gone)}
+        monkeypatch.setattr(
+            FileSource, "image_path", lambda self, i: photos / "gone" if self.entry(i).image in lost else read(self, i)
+        )
+        self.until(photos, 8)
+        lost.add(next(gone))
+        made(photos, **self.SETTINGS)
+        rows = rows_of(photos / "shards")
+        assert rows == sorted(set(rows))
+        assert ("a/2.jpg", "mask missing") in rows
+        assert ("b/7.jpg", "bad during training") in rows
+        contained = {name for name, _ in contents(photos / "shards")}
+        assert "b/7.jpg" not in contained
+        assert (("a/8.jpg", "bad during training") in rows) == ("a/8.jpg" not in contained)
+
+    def test_an_error_on_the_way(self, photos, whole, monkeypatch):
+        """A full disk, for instance: the same command continues there, too."""
+        before, calls = write._write, itertools.count()
+
+        def full(*given):
+            if next(calls) == 3:
+                raise InputError("full")
+            return before(*given)
+
+        monkeypatch.setattr(write, "_write", full)
+        with pytest.raises(InputError, match="full"):
+            made(photos, **self.SETTINGS)
+        assert len(read_progress(photos / "shards").shards) == 3
+        made(photos, **self.SETTINGS)
+        assert files_of(photos / "shards") == whole
+
+    @pytest.mark.parametrize("content", ["", "{", "[]", '{"key": 1, "shards": [], "position": 0}'])
+    def test_damaged_mark(self, photos, whole, content):
+        """Nothing is overwritten on its word."""
+        self.until(photos, 7)
+        (photos / "shards" / "unfinished.json").write_text(content)
+        with pytest.raises(InputError, match=r"already holds shards \(000000.tar\)"):
+            made(photos, **self.SETTINGS)
+        with pytest.raises(InputError, match="is unfinished"):
+            find_shards("urls", str(photos / "shards"))
+
+    @pytest.mark.parametrize("content", [None, b"", b"cut"])
+    def test_damaged_shards(self, photos, whole, content):
+        """A disk that lost power may have only a part of a file that was complete."""
+        self.until(photos, 7)
+        shard = photos / "shards" / "000000.tar"
+        shard.unlink()
+        if content is not None:
+            shard.write_bytes(content)
+        with pytest.raises(InputError, match=r"000000.tar is missing or cut short, and unfinished.json lists it"):
+            made(photos, **self.SETTINGS)
+
+    def test_stopped(self, photos, whole, monkeypatch, capfd):
+        """A scheduler's SIGTERM: a line, its exit code, and the same command continues."""
+        before, calls = write._write, itertools.count()
+
+        def stop(*given):
+            if next(calls) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return before(*given)
+
+        monkeypatch.setattr(write, "_write", stop)
+        with pytest.raises(SystemExit) as stopped:
+            made(photos, **self.SETTINGS)
+        assert stopped.value.code == 128 + signal.SIGTERM
+        assert capfd.readouterr().err == "SIGTERM: stopped. The same command continues from here\n"
+        assert len(read_progress(photos / "shards").shards) == 2
+        made(photos, **self.SETTINGS)
+        assert files_of(photos / "shards") == whole
+
+    def test_parts_of_a_killed_process(self, photos, whole):
+        self.until(photos, 7)
+        (photos / "shards" / "000099.tar.part").write_bytes(b"half")
+        made(photos, **self.SETTINGS)
+        assert files_of(photos / "shards") == whole
+
+    def test_two_at_once(self, photos):
+        with run_lock_elsewhere(photos / "shards"), pytest.raises(InputError, match="another process is writing these"):
+            made(photos)
+
+    def test_mistakes_leave_no_trace(self, photos):
+        with pytest.raises(FileNotFoundError):
+            made(photos, images="/no/such")
+        assert {path.name for path in (photos / "shards").iterdir()} <= {"data_report.csv"}
+
+
+@contextmanager
+def run_lock_elsewhere(folder):
+    """Another process holds the folder's lock: this one would get its own again."""
+    ready, done = (multiprocessing.get_context("fork").Event() for _ in range(2))
+
+    def hold():
+        with run_lock(folder):
+            ready.set()
+            done.wait(60)
+
+    process = multiprocessing.get_context("fork").Process(target=hold)
+    process.start()
+    assert ready.wait(60)
+    try:
+        yield
+    finally:
+        done.set()
+        process.join()
 
 
 def told(monkeypatch, capfd, folder, name, task, words):
@@ -240,53 +430,6 @@ class TestMistakes:
         cut.write_bytes(cut.read_bytes()[:3000])
         given = ["data=shards", "trainer.fast_dev_run=true", *TINY, f"data.urls={url}"]
         assert "000001.tar: cannot be read as a tar file" in told(monkeypatch, capfd, shards, "train", train, given)
-
-
-@pytest.mark.parametrize(
-    ("typed", "given"),
-    [
-        ("data.urls=/d/{000..099}.tar", "data.urls='/d/{000..099}.tar'"),
-        ("data.urls={000..099}.tar", "data.urls='{000..099}.tar'"),
-        ("data.urls=[/a/{0..1}.tar, /b.tar]", "data.urls=['/a/{0..1}.tar', /b.tar]"),
-        ("data.urls=http://h/{a,b}.tar", "data.urls='http://h/{a,b}.tar'"),
-        ("data.urls=pipe:curl -s http://h/{0..9}.tar", "data.urls='pipe:curl -s http://h/{0..9}.tar'"),
-        ("data.urls=/a{0..1},/b{0..1}", "data.urls='/a{0..1}','/b{0..1}'"),
-        ("data.urls=/it's/{0..1}.tar", r"data.urls='/it\'s/{0..1}.tar'"),
-        ("data.images=2007", "data.images='2007'"),
-        ("+output=007", "+output='007'"),
-        ("checkpoint=1.0", "checkpoint='1.0'"),
-        ("data.images=/home/jürgen/a (1)", "data.images='/home/jürgen/a (1)'"),
-        ("+hydra.run.dir=/it's=here", r"+hydra.run.dir='/it\'s=here'"),
-        ("data.masks=~/masks&more", "data.masks='~/masks&more'"),
-    ],
-)
-def test_paths_are_quoted(typed, given):
-    assert quote_path(typed) == given
-    assert quote_path(given) == given
-
-
-@pytest.mark.parametrize(
-    "typed",
-    [
-        "data=shards",
-        "-m",
-        "--help",
-        "a={b:1,c:2}",
-        "a={b:{c:1,d:2}}",
-        "a={b=1,c=2}",
-        "a=/x/{1.tar",
-        "a=[{b:1}]",
-        "data.size=32",
-        "data.images=/photos, with commas",
-        "data.images=/a,/b",
-        "data.images=[/ü,/b]",
-        "data.images=/a/${oc.env:HOME}/b",
-        "name=ü",
-    ],
-)
-def test_other_words_are_unchanged(typed):
-    assert quote_path(typed) == typed
-    refuse_expanded([typed, typed])
 
 
 def test_folders_to_training(run_line, mini, tmp_path):

@@ -11,7 +11,7 @@ ALLOWED = {
     "io": set(),
     "index": {"io"},
     "transforms": {"io"},
-    "scenes": set(),
+    "scenes": {"io"},
     "datamodules": {"io", "index", "transforms", "scenes"},
     "shards": {"io", "index", "transforms", "datamodules"},
 }

@@ -79,6 +79,19 @@ def imitate(order, streams, base_path):
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    # The streams remember what their files were, such as whether one can seek there.
+    for name in ("stdout", "stderr"):
+        before = getattr(sys, name)
+        stream = open(  # noqa: SIM115, as long as the process
+            before.fileno(),
+            "w",
+            encoding=before.encoding,
+            errors=before.errors,
+            buffering=1 if name == "stderr" else -1,
+            closefd=False,
+        )
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
     more = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:] = ["", *more, *base_path]
     importlib.invalidate_caches()

@@ -22,6 +22,7 @@ from castlit.cli.config_dir import composable, split_config_dir
 from castlit.cli.missing import explain_missing
 from castlit.cli.overrides import quote_path, refuse_expanded, settle_group
 from castlit.cli.refused import leave_no_trace
+from castlit.cli.streams import accept_any_name
 from castlit.utils.atomic_write import FULL
 from castlit.utils.paths import display_path
 from castlit.utils.quiet import lightning_on_stderr
@@ -59,6 +60,7 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
     def guarded(config: DictConfig) -> Any:  # noqa: ANN401
         nonlocal started
         started = True
+        accept_any_name()  # again: Hydra has opened its log
         if full_errors():
             return task(config)
         try:
@@ -76,6 +78,7 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
             print(f"error: {line}", file=sys.stderr)
             sys.exit(1)
 
+    accept_any_name()
     # A full disk, or a name that is no text, must not print the traceback of a line of the log.
     logging.raiseExceptions = full_errors()
     try:

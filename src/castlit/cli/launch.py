@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from castlit.cli.overrides import quoted
+from castlit.cli.overrides import plain_value, quoted
 from castlit.utils.validation import InputError
 
 if TYPE_CHECKING:
@@ -134,8 +134,8 @@ def _by_slurm() -> bool:
 
 
 def _given(arguments: list[str]) -> str | None:
-    values = [argument.partition("=")[2] for argument in arguments if argument.startswith("hydra.run.dir=")]
-    return values[-1].strip("'\"") if values else None
+    values = [plain_value(argument) for argument in arguments if argument.startswith("hydra.run.dir=")]
+    return values[-1] if values else None
 
 
 def _agreed(rank: int, mine: str) -> str:

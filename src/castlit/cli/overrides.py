@@ -1,11 +1,12 @@
 """Let paths through Hydra's command line as typed: ``data.images=2007``, ``/home/jürgen``, ``/data/{000..099}.tar``."""
 
+import os
 import re
 import shlex
 from importlib.resources import files
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 from castlit.utils.validation import InputError
@@ -17,16 +18,23 @@ _NUMBER = re.compile(r"[0-9._]*[0-9][0-9._]*")
 """What Hydra parses as a number, or tries to."""
 
 _PATHS = {
-    *("images", "masks", "val_images", "val_masks", "photos", "test_photos", "test_masks"),
-    *("voc", "coco", "imagenet", "imagenet9", "root", "make_from", "runs", "folder", "path"),
+    *("images", "masks", "val_images", "val_masks", "photos", "test_photos", "test_masks", "urls", "val_urls", "maps"),
+    *("voc", "coco", "imagenet", "imagenet9", "root", "make_from", "runs", "folder", "path", "save_dir", "dirpath"),
     *("cache", "output", "checkpoint", "compare", "resume", "weights", "network", "dir"),
 }
-"""Last parts of the keys that hold paths."""
+"""Last parts of the keys that hold paths: their values are paths also where they do not look like one."""
 
 
 def quoted(text: str) -> str:
     """The text in single quotes, with the characters escaped that are special in Hydra's grammar."""
     return str(QuotedString(text, Quote.single).with_quotes())
+
+
+def plain_value(argument: str) -> str:
+    """The value of an override as Hydra reads it, without quotes; as typed if it is no text."""
+    override = _parse(argument)
+    value = None if override is None or override.is_sweep_override() else override.value()
+    return value if isinstance(value, str) else argument.partition("=")[2]
 
 
 def shell_override(key: str, value: str) -> str:
@@ -37,38 +45,70 @@ def shell_override(key: str, value: str) -> str:
 
 
 def quote_path(argument: str) -> str:
-    """Quote a path that Hydra would not parse as text: a number, or one with braces or special characters.
+    """Quote what is a path but not parsed as that text by Hydra: numbers, special characters, braces, lists of these.
+
+    Everything else stays, mistakes included.
 
     Args:
         argument: One word of the command line.
     """
-    key, _, value = argument.partition("=")
-    is_path = key.lstrip("+").rpartition(".")[2] in _PATHS
-    # A ü or brackets do not parse. A comma does: it may be a sweep over folders.
-    if is_path and (_NUMBER.fullmatch(value) or (_is_plain(value) and not _parses(argument))):
-        return f"{key}={quoted(value)}"
-    return _quote_braces(argument)
-
-
-def _is_plain(value: str) -> bool:
-    """Whether a value is neither quoted, a list nor a dictionary, and has nothing to expand."""
-    return not value.startswith(("[", "{", "'", '"')) and "${" not in value and not _RANGE.search(value)
-
-
-def _quote_braces(argument: str) -> str:
-    """Quote the brace patterns in an override's value, if Hydra cannot parse it otherwise.
-
-    In Hydra's grammar a brace starts a dictionary. A value is a pattern only if Hydra cannot parse it and there is text
-    beside the braces; everything else stays, mistakes included. In a list, or a sweep over comma-separated values, each
-    pattern is quoted separately.
-    """
     key, equals, value = argument.partition("=")
-    if not equals or not _RANGE.search(value) or _parses(argument):
+    if not equals or argument.startswith("-"):
         return argument
-    in_list = value.startswith("[") and value.endswith("]")
-    elements = ",".join(_quoted(element) for element in _elements(value[1:-1] if in_list else value))
-    typed = f"{key}=[{elements}]" if in_list else f"{key}={elements}"
-    return typed if _parses(typed) else argument
+    is_path = key.lstrip("+").rpartition(".")[2] in _PATHS
+    if (is_path and _NUMBER.fullmatch(value)) or ((is_path or "/" in value) and _is_misread(argument, value)):
+        return f"{key}={quoted(value)}"
+    if _parses(argument):
+        return argument
+    parts = f"{key}={_quote_parts(value, is_path)}"
+    if _parses(parts):
+        return parts
+    one = _is_path(value, is_path) and value[:1] + value[-1:] not in ("[]", "{}")
+    return f"{key}={quoted(value)}" if one else argument
+
+
+def _is_misread(argument: str, value: str) -> bool:
+    """Whether a file or folder has this name, which Hydra takes for several values, such as ``/photos, 2020``."""
+    if not _is_on_disk(value):
+        return False
+    override = _parse(argument)
+    if override is None or override.is_sweep_override():
+        return True
+    read = override.value()
+    return read != value and isinstance(read, (str, list, dict))
+
+
+def _is_on_disk(value: str) -> bool:
+    """Whether this is there, or will be in a folder that is there and has a name that Hydra splits."""
+    path = os.path.expanduser(value)  # noqa: PTH111 - as it was typed
+    if value and os.path.lexists(path):
+        return True
+    while (path := os.path.dirname(path)) not in ("", os.sep):  # noqa: PTH120
+        if os.path.isdir(path):  # noqa: PTH112
+            return "," in path or path.startswith(("[", "{"))
+    return False
+
+
+def _quote_parts(value: str, is_path: bool) -> str:
+    """Quote the parts of a list, of a dictionary's values, or of a sweep over values, where they are paths."""
+    if value[:1] + value[-1:] == "[]":
+        return f"[{_quote_parts(value[1:-1], is_path)}]"
+    if value[:1] + value[-1:] == "{}" and ":" in value:
+        pairs = [element.partition(":") for element in _elements(value[1:-1])]
+        return "{" + ",".join(f"{name}{colon}{_quote_parts(part, is_path)}" for name, colon, part in pairs) + "}"
+    return ",".join(_quote_part(element, is_path) for element in _elements(value))
+
+
+def _quote_part(element: str, is_path: bool) -> str:
+    text = element.strip()
+    return quoted(text) if _is_path(text, is_path) and not _parses(f"key={text}") else element
+
+
+def _is_path(text: str, is_path: bool) -> bool:
+    """Whether a text is a path or URL, by its key or by its looks, and not in quotes already."""
+    if text[:1] in ("'", '"', ""):
+        return False
+    return is_path or "/" in text or text.startswith("~") or bool(_RANGE.search(text) and not _RANGE.fullmatch(text))
 
 
 def settle_group(argument: str) -> str:
@@ -112,25 +152,27 @@ def refuse_expanded(arguments: list[str]) -> None:
 
 
 def _elements(value: str) -> list[str]:
-    """The parts between commas; commas inside braces do not count."""
-    depth, elements = 0, [""]
+    """The parts between commas; commas inside braces, brackets and quotes do not count."""
+    depth, quote, elements = 0, "", [""]
     for sign in value:
-        depth += (sign == "{") - (sign == "}")
-        if sign == "," and depth == 0:
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in "'\"" and not elements[-1].strip():  # in the middle of a path it is an apostrophe
+            quote = sign
+        depth += (sign in "{[") - (sign in "}]") if not quote else 0
+        if sign == "," and depth <= 0 and not quote:
             elements.append("")
         else:
             elements[-1] += sign
     return elements
 
 
-def _quoted(element: str) -> str:
-    is_pattern = _RANGE.search(element) and not re.fullmatch(r"\s*(\{.*\}|'.*'|\".*\")\s*", element)
-    return quoted(element.strip()) if is_pattern else element
-
-
 def _parses(argument: str) -> bool:
+    return _parse(argument) is not None
+
+
+def _parse(argument: str) -> Override | None:
     try:
-        OverridesParser.create().parse_override(argument)
+        return OverridesParser.create().parse_override(argument)
     except HydraException:
-        return False
-    return True
+        return None

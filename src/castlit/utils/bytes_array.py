@@ -1,5 +1,6 @@
 """Many strings in two arrays, which processes share without copying."""
 
+import os
 import tempfile
 from array import array
 from collections.abc import Iterable, Sequence
@@ -70,11 +71,21 @@ def _write(file: IO[bytes], value: bytes | None, folder: Path | None) -> None:
         raise InputError(f"{folder or tempfile.gettempdir()}: no room for the index ({error.strerror})") from None
 
 
-def encode(name: str) -> bytes:
-    """A path's bytes; also of a path that is not UTF-8."""
-    return name.encode("utf-8", "surrogateescape")
+def encode_path(path: str) -> bytes:
+    """A path's bytes in the file system, whatever the system's encoding."""
+    return os.fsencode(path)
 
 
-def decode(name: bytes) -> str:
-    """The path of these bytes."""
-    return name.decode("utf-8", "surrogateescape")
+def decode_path(path: bytes) -> str:
+    """The path with these bytes, as Python's functions on files take it."""
+    return os.fsdecode(path)
+
+
+def encode_text(text: str) -> bytes:
+    """The bytes of a text, in which paths may not be UTF-8."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def decode_text(text: bytes) -> str:
+    """The text of these bytes."""
+    return text.decode("utf-8", "surrogateescape")

@@ -12,7 +12,7 @@ from castlit.data import CocoDataModule, EvalDataset, FileSource, SaliencyDataMo
 from castlit.data.io.bad_samples import BadSamples
 from castlit.data.io.data_report import DataReport
 from castlit.data.io.errors import SampleError
-from castlit.utils.bytes_array import BytesArray, decode, encode
+from castlit.utils.bytes_array import BytesArray, decode_path, decode_text, encode_path, encode_text
 from castlit.utils.validation import InputError
 
 MINI = Path(__file__).parents[4] / "shared" / "data" / "mini"
@@ -341,7 +341,8 @@ def test_coco_folders(tmp_path):
         CocoDataModule(tmp_path / "coco", tmp_path)
 
 
-def test_bytes_array():
+@pytest.mark.parametrize(("encode", "decode"), [(encode_path, decode_path), (encode_text, decode_text)])
+def test_bytes_array(encode, decode):
     values = ["", "a/b.jpg", "größe/图.png", "\udcff raw byte", "z"]
     strings = BytesArray.of([encode(value) for value in values])
     assert [decode(strings[i]) for i in range(len(strings))] == values

@@ -179,13 +179,16 @@ def test_index_depends_on_the_kind_of_masks(folders):
         opened(folders, mask_kind="label")
 
 
-@pytest.mark.parametrize("damage", ["cut", "no json", "other format", "missing"])
+@pytest.mark.parametrize("damage", ["cut", "header", "no json", "other format", "missing"])
 def test_damaged_cache_is_rebuilt(folders, damage):
     opened(folders)
     (cache,) = (folders / "cache").iterdir()
     if damage == "cut":
         with (cache / "sizes.npy").open("r+b") as file:
             file.truncate(40)
+    elif damage == "header":
+        sizes = cache / "sizes.npy"
+        sizes.write_bytes(sizes.read_bytes().replace(b"}", b" ", 1))  # a TokenError
     elif damage == "no json":
         (cache / "index.json").write_text("{")
     elif damage == "other format":

@@ -9,6 +9,7 @@ from pycocotools import mask as reference
 
 from castlit.data import CocoDataModule, FileSource
 from castlit.data.io.coco_annotations import AnnotationMasks
+from castlit.data.io.data_report import DataReport
 from castlit.data.io.errors import SampleError
 from castlit.utils.validation import InputError
 
@@ -94,7 +95,6 @@ def test_lookup_by_path_or_name(tmp_path):
         {"counts": [HEIGHT * WIDTH]},
         "polygon",
         [["a", "b", "c", "d", "e", "f"]],
-        None,
         [3, 4, 5],
     ],
     ids=str,
@@ -116,6 +116,7 @@ def test_polygons_of_two_points(tmp_path):
     [
         ("", "is no JSON"),
         ("{", "is no JSON"),
+        ("[" * 100_000, "is no JSON"),
         ("[]", "it needs the keys images and annotations"),
         ('{"images": []}', "it needs the keys images and annotations"),
         ('{"images": [{"id": 1}], "annotations": []}', "every image needs file_name"),
@@ -127,6 +128,133 @@ def test_invalid_files(tmp_path, value, message):
     with pytest.raises(InputError, match=rf"i.json: .*{message}") as caught:
         AnnotationMasks(write(tmp_path / "i.json", value))
     assert "\n" not in str(caught.value)
+
+
+def listed(*names, **changes):
+    return [{"id": i, "file_name": name, "height": HEIGHT, "width": WIDTH, **changes} for i, name in enumerate(names)]
+
+
+def squares(count):
+    """Image i has a square at x = i."""
+    return [{"image_id": i, "segmentation": [polygon(i, 3, 10)]} for i in range(count)]
+
+
+def found(tmp_path, photographs, images, annotations):
+    """The mask of each photograph, as the number of its square; or why it is missing."""
+    masks = AnnotationMasks(write(tmp_path / "i.json", {"images": images, "annotations": annotations}))
+    masks.assign(photographs)
+    result = {}
+    for name in photographs:
+        mask = masks.mask(name)
+        result[name] = masks.missing(name).removeprefix(f"{masks.path} ") if mask is None else mask.any(0).argmax()
+        assert (mask is None) == bool(masks.missing(name))
+    return result
+
+
+TWO = "lists 1.jpg, which may be any of 2 images"
+
+NAMES = {
+    "paths": (["a/1.jpg", "b/1.jpg"], listed("b/1.jpg", "a/1.jpg"), [1, 0]),
+    "last parts": (["a/1.jpg", "a/2.jpg"], listed("1.jpg", "2.jpg"), [0, 1]),
+    "one last part of two": (["a/1.jpg", "b/1.jpg"], listed("1.jpg"), [TWO, TWO]),
+    "a path and a last part": (["1.jpg", "b/1.jpg"], listed("1.jpg"), [0, TWO]),
+    "a path beside a last part": (["a/1.jpg", "b/1.jpg"], listed("b/1.jpg", "1.jpg"), [1, 0]),
+    "another folder": (["1.jpg", "a/1.jpg"], listed("b/1.jpg"), ["does not list it"] * 2),
+    "listed twice": (["1.jpg", "2.jpg"], listed("1.jpg", "1.jpg", "2.jpg"), ["lists it twice, with different ids", 2]),
+    "listed twice alike": (["1.jpg"], listed("1.jpg") * 2, [0]),
+    "one id for two": (["1.jpg", "2.jpg"], listed("1.jpg", "2.jpg", id=0), ["gives its id, 0, to two images"] * 2),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ambiguous_names_are_missing(tmp_path, name):
+    photographs, images, expected = NAMES[name]
+    assert list(found(tmp_path, photographs, images, squares(3)).values()) == expected
+
+
+def test_ambiguous_names_in_the_index(tmp_path):
+    """One mask for two photographs of the same name in two folders: neither gets it, whatever their order."""
+    for folder in ("a", "b"):
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "photos" / folder / "1.jpg")
+        Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "photos" / folder / f"{folder}.jpg")
+    content = {"images": listed("1.jpg", "a.jpg"), "annotations": squares(2)}
+    masks = write(tmp_path / "i.json", content)
+    report = DataReport(tmp_path / "data_report.csv")
+    source = FileSource(tmp_path / "photos", masks, on_bad="unconstrained", report=report)
+    assert [source.read(i).mask is not None for i in range(4)] == [False, True, False, False]
+    assert report.path.read_text().count(TWO) == 2
+    with pytest.raises(InputError, match=r"3 mask missing: a/1.jpg, b/1.jpg, b/b.jpg"):
+        FileSource(tmp_path / "photos", masks)
+
+
+GOOD = {"image_id": 0, "segmentation": [polygon(5, 3, 10)]}
+
+# What stands beside a good annotation, and how many annotations and images are skipped with a warning.
+BESIDE = {
+    "no segmentation": ([{"image_id": 0}], [], "1 of 2 annotations"),
+    "null": ([{"image_id": 0, "segmentation": None}], [], "1 of 2 annotations"),
+    "no image": ([{"segmentation": [polygon(20, 3, 5)]}], [], "1 of 2 annotations"),
+    "no dictionary": ([None, 7], [], "2 of 3 annotations"),
+    "a list as id": ([{"image_id": [0], "segmentation": [polygon(20, 3, 5)]}], [], "1 of 2 annotations"),
+    "of another image": ([{"image_id": 1}], [], "1 of 2 annotations"),
+    "no polygon": ([{"image_id": 0, "segmentation": []}], [], ""),
+    "a null among polygons": ([{"image_id": 0, "segmentation": [None, polygon(5, 3, 10)]}], [], ""),
+    "an image without name": ([], [{"id": 3}], "1 of 2 images"),
+    "an image without id": ([], [{"file_name": "b.jpg"}], "1 of 2 images"),
+    "an image without size": ([], [{"id": 3, "file_name": "b.jpg"}], ""),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_one_bad_annotation(tmp_path, name, caplog):
+    """It neither refuses the file nor takes the other annotations along."""
+    annotations, images, skipped = BESIDE[name]
+    content = {"images": [*listed("a.jpg"), *images], "annotations": [*annotations, GOOD]}
+    masks = AnnotationMasks(write(tmp_path / "i.json", content))
+    assert np.array_equal(masks.mask("a.jpg"), expected([[polygon(5, 3, 10)]]))
+    assert len(caplog.records) == bool(skipped)
+    assert f"i.json: {skipped}" in caplog.text or not skipped
+
+
+FAR = (1e4, 1e7, 1e9, 1e30, -1e9, float("nan"), float("inf"), -float("inf"))
+
+
+@pytest.mark.parametrize("value", FAR)
+@pytest.mark.parametrize("at", [0, 3])
+def test_coordinates_far_away(tmp_path, value, at):
+    """They would take seconds, or for ever."""
+    points = polygon(2, 3, 10)
+    points[at] = value
+    masks = AnnotationMasks(
+        write(
+            tmp_path / "i.json", {"images": listed("a.jpg"), "annotations": [GOOD, {**GOOD, "segmentation": [points]}]}
+        )
+    )
+    with pytest.raises(
+        SampleError,
+        match=r"i.json: the segmentation of a.jpg is not COCO's .*a coordinate of .* in an image of 40 x 30",
+    ):
+        masks.mask("a.jpg")
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        {"height": 10**9, "width": 10**9},
+        {"height": 1, "width": 2**30},
+        {"height": 0},
+        {"width": -3},
+        {"height": "tall"},
+        {"width": None},
+        {"height": float("nan")},
+        {"width": float("inf")},
+    ],
+)
+def test_impossible_sizes(tmp_path, size):
+    masks = AnnotationMasks(write(tmp_path / "i.json", {"images": listed("a.jpg", **size), "annotations": [GOOD]}))
+    with pytest.raises(SampleError, match=r"i.json: the segmentation of a.jpg is not COCO"):
+        masks.mask("a.jpg")
 
 
 class TestFolder:

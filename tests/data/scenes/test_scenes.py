@@ -4,8 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
+from castlit.data import FileSource
 from castlit.data.scenes import BACKGROUNDS, OBJECTS, SPLITS, Scenes, render, render_scene
 from castlit.data.scenes.backgrounds import render_background
+from castlit.data.scenes.files import write_scenes
+from castlit.evaluation.frozen import read_class_folders
+from castlit.utils.validation import InputError
 
 HELD_OUT = SPLITS[1:]
 
@@ -228,3 +232,30 @@ def test_bad_classes(arguments, message):
 def test_bad_scene_size():
     with pytest.raises(ValueError, match="size must be at least 16, got 8"):
         render_scene(0, 0, np.random.default_rng(0), 8)
+
+
+class Interrupted(Scenes):
+    """Scenes that end at the fourth."""
+
+    def __getitem__(self, index):
+        if index == 3:
+            raise KeyboardInterrupt
+        return super().__getitem__(index)
+
+
+def test_an_unfinished_folder_is_refused(tmp_path):
+    """A part of the scenes is not taken for all of them, not even with an earlier index; the next call completes it."""
+    images, masks = tmp_path / "images" / "train", tmp_path / "masks" / "train"
+    write_scenes(Scenes(12, size=32), images, masks)
+    cache = tmp_path / "cache"
+    assert len(FileSource(tmp_path / "images", tmp_path / "masks", cache=cache)) == 12
+    with pytest.raises(KeyboardInterrupt):
+        write_scenes(Interrupted(12, size=32), images, masks)
+    message = rf"^{images} is unfinished \(unfinished.json\): run the castlit command that was interrupted again"
+    for below in ("", "train"):
+        with pytest.raises(InputError, match=message):
+            FileSource(tmp_path / "images" / below, tmp_path / "masks" / below, cache=cache)
+    with pytest.raises(InputError, match=message):
+        read_class_folders(images, "data.root")
+    write_scenes(Scenes(12, size=32), images, masks)
+    assert len(FileSource(tmp_path / "images", tmp_path / "masks", cache=cache)) == 12

@@ -6,13 +6,15 @@ import json
 import shutil
 import tarfile
 import threading
+import tracemalloc
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from castlit.data.shards import streams
+from castlit.data.shards import streams, tar_samples
 from castlit.data.shards.counts import shard_counts
 from castlit.data.shards.manifest import write_manifest
 from castlit.data.shards.memory_source import samples_per_shard
@@ -22,6 +24,7 @@ from castlit.utils.validation import InputError
 
 
 def write_tar(path, members, mode="w"):
+    Path(path).parent.mkdir(exist_ok=True)
     with tarfile.open(path, mode) as tar:
         for name, data in members:
             info = tarfile.TarInfo(name)
@@ -70,9 +73,7 @@ class TestReading:
 
     def test_local_start_sample(self, shard, monkeypatch):
         seen = []
-        monkeypatch.setattr(
-            streams, "tar_file_expander", lambda data: seen.append(data[0]["stream"].tell()) or iter(())
-        )
+        monkeypatch.setattr(streams, "tar_samples", lambda stream, url: seen.append(stream.tell()) or iter(()))
         with pytest.raises(ShardError):
             list(read_samples(shard, 4, 5))
         assert seen[0] > 4 * 2048
@@ -154,15 +155,175 @@ class TestDamage:
         with pytest.raises(ShardError, match=r"0\.tar\.gz: cannot be read"):
             count_samples(str(path))
 
-    @pytest.mark.parametrize("command", ["false", "cat {} && exit 3", "head -c 1000 {}"])
-    def test_failing_command(self, shard, command):
-        with pytest.raises(ShardError, match=r"^pipe:.*cannot be read"):
-            count_samples(f"pipe:{command.format(shard)}")
+    @pytest.mark.parametrize(
+        ("command", "reason"),
+        [
+            ("false", r"cannot be read: the command failed \(exit code 1\)"),
+            ("exit 0", r"cannot be read as a tar file \(empty file\)"),
+            ("cat {} && exit 3", r"cannot be read: the command failed \(exit code 3\)"),
+            ("head -c 1000 {}", r"cannot be read as a tar file \(unexpected end of data\)"),
+            ("head -c 1000 {}; exit 4", r"cannot be read: the command failed \(exit code 4\)"),
+            ("no-such-command 2>/dev/null", r"cannot be read: the command failed \(exit code 127\)"),
+            ("head -c 1000 {}; kill -9 $$", r"cannot be read: the command failed \(exit code -9\)"),
+        ],
+    )
+    def test_failing_command(self, shard, command, reason):
+        url = f"pipe:{command.format(shard)}"
+        with pytest.raises(ShardError, match=reason) as caught:
+            count_samples(url)
+        assert str(caught.value).startswith(f"{url}: ")
+        with pytest.raises(ShardError, match=r"cannot be read|ends after"):
+            list(read_samples(url, 0, 9))
 
     def test_duplicate_names(self, tmp_path):
         shard = write_tar(tmp_path / "0.tar", [("a.jpg", b"1"), ("a.jpg", b"2")])
         with pytest.raises(ShardError, match=r"0\.tar: .*duplicate file name"):
             list(read_samples(shard))
+
+
+def header(name, kind=b"0", length=0, real=0):
+    """A header's block; ``real`` is the full size of a sparse member with its data at the end."""
+    info = tarfile.TarInfo(name)
+    info.size, info.type = length, kind
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    if kind == b"S":
+        # Where the only piece of data is, its length, and the full size.
+        block[386:410] = b"%011o\0%011o\0" % (real - 1, 1)
+        block[483:495] = b"%011o\0" % real
+        block[148:156] = b" " * 8
+        block[148:156] = b"%06o\0 " % sum(block[:512])
+    return bytes(block)
+
+
+def sparse(path, size):
+    """A tar file of GNU's format with a sparse member of this size, and two ordinary samples around it."""
+
+    content = b"".join(
+        [
+            *(header("a.jpg", length=1), b"1".ljust(512, b"\0")),
+            *(header("b.jpg", b"S", 1, size), b"x".ljust(512, b"\0")),
+            *(header("c.jpg", length=1), b"2".ljust(512, b"\0")),
+            bytes(1024),
+        ]
+    )
+    path.write_bytes(content)
+    return str(path)
+
+
+class TestOddMembers:
+    def test_sparse_members_are_not_read(self, tmp_path):
+        """They would fill the memory with zeros."""
+        shard = sparse(tmp_path / "0.tar", 3_000_000_000)
+        with tarfile.open(shard) as tar:
+            assert [(member.name, member.size, member.issparse()) for member in tar][1] == (
+                "b.jpg",
+                3_000_000_000,
+                True,
+            )
+        tracemalloc.start()
+        assert count_samples(shard) == 3
+        samples = list(read_samples(shard))
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        tracemalloc.stop()
+        assert samples[1] == {"__key__": "b", "__url__": shard, "__left_out__": {"jpg": "is a sparse file"}}
+        assert [sample.get("jpg") for sample in samples] == [b"1", None, b"2"]
+
+    def test_large_members_are_not_read(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(tar_samples, "MAX_MEMBER", 1000)
+        shard = write_tar(
+            tmp_path / "0.tar.gz", [("a.jpg", bytes(1001)), ("a.json", b"{}"), ("b.jpg", bytes(1000))], "w:gz"
+        )
+        first, second = read_samples(shard)
+        assert (first["__left_out__"], first["json"]) == ({"jpg": "has 1001 bytes"}, b"{}")
+        assert len(second["jpg"]) == 1000
+
+    @pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, b"g", b"X"])
+    @pytest.mark.parametrize("mode", ["", "gz"])
+    def test_long_names_are_not_read(self, tmp_path, kind, mode):
+        """A compressed file of 100 kB may have a name of 100 MB, or more than the memory holds."""
+        size = 100_000_000
+        blocks = header("a", kind, size), bytes(size), header("a.jpg", length=1), b"1".ljust(512, b"\0"), bytes(1024)
+        shard = tmp_path / "0.tar"
+        with gzip.open(shard, "wb", 1) if mode else shard.open("wb") as file:
+            file.writelines(blocks)
+        self.refused(str(shard), "a header says 100000000 bytes")
+
+    @pytest.mark.parametrize("size", [-512, -1024, -(10**6)])
+    @pytest.mark.parametrize("form", ["header", "attribute"])
+    def test_negative_sizes_end(self, tmp_path, size, form):
+        """After such a member comes one that was read before, for ever."""
+        blocks = [header("a.jpg", length=1), b"1".ljust(512, b"\0")]
+        if form == "header":
+            block = bytearray(header("b.jpg"))
+            block[124:136] = (size % 256**12 | 255 << 88).to_bytes(12, "big")  # as GNU's tar writes large numbers
+            block[148:156] = b" " * 8
+            block[148:156] = b"%06o\0 " % sum(block)
+            blocks.append(bytes(block))
+        else:
+            text = f"size={size}\n"
+            text = f"{len(text) + 3} {text}".encode()
+            blocks += [header("b", tarfile.XHDTYPE, len(text)), text.ljust(512, b"\0"), header("b.jpg")]
+        (tmp_path / "0.tar").write_bytes(b"".join([*blocks, bytes(1024)]))
+        shard = str(tmp_path / "0.tar")
+        for read in (count_samples, lambda url: list(read_samples(url, 0, 9))):  # newer Pythons end there
+            with pytest.raises(ShardError, match=rf"^{shard}: (cannot be read as a tar file|ends after 1 samples)"):
+                read(shard)
+
+    def test_names_in_names(self, tmp_path):
+        """tarfile calls itself for each long name."""
+        name = header("a", tarfile.GNUTYPE_LONGNAME, 1) + b"b".ljust(512, b"\0")
+        (tmp_path / "0.tar").write_bytes(header("a.jpg") + 5000 * name + header("b.jpg") + bytes(1024))
+        self.refused(str(tmp_path / "0.tar"), "recursion")
+
+    @staticmethod
+    def refused(shard, reason):
+        tracemalloc.start()
+        for read in (count_samples, lambda url: list(read_samples(url)), lambda url: list(read_samples(url, 1))):
+            with pytest.raises(ShardError, match=rf"^{shard}: cannot be read as a tar file \(.*({reason})"):
+                read(shard)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        tracemalloc.stop()
+
+    def test_files_of_macos(self, tmp_path, members):
+        """Its archives have a file ._x beside each file x, and before it."""
+        names = [(name, data) for name, data in members if name.startswith("a/")]
+        odd = []
+        for name, data in names:
+            folder, _, last = name.rpartition("/")
+            odd += [(f"{folder}/._{last}", b"Mac"), (f"__MACOSX/{name}", b"Mac"), (name, data), ("a/.DS_Store", b"")]
+        shard = write_tar(tmp_path / "0.tar", [("._a", b"Mac"), *odd])
+        (tmp_path / "._0.tar").write_bytes(b"Mac")
+        for pattern in (str(tmp_path), f"{tmp_path}/*.tar", f"{tmp_path}/*"):
+            assert find_shards("urls", pattern) == [shard]
+        assert count_samples(shard) == 5
+        plain = write_tar(tmp_path / "plain" / "0.tar", names)
+        for start in range(5):
+            assert [{**sample, "__url__": ""} for sample in read_samples(shard, start)] == [
+                {**sample, "__url__": ""} for sample in read_samples(plain, start)
+            ]
+
+    @pytest.mark.parametrize("suffix", ["png", "mask.png", "json"])
+    @pytest.mark.parametrize("form", ["tar", "pipe"])
+    def test_files_of_a_sample_apart(self, tmp_path, suffix, form):
+        """All images, and then all masks: each mask would be a sample, and be taken for an image."""
+        parts = [(f"{key}.{kind}", b"") for kind in ("jpg", suffix) for key in "abc"]
+        shard = write_tar(tmp_path / "0.tar", parts)
+        url = f"pipe:cat {shard}" if form == "pipe" else shard
+        message = rf"0\.tar: the files of sample a are apart: jpg and {suffix}; each sample's files must follow one"
+        with pytest.raises(ShardError, match=message):
+            count_samples(url)
+        with pytest.raises(ShardError, match=message):
+            list(read_samples(url))
+        first = "a" if form == "pipe" else "b"  # a file is opened at its second sample
+        with pytest.raises(ShardError, match=message.replace("sample a", f"sample {first}")):
+            list(read_samples(url, 1))
+
+    def test_joined_shards(self, tmp_path):
+        """The same names twice, but whole samples."""
+        sample = [("0.jpg", b""), ("0.mask.png", b"")]
+        shard = write_tar(tmp_path / "0.tar", [*sample, ("1.jpg", b""), *sample])
+        assert count_samples(shard) == 3
+        assert keys(read_samples(shard)) == ["0", "1", "0"]
 
 
 class TestFinding:
@@ -228,13 +389,14 @@ class TestCounting:
         assert shard_counts([shard], None).tolist() == [6]
 
     @pytest.mark.parametrize(
-        "content", [b"", b"[]", b'{"format": 99, "shards": {}}', b'{"format": 1, "shards": {"0.tar": 3}}']
+        "content",
+        [b"", b"[]", b"[" * 100_000, b'{"format": 99, "shards": {}}', b'{"format": 1, "shards": {"0.tar": 3}}'],
     )
     def test_invalid_manifest_or_cache(self, tmp_path, shard, counted, content):
         (tmp_path / "shards.json").write_bytes(content)
         (tmp_path / "shard_counts.json").write_bytes(content)
         assert shard_counts([shard], tmp_path).tolist() == [5]
-        assert json.loads((tmp_path / "shard_counts.json").read_text())["format"] == 1
+        assert json.loads((tmp_path / "shard_counts.json").read_text())["format"] == 2
 
     def test_unwritable_cache(self, tmp_path, shard, caplog):
         (tmp_path / "file").touch()

@@ -172,6 +172,7 @@ def test_mapped_head(own, tmp_path):
     [
         ("[1, 2]", "is not a JSON object"),
         ("{", "is not a JSON object"),
+        ("[" * 100_000, "is not a JSON object"),
         ('{"0": 0, "1": 1}', "output '2' of the head's 4 is missing"),
         ('{"0": 0, "1": 1, "2": 7, "3": 0}', "classes are -1 to 2, got 0 to 7"),
     ],

@@ -144,6 +144,9 @@ def test_missing_area_is_the_boxs(coco):
             r".*a box of .*jpg is not finite",
         ),
         (lambda c: c["annotations"][0].update(image_id=99), r"annotations of an image that it does not list.* 99"),
+        (lambda c: c["images"][0].update(height=float("inf")), r"is not COCO's instance annotations: .*infinity"),
+        (lambda c: c["images"][0].update(width=2**30), r"is not COCO's instance annotations: .*width 1073741824"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 10**400, 2, 2]), r"is not COCO's instance annotations: .*large"),
         (lambda c: c["images"][0].pop("height"), r"is not COCO's instance annotations: .*height"),
         (lambda c: c.pop("categories"), r"its categories need id and name"),
         (lambda c: c["images"].clear() or c["annotations"].clear(), r"lists no images"),
@@ -187,7 +190,12 @@ def test_missing_coco_files(coco, tmp_path):
 def test_invalid_test_segmentation(coco):
     file = coco / "annotations" / "instances_val2017.json"
     content = json.loads(file.read_text())
-    content["annotations"][1]["segmentation"] = {"size": [1, 2], "counts": "x"}
-    file.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"val2017.*jpg: a segmentation of this image is not COCO's .*size \[1, 2\]"):
-        read_coco(coco)
+    for segmentation, words in (
+        ({"size": [1, 2], "counts": "x"}, r"size \[1, 2\]"),
+        ([[0, 0, 5, 0, 1e9, 5]], "a coordinate of 1e[+]09"),  # to fill it would take for ever
+        ([[0, 0, 5, 0, float("nan"), 5]], "a coordinate of nan"),
+    ):
+        content["annotations"][1]["segmentation"] = segmentation
+        file.write_text(json.dumps(content))
+        with pytest.raises(InputError, match=rf"val2017.*jpg: a segmentation of this image is not COCO's .*{words}"):
+            read_coco(coco)

@@ -74,9 +74,10 @@ def test_cache(folder, tmp_path):
     np.testing.assert_allclose(other, 2 * first, rtol=1e-6)
     Image.new("RGB", (32, 32)).save(folder / "left" / "0.png")
     assert compute()[1] == 6
-    for file in (tmp_path / "cache").iterdir():
-        file.write_bytes(file.read_bytes()[:100])
-    assert compute()[1] == 6
+    for damaged in (lambda data: data[:100], lambda data: data.replace(b"}", b" ", 1), lambda data: b""):
+        for file in (tmp_path / "cache").iterdir():
+            file.write_bytes(damaged(file.read_bytes()))
+        assert compute()[1] == 6
 
 
 def test_batch_size_and_workers_change_nothing(folder):

@@ -10,7 +10,7 @@ import numpy as np
 from castlit.data.index.image_index import ImageIndex, Problem
 from castlit.data.io.bad_samples import OnBad
 from castlit.data.io.data_report import DataReport
-from castlit.utils.bytes_array import decode
+from castlit.utils.bytes_array import decode_path, decode_text
 from castlit.utils.validation import InputError
 
 _NAMED = 5  # file names listed in a message
@@ -29,9 +29,9 @@ def report_rows(index: ImageIndex, split: str, on_bad: OnBad) -> Iterator[tuple[
         entry = index[row]
         drop = on_bad == "drop" or entry.problem == Problem.IMAGE_UNREADABLE
         handling = "stopped" if on_bad == "error" else "left out" if drop else "used without a mask"
-        yield split, entry.image, entry.mask, entry.problem.label, decode(index.details[detail]), handling
+        yield split, entry.image, entry.mask, entry.problem.label, decode_text(index.details[detail]), handling
     for i in range(len(index.orphans)):
-        yield split, "", decode(index.orphans[i]), "mask without an image", "", "ignored"
+        yield split, "", decode_path(index.orphans[i]), "mask without an image", "", "ignored"
 
 
 def check_problems(

@@ -17,7 +17,7 @@ from castlit.data.io.coco_annotations import AnnotationMasks
 from castlit.data.io.folders import Folder, same_folder, walk
 from castlit.data.io.images import file_state, quiet_decoding
 from castlit.data.io.masks import MaskKind
-from castlit.utils.bytes_array import BytesArray, encode
+from castlit.utils.bytes_array import BytesArray, encode_path, encode_text
 from castlit.utils.cores import available_cores
 from castlit.utils.progress import progress
 
@@ -50,6 +50,8 @@ def build_index(
         refuse_linked(images, image_folders, masks)
         mask_folders = list(walk(masks))
     pairs, orphans = pair_files(image_folders, mask_folders, together=masks is not None and same_folder(images, masks))
+    if annotations is not None:
+        annotations.assign(name for name, _, _ in pairs)
     checker = Checker(images, masks, annotations, threshold, kind)
     sizes = np.zeros((len(pairs), 2), np.int32)
     areas = np.zeros(len(pairs), np.float32)
@@ -63,7 +65,7 @@ def build_index(
             sizes[i], areas[i], problems[i], states[i] = check.size, check.area, check.problem, check.state
             looks[i] = check.look
             if check.problem:
-                details[i] = encode(check.detail)
+                details[i] = encode_text(check.detail)
             yield check.packed
 
     packed = BytesArray.collect(packed_masks(), scratch)
@@ -71,15 +73,15 @@ def build_index(
         for i in np.flatnonzero(stray_masks([name for name, _, _ in pairs], *looks.T)).tolist():
             problems[i], details[i] = Problem.IMAGE_LIKE_MASK, b"black and white, or grey beside one in colour"
     index = ImageIndex(
-        images=BytesArray.of([encode(image) for image, _, _ in pairs]),
-        masks=BytesArray.of([encode(mask) for _, mask, _ in pairs]),
+        images=BytesArray.of([encode_path(image) for image, _, _ in pairs]),
+        masks=BytesArray.of([encode_path(mask) for _, mask, _ in pairs]),
         packed=packed,
         states=states,
         sizes=sizes,
         areas=areas,
         problems=problems,
         details=BytesArray.of([details[i] for i in sorted(details)]),
-        orphans=BytesArray.of([encode(name) for name in orphans]),
+        orphans=BytesArray.of([encode_path(name) for name in orphans]),
         stamp={},
     )
     bad = _bad_files(index, images, masks)

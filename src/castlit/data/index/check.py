@@ -75,7 +75,7 @@ class Checker:
             if self.annotations is not None:
                 mask_name, found = f"{self.masks} ({name})", self.annotations.mask(name)
                 if found is None:
-                    return Check(size, problem=Problem.MASK_MISSING, detail=f"{self.masks} does not list it")
+                    return Check(size, problem=Problem.MASK_MISSING, detail=self.annotations.missing(name))
             else:
                 mask_name = f"{self.masks}/{mask}"
                 state = file_state(mask_name)

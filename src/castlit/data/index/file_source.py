@@ -29,7 +29,7 @@ from castlit.data.io.mask_store import MaskStore
 from castlit.data.io.masks import THRESHOLD, MaskKind, decode_mask, require_mask_kind
 from castlit.data.io.masks_json import describe_masks, read_masks_file
 from castlit.data.io.source import Item
-from castlit.utils.bytes_array import decode
+from castlit.utils.bytes_array import decode_path
 from castlit.utils.validation import InputError, require_choice, require_number
 
 logger = logging.getLogger(__name__)
@@ -236,5 +236,5 @@ def _check_beside(index: ImageIndex, folders: str) -> None:
             "%s are the same folder: %d files are taken for masks without a photograph, and not used (first: %s)",
             folders,
             len(index.orphans),
-            decode(index.orphans[0]),
+            decode_path(index.orphans[0]),
         )

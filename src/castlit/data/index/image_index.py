@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from castlit.utils.bytes_array import BytesArray, decode
+from castlit.utils.bytes_array import BytesArray, decode_path
 
 FORMAT = 2
 """Increase it when the format of the files changes: indices of older formats are rebuilt."""
@@ -108,8 +108,8 @@ class ImageIndex:
     def __getitem__(self, index: int) -> Entry:
         height, width = self.sizes[index].tolist()
         return Entry(
-            decode(self.images[index]),
-            decode(self.masks[index]),
+            decode_path(self.images[index]),
+            decode_path(self.masks[index]),
             (height, width),
             float(self.areas[index]),
             Problem(int(self.problems[index])),
@@ -156,8 +156,8 @@ class ImageIndex:
             parts: dict[str, Any] = {name: _map(folder, name) for name in _ARRAYS}
             for name in _STRINGS:
                 parts[name] = BytesArray(_map(folder, name), _map(folder, f"{name}_offsets"))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None  # missing or damaged: it is only a cache
+        except Exception:  # missing, or damaged, for which arrays raise many types: it is only a cache
+            return None
         return cls(**parts, stamp=meta["stamp"], folder=folder)
 
 

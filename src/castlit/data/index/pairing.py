@@ -11,6 +11,7 @@ from castlit.data.io.folders import (
     Folder,
     by_stem,
     join,
+    match_key,
     same_folder,
 )
 from castlit.utils.validation import InputError
@@ -31,10 +32,11 @@ def pair_files(images: list[Folder], masks: list[Folder] | None, *, together: bo
     orphans: list[str] = []
     image_suffixes = PHOTOGRAPH_SUFFIXES if together else IMAGE_SUFFIXES
     mask_suffixes = BESIDE_SUFFIXES if together else MASK_SUFFIXES
-    by_path = {folder.path: folder for folder in masks or ()}
+    by_path = {match_key(folder.path): folder for folder in masks or ()}
     for folder in images:
-        mask_folder = by_path.get(folder.path)
+        mask_folder = by_path.get(match_key(folder.path))
         found = {} if mask_folder is None else by_stem(mask_folder.files, mask_suffixes)
+        inside = "" if mask_folder is None else mask_folder.path
         for stem, names in by_stem(folder.files, image_suffixes).items():
             mask = found.pop(stem, None)
             for name in names:
@@ -42,8 +44,8 @@ def pair_files(images: list[Folder], masks: list[Folder] | None, *, together: bo
                 if masks is not None:
                     shared = len(names) > 1
                     problem = Problem.MASK_MISSING if mask is None else Problem.MASK_SHARED if shared else problem
-                pairs.append((join(folder.path, name), join(folder.path, mask[0]) if mask else "", problem))
-        orphans += [join(folder.path, name) for names in found.values() for name in names]
+                pairs.append((join(folder.path, name), join(inside, mask[0]) if mask else "", problem))
+        orphans += [join(inside, name) for names in found.values() for name in names]
     pairs.sort()
     return pairs, sorted(orphans)
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from castlit.data.io.data_report import DataReport
+from castlit.data.io.data_report import DURING_TRAINING, DataReport
 from castlit.data.io.errors import SampleError
 from castlit.utils.several_ranks import several_ranks
 from castlit.utils.shared_numbers import SharedNumbers
@@ -64,7 +64,7 @@ class BadSamples:
             handling = "its image is used without a mask" if keep else self._left_out
             self._log(f"{error}; {handling} (on_bad={self.on_bad})")
             if self.report is not None:
-                self.report.add([(self.split, image, "", "bad during training", str(error), handling)])
+                self.report.add([(self.split, image, "", DURING_TRAINING, str(error), handling)])
         return keep
 
     def _log(self, line: str) -> None:

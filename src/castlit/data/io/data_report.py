@@ -8,6 +8,10 @@ from pathlib import Path
 COLUMNS = ("split", "image", "mask", "problem", "detail", "handling")
 
 
+DURING_TRAINING = "bad during training"
+"""The problem of a file that was good when it was indexed."""
+
+
 class DataReport:
     """Writes ``data_report.csv``. A file with only the header means that there were no problems.
 
@@ -26,3 +30,12 @@ class DataReport:
         csv.writer(text, lineterminator="\n").writerows(rows)
         with self.path.open("a", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text.getvalue())
+
+
+def rows_during_training(path: Path) -> list[tuple[str, ...]]:
+    """The rows of an existing report about files that became bad after they were indexed; none without a report."""
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return [tuple(row) for row in csv.reader(file) if row[3:4] == [DURING_TRAINING]]
+    except OSError:
+        return []

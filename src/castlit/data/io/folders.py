@@ -1,8 +1,9 @@
 """List the images and masks in a tree of folders, and check folders that users give."""
 
 import os
+import unicodedata
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from castlit.utils.validation import InputError
@@ -13,6 +14,18 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MASK_SUFFIXES = (".png", ".npy", *IMAGE_SUFFIXES[1:])
 """Suffixes of masks, in order of preference."""
 
+
+MARK = "unfinished.json"
+"""Marks a folder whose files are being written: it has only a part of them."""
+
+_NOT_IMAGES = frozenset(
+    [
+        *("@eaDir", "@tmp", "#recycle", "#snapshot", "@Recycle", "@Recently-Snapshot"),  # file servers
+        *("__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found"),
+    ]
+)
+
+_RUN = ".hydra"  # a folder in each run's folder
 
 BESIDE_SUFFIXES = (".png", ".npy")
 """Suffixes of masks that lie beside their photographs, in one folder."""
@@ -33,38 +46,79 @@ class Folder(NamedTuple):
 
 
 def walk(top: Path) -> Iterator[Folder]:
-    """All folders in ``top``, itself included, each once. Links are followed.
+    """All folders in ``top``, itself included, each once: first the real ones, then those that links lead to.
 
-    Folders whose name starts with a dot are skipped.
+    Skipped are those that :func:`is_skipped` names, and folders of runs, which have pictures and masks of their own.
 
     Raises:
         OSError: A folder cannot be read.
+        InputError: A folder is unfinished.
     """
     seen: set[tuple[int, int]] = set()
-    for where, folders, files in os.walk(top, followlinks=True, onerror=_raise):
-        state = os.stat(where)  # noqa: PTH116 - os.walk gives strings
-        # A link to a parent folder would make the walk endless.
-        if (state.st_dev, state.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((state.st_dev, state.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        inside = Path(where).relative_to(top).as_posix()
-        names = sorted(name for name in files if not name.startswith("."))
-        yield Folder("" if inside == "." else inside, names, state.st_mtime_ns)
+    starts = [os.fspath(top)]
+    # A list that grows: a link is followed when all real folders have been visited, under their own names.
+    for start in starts:
+        for where, folders, files in os.walk(start, onerror=_raise):
+            state = os.stat(where)  # noqa: PTH116 - os.walk gives strings
+            # A link to a parent folder would make the walk endless.
+            if (state.st_dev, state.st_ino) in seen or (_RUN in folders and where != starts[0]):
+                folders.clear()
+                continue
+            seen.add((state.st_dev, state.st_ino))
+            if MARK in files:
+                refuse_unfinished(Path(where))
+            folders[:] = sorted(name for name in folders if not is_skipped(name))
+            paths = [os.path.join(where, name) for name in folders]  # noqa: PTH118
+            starts += filter(os.path.islink, paths)
+            inside = Path(where).relative_to(top).as_posix()
+            names = sorted(name for name in files if not name.startswith("."))
+            yield Folder("" if inside == "." else inside, names, state.st_mtime_ns)
+
+
+def is_skipped(folder: str) -> bool:
+    """Whether a folder of this name has no images: those that start with a dot, thumbnails, trash and the like."""
+    return folder.startswith(".") or folder in _NOT_IMAGES
 
 
 def by_stem(names: list[str], suffixes: tuple[str, ...]) -> dict[str, list[str]]:
-    """Group the names with one of ``suffixes`` by their stem; each group is in the order of the suffixes."""
+    """Group the names with one of ``suffixes`` by their stem's :func:`match_key`, in the order of the suffixes."""
     found: dict[str, list[str]] = {}
     for name in names:
         stem, suffix = os.path.splitext(name)  # noqa: PTH122 - a loop over millions
         if suffix.lower() in suffixes:
-            found.setdefault(stem, []).append(name)
+            found.setdefault(match_key(stem), []).append(name)
     for same in found.values():
         if len(same) > 1:
             same.sort(key=lambda name: suffixes.index(os.path.splitext(name)[1].lower()))  # noqa: PTH122
     return found
+
+
+def match_key(name: str) -> str:
+    """What is equal for two names that read alike: macOS writes é as two characters, other systems as one.
+
+    Names from the file system and from other files (JSON) have the same key, whatever the system's encoding.
+    """
+    if name.isascii():
+        return name
+    try:
+        name = name.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character, in a JSON
+        return name
+    return unicodedata.normalize("NFC", name)
+
+
+def find_file(top: Path, relative: str) -> Path | None:
+    """The file with this path below ``top``, or else one whose path reads alike (see :func:`match_key`)."""
+    if (top / relative).is_file():
+        return top / relative
+    place = top
+    for part in () if relative.isascii() else PurePosixPath(relative).parts:
+        names = os.listdir(place) if place.is_dir() else ()  # noqa: PTH208 - names alone
+        alike = next((name for name in names if match_key(name) == match_key(part)), None)
+        if alike is None:
+            return None
+        place /= alike
+    return place if place.is_file() else None
 
 
 def join(folder: str, name: str) -> str:
@@ -72,16 +126,30 @@ def join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
+def refuse_unfinished(folder: Path) -> None:
+    """Check that a folder has all its files.
+
+    Raises:
+        InputError: It has not; the program that writes it was interrupted, or still works.
+    """
+    if (folder / MARK).is_file():
+        raise InputError(
+            f"{folder} is unfinished ({MARK}): run the castlit command that was interrupted again to complete it"
+        )
+
+
 def require_folder(key: str, path: str | Path, content: str) -> Path:
     """Return ``path`` as a Path if it is a folder.
 
     Raises:
         FileNotFoundError: It is not; the message names the argument and the expected content.
+        InputError: It is unfinished.
     """
     folder = Path(path).expanduser()
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise FileNotFoundError(f"{key}={folder} {what}: give the folder that holds {content}")
+    refuse_unfinished(folder)
     return folder
 
 

@@ -4,6 +4,7 @@ from pathlib import Path, PurePosixPath
 
 import cv2
 
+from castlit.data.io.folders import MARK
 from castlit.data.scenes.objects import OBJECTS
 from castlit.data.scenes.scenes import Scenes
 
@@ -14,7 +15,7 @@ def scene_file(index: int, label: int) -> PurePosixPath:
 
 
 def write_scenes(scenes: Scenes, images: Path, masks: Path) -> None:
-    """Write scenes and their exact masks as PNG.
+    """Write scenes and their exact masks as PNG. Until all are written, ``unfinished.json`` is in the images' folder.
 
     Args:
         scenes: The scenes.
@@ -27,7 +28,9 @@ def write_scenes(scenes: Scenes, images: Path, masks: Path) -> None:
     for name in OBJECTS:
         for folder in (images, masks):
             (folder / name).mkdir(parents=True, exist_ok=True)
+    (images / MARK).write_text("{}\n")
     for i in range(len(scenes)):
         image, mask, label = scenes[i]
         for folder, pixels in ((images, image[..., ::-1]), (masks, mask * 255)):
             (folder / scene_file(i, label)).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    (images / MARK).unlink()

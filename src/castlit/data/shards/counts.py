@@ -15,6 +15,9 @@ from castlit.data.shards.streams import count_samples, read_small_file, split_fo
 from castlit.data.shards.urls import local_path
 from castlit.utils.progress import progress
 
+CACHE_FORMAT = 2
+"""Increase it when the format of the cache changes, or shards are counted otherwise: older ones are ignored."""
+
 _CACHE = "shard_counts.json"
 _THREADS = 8
 
@@ -56,7 +59,7 @@ def shard_counts(urls: Sequence[str], cache: Path | None) -> NDArray[np.int64]:
         if cache is not None:
             counted = {_key(urls[i]): {"state": list(states[i]), "samples": int(counts[i])} for i in unknown}
             try:
-                save_counts(cache / _CACHE, {**cached, **counted})
+                save_counts(cache / _CACHE, {**cached, **counted}, CACHE_FORMAT)
             except OSError as error:
                 logger.warning("%s: the counts cannot be saved (%s)", cache, error.strerror or error)
     return counts
@@ -79,7 +82,7 @@ def _manifest(folder: str) -> dict[str, Any]:
 
 def _load(file: Path) -> dict[str, Any]:
     try:
-        return parse_counts(file.read_bytes())
+        return parse_counts(file.read_bytes(), CACHE_FORMAT)
     except OSError:
         return {}
 

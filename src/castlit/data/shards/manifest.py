@@ -9,7 +9,7 @@ from castlit.utils.atomic_write import write_atomic
 
 MANIFEST = "shards.json"
 FORMAT = 1
-"""Increase it when the format of ``shards.json`` or of the cache changes: older ones are ignored."""
+"""Increase it when the format of ``shards.json`` changes: older ones are ignored."""
 
 
 def write_manifest(folder: Path, counts: dict[str, int]) -> None:
@@ -18,17 +18,17 @@ def write_manifest(folder: Path, counts: dict[str, int]) -> None:
     save_counts(folder / MANIFEST, shards)
 
 
-def save_counts(file: Path, shards: dict[str, Any]) -> None:
+def save_counts(file: Path, shards: dict[str, Any], file_format: int = FORMAT) -> None:
     """Write atomically: a reader finds the new file or the old one."""
-    content = json.dumps({"format": FORMAT, "shards": shards}, indent=1) + "\n"
+    content = json.dumps({"format": file_format, "shards": shards}, indent=1) + "\n"
     write_atomic(file, content.encode(), writer=uuid.uuid4().hex)
 
 
-def parse_counts(data: bytes) -> dict[str, Any]:
+def parse_counts(data: bytes, file_format: int = FORMAT) -> dict[str, Any]:
     """The shards in a file written by :func:`save_counts`; empty for any other content."""
     try:
         content = json.loads(data)
-        shards = content["shards"] if content["format"] == FORMAT else {}
+        shards = content["shards"] if content["format"] == file_format else {}
         return {name: entry for name, entry in shards.items() if isinstance(entry["samples"], int)}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}

@@ -12,7 +12,7 @@ from castlit.data.io.images import open_image
 from castlit.data.io.mask_fit import Mask, fit_mask
 from castlit.data.io.masks import MaskKind, decode_mask
 from castlit.data.io.source import Item
-from castlit.data.shards.streams import RawSample
+from castlit.data.shards.tar_samples import RawSample
 
 IMAGES = ("jpg", "jpeg", "webp", "bmp", "tif", "tiff", "png")
 """Suffixes of the image, in order of preference."""
@@ -43,6 +43,8 @@ class Record(NamedTuple):
     mask: Member | None
     unmasked: bool
     """Whether it has no mask on purpose."""
+    note: str = ""
+    """What else it has, if image or mask are missing."""
 
     def name(self, member: Member | None = None) -> str:
         """Its name in messages, or that of one of its members."""
@@ -74,6 +76,7 @@ def make_record(sample: RawSample, number: int, masks: str | None) -> Record:
         mask,
         # make_shards writes "mask": null for a sample without a mask.
         unmasked=masks is None or (mask is None and "mask" in metadata and metadata["mask"] is None),
+        note="" if image and mask else _note(sample),
     )
 
 
@@ -96,7 +99,7 @@ class RecordReader:
             SampleError: It has no image; or the mask is bad, and ``on_bad`` is not ``"unconstrained"``.
         """
         if record.image is None:
-            raise SampleError(f"{record.name()}: has no image (.{', .'.join(IMAGES)})")
+            raise SampleError(f"{record.name()}: has no image (.{', .'.join(IMAGES)}){record.note}")
         name, data = _open(record, record.image)
         image = open_image(data, name)
         if record.unmasked:
@@ -119,7 +122,7 @@ class RecordReader:
 
     def _mask(self, record: Record, image: Encoded, shape: tuple[int, int]) -> Mask:
         if record.mask is None:
-            raise SampleError(f"{record.name()}: has no mask")
+            raise SampleError(f"{record.name()}: has no mask{record.note}")
         name, data = _open(record, record.mask)
         mask = fit_mask(decode_mask(data, name, self.threshold, self.mask_kind), name, shape, image)
         if not mask.any():
@@ -131,11 +134,24 @@ def _first(sample: RawSample, suffixes: tuple[str, ...]) -> Member | None:
     return next((Member(suffix, sample[suffix]) for suffix in suffixes if suffix in sample), None)
 
 
+def _note(sample: RawSample) -> str:
+    """What a sample has beside the usual files: files that were left out, and names with dots."""
+    left_out = [f".{suffix} {reason}" for suffix, reason in sample.get("__left_out__", {}).items()]
+    dotted = [suffix for suffix in sample if "." in suffix and suffix.rpartition(".")[2] in (*IMAGES, "npy")]
+    dotted = [suffix for suffix in dotted if suffix not in MASKS]
+    if dotted:
+        left_out.append(
+            f"it has .{' and .'.join(dotted)}: a sample's name ends at its first dot, so rename such files, or give "
+            "masks= the suffix of its mask"
+        )
+    return "".join(f"; {each}" for each in left_out)
+
+
 def _metadata(data: bytes) -> dict[str, object]:
     """A sample's json member; empty if there is none, or, in shards of other programs, no dictionary."""
     try:
         metadata = json.loads(data) if data else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return metadata if isinstance(metadata, dict) else {}
 

@@ -1,7 +1,7 @@
 """Read webdataset's samples from a shard, from its start or from the middle; and count them."""
 
 import contextlib
-import re
+import subprocess
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -9,17 +9,22 @@ from pathlib import Path
 from typing import IO, Any
 
 from webdataset.gopen import gopen
-from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expander
 
 from castlit.data.io.errors import SampleError
+from castlit.data.shards.tar_samples import (
+    Header,
+    RawSample,
+    SampleOrder,
+    TornSampleError,
+    members,
+    sample_name,
+    tar_samples,
+)
 from castlit.data.shards.urls import local_path
 
-RawSample = dict[str, Any]
-"""Members by suffix (``jpg``, ``mask.png``), and webdataset's ``__key__`` and ``__url__``."""
-
 _BLOCK = 512
-_META = re.compile(r"__[^/]*__($|/)")
-_DAMAGE = (tarfile.TarError, OSError, EOFError, ValueError, zlib.error)
+_ENDS = 1.0  # seconds in which a command whose output has ended ends
+_DAMAGE = (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, RecursionError)
 
 
 class ShardError(SampleError):
@@ -37,7 +42,7 @@ def read_samples(url: str, start: int = 0, stop: int | None = None) -> Iterator[
     stream: Any = None
     try:
         stream, number = _open(url, start)
-        for sample in group_by_keys(tar_file_expander([{"url": url, "stream": stream}])):
+        for sample in tar_samples(stream, url):
             if number >= start:
                 yield sample
             number += 1
@@ -45,7 +50,7 @@ def read_samples(url: str, start: int = 0, stop: int | None = None) -> Iterator[
                 return
         _drain(stream)
     except _DAMAGE as error:
-        raise ShardError(f"{url}: cannot be read as a tar file ({_reason(error)})") from None
+        raise _explained(url, error, stream) from None
     finally:
         # A command whose output is not read to its end fails, which is no error here.
         with contextlib.suppress(OSError):
@@ -70,7 +75,7 @@ def count_samples(url: str) -> int:
             with path.open("rb") as file, contextlib.suppress(_Compressed):
                 return _count(file)
         except _DAMAGE as error:
-            raise ShardError(f"{url}: cannot be read as a tar file ({_reason(error)})") from None
+            raise _explained(url, error) from None
     return sum(1 for _ in read_samples(url))
 
 
@@ -118,24 +123,28 @@ def _count(file: IO[bytes]) -> int:
 
 def _open_tar(file: IO[bytes]) -> tarfile.TarFile:
     try:
-        return tarfile.open(fileobj=file, mode="r:")
+        return tarfile.open(fileobj=file, mode="r:", tarinfo=Header)
     except tarfile.ReadError:
         raise _Compressed from None
 
 
 def _sample_offsets(tar: tarfile.TarFile) -> Iterator[int]:
     """Offset of each sample, by webdataset's rule: consecutive members with the same key are a sample."""
-    if tar.offset == 0:
-        return  # an empty archive: Python 3.10 cannot be asked again for its next member
-    current = None
-    while (member := tar.next()) is not None:
-        tar.members = []  # type: ignore[attr-defined] # otherwise it keeps all members
-        if not member.isreg() or _META.match(member.name):
+    order = SampleOrder()
+    current, suffixes = None, set[str]()
+    for member in members(tar):
+        found = sample_name(member)
+        if found is None:
             continue
-        key, _ = base_plus_ext(member.name)
-        if key is not None and key != current:
-            current = key
+        key, suffix = found
+        if key != current:
+            if current is not None:
+                order.check(current, frozenset(suffixes))
+            current, suffixes = key, set()
             yield member.offset
+        suffixes.add(suffix)
+    if current is not None:
+        order.check(current, frozenset(suffixes))
 
 
 def _drain(stream: Any) -> None:  # noqa: ANN401
@@ -145,11 +154,25 @@ def _drain(stream: Any) -> None:  # noqa: ANN401
     stream.close()
 
 
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    # webdataset appends the stream to the message
-    return str(error.args[0] if error.args else error).partition(" @ ")[0]
+def _explained(url: str, error: BaseException, stream: Any = None) -> ShardError:  # noqa: ANN401
+    """The error, with what its user can do."""
+    if isinstance(error, TornSampleError):
+        return ShardError(f"{url}: {error}")
+    status = _exit_status(stream)
+    if status:
+        return ShardError(f"{url}: cannot be read: the command failed (exit code {status})")
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+    return ShardError(f"{url}: cannot be read as a tar file ({reason})")
+
+
+def _exit_status(stream: Any) -> int | None:  # noqa: ANN401
+    """The exit code of the command of a ``pipe:`` that has ended, or is about to; None for other streams."""
+    process = getattr(stream, "proc", None)
+    if process is None:
+        return None
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return int(process.wait(_ENDS))
+    return None
 
 
 def split_folder(url: str) -> tuple[str, str] | None:

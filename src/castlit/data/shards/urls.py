@@ -8,6 +8,7 @@ from urllib.request import url2pathname
 from webdataset.gopen import gopen_schemes
 from webdataset.shardlists import expand_urls
 
+from castlit.data.io.folders import refuse_unfinished
 from castlit.utils.validation import InputError
 
 
@@ -37,6 +38,8 @@ def find_shards(key: str, urls: str | Sequence[str]) -> list[str]:
     if missing:
         more = f" (and {len(missing) - 1} more of the {len(found)} shards)" if len(missing) > 1 else ""
         raise FileNotFoundError(f"{key}: {missing[0]} does not exist{more}")
+    for folder in dict.fromkeys(path.parent for path in map(local_path, found) if path is not None):
+        refuse_unfinished(folder)
     if len(set(found)) < len(found):
         twice = next(url for url in found if found.count(url) > 1)
         raise InputError(f"{key}: {twice} is listed twice")
@@ -61,7 +64,8 @@ def _matches(what: str, url: str) -> list[str]:
     folder, pattern = (path, "*.tar") if path.is_dir() else (path.parent, path.name)
     if not any(sign in pattern for sign in "*?") or path.is_file():
         return [url]
-    found = [str(each) for each in sorted(folder.glob(pattern))]
+    # Archives of macOS leave ._0.tar beside 0.tar.
+    found = [str(each) for each in sorted(folder.glob(pattern)) if not each.name.startswith(".")]
     if not found:
         raise InputError(f"{what} matches nothing: there is no {pattern} in {folder}")
     return found

@@ -2,12 +2,13 @@
 
 import io
 import json
+import logging
 import os
 import tarfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -16,8 +17,10 @@ import cv2
 
 from castlit.data.index.file_source import FileSource
 from castlit.data.io.errors import SampleError
+from castlit.data.io.folders import MARK
 from castlit.data.io.images import read_bytes
 from castlit.data.shards.manifest import MANIFEST, write_manifest
+from castlit.data.shards.unfinished import Progress, progress_key, read_progress
 from castlit.utils.progress import progress
 from castlit.utils.validation import InputError
 
@@ -25,6 +28,8 @@ _THREADS = 8
 
 T = TypeVar("T")
 Members = dict[str, bytes]
+
+logger = logging.getLogger(__name__)
 
 
 class Written(NamedTuple):
@@ -38,15 +43,16 @@ class Written(NamedTuple):
 
 
 def refuse_shards(folder: Path) -> None:
-    """Check that a folder has no shards: new ones are not mixed with others, nor do they overwrite them.
+    """Check that a folder has no finished shards: new ones are not mixed with others, nor do they overwrite them.
 
     Raises:
         InputError: The folder has shards, or is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output={folder} is a file: give a folder")
-    existing = [path.name for path in sorted(folder.glob("*.tar"))] + [MANIFEST] * (folder / MANIFEST).exists()
-    if existing:
+    existing = [path.name for path in sorted(folder.glob("*.tar")) if not path.name.startswith(".")]
+    existing += [MANIFEST] * (folder / MANIFEST).exists()
+    if existing and read_progress(folder) is None:
         raise InputError(f"output={folder} already holds shards ({existing[0]}): give a new folder, or empty this one")
 
 
@@ -54,7 +60,8 @@ def write_shards(source: FileSource, order: Sequence[int], folder: Path, samples
     """Write samples in this order as ``000000.tar``, ``000001.tar`` … and ``shards.json``.
 
     Files are copied byte for byte. A shard is renamed from ``.part`` when it is complete. The same files and order
-    always give the same shards.
+    always give the same shards. Until all are complete, ``unfinished.json`` is in the folder, and the shards that it
+    lists are not written again.
 
     Args:
         source: Images and masks. Bad files are handled by its ``on_bad``.
@@ -63,28 +70,66 @@ def write_shards(source: FileSource, order: Sequence[int], folder: Path, samples
         samples_per_shard: Samples of each shard; the last one may have fewer.
 
     Raises:
-        InputError: A shard cannot be written; or a file is bad and ``on_bad`` is ``"error"``.
+        InputError: A shard cannot be written; a file is bad and ``on_bad`` is ``"error"``; or the folder has unfinished
+            shards of another command, or lacks some of its own.
     """
-    counts: dict[str, int] = {}
-    unmasked = size = 0
+    begun = _begin(folder, progress_key(source, order, samples_per_shard))
+    shards, position = dict(begun.shards), begun.position
     with progress("Writing shards") as bar:
-        task = bar.add_task("", total=len(order), rate="")
+        task = bar.add_task("", total=len(order), completed=position, rate="")
 
-        def samples() -> Iterator[Members]:
-            for members in _prefetch(lambda index: _members(source, index), order):
+        def samples() -> Generator[Members, None, None]:
+            nonlocal position
+            for members in _prefetch(lambda index: _members(source, index), order[position:]):
+                position += 1
                 bar.update(task, advance=1, rate=f"{bar.tasks[0].speed or 0:.0f} images/s")
                 if members is not None:
                     yield members
 
-        waiting = samples()
-        while first := next(waiting, None):
-            path = folder / f"{len(counts):06d}.tar"
-            shard = chain([first], islice(waiting, samples_per_shard - 1))
-            counts[path.name], without = _write(path, shard, sum(counts.values()))
-            unmasked += without
-            size += path.stat().st_size
-    write_manifest(folder, counts)
+        with closing(samples()) as waiting:
+            while first := next(waiting, None):
+                path = folder / f"{len(shards):06d}.tar"
+                number = sum(shard["samples"] for shard in shards.values())
+                count, unmasked = _write(path, chain([first], islice(waiting, samples_per_shard - 1)), number)
+                shards[path.name] = {"samples": count, "unmasked": unmasked, "bytes": path.stat().st_size}
+                _save(begun._replace(shards=shards, position=position), folder)
+    counts = {name: shard["samples"] for name, shard in shards.items()}
+    if counts:
+        write_manifest(folder, counts)
+    (folder / MARK).unlink()
+    unmasked, size = (sum(shard[key] for shard in shards.values()) for key in ("unmasked", "bytes"))
     return Written(counts, unmasked, size)
+
+
+def _begin(folder: Path, key: str) -> Progress:
+    """Mark the folder as unfinished, and return how far it is."""
+    found = read_progress(folder)
+    for part in folder.glob("*.tar.part"):
+        part.unlink()  # of a killed process; the caller's lock says that no other one writes here
+    if found is not None and found.shards:
+        if found.key != key:
+            raise InputError(
+                f"output={folder} holds the unfinished shards of another command, or of files that have changed since: "
+                "give a new folder, or empty this one"
+            )
+        for name, shard in found.shards.items():
+            path = folder / name
+            if not path.is_file() or path.stat().st_size != shard["bytes"]:
+                raise InputError(
+                    f"{path} is missing or cut short, and {MARK} lists it: give a new folder, or empty this one"
+                )
+        logger.info("%s: %d shards are complete; continuing with the next", folder, len(found.shards))
+        return found
+    new = Progress(key, {}, 0)
+    _save(new, folder)
+    return new
+
+
+def _save(so_far: Progress, folder: Path) -> None:
+    try:
+        so_far.save(folder)
+    except OSError as error:
+        raise InputError(f"{folder / MARK}: cannot be written ({error.strerror or error})") from None
 
 
 def _members(source: FileSource, index: int) -> Members | None:

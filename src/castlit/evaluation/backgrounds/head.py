@@ -77,7 +77,7 @@ def read_mapping(path: str | Path, outputs: int, classes: int) -> NDArray[np.int
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         mapping = np.array([int(content[str(i)]) for i in range(outputs)], np.int64)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"protocol.mapping={path}: is not a JSON object of whole numbers ({error})") from None
     except KeyError as error:
         raise InputError(f"protocol.mapping={path}: output {error} of the head's {outputs} is missing") from None

@@ -177,7 +177,7 @@ def _died(item: Any) -> Any:  # noqa: ANN401
 def _report_left_out(folder: Path, pairs: list[tuple[str, str]], reasons: list[str]) -> None:
     rows = [(image, reason) for (image, _), reason in zip(pairs, reasons, strict=True) if reason]
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "left_out.csv").open("w", newline="") as file:
+    with (folder / "left_out.csv").open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
         writer.writerows([("image", "reason"), *rows])
     if rows:

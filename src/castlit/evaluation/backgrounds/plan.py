@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from castlit.data.io.folders import MASK_SUFFIXES
+from castlit.data.io.folders import MASK_SUFFIXES, find_file
 from castlit.evaluation.frozen import ImageList
 from castlit.utils.validation import InputError
 
@@ -91,8 +91,9 @@ def mask_of(top: Path, image: str) -> str:
         InputError: There is none.
     """
     inside = Path(image).relative_to(top / "images")
-    places = [(top / "masks" / inside).with_suffix(suffix) for suffix in MASK_SUFFIXES]
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
-        raise InputError(f"{places[0]}: no such file; each image needs its mask there")
-    return str(found)
+    for suffix in MASK_SUFFIXES:
+        found = find_file(top / "masks", str(inside.with_suffix(suffix)))
+        if found is not None:
+            return str(found)
+    expected = (top / "masks" / inside).with_suffix(MASK_SUFFIXES[0])
+    raise InputError(f"{expected}: no such file; each image needs its mask there")

@@ -9,7 +9,7 @@ import numpy as np
 from faster_coco_eval.core import mask as coco_mask
 from numpy.typing import NDArray
 
-from castlit.data.io.coco_annotations import load_annotations, run_lengths
+from castlit.data.io.coco_annotations import image_shape, load_annotations, run_lengths
 from castlit.data.io.errors import SampleError
 from castlit.evaluation.detection.records import Annotated, Annotations
 from castlit.utils.validation import InputError
@@ -74,7 +74,7 @@ def _categories(file: Path, content: dict[str, Any]) -> dict[int, str]:
     """Category names by id, sorted by id."""
     try:
         found = {int(category["id"]): str(category["name"]) for category in content["categories"]}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{file}: its categories need id and name ({type(error).__name__}: {error})") from None
     if not found:
         raise InputError(f"{file}: lists no categories")
@@ -88,7 +88,7 @@ def _records(file: Path, content: dict[str, Any], images: Path, numbers: dict[in
             objects[annotation["image_id"]].append(annotation)
         ids = [image["id"] for image in content["images"]]
         records = [_record(image, objects.pop(image["id"], []), images, numbers) for image in content["images"]]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{file}: is not COCO's instance annotations: every image needs file_name, height, width and id, every "
             f"annotation image_id, category_id, bbox and segmentation ({type(error).__name__}: {error})"
@@ -108,7 +108,7 @@ def _records(file: Path, content: dict[str, Any], images: Path, numbers: dict[in
 
 
 def _record(image: dict[str, Any], objects: list[dict[str, Any]], folder: Path, numbers: dict[int, int]) -> Annotated:
-    height, width = int(image["height"]), int(image["width"])
+    height, width = image_shape(image)
     boxes = np.array([thing["bbox"] for thing in objects], np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     clipped = boxes.clip(0, [width, height, width, height]).astype(np.float32)

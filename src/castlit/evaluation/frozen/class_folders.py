@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from castlit.data.io.folders import IMAGE_SUFFIXES, require_folder, walk
+from castlit.data.io.folders import IMAGE_SUFFIXES, is_skipped, require_folder, walk
 from castlit.evaluation.frozen.images import ImageList
 from castlit.utils.validation import InputError
 
@@ -18,7 +18,7 @@ def class_names(folder: Path) -> list[str]:
         InputError: There are fewer than two.
     """
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        names = sorted(entry.name for entry in entries if entry.is_dir() and not is_skipped(entry.name))
     if len(names) < 2:
         raise InputError(f"{folder} holds {len(names)} folders: there must be at least two, one for each class")
     return names

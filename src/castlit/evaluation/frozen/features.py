@@ -134,6 +134,6 @@ class FrozenFeatures:
 def _read(file: Path, count: int) -> NDArray[np.float32] | None:
     try:
         kept = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None  # missing or damaged: compute again
+    except Exception:  # missing, or damaged, for which a header raises many types: compute again
+        return None
     return np.asarray(kept, np.float32) if kept.ndim == 2 and len(kept) == count else None

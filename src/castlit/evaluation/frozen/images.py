@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from castlit.data.io.errors import SampleError
 from castlit.data.io.images import file_state, open_image, read_bytes
 from castlit.data.io.source import Item, Source
-from castlit.utils.bytes_array import BytesArray, decode, encode
+from castlit.utils.bytes_array import BytesArray, decode_path, encode_path, encode_text
 
 
 class Images(Source, Protocol):
@@ -29,7 +29,7 @@ class ImageList:
     """
 
     def __init__(self, paths: Sequence[str], labels: NDArray[np.int64] | None = None) -> None:
-        self._paths = BytesArray.of([encode(path) for path in paths])
+        self._paths = BytesArray.of([encode_path(path) for path in paths])
         self.labels = labels
 
     def __len__(self) -> int:
@@ -37,7 +37,7 @@ class ImageList:
 
     def path(self, index: int) -> str:
         """Return the path of image ``index``."""
-        return decode(self._paths[index])
+        return decode_path(self._paths[index])
 
     def read(self, index: int) -> Item:
         """Read image ``index``; a JPEG or PNG is not decoded yet.
@@ -63,4 +63,4 @@ class ImageList:
 
     def state(self) -> bytes:
         """Paths, sizes and modification times."""
-        return encode("\n".join(f"{path} {file_state(path)}" for path in map(self.path, range(len(self)))))
+        return encode_text("\n".join(f"{path} {file_state(path)}" for path in map(self.path, range(len(self)))))

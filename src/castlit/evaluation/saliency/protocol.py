@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from castlit.data.index.file_source import FileSource
 from castlit.data.io.errors import SampleError
+from castlit.data.io.folders import find_file
 from castlit.data.io.images import EncodedImage, read_bytes
 from castlit.data.io.masks import MaskKind, decode_map, require_mask_kind
 from castlit.data.io.source import Source
@@ -132,9 +133,11 @@ def _stored(name: str, folder: Path, source: Source, index: int, kind: MaskKind)
     """Read an image's map, stored as ``castlit.make_masks`` does, for the image's folder or for its parent."""
     if not isinstance(source, FileSource):
         raise InputError("maps= needs images in folders: use data=folder or data=coco")
-    relative = PurePosixPath(source.entry(index).image).with_suffix(".png")
-    places = [folder / relative, folder / source.images.name / relative]
-    path = next((place for place in places if place.is_file()), None)
+    relative = str(PurePosixPath(source.entry(index).image).with_suffix(".png"))
+    above = folder / source.images.name
+    path = find_file(folder, relative) or find_file(above, relative)
     if path is None:
-        raise InputError(f"maps.{name}: neither {places[0]} nor {places[1]} exists: make maps of these images")
+        raise InputError(
+            f"maps.{name}: neither {folder / relative} nor {above / relative} exists: make maps of these images"
+        )
     return decode_map(read_bytes(path), str(path), kind)

@@ -11,7 +11,7 @@ from castlit.saliency.pipeline.preview_sampler import PreviewSampler
 from castlit.saliency.pipeline.records import Failures, Records
 from castlit.saliency.pipeline.scan import MaskState, scan
 from castlit.saliency.pipeline.shard import Shard
-from castlit.utils.bytes_array import BytesArray, decode, encode
+from castlit.utils.bytes_array import BytesArray, decode_path, encode_path
 from castlit.utils.progress_log import ProgressLog
 from castlit.utils.validation import InputError
 
@@ -82,7 +82,7 @@ class Run:
                 if image.state == MaskState.CLASHES:
                     self._fail(image.name, f"would share its mask with {image.detail}: rename one of them")
                 elif image.state == MaskState.TO_MAKE or self.overwrite:
-                    yield encode(image.name)
+                    yield encode_path(image.name)
                 elif image.state == MaskState.FOREIGN:
                     foreign += 1
                     first = first or f"{self.recipe.output / mask_name(image.name)}, {image.detail}"
@@ -164,4 +164,4 @@ class Run:
 
 
 def _texts(names: BytesArray) -> Iterator[str]:
-    return (decode(names[i]) for i in range(len(names)))
+    return (decode_path(names[i]) for i in range(len(names)))

@@ -1,0 +1,58 @@
+"""``unfinished.json``: marks a folder whose shards are being written, and says how far they are."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from castlit.data.index.file_source import FileSource
+from castlit.data.io.folders import MARK
+from castlit.utils.atomic_write import ALONE, write_atomic
+
+
+class Progress(NamedTuple):
+    """How far shards are written."""
+
+    key: str
+    """Of files, order and settings: equal for the same command on the same files."""
+    shards: dict[str, dict[str, int]]
+    """``samples``, ``unmasked`` and ``bytes`` of each complete shard, in their order."""
+    position: int
+    """Number of images, in the order of writing, that these shards took."""
+
+    def save(self, folder: Path) -> None:
+        """Write the mark.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        content = json.dumps(self._asdict(), indent=1) + "\n"
+        write_atomic(folder / MARK, content.encode(), writer=ALONE)
+
+
+def read_progress(folder: Path) -> Progress | None:
+    """Read the mark of a folder; None if it has none, or only a damaged one."""
+    try:
+        content = json.loads((folder / MARK).read_bytes())
+        shards = {
+            str(name): {key: int(shard[key]) for key in ("samples", "unmasked", "bytes")}
+            for name, shard in content["shards"].items()
+        }
+        return Progress(str(content["key"]), shards, int(content["position"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def progress_key(source: FileSource, order: Sequence[int], samples_per_shard: int) -> str:
+    """The key of a command: equal if it writes the same shards."""
+    index = source.index
+    digest = hashlib.blake2b(digest_size=16)
+    settings: list[Any] = [samples_per_shard, source.bad.on_bad, source.masks is None]
+    digest.update(json.dumps(settings).encode())
+    arrays = (index.images.data, index.images.offsets, index.masks.data, index.sizes, index.states, index.problems)
+    for array in (*arrays, np.asarray(order, np.int64)):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

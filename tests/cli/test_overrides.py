@@ -1,0 +1,129 @@
+"""Paths as typed: what Hydra cannot parse, or would take for something else, is quoted; mistakes stay."""
+
+import shlex
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from castlit.cli.app import CONFIG_MODULE
+from castlit.cli.launch import in_one_folder
+from castlit.cli.overrides import quote_path, quoted, refuse_expanded, shell_override
+
+
+@pytest.mark.parametrize(
+    ("typed", "given"),
+    [
+        ("data.urls=/d/{000..099}.tar", "data.urls='/d/{000..099}.tar'"),
+        ("data.urls={000..099}.tar", "data.urls='{000..099}.tar'"),
+        ("data.urls=[/a/{0..1}.tar, /b.tar]", "data.urls=['/a/{0..1}.tar', /b.tar]"),
+        ("data.urls=http://h/{a,b}.tar", "data.urls='http://h/{a,b}.tar'"),
+        ("data.urls=pipe:curl -s http://h/{0..9}.tar", "data.urls='pipe:curl -s http://h/{0..9}.tar'"),
+        ("data.urls=/a{0..1},/b{0..1}", "data.urls='/a{0..1}','/b{0..1}'"),
+        ("data.urls=/it's/{0..1}.tar", r"data.urls='/it\'s/{0..1}.tar'"),
+        ("data.urls=/my shards (1)", "data.urls='/my shards (1)'"),
+        ("data.urls=[/a (1)/{0..1}.tar,/b (2).tar,/c.tar]", "data.urls=['/a (1)/{0..1}.tar','/b (2).tar',/c.tar]"),
+        ("data.images=2007", "data.images='2007'"),
+        ("+output=007", "+output='007'"),
+        ("checkpoint=1.0", "checkpoint='1.0'"),
+        ("data.images=/home/jürgen/a (1)", "data.images='/home/jürgen/a (1)'"),
+        ("data.images=[/ü,/b]", "data.images=['/ü',/b]"),
+        ("data.images=photos (1)", "data.images='photos (1)'"),
+        ("+hydra.run.dir=/it's=here", r"+hydra.run.dir='/it\'s=here'"),
+        ("data.masks=~/masks&more", "data.masks='~/masks&more'"),
+        ("data.masks=~", "data.masks='~'"),
+        ("protocol.maps=/photo masks [1]", "protocol.maps='/photo masks [1]'"),
+        ("protocol.maps={mine: /masks (1),other: /b}", "protocol.maps={mine:'/masks (1)',other: /b}"),
+        ("protocol.maps={mine: /ü/{1,2}}", "protocol.maps={mine:'/ü/{1,2}'}"),
+        ("logger.csv.save_dir=/runs [1]/a", "logger.csv.save_dir='/runs [1]/a'"),
+        ("+logger.wandb.save_dir=runs (1)", "+logger.wandb.save_dir='runs (1)'"),
+        ("my.own.key=/a#b;c", "my.own.key='/a#b;c'"),
+        ("my.own.key=./a<b>", "my.own.key='./a<b>'"),
+        ("hydra.searchpath=[file:///a (1),pkg://b]", "hydra.searchpath=['file:///a (1)',pkg://b]"),
+        ("data.images=/a(1),/b(2)", "data.images='/a(1)','/b(2)'"),
+        ("my.own.key=/a(1),b", "my.own.key='/a(1)',b"),
+        ("data.images=/a (1)/${oc.env:HOME}", "data.images='/a (1)/${oc.env:HOME}'"),
+        ("data.images=[2020] spring/a", "data.images='[2020] spring/a'"),
+        ("a=/x/{1.tar", "a='/x/{1.tar'"),
+    ],
+)
+def test_paths_are_quoted(typed, given):
+    assert quote_path(typed) == given
+    assert quote_path(given) == given
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "data=shards",
+        "-m",
+        "--help",
+        "--config-dir=/a (1)",
+        "a={b:1,c:2}",
+        "a={b:{c:1,d:2}}",
+        "a={b=1,c=2}",
+        "a=[{b:1}]",
+        "a=[1,2",
+        "protocol.maps={mine: /a (1), b}",
+        "data.size=32",
+        "data.images=/photos, with commas",
+        "data.images=/a,/b",
+        "data.images=/a/${oc.env:HOME}/b",
+        "data.masks=null",
+        "data.masks=self",
+        "data.masks='/a (1)'",
+        "data.images='/a (1)','/b (2)'",
+        "protocol.maps={mine: '/a, (1)'}",
+        "attention.weight=0,1,3",
+        "callbacks=null",
+        "~callbacks",
+        "name=ü",
+    ],
+)
+def test_other_words_are_unchanged(typed):
+    assert quote_path(typed) == typed
+    refuse_expanded([typed, typed])
+
+
+NAMES = ("2020, spring", "[a]", "{a}", "a,b", "null", "true", "a b", "ends ", "back\\slash", "a'b", "[1,2]", "plain")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("key", ["data.images", "protocol.maps", "my.own.key"])
+def test_what_exists_is_a_path(tmp_path, monkeypatch, name, key):
+    """A folder of this name is meant, and no sweep, list or dictionary."""
+    (tmp_path / "in" / name).mkdir(parents=True)
+    typed = quote_path(f"{key}={tmp_path}/in/{name}")
+    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        config = compose("export", [f"+{typed}"])
+    for part in key.split("."):
+        config = config[part]
+    assert config == f"{tmp_path}/in/{name}"
+    # What is to be made in it, too, if Hydra would split the name.
+    if any(sign in name for sign in ",'"):
+        word = f"{key}={tmp_path}/in/{name}/new/{{0..1}}.tar"
+        assert quote_path(word) == f"{key}={quoted(f'{tmp_path}/in/{name}/new/{{0..1}}.tar')}"
+    # Below the current folder, too, where the key is that of a path; but null, true and numbers keep their meaning.
+    monkeypatch.chdir(tmp_path / "in")
+    if key != "my.own.key" and name not in ("null", "true"):
+        with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+            config = compose("export", [f"+{quote_path(f'{key}={name}')}"])
+        assert config[key.split(".")[0]][key.split(".")[1]] == name
+    assert quote_path("data.masks=null") == "data.masks=null"
+
+
+@pytest.mark.parametrize("name", [*NAMES, "2020", "it's (1)", "ü"])
+def test_one_folder_of_many_processes(monkeypatch, name):
+    """The folder that the user gives stays the same when it goes from one process to the others."""
+    for key, value in {"NTASKS": "2", "PROCID": "1", "JOB_ID": "7", "JOB_NAME": "train"}.items():
+        monkeypatch.setenv(f"SLURM_{key}", value)
+    (folder, *_) = in_one_folder([f"hydra.run.dir={quoted(f'/runs/{name}')}"])
+    assert OverridesParser.create().parse_override(folder).value() == f"/runs/{name}"
+
+
+@pytest.mark.parametrize("name", ["plain", "a b", "2020, spring (1)", "it's", "{0..1}.tar", "ü", "a$b", "a=b", "a\\b"])
+def test_recommended_commands(tmp_path, name):
+    """What programs print is read as it was meant, after the shell and Hydra."""
+    (word,) = shlex.split(shell_override("data.images", f"/x/{name}"))
+    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        assert compose("export", [f"+{quote_path(word)}"]).data.images == f"/x/{name}"
