@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from castlit.data.io.coco_annotations import load_annotations, run_lengths
 from castlit.data.io.errors import SampleError
 from castlit.evaluation.detection.records import Annotated, Annotations
+from castlit.utils.inside import require_inside
 from castlit.utils.validation import InputError
 
 
@@ -120,7 +121,7 @@ def _record(image: dict[str, Any], objects: list[dict[str, Any]], folder: Path, 
         raise ValueError(f"category_id {unknown} of {image['file_name']} is not among the categories")
     extent = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     return Annotated(
-        folder / image["file_name"],
+        folder / require_inside(image["file_name"]),
         int(image["id"]),
         height,
         width,
