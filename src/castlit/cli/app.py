@@ -1,5 +1,6 @@
 """What all programs share: Hydra, and one clear line for a mistake of the user's."""
 
+import io
 import logging
 import os
 import re
@@ -7,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import hydra
 from hydra import compose, initialize_config_module
@@ -22,7 +23,7 @@ from castlit.cli.config_dir import composable, split_config_dir
 from castlit.cli.overrides import quote_path, refuse_expanded, settle_group
 from castlit.cli.refused import leave_no_trace
 from castlit.utils.atomic_write import FULL
-from castlit.utils.paths import display_path
+from castlit.utils.paths import display_path, shown_from
 from castlit.utils.validation import InputError, did_you_mean
 
 CONFIG_MODULE = "castlit.conf"
@@ -52,15 +53,17 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
         task: Called with the composed config.
         prepare: Changes the words of the command line before Hydra parses them.
     """
-    started = False
+    hydras_words = _HeldBack()
 
     def guarded(config: DictConfig) -> Any:  # noqa: ANN401
-        nonlocal started
-        started = True
+        hydras_words.show()
+        typed_in = Path(HydraConfig.get().runtime.cwd)  # hydra.job.chdir=true has left it
         if full_errors():
-            return task(config)
+            with shown_from(typed_in):
+                return task(config)
         try:
-            return task(config)
+            with shown_from(typed_in):
+                return task(config)
         except Exception as error:
             line = explain_error(error)
             if line is None:
@@ -85,14 +88,49 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     main = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=config_name)(guarded)
+    if not full_errors():
+        hydras_words.hold()
     try:
         main()
     except SystemExit as stop:
-        if stop.code and not started and not full_errors():
-            hint = suggest_override(config_name, sys.argv[1:])
-            if hint:
-                print(hint, file=sys.stderr)
+        # Hydra's advice for a misspelt key is to add it with a plus.
+        hint = suggest_override(config_name, sys.argv[1:]) if stop.code and hydras_words.held else None
+        if hint:
+            hydras_words.drop()
+            print(f"error: {hint}", file=sys.stderr)
         raise
+    finally:
+        hydras_words.show()
+
+
+class _HeldBack:
+    """Holds back what is printed on standard error, to show it later or never."""
+
+    def __init__(self) -> None:
+        self._buffer: io.StringIO | None = None
+        self._stream: TextIO | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether it still holds back."""
+        return self._buffer is not None
+
+    def hold(self) -> None:
+        """From now on."""
+        self._buffer, self._stream = io.StringIO(), sys.stderr
+        sys.stderr = self._buffer
+
+    def drop(self) -> None:
+        """Forget what was printed, and hold nothing back any more."""
+        if self._buffer is not None:
+            self._buffer, sys.stderr = None, self._stream
+
+    def show(self) -> None:
+        """Print what was held back, and hold nothing back any more."""
+        if self._buffer is not None:
+            text = self._buffer.getvalue()
+            self.drop()
+            sys.stderr.write(text)
 
 
 def full_errors() -> bool:

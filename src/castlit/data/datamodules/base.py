@@ -141,6 +141,10 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
             **self._worker_options(),
         )
 
+    def predict_dataloader(self) -> DataLoader[Sample | None]:
+        """The validation batches, for ``trainer.predict``."""
+        return self.val_dataloader()
+
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Apply deferred colour augmentation, and normalise uint8 images."""
         return finish(batch, self.views.colours)
