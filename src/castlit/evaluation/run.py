@@ -17,6 +17,7 @@ from castlit.cli.app import CONFIG_MODULE
 from castlit.cli.launch import refuse_relaunched_sweep
 from castlit.data.datamodules.worker_loader import end_workers
 from castlit.evaluation.inputs import open_parameters, protocol_inputs, published_rows
+from castlit.evaluation.mask_origin import mask_origin
 from castlit.reporting.published import PublishedRow
 from castlit.reporting.results import Results, Table
 from castlit.reporting.tables import metrics_table
@@ -25,10 +26,11 @@ from castlit.utils.validation import InputError, require_int
 
 
 class Evaluated(NamedTuple):
-    """A protocol's results, and published ones to compare with."""
+    """A protocol's results, published ones to compare with, and the origin of the masks that it used."""
 
     results: Results | Table
     published: list[PublishedRow]
+    masks: str | None = None
 
 
 def run_protocol(config: DictConfig, output: Path) -> Evaluated:
@@ -54,7 +56,8 @@ def run_protocol(config: DictConfig, output: Path) -> Evaluated:
     except BaseException:
         end_workers()  # the error keeps the loaders alive, and a sweep or +protocol=all goes on
         raise
-    evaluated = Evaluated(results, published_rows(protocol))
+    data = getattr(protocol, "keywords", {}).get("data")
+    evaluated = Evaluated(results, published_rows(protocol), None if data is None else mask_origin(data))
     uses_checkpoint = bool(parameters & {"backbone", "explain", "config"})
     runs_protocols = "config" in parameters  # they have printed their tables
     _write(evaluated, output, str(config.checkpoint) if uses_checkpoint else None, show=not runs_protocols)
@@ -71,8 +74,10 @@ def _write(evaluated: Evaluated, output: Path, checkpoint: str | None, show: boo
         checkpoint: As it was typed; None if the protocol uses none.
         show: Whether to print.
     """
-    results, published = evaluated
+    results, published, masks = evaluated
     content: dict[str, Any] = {} if checkpoint is None else {"checkpoint": checkpoint}
+    if masks is not None:
+        content["masks"] = masks
     content["results"] = results
     if published:
         content["published"] = [row._asdict() for row in published]
@@ -84,6 +89,8 @@ def _write(evaluated: Evaluated, output: Path, checkpoint: str | None, show: boo
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
     console = Console(soft_wrap=True, width=width, highlight=False)
     console.print(metrics_table(checkpoint or "maps against masks", results, published))
+    if masks is not None:
+        console.print(f"Masks: {masks}", markup=False)
     for file in (output / "results.json", *sorted(output.glob("*.html"))):
         console.print(f"Written to {file}", markup=False)
 

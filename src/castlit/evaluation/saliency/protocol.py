@@ -14,6 +14,7 @@ from castlit.data.index.file_source import FileSource
 from castlit.data.io.errors import SampleError
 from castlit.data.io.images import EncodedImage, decode, read_bytes
 from castlit.data.io.source import Source
+from castlit.evaluation.mask_origin import require_ground_truth
 from castlit.evaluation.saliency.scores import SaliencyScores
 from castlit.reporting.results import Table
 from castlit.saliency.algorithms.registry import BASELINES, METHODS, shrink
@@ -57,6 +58,7 @@ def evaluate_saliency(
         Metrics of each, see :class:`castlit.evaluation.saliency.scores.SaliencyScores`, baselines first.
 
     Raises:
+        NoGroundTruthError: The masks are saliency maps that castlit made.
         InputError: A name is unknown, a map is missing, no image has a mask, or nothing is to be scored.
     """
     require_choice("protocol.split", split, SPLITS)
@@ -72,6 +74,7 @@ def evaluate_saliency(
     sources: Sources | None = getattr(data, "sources", None)
     if sources is None:
         raise InputError(f"{type(data).__name__} cannot be read image by image: use data=folder, coco or scenes")
+    require_ground_truth(sources[:2])
     jobs = list(_jobs(sources, split, None if count is None else require_int("count", count, 1)))
     workers = available_cores() if workers is None else require_int("workers", workers, 0)
     scores: dict[str, SaliencyScores] = {name: SaliencyScores() for name in (*names, *folders)}
