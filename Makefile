@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PARALLEL := -n auto --dist loadscope --no-loadscope-reorder
 export NO_ALBUMENTATIONS_UPDATE = 1
 
-.PHONY: help train test test-all test-nightly test-fast coverage check docs clean
+.PHONY: help train test test-all test-nightly test-fast coverage check docs gpu clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ check: $(VENV)/.installed-dev ## Lint, format check, type check and spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
+
+gpu: $(VENV)/.installed-dev ## Measure everything that needs a GPU, in at most 8 minutes, into benchmarks/results/gpu.json
+	$(BIN)/python -m castlit.bench gpu tests=tests output=benchmarks/results/gpu.json $(ARGS)
 
 docs: $(VENV)/.installed-dev ## Build the documentation into site/; open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

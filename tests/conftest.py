@@ -1,3 +1,4 @@
+import gc
 import json
 import logging
 import os
@@ -24,9 +25,9 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Files with slow tests first: at the end, a long one would keep one core while the others have nothing to do."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Files with long tests first: at the end, one would keep one core while the others have nothing to do."""
+    long = {item.path for item in items if item.get_closest_marker("slow") or "fork_server" in item.fixturenames}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -46,6 +47,20 @@ def closed_logs():
         if Path(handler.baseFilename) != Path(os.devnull):  # pytest's own
             root.removeHandler(handler)
             handler.close()
+
+
+@pytest.fixture
+def ended_workers():
+    """End the worker processes of loaders that an exception has left behind, in a cycle with its traceback.
+
+    The garbage collector would end them, in some later test, and would wait for each of them for five seconds.
+    """
+    yield
+    from torch.utils.data import dataloader
+
+    for thing in gc.get_objects():
+        if type(thing) is dataloader._MultiProcessingDataLoaderIter:
+            thing._shutdown_workers()
 
 
 @pytest.fixture(scope="session")

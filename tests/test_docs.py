@@ -58,7 +58,7 @@ def test_method_pages(repository, docs):
     assert {"cast_mocov2", "mocov2", "mocov2_crop"} <= set(experiments)
     overview = (docs / "methods" / "index.md").read_text()
     for experiment in experiments:
-        name = experiment.removeprefix("cast_").removesuffix("_crop").removesuffix("_fast")
+        name = experiment.removeprefix("cast_").removesuffix("_crop").removesuffix("_fast").removesuffix("_evidence")
         page = (docs / "methods" / f"{name}.md").read_text()
         assert f"`{experiment}`" in page or f"+experiment={experiment} " in page, experiment
         assert f"<!-- keys of {name} -->" in page

@@ -25,7 +25,6 @@ def block_with(repository, words):
     return found
 
 
-@pytest.mark.slow
 def test_python_example(repository, tmp_path):
     example = block_with(repository, "trainer.fit(module")
     check = "\nassert 'layer4.0.conv1.weight' in backbone.state_dict()\nassert trainer.global_step == 4\n"

@@ -1,17 +1,18 @@
 """castlit: contrastive pretraining that learns to look at the objects (CAST, CVPR 2021)."""
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from castlit import attention, callbacks, crops, data, evaluation, interop, methods, nn
     from castlit.module import CASTModule
 
-try:
-    __version__ = version("castlit")
-except PackageNotFoundError:  # torch.hub takes a clone as it is.
-    __version__ = "0+not.installed"
+    __version__: str
+
+# When imported, albumentations asks the network for a newer version, unless this is set.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
 __all__ = [
     "CASTModule",
     "__version__",
@@ -27,12 +28,23 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # Rooms are imported when first used: `import castlit` stays quick.
+    # Subpackages are imported when first used: programs import castlit, and answer --help without torch.
+    if name == "__version__":
+        return _version()
     if name == "CASTModule":
         return importlib.import_module("castlit.module").CASTModule
     if name in __all__:
         return importlib.import_module(f"castlit.{name}")
     raise AttributeError(f"module 'castlit' has no attribute {name!r}")
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("castlit")
+    except PackageNotFoundError:  # torch.hub takes a clone as it is.
+        return "0+not.installed"
 
 
 def __dir__() -> list[str]:

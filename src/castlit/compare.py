@@ -7,11 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from castlit.cli.app import program
-from castlit.experiments.comparison import compare_runs
-from castlit.experiments.comparison_report import write_comparison
-from castlit.experiments.comparison_tables import print_comparison
 from castlit.experiments.folder_arguments import folders_as_runs
-from castlit.experiments.read_runs import read_runs
 from castlit.utils.paths import display_path
 from castlit.utils.validation import InputError
 
@@ -26,6 +22,11 @@ def compare(config: DictConfig) -> Path:
     names = [given["runs"]] if isinstance(given["runs"], (str, int)) else list(given["runs"] or [])
     if not names:
         raise InputError("runs: give a folder of runs, such as multirun/2026-01-01/12-00-00")
+    from castlit.experiments.comparison import compare_runs
+    from castlit.experiments.comparison_report import write_comparison
+    from castlit.experiments.comparison_tables import print_comparison
+    from castlit.experiments.read_runs import read_runs
+
     folders = [Path(str(name)).expanduser() for name in names]
     what = compare_runs(read_runs(folders), given["sort"])
     console = Console(soft_wrap=True, highlight=False)

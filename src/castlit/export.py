@@ -4,7 +4,6 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from castlit.cli.app import program
-from castlit.interop import export
 
 
 def main() -> None:
@@ -14,7 +13,10 @@ def main() -> None:
 
 def export_as(config: DictConfig) -> None:
     """Write a backbone as the config says, and print how to read it."""
-    readers = export(config.checkpoint, config.output, config.format, config.backbone)
+    given = (config.checkpoint, config.output, config.format, config.backbone)
+    from castlit.interop import export  # only now, because it takes seconds: torch
+
+    readers = export(*given)
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"Wrote {config.output}, for {readers}", markup=False)
 

@@ -2,21 +2,20 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from castlit.cli.app import program
 from castlit.data.io.folders import require_folder
-from castlit.saliency.pipeline.closing_table import print_closing_table
-from castlit.saliency.pipeline.folder import make_masks
 from castlit.saliency.pipeline.output_lock import output_lock
 from castlit.saliency.pipeline.records import shard_folder
-from castlit.saliency.pipeline.run import RunSummary
-from castlit.saliency.pipeline.scan import refuse_nested
 from castlit.saliency.pipeline.shard import Shard
 from castlit.utils.signals import Stopped, stoppable
 from castlit.utils.validation import InputError
+
+if TYPE_CHECKING:
+    from castlit.saliency.pipeline.run import RunSummary
 
 
 def main() -> None:
@@ -24,7 +23,7 @@ def main() -> None:
     program("make_masks", run)
 
 
-def run(config: DictConfig) -> RunSummary:
+def run(config: DictConfig) -> "RunSummary":
     """Make masks as the config says, print the counts and the next command.
 
     Raises:
@@ -32,7 +31,12 @@ def run(config: DictConfig) -> RunSummary:
     """
     images = require_folder("images", config.images, "the photographs")
     output = Path(config.output).expanduser()
-    refuse_nested(images, output)
+    # Only now, because it takes half a second; torch is loaded by quality=deepusps alone.
+    from castlit.saliency.pipeline.closing_table import print_closing_table
+    from castlit.saliency.pipeline.folder import make_masks
+    from castlit.saliency.pipeline.scan import check_output
+
+    check_output(images, output)
     settings: Any = OmegaConf.to_container(config, resolve=True)
     options = {key: value for key, value in settings.items() if key not in ("images", "output", "backbone")}
     with output_lock(shard_folder(output, Shard.parse(config.shard)), output), stoppable():

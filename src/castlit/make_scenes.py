@@ -6,8 +6,6 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from castlit.cli.app import program
-from castlit.data.scenes import Scenes
-from castlit.data.scenes.files import write_scenes
 from castlit.utils.paths import display_path
 from castlit.utils.progress import progress
 
@@ -20,14 +18,16 @@ def main() -> None:
 def make_scenes(config: DictConfig) -> None:
     """Write training and validation scenes as the config says."""
     output = Path(config.output).expanduser()
+    from castlit.data.scenes import Scenes
+    from castlit.data.scenes.files import write_scenes
+
     common = {"size": config.size, "seed": config.seed}
     with progress("Writing scenes") as bar:
         task = bar.add_task("", total=2, rate="")
-        for folder, count, settings in (
-            ("train", config.train_count, {"background_correlation": config.background_correlation}),
-            ("val", config.val_count, {"split": config.val_split}),
-        ):
-            scenes = Scenes(count, **settings, **common)
+        # All settings are checked before the first file is written; the smaller set is drawn first.
+        val = Scenes(config.val_count, split=config.val_split, **common)
+        train = Scenes(config.train_count, background_correlation=config.background_correlation, **common)
+        for folder, scenes in (("train", train), ("val", val)):
             write_scenes(scenes, output / "images" / folder, output / "masks" / folder)
             bar.advance(task)
     console = Console(soft_wrap=True, highlight=False)

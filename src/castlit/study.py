@@ -2,19 +2,16 @@
 
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from castlit.cli.app import program
-from castlit.experiments.plot import require_matplotlib
-from castlit.experiments.read_runs import is_evaluated
-from castlit.experiments.study_log import StudyLog
-from castlit.experiments.study_plan import PlannedRun
-from castlit.experiments.study_prepare import prepare
-from castlit.experiments.study_runner import Runner
-from castlit.experiments.study_settings import read_study
 from castlit.utils.progress import progress
 from castlit.utils.signals import stoppable
+
+if TYPE_CHECKING:
+    from castlit.experiments.study_plan import PlannedRun
 
 
 def study(config: DictConfig) -> Path:
@@ -23,6 +20,14 @@ def study(config: DictConfig) -> Path:
     Raises:
         InputError: The config is not valid, or some runs failed; the report shows all others.
     """
+    # Only now, because it takes half a second; torch is loaded by the runs, not here.
+    from castlit.experiments.plot import require_matplotlib
+    from castlit.experiments.read_runs import is_evaluated
+    from castlit.experiments.study_log import StudyLog
+    from castlit.experiments.study_prepare import prepare
+    from castlit.experiments.study_runner import Runner
+    from castlit.experiments.study_settings import read_study
+
     settings = read_study(config)
     require_matplotlib("studies")
     prepare(settings.prepare, settings.output, settings.threads)
@@ -34,7 +39,7 @@ def study(config: DictConfig) -> Path:
         done = sum(is_evaluated(run.folder) for run in runs)
         task = bar.add_task("", total=len(runs), completed=done, rate="")
 
-        def finished(run: PlannedRun, error: str) -> None:
+        def finished(run: "PlannedRun", error: str) -> None:
             bar.update(task, advance=1, rate=run.title)
             log.finished(run, error)
 

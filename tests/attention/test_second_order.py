@@ -7,7 +7,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from castlit.attention import AttentionLoss, attention_loss, grad_cam, reference_attention_loss, tap
+from castlit.attention import AttentionLoss, Embeddings, attention_loss, grad_cam, reference_attention_loss, tap
 from castlit.nn import Encoder, mlp_head
 
 DTYPE = torch.float64
@@ -26,19 +26,23 @@ class Smooth(nn.Module):
         return self.layer3(self.layer2(self.layer1(images)))
 
 
-@pytest.mark.parametrize("mode", ["paper", "reference"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"mode": "reference"}, {"cam": "signed"}, {"target": "evidence"}],
+    ids=["", "reference", "signed", "evidence"],
+)
 @pytest.mark.parametrize("layer", ["layer1", "layer2", "layer3"])
-def test_gradcheck_of_smooth_network(layer, mode):
+def test_gradcheck_of_smooth_network(layer, options):
     encoder = Encoder(Smooth(), nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 3))).to(DTYPE)
     images, target = torch.randn(2, 3, 5, 8, dtype=DTYPE), F.normalize(torch.randn(2, 3, dtype=DTYPE), dim=1)
     mask = torch.rand(2, 1, 7, 9) > 0.4
-    attention = AttentionLoss(layer=layer, mode=mode)
+    attention = AttentionLoss(layer=layer, **options)
     names, weights = zip(*encoder.named_parameters(), strict=True)
 
     def loss(*weights):
         with attention.tap(encoder) as activations:
             embedding = functional_call(encoder, dict(zip(names, weights, strict=True)), (images,))
-        score = (F.normalize(embedding, dim=1) * target).sum(1)
+        score = attention.score(Embeddings(F.normalize(embedding, dim=1), target, None, 0.2, embedding))
         return attention(score, activations, mask).loss
 
     assert gradcheck(loss, tuple(weight.detach().requires_grad_() for weight in weights), eps=1e-6, atol=1e-6)

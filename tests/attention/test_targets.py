@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from castlit.attention import AttentionLoss, Embeddings
-from castlit.attention.targets import contrastive, positive
+from castlit.attention.targets import contrastive, evidence, positive
 from castlit.utils.validation import InputError
 
 
@@ -69,9 +69,62 @@ def test_contrastive_ignores_common_direction():
     assert fractions[contrastive] < fractions[positive] - 0.1
 
 
-def test_half_precision_computes_in_float32(embeddings):
-    half = Embeddings(*(x.detach().to(torch.bfloat16) for x in embeddings[:3]), 0.3)
-    for target in ("positive", "contrastive"):
+@pytest.fixture
+def full(embeddings):
+    """With a query before its normalisation, and a mean key."""
+    lengths = torch.linspace(0.5, 3, 5, dtype=torch.float64)[:, None]
+    h = (embeddings.query.detach() * lengths).requires_grad_()
+    return embeddings._replace(unnormalised=h, mean_key=drawn(3, 7, 4).mean(0))
+
+
+def test_evidence_equals_loop(full):
+    expected = [dot(h, k) - dot(h, full.mean_key) for h, k in zip(full.unnormalised, full.masked_key, strict=True)]
+    assert evidence(full).tolist() == pytest.approx(expected, rel=1e-12)
+    alone = full._replace(mean_key=None)
+    expected = [dot(h, k) for h, k in zip(full.unnormalised, full.masked_key, strict=True)]
+    assert evidence(alone).tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_evidence_explains_the_match_not_its_residual():
+    """Where query and key agree, the positive score's gradient is zero, and the evidence's is the key."""
+    key = drawn(4, 7, 1)
+    h = (2 * key).requires_grad_()
+    same = Embeddings(F.normalize(h, dim=1), key, None, 0.2, h)
+    (residual,) = torch.autograd.grad(positive(same).sum(), h, retain_graph=True)
+    (match,) = torch.autograd.grad(evidence(same).sum(), h)
+    assert residual.abs().max() < 1e-15
+    assert torch.equal(match, key)
+
+
+def test_evidence_needs_unnormalised_query(embeddings):
+    with pytest.raises(InputError, match=r"attention\.target=evidence needs .* MethodOutput\(loss, embedding, unnorm"):
+        AttentionLoss(target="evidence").score(embeddings)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"subtract": "queue", "target": "evidence"}, "attention.subtract must be"),
+        ({"subtract": "negatives"}, "attention.subtract=negatives is for attention.target=evidence"),
+        ({"cam": "raw"}, "attention.cam must be"),
+        ({"cam": "signed", "mode": "reference"}, "leave attention.cam=rectified"),
+    ],
+)
+def test_settings_that_do_not_go_together(options, message):
+    with pytest.raises(InputError, match=message):
+        AttentionLoss(**options)
+
+
+def test_subtracting_negatives_needs_negatives(embeddings):
+    loss = AttentionLoss(target="evidence", subtract="negatives")
+    assert torch.allclose(loss.mean_key(embeddings.negatives), embeddings.negatives.mean(0))
+    with pytest.raises(InputError, match=r"attention\.subtract=masked_keys"):
+        loss.mean_key(None)
+
+
+def test_half_precision_computes_in_float32(full):
+    half = Embeddings(*(x.detach().to(torch.bfloat16) if isinstance(x, torch.Tensor) else x for x in full))
+    for target in ("positive", "contrastive", "evidence"):
         with torch.autocast("cpu", torch.bfloat16):
             assert AttentionLoss(target=target).score(half).dtype == torch.float32
 

@@ -104,7 +104,6 @@ def test_step_row(run_program, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["rows"], "a benchmark writes nothing else"
 
 
-@pytest.mark.slow
 def test_data_row(run_program, tmp_path):
     done = run_program("bench", "data", "count=32", "size=64", "rounds=1", "output=data.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

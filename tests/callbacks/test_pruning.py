@@ -151,7 +151,6 @@ def test_non_finite_run_is_pruned(sweep, capsys):
     assert "val/knn was never finite" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_pruning_on_two_ranks(sweep, run_two_ranks):
     first, second = run_two_ranks(Path(__file__).with_name("two_ranks_pruning.py"), sweep)
     assert first["epochs"] == second["epochs"] == 2

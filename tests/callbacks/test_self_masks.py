@@ -26,7 +26,7 @@ from castlit.data.scenes import Scenes
 from castlit.methods import MoCo
 from castlit.optim import OptimizerRecipe
 from castlit.utils.validation import InputError
-from support.cuts import CutPower, PowerCut
+from support.cuts import KeepDisk, PowerCut
 
 COUNT, EPOCHS, WARMUP, EVERY = 14, 6, 2, 2
 
@@ -118,7 +118,7 @@ def run(
                 SelfMasks(folder / "self_masks", **settings),
                 *extra,
                 noted,
-                GradCAMPanel(folder / "gradcam.png", count=3),
+                GradCAMPanel(folder / "gradcam.png", count=3, pixels=32),
                 ExactResume(),
                 LastCheckpoint(folder / "checkpoints", every_n_train_steps=1),
             ],
@@ -132,11 +132,38 @@ def run(
     return noted
 
 
+PLACES = [
+    ("on_train_epoch_start", 3),  # the masks exist, and no checkpoint refers to them
+    ("on_train_batch_end", 8),  # in the first epoch with masks
+    ("on_train_batch_end", 12),
+    ("on_validation_batch_end", 3),
+    ("on_train_epoch_end", 4),
+]
+
+
 @pytest.fixture(scope="module")
-def whole(photographs, tmp_path_factory):
+def kept(photographs, tmp_path_factory):
+    """An uninterrupted run, its folder, and copies of what the folder was at each place."""
+    top = tmp_path_factory.mktemp("whole")
+    folder, copies = top / "run", {place: top / "{}{}".format(*place) for place in PLACES}
+    extra = [KeepDisk(folder, copy, *place) for place, copy in copies.items()]
+    return run(folder, photographs, extra=extra), folder, copies
+
+
+@pytest.fixture(scope="module")
+def whole(kept):
     """An uninterrupted run, and its folder."""
-    folder = tmp_path_factory.mktemp("whole")
-    return run(folder, photographs), folder
+    return kept[:2]
+
+
+@pytest.fixture
+def interrupted(kept, tmp_path):
+    """Gives the folder of a run that was interrupted at one of the places."""
+
+    def copy(*place):
+        return shutil.copytree(kept[2][place], tmp_path / "interrupted")
+
+    return copy
 
 
 def pngs(folder):
@@ -207,20 +234,11 @@ def test_workers_use_new_masks(whole, photographs, tmp_path):
     assert_same(run(tmp_path, photographs, workers=2), tmp_path, *whole)
 
 
-@pytest.mark.parametrize(
-    ("hook", "count"),
-    [
-        ("on_train_epoch_start", 3),  # they exist, and no checkpoint refers to them
-        ("on_train_batch_end", 8),  # in the first epoch with them
-        ("on_validation_batch_end", 3),
-        ("on_train_epoch_end", 4),
-    ],
-)
-def test_resume_after_any_epoch(whole, photographs, tmp_path, hook, count):
-    with pytest.raises(PowerCut):
-        run(tmp_path, photographs, extra=[CutPower(hook, count)])
-    found = run(tmp_path, photographs, resume=tmp_path / "checkpoints" / "last.ckpt")
-    assert_same(found, tmp_path, *whole)
+@pytest.mark.parametrize("place", PLACES, ids=[f"{hook}-{count}" for hook, count in PLACES])
+def test_resume_after_any_epoch(whole, interrupted, photographs, place):
+    folder = interrupted(*place)
+    found = run(folder, photographs, resume=folder / "checkpoints" / "last.ckpt")
+    assert_same(found, folder, *whole)
 
 
 def test_interrupted_mask_making(whole, photographs, tmp_path, monkeypatch):
@@ -240,31 +258,27 @@ def test_interrupted_mask_making(whole, photographs, tmp_path, monkeypatch):
     assert_same(found, tmp_path, *whole)
 
 
-def test_masks_of_other_run(whole, photographs, tmp_path):
-    with pytest.raises(PowerCut):
-        run(tmp_path / "old", photographs, extra=[CutPower("on_train_batch_end", 12)])
+def test_masks_of_other_run(whole, interrupted, photographs, tmp_path):
+    old = interrupted("on_train_batch_end", 12)
     stale = tmp_path / "new" / "self_masks" / "epoch_2" / "train"
     stale.mkdir(parents=True)
-    found = run(tmp_path / "new", photographs, resume=tmp_path / "old" / "checkpoints" / "last.ckpt")
+    found = run(tmp_path / "new", photographs, resume=old / "checkpoints" / "last.ckpt")
     wanted, folder = whole
     assert all(torch.equal(found.weights[name], tensor) for name, tensor in wanted.weights.items())
     assert pngs(tmp_path / "new" / "self_masks") == pngs(folder / "self_masks")
 
 
-def test_missing_masks_are_remade(photographs, tmp_path, caplog):
-    with pytest.raises(PowerCut):
-        run(tmp_path, photographs, extra=[CutPower("on_train_batch_end", 12)])
-    shutil.rmtree(tmp_path / "self_masks")
-    found = run(tmp_path, photographs, resume=tmp_path / "checkpoints" / "last.ckpt")
+def test_missing_masks_are_remade(interrupted, photographs, caplog):
+    folder = interrupted("on_train_batch_end", 12)
+    shutil.rmtree(folder / "self_masks")
+    found = run(folder, photographs, resume=folder / "checkpoints" / "last.ckpt")
     assert "epoch_2: this run's masks are gone; making new ones" in caplog.text
     assert found.versions == [2, 4, 4]
-    assert len(pngs(tmp_path / "self_masks" / "epoch_2")) == COUNT
+    assert len(pngs(folder / "self_masks" / "epoch_2")) == COUNT
 
 
-@pytest.mark.slow
-def test_two_ranks_make_same_masks(photographs, tmp_path, run_two_ranks):
-    with pytest.raises(PowerCut):
-        run(tmp_path / "one", photographs, extra=[CutPower("on_train_epoch_start", 3)])
+def test_two_ranks_make_same_masks(kept, photographs, tmp_path, run_two_ranks):
+    shutil.copytree(kept[2][("on_train_epoch_start", 3)], tmp_path / "one")
     shutil.copytree(photographs, tmp_path / "photographs")
     first, second = run_two_ranks(Path(__file__).with_name("two_ranks_self_masks.py"), tmp_path)
     one, two = (pngs(tmp_path / name / "self_masks" / "epoch_2") for name in ("one", "kept"))

@@ -155,19 +155,27 @@ def castlits_name(name):
 
 
 @pytest.mark.parametrize(
-    ("as_dict", "batches", "mode"),
-    [(False, 1, "paper"), (True, 1, "paper"), (False, 2, "paper"), (True, 1, "reference")],
+    ("as_dict", "batches", "options"),
+    [
+        (False, 1, {}),
+        (True, 1, {}),
+        (False, 2, {}),
+        (True, 1, {"mode": "reference"}),
+        (False, 1, {"cam": "signed", "target": "evidence"}),
+    ],
 )
-def test_gradients_equal_cast_module(as_dict, batches, mode):
+def test_gradients_equal_cast_module(as_dict, batches, options):
     """Also with gradient accumulation."""
     ours, made = method(), doubled(samples(6 * batches))
     theirs = Theirs(ours, as_dict)
     # Their bank does not change, and so ours must not.
     ours.queue.enqueue = lambda keys: None
     settings = {"precision": "64-true", "batch_size": 6, "accumulate_grad_batches": batches}
-    trainer, wanted = fit(CASTModule(ours, AttentionLoss(layer="layer4", mode=mode)), made, **settings)
+    trainer, wanted = fit(CASTModule(ours, AttentionLoss(layer="layer4", **options)), made, **settings)
     metrics = {name: trainer.callback_metrics[f"train/{name}"] for name in ("attention", "pointing", "empty_masks")}
-    trainer, found = fit(theirs, renamed(made), supervision(mode=mode), **settings)
+    score = MaskedKey("slow", images="b", mask="b_seg", target=options.get("target", "positive"))
+    given = {**options, "target": score}
+    trainer, found = fit(theirs, renamed(made), supervision(**given), **settings)
     same(found.gradients, wanted.gradients, castlits_name)
     for name, value in metrics.items():
         assert trainer.callback_metrics[f"train/{name}"] == pytest.approx(float(value), rel=1e-6), name

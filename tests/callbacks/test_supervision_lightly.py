@@ -147,9 +147,11 @@ def fit(module, batches, *callbacks, **options):
     return watch
 
 
-def scenes(count, batch_size=32):
+def scenes(count, batch_size=32, size=32):
     """castlit's batches, and the same in the tutorials' form."""
-    data = castlit.data.ScenesDataModule(train_count=count, val_count=10, batch_size=batch_size, workers=0)
+    data = castlit.data.ScenesDataModule(
+        train_count=count, val_count=10, size=size, scene_size=size + size // 4, batch_size=batch_size, workers=0
+    )
     ours = [dict(batch) for batch in data.train_dataloader()]
     return ours, [((b["query"], b["key"]), (b["query_mask"], b["key_mask"])) for b in ours]
 
@@ -206,13 +208,17 @@ def test_gradients_differ_without_callback():
     assert min(difference) < 0.9
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("module", "callback"), [(LightlyMoCo, moco_supervision), (LightlySimSiam, simsiam_supervision)]
+    ("module", "callback", "size"),
+    [
+        (LightlyMoCo, moco_supervision, 32),
+        # It learns less from smaller images.
+        pytest.param(LightlySimSiam, simsiam_supervision, 64, marks=[pytest.mark.slow, pytest.mark.nightly]),
+    ],
 )
-def test_training_raises_pointing(module, callback):
+def test_training_raises_pointing(module, callback, size):
     torch.manual_seed(0)
-    batches = scenes(512)[1]
+    batches = scenes(512, size=size)[1]
     metrics = fit(module(), batches * 4, callback()).metrics
     attention, pointing = ([step[f"train/{name}"] for step in metrics] for name in ("attention", "pointing"))
     assert len(attention) == 64

@@ -20,7 +20,6 @@ def found(tmp_path_factory, run_ranks):
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("run", ["", ", accumulated"])
 def test_ranks_take_same_steps(found, run):
     alone, first, second = found

@@ -15,8 +15,9 @@ from castlit import CASTModule
 from castlit.attention import AttentionLoss
 from castlit.callbacks import AttentionSupervision, MaskedKey
 from castlit.methods import SimSiam
-from castlit.nn import HeadNorm, tiny_resnet
+from castlit.nn import HeadNorm
 from castlit.optim import OptimizerRecipe
+from support.networks import two_convolutions
 
 RANKS = int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -62,7 +63,7 @@ def samples(count):
 
 def trained(theirs, accumulate=1):
     torch.manual_seed(3)
-    method = SimSiam(tiny_resnet(), dim=8, hidden=9)
+    method = SimSiam(two_convolutions(), dim=8, hidden=9)
     if theirs:
         module = Theirs(method)
         target = MaskedKey("project")

@@ -14,6 +14,10 @@ from castlit.cli.app import CONFIG_MODULE, program
 from castlit.train import train
 
 SMALL = ["data.train_count=128", "data.val_count=32", "data.batch_size=32", "trainer.log_every_n_steps=1"]
+TINY = [
+    *("data.train_count=16", "data.val_count=8", "data.batch_size=8", "data.size=32", "data.scene_size=40"),
+    *("data.workers=0", "callbacks.panel=null"),
+]
 
 
 def method(*overrides):
@@ -34,11 +38,10 @@ def test_default_depends_on_data():
     assert method(*coco, "backbone=regnet_y_400mf").backbone == "regnet_y_400mf"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "more"),
     [
-        ("timm/vit_tiny_patch16_224", []),
+        ("timm/test_vit", []),
         ("timm/test_convnext", ["attention.key=masked_features", "activation_checkpointing=true"]),
     ],
 )
@@ -71,9 +74,8 @@ def test_timm_run(run_program, tmp_path, backbone, more):
     assert 0 <= json.loads((tmp_path / "e" / "results.json").read_text())["results"]["pointing/original"] <= 1
 
 
-@pytest.mark.slow
 def test_resume_compares_backbones(run_program, tmp_path):
-    run = ["+experiment=cast_mocov2", *SMALL, "resume=last"]
+    run = ["+experiment=cast_mocov2", *TINY, "resume=last"]
     first = run_program("train", *run, "trainer.max_epochs=1", "backbone=timm/test_resnet", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     other = run_program("train", *run, "trainer.max_epochs=1", cwd=tmp_path)

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytestmark = pytest.mark.slow
-
 SMALL = [
     "+experiment=cast_mocov2",
     "data=folder",
@@ -18,6 +16,7 @@ SMALL = [
     "budget.queue_size=16",
     "trainer.max_epochs=1",
     "trainer.enable_progress_bar=false",
+    "+callbacks.panel.pixels=32",
     "hydra.run.dir=run",
 ]
 

@@ -3,10 +3,19 @@
 import sys
 
 import pytest
+from omegaconf import OmegaConf
 
 from castlit.cli.app import program
+from castlit.cli.missing import require_complete
 from castlit.evaluate import evaluate
+from castlit.study import study
 from castlit.train import train
+from castlit.utils.validation import InputError
+
+TINY = [
+    *("data.train_count=16", "data.val_count=8", "data.batch_size=8", "data.size=32", "data.scene_size=40"),
+    *("data.workers=0", "callbacks.panel=null"),
+]
 
 TRAIN_MISTAKES = {
     "misspelt key": (["attention.wieght=1"], ["attention.wieght", "attention.weight"]),
@@ -68,9 +77,43 @@ def test_evaluating_without_a_protocol(monkeypatch, capfd, tmp_path):
     assert "+protocol=" in told
 
 
+@pytest.mark.parametrize(
+    ("name", "task", "arguments", "key"),
+    [
+        ("evaluate", evaluate, ["+protocol=scenes"], "checkpoint"),
+        ("evaluate", evaluate, ["+protocol=all"], "checkpoint"),
+        # protocol.data refers to data, which is what can be given.
+        ("evaluate", evaluate, ["+protocol=grounding", "checkpoint=random", "data=coco"], "data.root"),
+        ("evaluate", evaluate, ["+protocol=saliency", "data=coco", "data.root=/a"], "data.masks"),
+        ("study", study, ["study=photographs"], "photos"),
+        ("study", study, ["study=photographs", "photos=/a", "voc=/b"], "masks"),
+    ],
+)
+def test_missing_key(monkeypatch, capfd, tmp_path, name, task, arguments, key):
+    told = run(monkeypatch, capfd, tmp_path, name, task, arguments)
+    assert told == f"error: {key} must be given: add {key}=...\n"
+
+
+def test_missing_keys_of_what_is_instantiated():
+    config = OmegaConf.create(
+        {
+            "root": "???",
+            "complete": {"_target_": "x", "inner": [{"a": 1}, "${deeper}"], "wrong": "${no.such.key}"},
+            "deeper": {"_target_": "y", "_partial_": True, "given_by_its_caller": "???", "b": {"c": 2}},
+            "not_read": {"_target_": "z", "_recursive_": False, "inner": {"a": "???"}},
+            "in_list": {"_target_": "x", "inner": [{"a": 1}, {"b": {"c": "???"}}]},
+            "by_name": {"_target_": "x", "folder": "${root}/photos"},
+        }
+    )
+    require_complete(config, "complete", "deeper", "not_read", "not_there")
+    for part, key in {"root": "root", "in_list": r"in_list.inner\[1\].b.c", "by_name": "root"}.items():
+        with pytest.raises(InputError, match=f"^{key} must be given: add {key}=...$"):
+            require_complete(config, "complete", part)
+
+
 def test_resuming_finished_or_different_run(monkeypatch, capfd, tmp_path):
     monkeypatch.chdir(tmp_path)
-    small = ["data.train_count=64", "data.val_count=16", "data.batch_size=32", "trainer.max_epochs=1", "data.workers=0"]
+    small = [*TINY, "trainer.max_epochs=1"]
     monkeypatch.setattr(sys, "argv", ["castlit.train", *small, f"hydra.run.dir={tmp_path / 'first'}"])
     program("train", train)
     checkpoint = tmp_path / "first" / "checkpoints" / "last.ckpt"
@@ -146,25 +189,20 @@ def test_resuming_from_garbage(monkeypatch, capfd, tmp_path):
     assert "bad.ckpt" in told
 
 
-@pytest.mark.slow
 def test_full_errors_on_demand(run_program, tmp_path):
     result = run_program("train", "optimizer.lr=0", cwd=tmp_path, HYDRA_FULL_ERROR="1")
     assert result.returncode != 0
     assert "Traceback" in result.stderr
 
 
-@pytest.mark.slow
 def test_from_the_shell(start_program, tmp_path):
     result = start_program("train", "method.temperature=-1", cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr.strip() == "error: module.method: temperature must be greater than 0, got -1"
 
 
-@pytest.mark.slow
 def test_sweep_with_failing_job(run_program, tmp_path):
-    result = run_program(
-        "train", "-m", "attention.weight=heavy,1", "trainer.fast_dev_run=true", "data.train_count=128", cwd=tmp_path
-    )
+    result = run_program("train", "-m", "attention.weight=heavy,1", "trainer.fast_dev_run=true", *TINY, cwd=tmp_path)
     assert result.returncode == 1
     assert "attention.weight must be a number" in result.stderr
     assert "Traceback" not in result.stderr

@@ -3,10 +3,8 @@
 import json
 import re
 
-import pytest
-
+from castlit.cli.protocols import protocols
 from castlit.evaluation.report import Section, write_report
-from castlit.evaluation.run import protocols
 from castlit.reporting.published import PublishedRow
 
 SMALL = ["checkpoint=random", "backbone=tiny_resnet", "data.train_count=48", "data.val_count=12", "data.workers=0"]
@@ -30,7 +28,6 @@ def test_report_page(tmp_path):
     assert not re.search(r"(src|href)=\"(?!data:)", page)
 
 
-@pytest.mark.slow
 def test_runs_and_skips_protocols(run_program, tmp_path):
     words = ["+protocol=all", *SMALL, "protocol.skip=[scenes]", "protocol.settings={saliency: {methods: [rbd]}}"]
     result = run_program("evaluate", *words, "compare=random", "hydra.run.dir=run", cwd=tmp_path)
@@ -50,7 +47,6 @@ def test_runs_and_skips_protocols(run_program, tmp_path):
         assert json.loads((tmp_path / "run" / name / "results.json").read_text())["results"] == figures
 
 
-@pytest.mark.slow
 def test_failing_protocols(run_program, tmp_path):
     settings = "protocol.settings={scenes: {train_count: 0}, grounding: {pictures: 0}}"
     words = ["+protocol=all", *SMALL, "protocol.skip=[saliency]", "protocol.roots.voc=/no/such/VOC devkit", settings]
@@ -65,7 +61,6 @@ def test_failing_protocols(run_program, tmp_path):
     assert "<p>scenes: " in page
 
 
-@pytest.mark.slow
 def test_one_line_errors(run_program, tmp_path):
     for words, told in (
         ([SMALL[0], "protocol.skip=[ground]"], "did you mean 'grounding'"),

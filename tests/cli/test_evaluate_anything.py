@@ -1,5 +1,6 @@
 """The inputs that ``castlit.evaluate`` passes to a protocol, and the table of results."""
 
+import inspect
 import io
 import sys
 from functools import partial
@@ -8,12 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from hydra import compose, initialize_config_module
+from hydra.utils import get_method
 from omegaconf import OmegaConf
 from rich.console import Console
 
 import castlit
+from castlit.cli.app import CONFIG_MODULE
+from castlit.cli.protocols import WITHOUT_CHECKPOINT, protocols
 from castlit.evaluation.inputs import CheckpointUnderTest, open_parameters, protocol_inputs, published_rows
-from castlit.evaluation.run import protocols
 from castlit.reporting.published import PublishedRow
 from castlit.reporting.tables import metrics_table
 from castlit.utils.validation import InputError
@@ -128,5 +132,13 @@ def test_published_rows_of_protocol(monkeypatch):
     assert published_rows(partial(protocol)) == ROWS
 
 
-def test_protocol_names():
+def test_protocols_that_need_a_checkpoint():
+    """The checkpoint is asked for before a protocol's function can be."""
     assert {"scenes", "grounding", "saliency"} <= set(protocols())
+    without = set()
+    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        for name in protocols():
+            target = compose("evaluate", [f"+protocol={name}"]).protocol._target_
+            if not {"backbone", "explain", "config", "name"} & set(inspect.signature(get_method(target)).parameters):
+                without.add(target)
+    assert without == set(WITHOUT_CHECKPOINT)

@@ -6,8 +6,6 @@ import pytest
 
 from castlit.evaluation.backgrounds import VARIANTS
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def own(repository, tmp_path):

@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 SMALL = [
     "checkpoint=random",
     "backbone=tiny_resnet",
@@ -26,12 +24,12 @@ OBJECT = "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}<
 
 @pytest.fixture
 def some_coco(mini, tmp_path):
-    """COCO's layout with twelve photographs in each split."""
+    """COCO's layout with six photographs in each split."""
     root = tmp_path / "coco"
     (root / "annotations").mkdir(parents=True)
     for split in ("train2017", "val2017"):
         content = json.loads((mini / "annotations" / f"instances_{split}.json").read_text())
-        images = content["images"][:12]
+        images = content["images"][:6]
         numbers = {image["id"] for image in images}
         objects = [thing for thing in content["annotations"] if thing["image_id"] in numbers]
         file = root / "annotations" / f"instances_{split}.json"

@@ -2,11 +2,8 @@
 
 import json
 
-import pytest
 import torch
 import torchvision
-
-pytestmark = pytest.mark.slow
 
 
 def test_torchvision_weights_against_random(run_program, tmp_path):

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytestmark = pytest.mark.slow
-
 SUBJECT = ["checkpoint=random", "backbone=tiny_resnet", "hydra.run.dir=run"]
 
 
@@ -53,14 +51,14 @@ def test_two_processes(run_program, folders, tmp_path):
     words = ["+protocol=linear", *SUBJECT, f"data.root={folders}", "protocol.size=32", "protocol.batch_size=4"]
     words += ["protocol.epochs=1", "protocol.workers=0"]
     words += ["protocol.trainer.accelerator=cpu", "protocol.trainer.devices=2"]
-    result = run_program("evaluate", *words, cwd=tmp_path)
+    result = run_program("evaluate", *words, cwd=tmp_path, CASTLIT_TESTS_FORK_RANKS="1")
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("top1") == result.stdout.count("Written to") == 1
     assert results_of(tmp_path)["top5"] == 100
     # A broken image stops both processes, whichever reads it.
     for file in (folders / "val" / "kiwi").iterdir():
         file.write_bytes(b"\xff\xd8 none")
-    result = run_program("evaluate", *words, cwd=tmp_path, timeout=120)
+    result = run_program("evaluate", *words, cwd=tmp_path, timeout=120, CASTLIT_TESTS_FORK_RANKS="1")
     assert result.returncode != 0
     assert "repair or remove this file" in result.stderr
 

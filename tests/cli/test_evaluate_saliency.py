@@ -2,10 +2,6 @@
 
 import json
 
-import pytest
-
-pytestmark = pytest.mark.slow
-
 SCENES = ["+protocol=saliency", "data.train_count=4", "data.val_count=4", "hydra.run.dir=run"]
 
 

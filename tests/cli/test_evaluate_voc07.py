@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 CLASSES = ["bird", "cat", "person"]
 
 
@@ -32,7 +30,8 @@ def devkit(repository, tmp_path):
 
 
 def test_table_results_and_kept_features(run_program, devkit, tmp_path):
-    words = ["+protocol=voc07", "checkpoint=random", "backbone=resnet18", f"data.root={devkit}", "protocol.size=64"]
+    words = ["+protocol=voc07", "checkpoint=random", "backbone=tiny_resnet", f"data.root={devkit}", "protocol.size=64"]
+    words += ["protocol.processes=1"]  # tests/evaluation/voc07/test_svm.py has several
     result = run_program("evaluate", *words, "hydra.run.dir=run", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     figures = json.loads((tmp_path / "run" / "results.json").read_text())["results"]

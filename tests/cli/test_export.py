@@ -1,12 +1,9 @@
 """``castlit.export`` from the command line."""
 
-import pytest
 import torch
 import torchvision
 
 from castlit.interop import open_backbone
-
-pytestmark = pytest.mark.slow
 
 
 def test_to_detectron2_and_back(run_program, tmp_path):

@@ -1,10 +1,9 @@
 """The Grad-CAM panel is sent to the chosen logger."""
 
-import pytest
-
-pytestmark = pytest.mark.slow
-
-QUICK = ["trainer.max_epochs=1", "data.train_count=64", "data.val_count=16", "data.batch_size=32"]
+QUICK = [
+    *("trainer.max_epochs=1", "data.train_count=16", "data.val_count=8", "data.batch_size=8", "data.size=32"),
+    *("data.scene_size=40", "data.workers=0", "+callbacks.panel.pixels=32"),
+]
 
 
 def test_tensorboard_gets_figures_and_panel(run_program, tmp_path):

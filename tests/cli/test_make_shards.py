@@ -8,12 +8,14 @@ import tarfile
 
 import numpy as np
 import pytest
+import webdataset
 from hydra import compose, initialize_config_module
 from PIL import Image
 
 from castlit.cli.app import CONFIG_MODULE, program
 from castlit.cli.overrides import quote_path, refuse_expanded
 from castlit.data import ShardsDataModule
+from castlit.data.shards.streams import read_samples
 from castlit.data.shards.urls import find_shards
 from castlit.make_shards import make_shards
 from castlit.train import train
@@ -110,6 +112,16 @@ class TestWriting:
         names = list(dict.fromkeys(name for name, _ in contents(in_order.parent)))
         assert names == sorted(names)
 
+    def test_files_are_those_of_webdataset(self, photos):
+        made(photos)
+        shard = photos / "shards" / "000000.tar"
+        samples = list(read_samples(str(shard)))
+        with (photos / "theirs.tar").open("wb") as file, webdataset.TarWriter(file, encoder=False, mtime=0) as tar:
+            for sample in samples:
+                tar.write(sample)
+        assert len(samples) == 10
+        assert shard.read_bytes() == (photos / "theirs.tar").read_bytes()
+
     def test_annotations_become_masks(self, photos):
         images = [{"id": i, "file_name": f"{'ab'[i % 2]}/{i}.jpg", "height": 40, "width": 50} for i in (0, 1, 2)]
         square = [{"image_id": i, "segmentation": [[5, 10, 25, 10, 25, 30, 5, 30]]} for i in (0, 1, 2)]
@@ -140,6 +152,20 @@ class TestWriting:
         assert (~batch["query_mask"].flatten(1).bool().any(1)).sum() == 1
         with (photos / "free" / "data_report.csv").open() as file:
             assert {row["problem"] for row in csv.DictReader(file)} == {"mask missing", "image unreadable"}
+
+    def test_label_maps(self, photos, capsys):
+        for path in (photos / "masks").rglob("*.png"):
+            Image.fromarray(np.asarray(Image.open(path)) // 255 * np.uint8(13)).save(path)
+        (photos / "masks" / "b" / "5.npy").unlink()
+        mask(photos / "masks" / "b" / "5.png")
+        with pytest.raises(
+            InputError, match=r"9 of 10 images .*mask is a label map: .* \(mask_kind=labels, colours or"
+        ):
+            made(photos)
+        made(photos, mask_kind="labels", on_bad="drop")
+        assert "data.mask_kind=labels" in capsys.readouterr().out
+        data = ShardsDataModule(str(photos / "shards"), size=32, workers=0, mask_kind="labels")
+        assert [int(data.sources[1].read(i).mask.sum()) for i in range(9)] == [400] * 9
 
     def test_images_alone(self, photos, capsys):
         made(photos, masks=None)
@@ -263,7 +289,6 @@ def test_other_words_are_unchanged(typed):
     refuse_expanded([typed, typed])
 
 
-@pytest.mark.slow
 def test_folders_to_training(run_line, mini, tmp_path):
     """The commands of the manual, then the commands that they print."""
     command = f"python -m castlit.make_shards images={mini}/train2017 masks={mini}/masks/train2017 output=shards"

@@ -6,11 +6,11 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-
-pytestmark = pytest.mark.slow
+from torch import distributed
 
 SMALL = ["data.train_count=16", "data.val_count=8", "data.size=32", "data.scene_size=36", "data.batch_size=4"]
 ENDLESS = ["trainer.max_epochs=100000", "trainer.log_every_n_steps=1", "callbacks.panel=null", "data.workers=0"]
@@ -24,9 +24,9 @@ def start(tmp_path):
     """Start a program in this folder; its remaining processes are killed after the test."""
     started = []
 
-    def run(*arguments):
+    def run(*arguments, python=sys.executable):
         process = subprocess.Popen(
-            [sys.executable, *map(str, arguments)],
+            [python, *map(str, arguments)],
             cwd=tmp_path,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -78,8 +78,10 @@ def workers(folder, word):
     return sorted(mine)
 
 
-def test_killed_process_ends_run(start, tmp_path):
-    run = start(*TRAIN, *ON_CPU, "trainer.devices=2")
+@pytest.mark.slow
+def test_killed_process_ends_run(start, fork_server, tmp_path):
+    # Lightning starts the second process by Python itself.
+    run = start(*TRAIN, *ON_CPU, "trainer.devices=2", python=fork_server.python)
     wait_for_steps(tmp_path)
     (second,) = workers(tmp_path, "ddp_process_1")
     os.kill(second, signal.SIGKILL)
@@ -149,21 +151,47 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def test_two_nodes_share_a_folder(start, tmp_path):
-    """Two torchruns on loopback, one started late, stand for two machines that share a disk."""
-    port = free_port()
-    words = [word for word in TRAIN if not word.startswith(("trainer.max_epochs", "hydra.run.dir"))]
-    words += [*ON_CPU, "trainer.devices=1", "trainer.num_nodes=2", "trainer.max_epochs=2"]
-    second = start(*torchrun(1, port), *words)
-    time.sleep(2)
-    first = start(*torchrun(0, port), *words)
-    assert first.wait(PATIENCE_S) == 0, first.stderr.read()
-    assert second.wait(PATIENCE_S) == 0, second.stderr.read()
-    (folder,) = tmp_path.glob("outputs/*/*")
+TWO_NODES = [word for word in TRAIN[2:] if not word.startswith(("trainer.max_epochs", "hydra.run.dir"))]
+TWO_NODES += [*ON_CPU, "trainer.devices=1", "trainer.num_nodes=2", "trainer.max_epochs=2"]
+
+
+def assert_one_folder(top):
+    """Check that two nodes have written into one folder below this one."""
+    (folder,) = top.glob("outputs/*/*")
     names = {path.name for path in folder.iterdir()}
     assert {"metrics.csv", "summary.json", "config.yaml", "checkpoints", "train.log", "train_rank1.log"} <= names
     # 16 images, 2 nodes with 4 each: 2 steps an epoch.
     assert any(line.startswith("1,3,") for line in (folder / "metrics.csv").read_text().splitlines())
+
+
+def test_two_nodes_share_a_folder(run_program, tmp_path):
+    """What two torchruns would start, in the environment that they give, and with the store that they keep."""
+    store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    same = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+    same |= {"LOCAL_WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "tests", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+
+    def node(number):
+        return run_program("train", *TWO_NODES, cwd=tmp_path, RANK=str(number), GROUP_RANK=str(number), **same)
+
+    with ThreadPoolExecutor(2) as nodes:
+        second = nodes.submit(node, 1)
+        time.sleep(1)  # the clocks of two machines, and their starts, differ
+        first = nodes.submit(node, 0)
+    for done in (first.result(), second.result()):
+        assert done.returncode == 0, done.stderr
+    assert_one_folder(tmp_path)
+
+
+@pytest.mark.nightly
+def test_two_torchruns_share_a_folder(start, tmp_path):
+    """Two torchruns on loopback, one started late, stand for two machines that share a disk."""
+    port = free_port()
+    second = start(*torchrun(1, port), "-m", "castlit.train", *TWO_NODES)
+    time.sleep(2)
+    first = start(*torchrun(0, port), "-m", "castlit.train", *TWO_NODES)
+    assert first.wait(PATIENCE_S) == 0, first.stderr.read()
+    assert second.wait(PATIENCE_S) == 0, second.stderr.read()
+    assert_one_folder(tmp_path)
 
 
 @pytest.mark.nightly

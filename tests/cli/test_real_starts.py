@@ -20,7 +20,7 @@ PROGRAMS = {
         "/no/such.ckpt",
     ),
     "make_masks": (
-        ["images=photos", "output=made", "workers=0"],
+        ["images=photos", "output=made", "workers=2"],
         ["images=nowhere", "output=made"],
         "images=nowhere does not exist",
     ),
@@ -39,6 +39,8 @@ PROGRAMS = {
     "study": (STUDY, [*STUDY, "columns=[]"], "columns: name the"),
     "bench": (["data", "count=32", "size=32", "rounds=1"], ["speed"], "there is no benchmark 'speed'"),
 }
+
+WITHOUT_TORCH = ("make_masks", "make_shards", "make_scenes", "compare")
 
 
 @pytest.fixture
@@ -68,11 +70,20 @@ def place(made_run, tmp_path):
     return tmp_path
 
 
-# The tests of signals and of several processes start the other two in this way.
-@pytest.mark.parametrize("program", [name for name in PROGRAMS if name not in ("train", "make_masks")])
+# The tests of several processes start train in this way.
+@pytest.mark.parametrize("program", [name for name in PROGRAMS if name != "train"])
 def test_success(start_program, place, program):
-    done = start_program(program, *PROGRAMS[program][0], cwd=place)
+    # Python lists on stderr what it imports; so do the processes that the program starts.
+    done = start_program(program, *PROGRAMS[program][0], cwd=place, PYTHONPROFILEIMPORTTIME="1")
     assert done.returncode == 0, done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "hydra" in imported
+    unwanted = {"albumentations"}
+    if program != "evaluate":  # its linear probe
+        unwanted |= {"sklearn"}
+    if program in WITHOUT_TORCH:
+        unwanted |= {"torch", "torchvision", "pytorch_lightning", "scipy.stats"}
+    assert not imported & unwanted
 
 
 @pytest.mark.nightly

@@ -7,8 +7,6 @@ import os
 import pytest
 import torch
 
-pytestmark = pytest.mark.slow
-
 # 5 steps an epoch, validation before training and after the second and third epoch.
 SMALL = [
     "+experiment=cast_mocov2",
@@ -23,6 +21,7 @@ SMALL = [
     "trainer.check_val_every_n_epoch=2",
     "trainer.log_every_n_steps=2",
     "callbacks.checkpoint.every_n_train_steps=2",
+    "+callbacks.panel.pixels=32",
 ]
 
 

@@ -8,8 +8,6 @@ from PIL import Image
 
 from castlit.data.scenes import Scenes
 
-pytestmark = pytest.mark.slow
-
 SMALL = [
     "+experiment=cast_mocov2",
     "data=folder",
@@ -25,6 +23,7 @@ SMALL = [
     "trainer.log_every_n_steps=1",
     "callbacks.self_masks.warmup_epochs=1",
     "callbacks.self_masks.every_n_epochs=2",
+    "+callbacks.panel.pixels=32",
     "hydra.run.dir=run",
 ]
 
@@ -139,6 +138,8 @@ def test_made_masks_as_data(whole, run_program):
     folder = whole[0]
     words = ["+protocol=grounding", f"checkpoint={folder / 'checkpoints' / 'last.ckpt'}", "data=folder", "data.size=32"]
     words += ["data.images=images", f"data.masks={folder / 'self_masks' / 'epoch_3' / 'train'}"]
-    result = run_program("evaluate", *words, "data.on_bad=unconstrained", "data.workers=0", cwd=folder.parent)
+    result = run_program(
+        "evaluate", *words, "data.on_bad=unconstrained", "data.workers=0", "protocol.pictures=4", cwd=folder.parent
+    )
     assert result.returncode == 0, result.stderr
     assert "pointing" in result.stdout

@@ -21,20 +21,23 @@ TINY = [
 ]
 
 
-@pytest.mark.slow
-def test_parallel_optuna_search_with_pruning(run_program, made_run, tmp_path):
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=[pytest.mark.slow, pytest.mark.nightly])])
+def test_optuna_search_with_pruning(run_program, made_run, tmp_path, jobs):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs castlit[sweep]")
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs castlit[sweep]")
+    words = [f"hydra.sweeper.n_jobs={jobs}"]
+    if jobs > 1:  # at once, each in a process of its own
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs castlit[sweep]")
+        words += ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"]
     # Runs with perfect scores: all others are pruned as early as possible.
     for i in range(2):
         made_run(tmp_path / "sweep" / f"perfect{i}", knn=(0, 1, 1, 1), choices={"experiment": "cast_mocov2"})
-    words = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=2"]
     result = run_program(
         "train",
         "-m",
         "+experiment=cast_mocov2",
         "+sweep=optuna",
         *words,
+        "hydra.sweeper.n_trials=2",
         "callbacks.pruning.startup_runs=2",
         "trainer.max_epochs=3",
         "hydra.sweep.dir=sweep",

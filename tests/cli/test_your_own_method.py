@@ -7,9 +7,10 @@ import shlex
 import pytest
 import torch
 
-pytestmark = pytest.mark.slow
-
-SMALL = ["trainer.max_epochs=1", "data.train_count=128", "data.val_count=32", "data.batch_size=32"]
+SMALL = [
+    *("trainer.max_epochs=1", "data.train_count=32", "data.val_count=8", "data.batch_size=8", "data.size=32"),
+    *("data.scene_size=40", "data.workers=0", "+callbacks.panel.pixels=32"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_training(project):
 
 
 def test_evaluation(run, project, commands):
-    small = ["protocol.train_count=200", "protocol.test_count=100", "hydra.run.dir=evaluation"]
+    small = ["protocol.train_count=60", "protocol.test_count=30", "hydra.run.dir=evaluation"]
     run(commands[1], project, *small)
     results = json.loads((project / "evaluation" / "results.json").read_text())["results"]
     assert {"linear/mixed_rand", "pointing/original"} <= set(results)

@@ -1,6 +1,4 @@
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -90,21 +88,6 @@ def test_serialisation_keeps_the_class_name(transform):
     crop = saved["transform"].get("transforms", [saved["transform"]])[0]
     assert crop["__class_fullname__"] == "castlit.crops.transform.SaliencyCrop"
     assert A.to_dict(A.from_dict(saved)) == saved
-
-
-def test_albumentations_is_imported_when_needed():
-    code = """
-import os, sys
-import castlit.crops
-assert "albumentations" not in sys.modules
-assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
-crop = castlit.crops.SaliencyCrop(32)
-assert "albumentations" in sys.modules
-from castlit.crops import SaliencyCrop
-assert type(crop) is SaliencyCrop
-assert not hasattr(castlit.crops, "Saliency")
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_channel_axis_and_float_images():

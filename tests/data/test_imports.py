@@ -1,9 +1,6 @@
-"""The import order of the packages in castlit.data, and what importing it loads."""
+"""The import order of the packages in castlit.data."""
 
 import ast
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -34,15 +31,3 @@ def test_import_order(package):
     assert {path.parent.name for path in folder.glob("*/__init__.py")} == set(ALLOWED)
     imported = {name for path in (folder / package).glob("*.py") for name in imported_packages(path)}
     assert imported - {package} <= ALLOWED[package]
-
-
-def test_albumentations_is_not_loaded():
-    code = (
-        "import os, sys, castlit.data\n"
-        "castlit.data.AlbumentationsView\n"
-        "assert 'albumentations' not in sys.modules\n"
-        "assert os.environ['NO_ALBUMENTATIONS_UPDATE'] == '1'\n"  # before users import albumentations
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "NO_ALBUMENTATIONS_UPDATE"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

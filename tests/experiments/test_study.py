@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-GIVEN = {"photographs": ["voc=/v", "photos=/p", "masks=/m"]}
+GIVEN = {
+    "photographs": ["voc=/v", "photos=/p", "masks=/m"],
+    "attention_photographs": ["voc=/v", "photos=/p", "masks=/m", "test_photos=/q", "test_masks=/n"],
+}
 """What the built-in studies leave to the user."""
 
 
@@ -25,11 +28,11 @@ TINY = [
         "overrides",
         [
             *SMALL,
-            *("trainer.max_epochs=1", "data.train_count=64", "data.val_count=32", "data.batch_size=16"),
-            *("data.workers=0", "method.queue_size=64"),
+            *("trainer.max_epochs=1", "data.train_count=32", "data.val_count=16", "data.batch_size=16"),
+            *("data.workers=0", "method.queue_size=64", "+callbacks.panel.pixels=32"),
         ],
     ),
-    listed("evaluate", ["+protocol=scenes", *SMALL, "protocol.train_count=64", "protocol.test_count=32"]),
+    listed("evaluate", ["+protocol=scenes", *SMALL, "protocol.train_count=32", "protocol.test_count=16"]),
     "output=out",
     "threads=1",
 ]
@@ -48,44 +51,46 @@ def test_config_to_report(run_program, tmp_path):
     assert first.returncode == 0, first.stderr + first.stdout
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("results.json")}
     assert len(times) == 2
-    more = run_program("study", *command, "seeds=2", "at_once=2", cwd=tmp_path)
-    assert more.returncode == 0, more.stderr + more.stdout
-    assert all(path.stat().st_mtime_ns == time for path, time in times.items()), "finished runs are skipped"
-    written = json.loads((tmp_path / "out" / "figures.json").read_text())
+    results = json.loads(next(iter(times)).read_text())["results"]
+
+    # Another study with one more seed takes these runs over.
+    again = run_program("study", *command, "seeds=2", "at_once=2", "output=again", "reuse=out", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr + again.stdout
+    assert "2 of 4 runs are done in other studies" in again.stdout
+    assert [path.parents[1].name for path in (tmp_path / "again").rglob("results.json")] == ["seed_1", "seed_1"]
+    written = json.loads((tmp_path / "again" / "figures.json").read_text())
     assert written["machine"]["versions"]["torch"]
     assert written["arms"]["cast"][0] == "+experiment=cast_mocov2"
     figures = written["figures"]
     assert {name: sorted(seeds) for name, seeds in figures.items()} == {"mocov2": ["0", "1"], "cast": ["0", "1"]}
-    results = json.loads(next(iter(times)).read_text())["results"]
     assert any(results.items() <= values.items() for seeds in figures.values() for values in seeds.values())
-    page = (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "again" / "report.html").read_text()
     assert "Small &lt;study&gt;" in page
     assert "4 of 4 runs" in page
     assert page.count("data:image/jpeg") == 3, "the plot, and a panel for each configuration"
-    assert (tmp_path / "out" / "table.csv").read_text().startswith("arm,minus,figure,mean")
-    lines = (tmp_path / "out" / "table.md").read_text().splitlines()
+    assert (tmp_path / "again" / "table.csv").read_text().startswith("arm,minus,figure,mean")
+    lines = (tmp_path / "again" / "table.md").read_text().splitlines()
     assert lines[:2] == [
         "|  | seeds | linear/mixed_rand | knn | seconds of training |",
         "| --- | --- | --- | --- | --- |",
     ]
     assert "Differences, seed by seed, in points:" in lines
     assert lines[-1].startswith("| cast - mocov2 | ")
-    assert (tmp_path / "out" / "plot.png").stat().st_size > 1000
+    assert (tmp_path / "again" / "plot.png").stat().st_size > 1000
 
-    again = run_program("study", *command, "seeds=3", "output=again", "reuse=out", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr + again.stdout
-    assert "4 of 6 runs are done in other studies" in again.stdout
-    assert [path.parents[1].name for path in (tmp_path / "again").rglob("results.json")] == ["seed_2", "seed_2"]
-    figures_again = json.loads((tmp_path / "again" / "figures.json").read_text())["figures"]
-    assert {name: {"0": seeds["0"], "1": seeds["1"]} for name, seeds in figures_again.items()} == figures
+    more = run_program("study", *command, "seeds=2", "reuse=again", cwd=tmp_path)
+    assert more.returncode == 0, more.stderr + more.stdout
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items()), "finished runs are skipped"
+    assert "2 of 4 runs are done in other studies" in more.stdout
+    figures_more = json.loads((tmp_path / "out" / "figures.json").read_text())["figures"]
+    assert figures_more == figures
 
     other = run_program("study", *command, "seeds=2", listed("overrides", ["trainer.max_epochs=2"]), cwd=tmp_path)
     assert other.returncode == 1
     assert "contains a run with other overrides" in other.stderr
 
-    wrong = run_program(
-        "study", *command, "seeds=1", listed("arms.cast", ["+experiment=cast_mocov3x"]), "output=wrong", cwd=tmp_path
-    )
+    words = [listed("arms.cast", ["+experiment=cast_mocov3x"]), "output=wrong", "reuse=out"]
+    wrong = run_program("study", *command, "seeds=1", *words, cwd=tmp_path)
     assert wrong.returncode == 1
     log = tmp_path / "wrong" / "runs" / "cast" / "seed_0" / "study.log"
     why = "castlit.train: experiment has no option cast_mocov3x (did you mean 'cast_mocov3'?)"
@@ -123,12 +128,14 @@ def test_invalid_configs_give_one_line(tmp_path, monkeypatch, capfd, yaml, words
     assert words in capfd.readouterr().err
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.nightly)])
-def test_signals_end_all_runs(tmp_path, number):
-    words = ["study=cast", "output=out", "threads=1", listed("overrides", [*SMALL, "data.workers=0"])]
-    study = subprocess.Popen([sys.executable, "-m", "castlit.study", *words], cwd=tmp_path, stderr=subprocess.DEVNULL)
+def test_signals_end_all_runs(fork_server, tmp_path, number):
+    few = ["data.train_count=32", "data.val_count=16", "data.batch_size=16", "data.workers=0"]
+    endless = listed("overrides", [*SMALL, *few, "trainer.max_epochs=100000"])
+    words = ["study=cast", "output=out", "threads=1", endless]
+    python = fork_server.python if number == signal.SIGTERM else sys.executable
+    study = subprocess.Popen([python, "-m", "castlit.study", *words], cwd=tmp_path, stderr=subprocess.DEVNULL)
     mine = f"hydra.run.dir={tmp_path}/out/".encode()
 
     def runs():

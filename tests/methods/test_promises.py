@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from castlit.attention import attention_loss, grad_cam, raw_cam, tap
 from castlit.methods import Method
+from castlit.nn import unit_length
 from castlit.utils.serializable import build, describe
 
 NAMES = ["moco v1", "moco v2", "simclr", "byol", "simsiam", "moco v3", "densecl", "vicreg"]
@@ -45,6 +46,17 @@ def test_embedding_has_unit_length(make_method, views, name):
     assert embedding.requires_grad
     # embed() gives the same without contrasting anything.
     assert torch.allclose(method.embed(query), embedding)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_unnormalised_embedding(make_method, views, name, masked):
+    method, (query, key) = make_method(name), views()
+    output = method(query, key, *([torch.ones(5, 1, 24, 31)] if masked else []))
+    assert output.unnormalised.requires_grad
+    assert torch.equal(unit_length(output.unnormalised), output.embedding)
+    assert not torch.allclose(output.unnormalised.norm(dim=1), torch.ones(5, dtype=torch.float64), atol=0.01)
+    assert torch.allclose(method.embed_unnormalised(query), output.unnormalised)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-pytestmark = pytest.mark.slow  # Two processes import torch.
-
 NAMES = [
     "moco",
     "simclr",

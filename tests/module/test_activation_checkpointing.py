@@ -149,7 +149,6 @@ def test_switches_must_be_bool(switch):
         CASTModule(METHODS["moco"](), **{switch: "yes"})
 
 
-@pytest.mark.slow
 def test_on_two_ranks(tmp_path, run_two_ranks):
     ranks = run_two_ranks(Path(__file__).with_name("two_ranks_recompute.py"), tmp_path)
     for name in ("32-true", "bf16-mixed", "synchronised"):

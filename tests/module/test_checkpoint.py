@@ -87,13 +87,14 @@ def test_loading_arguments_win(fit, samples, tmp_path):
     assert_equal_states(module, again)
 
 
-def test_resumed_run_equals_uninterrupted(make_backbone, fit, samples, tmp_path):
+@pytest.mark.parametrize("options", [{}, {"target": "evidence", "subtract": "masked_keys"}], ids=["", "evidence"])
+def test_resumed_run_equals_uninterrupted(make_backbone, fit, samples, tmp_path, options):
     made = samples(12)
 
     def module():
         torch.manual_seed(5)
         recipe = OptimizerRecipe(lr=0.1, schedule="constant")
-        return CASTModule(MoCo(make_backbone(), dim=4, queue_size=7, momentum=0.9), AttentionLoss(), recipe)
+        return CASTModule(MoCo(make_backbone(), dim=4, queue_size=7, momentum=0.9), AttentionLoss(**options), recipe)
 
     straight, first, second = module(), module(), module()
     fit(straight, made, max_epochs=3)

@@ -17,7 +17,6 @@ from castlit.nn.backbones import ResidualBlock
 from castlit.optim import OptimizerRecipe
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="there is no C++ compiler here"),
     # torch's own warnings about its compiler.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -105,6 +104,7 @@ def test_compiled_run_is_equal(fit, samples, tmp_path, name, layer, graphs, swit
     assert not [part for part in module.modules() if "forward" in vars(part)], "patches are removed after the fit"
 
 
+@pytest.mark.slow
 def test_no_compiler_message(start_program, tmp_path):
     """From the command line, with a compiler that does not exist and nothing compiled before."""
     result = start_program(
@@ -112,9 +112,10 @@ def test_no_compiler_message(start_program, tmp_path):
         "compile=true",
         "trainer.fast_dev_run=true",
         "trainer.accelerator=cpu",
-        "data.train_count=64",
-        "data.batch_size=32",
-        "data.val_count=16",
+        "data.train_count=16",
+        "data.batch_size=8",
+        "data.val_count=8",
+        "data.workers=0",
         cwd=tmp_path,
         CXX="/no/such/compiler",
         TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"),

@@ -40,7 +40,9 @@ def embed(w, maps):
     return u / length, length, hidden
 
 
-def naive(weights, momentum_weights, queue, batch, mode, lambda_, key="masked_image"):
+def naive(
+    weights, momentum_weights, queue, batch, mode, lambda_, key="masked_image", target="positive", signed=False, mean=0
+):
     """Return total, contrastive and attention loss; everything is a first-order expression of the weights."""
     maps = maps_of(weights, batch["query"])
     z, length, hidden = embed(weights, maps)
@@ -59,13 +61,14 @@ def naive(weights, momentum_weights, queue, batch, mode, lambda_, key="masked_im
     logits = torch.cat([positive[:, None], z @ queue.T], 1) / 0.2
     contrastive = (logits.exp().sum(1).log() - logits[:, 0]).mean()
 
-    # ∂(z · t)/∂u = (t - (z · t) z) / ‖u‖, back through the two layers, spread evenly over the map's cells.
-    of_u = (z_km - (z * z_km).sum(1, keepdim=True) * z) / length
+    # ∂(z · t)/∂u = (t - (z · t) z) / ‖u‖ and ∂(u · t)/∂u = t, back through the two layers, spread evenly over the
+    # map's cells.
+    of_u = (z_km - (z * z_km).sum(1, keepdim=True) * z) / length if target == "positive" else z_km - mean
     of_pooled = (of_u @ weights["head.2.weight"] * (hidden > 0)) @ weights["head.0.weight"]
     alpha = of_pooled / maps[0, 0].numel()
     cam = (alpha[:, :, None, None] * maps).sum(1)
     if mode == "paper":
-        cam, losses = cam.relu(), []
+        cam, losses = cam if signed else cam.relu(), []
         for g, m, k in zip(cam, batch["query_mask"], batch["key_mask"], strict=True):
             if m.any() and (k.any() or key == "plain"):
                 m = F.adaptive_avg_pool2d(m.double(), g.shape)[0]
@@ -89,16 +92,21 @@ def doubled(network):
 
 
 @pytest.mark.parametrize(
-    ("mode", "lambda_", "key"),
+    ("mode", "lambda_", "key", "options"),
     [
-        ("paper", 3.0, "masked_image"),
-        ("paper", 0.5, "masked_image"),
-        ("reference", 3.0, "masked_image"),
-        ("paper", 3.0, "masked_features"),
-        ("paper", 3.0, "plain"),
+        ("paper", 3.0, "masked_image", {}),
+        ("paper", 0.5, "masked_image", {}),
+        ("reference", 3.0, "masked_image", {}),
+        ("paper", 3.0, "masked_features", {}),
+        ("paper", 3.0, "plain", {}),
+        ("paper", 3.0, "masked_image", {"cam": "signed"}),
+        ("paper", 3.0, "masked_image", {"target": "evidence"}),
+        ("paper", 3.0, "masked_features", {"target": "evidence", "cam": "signed"}),
+        ("paper", 3.0, "masked_image", {"target": "evidence", "subtract": "negatives"}),
+        ("reference", 3.0, "masked_image", {"target": "evidence"}),
     ],
 )
-def test_losses_and_gradients_equal_formulas(make_backbone, samples, fit, mode, lambda_, key):
+def test_losses_and_gradients_equal_formulas(make_backbone, samples, fit, mode, lambda_, key, options):
     method = MoCo(make_backbone(), dim=4, queue_size=7)
     with torch.no_grad():
         for parameter in method.momentum_encoder.parameters():
@@ -109,12 +117,16 @@ def test_losses_and_gradients_equal_formulas(make_backbone, samples, fit, mode, 
     weights, momentum_weights = doubled(method.encoder), doubled(method.momentum_encoder)
     queue = method.queue.keys.double()
     gradients = Gradients()
-    module = CASTModule(method, AttentionLoss(weight=lambda_, mode=mode, key=key))
+    module = CASTModule(method, AttentionLoss(weight=lambda_, mode=mode, key=key, **options))
     trainer = fit(module, samples, batch_size=10, precision="64-true", callbacks=[gradients])
 
     batch = {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
     assert (batch["query_mask"].flatten(1).sum(1) == 0).sum() == 2
-    total, contrastive, attention = naive(weights, momentum_weights, queue, batch, mode, lambda_, key)
+    mean = queue.mean(0) if "subtract" in options else 0
+    target, signed = options.get("target", "positive"), options.get("cam") == "signed"
+    total, contrastive, attention = naive(
+        weights, momentum_weights, queue, batch, mode, lambda_, key, target, signed, mean
+    )
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     # Lightning keeps its metrics in float32.
     assert metrics["train/loss"] == pytest.approx(float(total.detach()), rel=1e-6)

@@ -13,7 +13,7 @@ QUEUES = {
     "densecl": ["queue", "dense_queue"],
     "densecl with masked features": ["queue", "dense_queue"],
 }
-RUNS = [*QUEUES, "simclr", "byol", "simsiam", "mocov3", "vicreg"]
+RUNS = [*QUEUES, "simclr", "simclr with evidence", "byol", "simsiam", "mocov3", "vicreg"]
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,6 @@ def ranks(tmp_path_factory, run_two_ranks):
     return run_two_ranks(script, folder)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_ranks_are_equal(ranks, name):
     first, second = (found[name] for found in ranks)
@@ -38,7 +37,12 @@ def test_ranks_are_equal(ranks, name):
             assert torch.isfinite(tensor).all(), key
 
 
-@pytest.mark.slow
+def test_mean_key_is_equal_on_both_ranks(ranks):
+    mean = ranks[0]["simclr with evidence"]["queue"]["attention.masked_key_mean.mean"]
+    assert mean.shape == (8,)
+    assert 0 < mean.norm() <= 1
+
+
 @pytest.mark.parametrize(("name", "queue"), [(name, queue) for name, queues in QUEUES.items() for queue in queues])
 def test_queue_has_keys_of_both_ranks(ranks, name, queue):
     found = ranks[0][name]["queue"]

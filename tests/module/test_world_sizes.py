@@ -1,4 +1,4 @@
-"""One process with 64 images and two with 32 take the same steps, and each can resume the other's run."""
+"""One process with 16 images and two with 8 take the same steps, and each can resume the other's run."""
 
 import functools
 from pathlib import Path
@@ -6,20 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
-pytestmark = pytest.mark.slow
-
 SCRIPT = Path(__file__).with_name("world_sizes.py")
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, run_ranks):
-    """Gives, for a method and the loss's key, the results of one process and of each of two."""
+    """Gives, for a method, the loss's key and a number of steps, the results of one process and of each of two."""
 
     @functools.cache
-    def get(method, key):
+    def get(method, key, steps):
         folder = tmp_path_factory.mktemp("whole")
         for count in (1, 2):
-            run_ranks(count, SCRIPT, folder, "whole", method, key, timeout=300)
+            run_ranks(count, SCRIPT, folder, "whole", method, key, steps, timeout=300)
         names = ("whole_of_1_rank0.pt", "whole_of_2_rank0.pt", "whole_of_2_rank1.pt")
         return [torch.load(folder / name) for name in names]
 
@@ -34,16 +32,16 @@ def same_rows(found, wanted, within):
 
 
 @pytest.mark.parametrize(
-    ("method", "key"),
+    ("method", "key", "steps"),
     [
-        ("moco", "masked_image"),
-        pytest.param("moco", "masked_features", marks=pytest.mark.nightly),
-        pytest.param("simclr", "masked_image", marks=pytest.mark.nightly),
+        ("moco", "masked_image", 14),
+        pytest.param("moco", "masked_features", 14, marks=pytest.mark.nightly),
+        pytest.param("simclr", "masked_image", 20, marks=pytest.mark.nightly),
     ],
 )
-def test_world_size_changes_nothing(whole, method, key):
-    one, first, second = whole(method, key)
-    assert len(one["rows"]) == 20
+def test_world_size_changes_nothing(whole, method, key, steps):
+    one, first, second = whole(method, key, steps)
+    assert len(one["rows"]) == steps
     assert one["rows"][0]["train/empty_masks"] > 0.2
     assert one["rows"][-1]["train/attention"] < one["rows"][0]["train/attention"] - 0.02
     for rank in (first, second):
@@ -57,8 +55,8 @@ def test_world_size_changes_nothing(whole, method, key):
 @pytest.mark.parametrize(
     "parts",
     [
-        ((2, 7, 64), (1, 13, 64), (2, 20, 64)),
-        pytest.param(((1, 7, 64), (2, 20, 64)), marks=pytest.mark.nightly),
+        ((2, 5, 16), (1, 10, 16), (2, 14, 16)),
+        pytest.param(((1, 5, 16), (2, 14, 16)), marks=pytest.mark.nightly),
     ],
 )
 def test_resume_with_other_world_size(whole, parts, tmp_path, run_ranks):
@@ -67,17 +65,17 @@ def test_resume_with_other_world_size(whole, parts, tmp_path, run_ranks):
         run_ranks(count, SCRIPT, tmp_path, f"to-{steps}-{images}")
         found = torch.load(tmp_path / f"to-{steps}-{images}_of_{count}_rank0.pt")
         rows += found["rows"]
-    wanted = whole("moco", "masked_image")[0]
+    wanted = whole("moco", "masked_image", 14)[0]
     same_rows(rows, wanted["rows"], within=1e-5)
     for key, value in wanted["state"].items():
         assert torch.allclose(found["state"][key].double(), value.double(), atol=1e-4), key
 
 
 def test_resume_with_other_batch_size(tmp_path, run_ranks):
-    """Two ranks with 32 images each, then one with 32: no image of the interrupted epoch is used twice."""
-    run_ranks(2, SCRIPT, tmp_path, "to-4-64")  # three steps per epoch: one step of the second
-    run_ranks(1, SCRIPT, tmp_path, "to-11-32")
-    rows = torch.load(tmp_path / "to-11-32_of_1_rank0.pt")["rows"]
-    # 200 - 64 images are left: four steps of 32, and six in each later epoch.
+    """Two ranks with 8 images each, then one with 8: no image of the interrupted epoch is used twice."""
+    run_ranks(2, SCRIPT, tmp_path, "to-4-16")  # three steps per epoch: one step of the second
+    run_ranks(1, SCRIPT, tmp_path, "to-11-8")
+    rows = torch.load(tmp_path / "to-11-8_of_1_rank0.pt")["rows"]
+    # 50 - 16 images are left: four steps of 8, and six in each later epoch.
     assert [row["epoch"] for row in rows] == [1, 1, 1, 1, 2, 2, 2]
     assert [row["step"] for row in rows] == list(range(5, 12))

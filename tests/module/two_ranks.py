@@ -12,16 +12,17 @@ from castlit import CASTModule
 from castlit.attention import AttentionLoss
 from castlit.methods import BYOL, DenseCL, MoCo, MoCoV3, SimCLR, SimSiam, VICReg
 from castlit.optim import OptimizerRecipe
+from support.networks import two_convolutions
 
 METHODS = {
-    "moco": lambda: MoCo("tiny_resnet", dim=8, queue_size=15, momentum=0.9),
-    "moco unshuffled": lambda: MoCo("tiny_resnet", dim=8, queue_size=15, momentum=0.9, shuffle_bn=False),
-    "simclr": lambda: SimCLR("tiny_resnet", dim=8),
-    "byol": lambda: BYOL("tiny_resnet", dim=8, hidden=9),
-    "simsiam": lambda: SimSiam("tiny_resnet", dim=8, hidden=9),
-    "mocov3": lambda: MoCoV3("tiny_resnet", dim=8, hidden=9),
-    "densecl": lambda: DenseCL("tiny_resnet", dim=8, queue_size=15, momentum=0.9),
-    "vicreg": lambda: VICReg("tiny_resnet", dim=8, hidden=9),
+    "moco": lambda: MoCo(two_convolutions(), dim=8, queue_size=15, momentum=0.9),
+    "moco unshuffled": lambda: MoCo(two_convolutions(), dim=8, queue_size=15, momentum=0.9, shuffle_bn=False),
+    "simclr": lambda: SimCLR(two_convolutions(), dim=8),
+    "byol": lambda: BYOL(two_convolutions(), dim=8, hidden=9),
+    "simsiam": lambda: SimSiam(two_convolutions(), dim=8, hidden=9),
+    "mocov3": lambda: MoCoV3(two_convolutions(), dim=8, hidden=9),
+    "densecl": lambda: DenseCL(two_convolutions(), dim=8, queue_size=15, momentum=0.9),
+    "vicreg": lambda: VICReg(two_convolutions(), dim=8, hidden=9),
 }
 
 
@@ -38,8 +39,8 @@ def samples(count):
     ]
 
 
-def trained(name, precision, key="masked_image"):
-    module = CASTModule(METHODS[name](), AttentionLoss(key=key), OptimizerRecipe(lr=0.05))
+def trained(name, precision, key="masked_image", **options):
+    module = CASTModule(METHODS[name](), AttentionLoss(key=key, **options), OptimizerRecipe(lr=0.05))
     before = [parameter.detach().clone() for parameter in module.parameters()]
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -56,6 +57,7 @@ def trained(name, precision, key="masked_image"):
     moved = max(float((a - b).abs().max()) for a, b in zip(module.parameters(), before, strict=True))
     weights = {key: parameter.detach() for key, parameter in module.named_parameters()}
     queue = {key: buffer for key, buffer in module.method.named_buffers() if "queue" in key}
+    queue |= {key: buffer for key, buffer in module.named_buffers() if "masked_key_mean" in key}
     return {"weights": weights, "queue": queue, "steps": trainer.global_step, "moved": moved}, trainer.global_rank
 
 
@@ -67,4 +69,6 @@ if __name__ == "__main__":
     found["moco in bf16"], rank = trained("moco", "bf16-mixed")
     found["moco with masked features"], rank = trained("moco", "32-true", "masked_features")
     found["densecl with masked features"], rank = trained("densecl", "32-true", "masked_features")
+    evidence = {"target": "evidence", "subtract": "masked_keys"}
+    found["simclr with evidence"], rank = trained("simclr", "bf16-mixed", **evidence)
     torch.save(found, Path(sys.argv[1]) / f"rank{rank}.pt")

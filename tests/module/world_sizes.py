@@ -14,14 +14,15 @@ from castlit.callbacks import ExactResume, LastCheckpoint
 from castlit.data import ScenesDataModule
 from castlit.methods import MoCo, SimCLR
 from castlit.optim import OptimizerRecipe
+from support.networks import two_convolutions
 
 RANKS = int(os.environ.get("WORLD_SIZE", "1"))
 
 METHODS = {
     # The queue's size is no multiple of the batch's, so the order of the keys matters.
-    "moco": lambda: MoCo("tiny_resnet", dim=16, queue_size=100, momentum=0.9, shuffle_bn=False),
+    "moco": lambda: MoCo(two_convolutions(), dim=16, queue_size=25, momentum=0.9, shuffle_bn=False),
     # Batch norm in the head: the CAM is differentiated through it, twice.
-    "simclr": lambda: SimCLR("tiny_resnet", dim=16),
+    "simclr": lambda: SimCLR(two_convolutions(), dim=16),
 }
 
 
@@ -43,12 +44,12 @@ class Unmask(pl.Callback):
         batch["query_mask"][batch["index"] % 3 == 0] = 0
 
 
-def trained(folder, name="moco", key="masked_image", steps=20, images=64, resume=None):
+def trained(folder, name="moco", key="masked_image", steps=14, images=16, resume=None):
     # Every rank starts with other weights and another queue: DDP and CASTModule must make them equal.
     pl.seed_everything(7, verbose=False)
     torch.manual_seed(7 + int(os.environ.get("RANK", "0")))
     # In float64: apart from rounding, nothing may depend on the number of ranks.
-    data = ScenesDataModule(train_count=200, val_count=8, size=32, scene_size=36, batch_size=images // RANKS, workers=0)
+    data = ScenesDataModule(train_count=50, val_count=8, size=32, scene_size=36, batch_size=images // RANKS, workers=0)
     module = CASTModule(METHODS[name](), AttentionLoss(key=key), OptimizerRecipe(lr=0.01, schedule="constant"))
     log = Log()
     trainer = pl.Trainer(
@@ -75,7 +76,8 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     folder, task = Path(sys.argv[1]), sys.argv[2]
     if task == "whole":
-        found = trained(folder / "run", *sys.argv[3:])
+        method, key, steps = sys.argv[3:]
+        found = trained(folder / "run", method, key, int(steps))
     else:  # resume in the other's folder, up to a step
         _, steps, images = task.split("-")
         last = folder / "last.ckpt"

@@ -36,7 +36,6 @@ ARGUMENTS = {name: {"aux_logits": False, "init_weights": False} for name in ("go
 # These average with a tensor method; this part's output is what they average.
 LAST = {"mnasnet0_5": "layers", "shufflenet_v2_x0_5": "conv5"}
 LAST |= dict.fromkeys(("densenet121", "squeezenet1_1", "mobilenet_v2"), "features")
-SLOW = ("wide_resnet50_2", "maxvit_t", "vgg11")
 
 
 def what_it_pools(network, name, images):
@@ -55,7 +54,7 @@ def what_it_pools(network, name, images):
     return seen[-1].relu() if name == "densenet121" else seen[-1]
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in FAMILIES])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_family(name):
     size, layer = FAMILIES[name]
     trunk = build_backbone(name)

@@ -28,7 +28,9 @@ from castlit.utils.validation import InputError
 
 def module():
     torch.manual_seed(3)
-    return CASTModule(MoCo("tiny_resnet", dim=4, queue_size=16), AttentionLoss(), OptimizerRecipe(schedule="constant"))
+    # With a state of its own, whose size is that of the first keys.
+    attention = AttentionLoss(target="evidence", subtract="masked_keys")
+    return CASTModule(MoCo("tiny_resnet", dim=4, queue_size=16), attention, OptimizerRecipe(schedule="constant"))
 
 
 @pytest.fixture(scope="module")

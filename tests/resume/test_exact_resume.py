@@ -1,5 +1,6 @@
 """A run that is interrupted anywhere and resumed equals an uninterrupted one, bit for bit: weights, draws and log."""
 
+import functools
 import os
 import random
 import signal
@@ -18,7 +19,7 @@ from castlit.data import ScenesDataModule
 from castlit.methods import BYOL, MoCo
 from castlit.optim import OptimizerRecipe
 from castlit.utils.signals import Stopped
-from support.cuts import CutPower, PowerCut
+from support.cuts import CutPower, KeepDisk, PowerCut
 
 BATCHES, EPOCHS = 5, 3
 
@@ -124,16 +125,26 @@ PLACES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(make_backbone, tmp_path_factory):
+    """Gives, for a kind, the final state of an uninterrupted run, its folder, and what it was at each place."""
+
+    @functools.cache
+    def get(kind):
+        top = tmp_path_factory.mktemp("uninterrupted")
+        folder, copies = top / "run", {place: top / "{}{}".format(*place) for place in PLACES}
+        extra = [KeepDisk(folder, copy, *place) for place, copy in copies.items()]
+        return run(folder, make_backbone, extra=extra, **KINDS[kind]), folder, copies
+
+    return get
+
+
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_interrupted_anywhere(make_backbone, tmp_path, kind):
-    options = KINDS[kind]
-    wanted = run(tmp_path / "uninterrupted", make_backbone, **options)
-    for hook, count in PLACES:
-        folder = tmp_path / f"{hook}{count}"
-        with pytest.raises(PowerCut):
-            run(folder, make_backbone, extra=[CutPower(hook, count)], **options)
-        found = run(folder, make_backbone, resume=True, **options)
-        assert_same(found, wanted, folder, tmp_path / "uninterrupted")
+def test_interrupted_anywhere(uninterrupted, make_backbone, kind):
+    wanted, whole, copies = uninterrupted(kind)
+    for folder in copies.values():
+        found = run(folder, make_backbone, resume=True, **KINDS[kind])
+        assert_same(found, wanted, folder, whole)
 
 
 def test_interrupted_twice_with_loader_processes(make_backbone, tmp_path):
@@ -170,10 +181,10 @@ class Signal(pl.Callback):
         (signal.SIGTERM, "on_train_epoch_start", 3, 10),
     ],
 )
-def test_signals_stop_after_the_step(make_backbone, tmp_path, kind, number, hook, count, steps):
+def test_signals_stop_after_the_step(uninterrupted, make_backbone, tmp_path, kind, number, hook, count, steps):
     options = {**KINDS[kind], "every_n_train_steps": None}
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    wanted = run(tmp_path / "uninterrupted", make_backbone, **options)
+    wanted, whole, _ = uninterrupted(kind)
     with pytest.raises(Stopped) as stop:
         run(tmp_path / "stopped", make_backbone, extra=[Signal(number, hook, count)], **options)
     assert stop.value.code == 128 + number
@@ -184,7 +195,7 @@ def test_signals_stop_after_the_step(make_backbone, tmp_path, kind, number, hook
     else:
         assert saved["global_step"] == steps
     found = run(tmp_path / "stopped", make_backbone, resume=True, **options)
-    assert_same(found, wanted, tmp_path / "stopped", tmp_path / "uninterrupted")
+    assert_same(found, wanted, tmp_path / "stopped", whole)
 
 
 class StopEarly(pl.Callback):
@@ -194,8 +205,8 @@ class StopEarly(pl.Callback):
         trainer.should_stop = trainer.global_step == 8
 
 
-def test_early_stop_within_epoch(make_backbone, tmp_path):
-    wanted = run(tmp_path / "uninterrupted", make_backbone)
+def test_early_stop_within_epoch(uninterrupted, make_backbone, tmp_path):
+    wanted, _, _ = uninterrupted("validation each second epoch")
     assert run(tmp_path / "cut", make_backbone, extra=[StopEarly()]).steps == 8
     found = run(tmp_path / "cut", make_backbone, resume=True)
     assert (found.steps, found.epochs, found.images) == (wanted.steps, wanted.epochs, wanted.images)
@@ -205,7 +216,7 @@ def test_early_stop_within_epoch(make_backbone, tmp_path):
 
 @pytest.mark.parametrize("kind", ["validation each second epoch", "validation within the epoch"])
 @pytest.mark.parametrize("saved", ["after each step", "after each validation"])
-def test_lightning_checkpoints(make_backbone, tmp_path, kind, saved):
+def test_lightning_checkpoints(uninterrupted, make_backbone, tmp_path, kind, saved):
     interval = {"every_n_train_steps": 1} if saved == "after each step" else {"every_n_epochs": 1}
 
     def keep(folder):
@@ -215,14 +226,15 @@ def test_lightning_checkpoints(make_backbone, tmp_path, kind, saved):
         extra = [keep(tmp_path / "interrupted"), *more]
         return run(tmp_path / "interrupted", make_backbone, extra=extra, resume=resume, last="own.ckpt", **KINDS[kind])
 
-    wanted = run(tmp_path / "uninterrupted", make_backbone, **KINDS[kind])
+    wanted, whole, _ = uninterrupted(kind)
     for resume, count in ((False, 6), (True, 5), (True, 4)) if saved == "after each step" else ((False, 12),):
         with pytest.raises(PowerCut):
             resume_run(resume, CutPower("on_train_batch_start", count))
     found = resume_run(True)
     if saved == "after each step":
         # That step's row is not logged yet when Lightning saves, and would be lost; everything else is there.
-        rows = (tmp_path / "interrupted" / "metrics.csv").read_text().splitlines()
-        assert set(rows) <= set((tmp_path / "uninterrupted" / "metrics.csv").read_text().splitlines())
-        (tmp_path / "uninterrupted" / "metrics.csv").write_text((tmp_path / "interrupted" / "metrics.csv").read_text())
-    assert_same(found, wanted, tmp_path / "interrupted", tmp_path / "uninterrupted")
+        rows = (tmp_path / "interrupted" / "metrics.csv").read_text()
+        assert set(rows.splitlines()) <= set((whole / "metrics.csv").read_text().splitlines())
+        whole = tmp_path
+        (whole / "metrics.csv").write_text(rows)
+    assert_same(found, wanted, tmp_path / "interrupted", whole)

@@ -71,7 +71,6 @@ def test_backbone_loads(checkpoint):
         assert torch.equal(tensor, content[f"method.encoder.backbone.{name}"]), name
 
 
-@pytest.mark.slow
 def test_run_resumes(checkpoint, run_program, tmp_path):
     words = [*OVERRIDES, f"resume={checkpoint}", "hydra.run.dir=run"]
     result = run_program("train", *words, "trainer.max_epochs=2", cwd=tmp_path)

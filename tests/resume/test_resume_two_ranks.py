@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory, run_two_ranks):

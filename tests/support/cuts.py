@@ -1,6 +1,7 @@
-"""Callbacks that end a run, or its process, where the tests want it to end."""
+"""Callbacks that end a run, or its process, or copy its folder, where the tests want it."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -111,3 +112,16 @@ class CutPower(pl.Callback):
         self.left -= 1
         if self.left == 0:
             raise PowerCut
+
+
+class KeepDisk(pl.Callback):
+    """Copies the run's folder in a hook, the ``count``-th time it is called: what a power cut would leave."""
+
+    def __init__(self, folder, copy, hook, count):
+        self.folder, self.copy, self.left = folder, copy, count
+        setattr(self, hook, self._keep)
+
+    def _keep(self, *_, **__):
+        self.left -= 1
+        if self.left == 0:
+            shutil.copytree(self.folder, self.copy)

@@ -9,6 +9,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import runpy
 import selectors
 import signal
@@ -20,14 +21,20 @@ from contextlib import suppress
 from pathlib import Path
 
 PROGRAMS = ["train", "evaluate", "make_masks", "make_shards", "make_scenes", "export", "compare", "study"]
-# Imported by some programs when they need it; most of the tests' programs do.
-LATER = ["albumentations", "matplotlib.pyplot", "skimage.segmentation", "sklearn.linear_model", "torch._dynamo"]
+# Imported by some functions when they need it; most of the tests' programs do.
+LATER = ["albumentations", "matplotlib.pyplot", "sklearn.linear_model", "sklearn.svm", "torch._dynamo"]
 POLL_S = 0.02
 
 
 def preload():
-    """Import what programs import, and leave the programs themselves to be run as ``__main__``."""
-    for name in [*(f"castlit.{program}" for program in PROGRAMS), "castlit.bench.__main__", *LATER]:
+    """Import all that programs import, and leave the programs themselves to be run as ``__main__``.
+
+    Programs answer before they import anything heavy, so this imports every module of castlit.
+    """
+    import castlit
+
+    modules = [module.name for module in pkgutil.walk_packages(castlit.__path__, "castlit.")]
+    for name in [*modules, *LATER]:
         importlib.import_module(name)
     from hydra.core.plugins import Plugins
     from PIL import Image
@@ -67,6 +74,8 @@ def imitate(order, streams, base_path):
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["environment"])
+    if "CASTLIT_TESTS_FORK_RANKS" in os.environ and "LOCAL_RANK" in os.environ:
+        os.environ["CASTLIT_FIRST_PROCESS"] = str(os.getppid())  # whose end would end this one
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)

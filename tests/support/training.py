@@ -1,13 +1,13 @@
 """Fixtures: a network small enough to check by hand, data to train it on, and a real Trainer."""
 
 import warnings
-from collections import OrderedDict
 
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
+
+from support.networks import two_convolutions
 
 
 @pytest.fixture(autouse=True)
@@ -16,21 +16,10 @@ def seeded():
     torch.manual_seed(0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_backbone():
-    """Two convolutions, of which the second is layer4; a map of 6 channels."""
-
-    def make():
-        return nn.Sequential(
-            OrderedDict(
-                conv1=nn.Conv2d(3, 5, 3, stride=2, bias=False),
-                bn1=nn.BatchNorm2d(5),
-                relu=nn.ReLU(),
-                layer4=nn.Sequential(nn.Conv2d(5, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU()),
-            )
-        )
-
-    return make
+    """Makes ``two_convolutions``."""
+    return two_convolutions
 
 
 @pytest.fixture

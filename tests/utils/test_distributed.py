@@ -8,8 +8,6 @@ import torch
 from castlit.nn.shuffled_batchnorm import encode_shuffled
 from castlit.utils.distributed import gather, gather_with_gradient, rank, world_size
 
-pytestmark = pytest.mark.slow  # Two processes import torch.
-
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory, run_two_ranks):

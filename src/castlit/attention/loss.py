@@ -11,10 +11,12 @@ from castlit.utils.validation import InputError, require_choice
 def attention_loss(cam: Tensor, mask: Tensor, reduction: str = "mean") -> Tensor:
     """Compute L_att = 1 - ⟨G, M⟩ / (‖G‖ ‖M‖) per image: 0 where CAM and mask are the same, 1 where they do not overlap.
 
+    A CAM before its ReLU can be compared, too; then the loss reaches 2, where the CAM is the mask's negative.
+
     Images with an empty mask are left out. A dead CAM (all zero) has a loss of 1, with a zero gradient and no NaN.
 
     Args:
-        cam: CAMs (N, h, w), not negative; their scale does not matter.
+        cam: CAMs (N, h, w); their scale does not matter.
         mask: Masks (N, 1, H, W) of any size and dtype, not negative. They are area-averaged to (h, w), so even a
             one-pixel mask counts.
         reduction: ``"mean"`` over the images with a mask, ``"sum"``, or ``"none"``.
@@ -115,8 +117,8 @@ def check_shapes(cam: Tensor, mask: Tensor) -> None:
 
 
 def _scaled(x: Tensor) -> Tensor:
-    """Divide each row by its maximum: the cosine stays the same, and squares of tiny numbers do not underflow."""
-    top = x.detach().amax(1, keepdim=True)
+    """Divide each row by its largest size: the cosine stays the same, and squares of tiny numbers do not underflow."""
+    top = x.detach().abs().amax(1, keepdim=True)
     # A row of zeros is divided by infinity: it stays zero, and so does its gradient.
     return x / top.masked_fill(top <= 0, torch.inf)
 

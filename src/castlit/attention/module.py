@@ -1,4 +1,4 @@
-"""The attention loss with its settings: layer, weight, mode, key, target."""
+"""The attention loss with its settings: layer, weight, mode, key, target, subtract, cam."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,9 +11,11 @@ from castlit.attention.cam import raw_cams
 from castlit.attention.hooks import Activations, find_layer, tap
 from castlit.attention.keys import KEYS
 from castlit.attention.loss import attention_loss, has_object, reference_attention_loss
-from castlit.attention.targets import Embeddings, Target, scores, target_named, uses_negatives
+from castlit.attention.mean_key import CHOICES, RunningMean
+from castlit.attention.targets import Embeddings, Target, evidence, scores, target_named, uses_negatives
 from castlit.nn.attention_layer import attention_layer
 from castlit.utils.distributed import mean_over_ranks, world_size
+from castlit.utils.dtype import at_least_float32
 from castlit.utils.serializable import Described
 from castlit.utils.validation import InputError, require_choice, require_number
 
@@ -41,13 +43,20 @@ class AttentionLoss(Described, nn.Module):
             the key under its mask, one more forward pass (the paper). ``"masked_features"``: the key's own feature map,
             which the step computes anyway, pooled under the mask; no further pass. ``"plain"``: the whole key with its
             background; for comparison, as nothing in this score asks for the object.
-        target: The score that the CAM explains: ``"positive"`` (the paper), ``"contrastive"``, or a function from
-            :class:`castlit.attention.Embeddings` to (N,); see :mod:`castlit.attention.targets`. Checkpoints store
-            the first two, and objects of a class that inherits :class:`castlit.utils.serializable.Described`; a
-            function has to be given again.
+        target: The score that the CAM explains: ``"positive"`` (the paper), ``"contrastive"``, ``"evidence"``, or a
+            function from :class:`castlit.attention.Embeddings` to (N,); see :mod:`castlit.attention.targets`.
+            Checkpoints store the names, and objects of a class that inherits
+            :class:`castlit.utils.serializable.Described`; a function has to be given again.
+        cam: What the loss compares with the mask. ``"rectified"``: the CAM after its ReLU (the paper). ``"signed"``:
+            before it, so that evidence against the score costs where it lies off the object's negative; the loss then
+            lies in [0, 2].
+        subtract: For ``target="evidence"``, the mean key k̄ that the score leaves out. None: none.
+            ``"negatives"``: the mean of the keys that the method stores (MoCo's queue). ``"masked_keys"``: a running
+            mean of the masked keys of all images, from the second step on.
 
     Raises:
-        InputError: A negative weight, no such mode, key or target, or no layer.
+        InputError: A negative weight, no such mode, key, target, cam or subtract, no layer, or two settings that do not
+            go together.
     """
 
     def __init__(
@@ -57,6 +66,8 @@ class AttentionLoss(Described, nn.Module):
         mode: str = "paper",
         key: str = "masked_image",
         target: str | Target = "positive",
+        cam: str = "rectified",
+        subtract: str | None = None,
     ) -> None:
         super().__init__()
         self.layers = None if layer is None else _layers(layer)
@@ -64,6 +75,13 @@ class AttentionLoss(Described, nn.Module):
         self.mode = require_choice("attention.mode", mode, ("paper", "reference"))
         self.key = require_choice("attention.key", key, tuple(KEYS))
         self.target: Target = target_named(target)
+        self.cam = require_choice("attention.cam", cam, ("rectified", "signed"))
+        if self.cam == "signed" and self.mode == "reference":
+            raise InputError("attention.mode=reference scales its CAM as its code does: leave attention.cam=rectified")
+        self.subtract = None if subtract is None else require_choice("attention.subtract", subtract, CHOICES)
+        if self.subtract is not None and self.target is not evidence:
+            raise InputError(f"attention.subtract={subtract} is for attention.target=evidence: give both or neither")
+        self.masked_key_mean = RunningMean() if subtract == "masked_keys" else None
 
     @property
     def layer(self) -> str | tuple[str, ...] | None:
@@ -72,8 +90,34 @@ class AttentionLoss(Described, nn.Module):
 
     @property
     def wants_negatives(self) -> bool:
-        """Whether the target uses negatives."""
-        return uses_negatives(self.target)
+        """Whether the score uses negatives."""
+        return uses_negatives(self.target) or self.subtract == "negatives"
+
+    def mean_key(self, negatives: Tensor | None) -> Tensor | None:
+        """The mean key (dim,) to subtract, see ``subtract``; None: none.
+
+        Args:
+            negatives: The method's stored keys (K, dim).
+
+        Raises:
+            InputError: ``subtract="negatives"``, and the method stores none.
+        """
+        if self.subtract == "negatives":
+            if negatives is None:
+                raise InputError(
+                    "attention.subtract=negatives needs a method that stores keys, such as MoCo: use "
+                    "attention.subtract=masked_keys"
+                )
+            return at_least_float32(negatives).mean(0)
+        return None if self.masked_key_mean is None else self.masked_key_mean()
+
+    def observe(self, masked_key: Tensor, mask: Tensor) -> None:
+        """Add a step's masked keys (N, dim), of masks (N, 1, H, W), to the running mean, if there is one.
+
+        Call it after the step's score was computed; all ranks must call it together.
+        """
+        if self.masked_key_mean is not None:
+            self.masked_key_mean.update(at_least_float32(masked_key), mask)
 
     def find_layers(self, encoder: nn.Module) -> tuple[str, ...]:
         """The names of this encoder's layers that give the CAMs, in the order given.
@@ -115,7 +159,9 @@ class AttentionLoss(Described, nn.Module):
         layers = [activations] if isinstance(activations, (Tensor, Activations)) else activations
         cams = raw_cams(score, layers, create_graph=self.weight > 0)
         losses = [
-            reference_attention_loss(cam, mask) if self.mode == "reference" else _mean_loss(cam.relu(), mask)
+            reference_attention_loss(cam, mask)
+            if self.mode == "reference"
+            else _mean_loss(cam if self.cam == "signed" else cam.relu(), mask)
             for cam in cams
         ]
         loss = torch.stack(losses).mean()
@@ -130,7 +176,7 @@ class AttentionLoss(Described, nn.Module):
 
     def extra_repr(self) -> str:
         """Show the settings in the module's summary."""
-        return f"layers={self.layers!r}, weight={self.weight}, mode={self.mode!r}, key={self.key!r}"
+        return f"layers={self.layers!r}, weight={self.weight}, mode={self.mode!r}, key={self.key!r}, cam={self.cam!r}"
 
 
 def _mean_loss(cam: Tensor, mask: Tensor) -> Tensor:

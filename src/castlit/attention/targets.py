@@ -8,11 +8,11 @@ from torch import Tensor
 
 from castlit.utils.distributed import gather, rank
 from castlit.utils.dtype import at_least_float32
-from castlit.utils.validation import require_choice
+from castlit.utils.validation import InputError, require_choice
 
 
 class Embeddings(NamedTuple):
-    """A target's input; all embeddings L2-normalised and in float32 or wider."""
+    """A target's input; all in float32 or wider, and all but ``unnormalised`` and ``mean_key`` L2-normalised."""
 
     query: Tensor
     """(N, dim), with graph."""
@@ -22,6 +22,10 @@ class Embeddings(NamedTuple):
     """(K, dim), no graph: other images' keys, shared by all queries; None where the method stores none."""
     temperature: float
     """The method's, > 0."""
+    unnormalised: Tensor | None = None
+    """(N, dim), with graph: the query before its normalisation; None where the method does not give it."""
+    mean_key: Tensor | None = None
+    """(dim,), no graph: the mean of other images' keys, if ``attention.subtract`` asks for one."""
 
 
 Target: TypeAlias = Callable[[Embeddings], Tensor]
@@ -40,7 +44,7 @@ def contrastive(embeddings: Embeddings) -> Tensor:
     2021, equation 4). Where the method stores no negatives, the masked keys of the other images of the batch, on all
     ranks, are the negatives.
     """
-    z_q, z_km, negatives, temperature = embeddings
+    z_q, z_km, negatives, temperature = embeddings[:4]
     others = gather(z_km) if negatives is None else negatives
     against = z_q @ others.to(z_q.dtype).T / temperature
     if negatives is None:
@@ -51,7 +55,27 @@ def contrastive(embeddings: Embeddings) -> Tensor:
     return positive(embeddings) / temperature - against.logsumexp(1)
 
 
-TARGETS: dict[str, Target] = {"positive": positive, "contrastive": contrastive}
+def evidence(embeddings: Embeddings) -> Tensor:
+    """What the match is made of: h · (z_km - k̄), with h the query before its normalisation: scores (N,).
+
+    The gradient of z_q · z_km with respect to h is (z_km - (z_q · z_km) z_q) / ‖h‖, which is zero where query and key
+    agree: its CAM explains what the query still lacks. Here the gradient is the key itself, so the CAM shows which
+    positions put the key's features into the embedding. k̄ is a mean of other images' keys or zero. No length is
+    divided by: the attention loss ignores the CAM's scale.
+
+    Raises:
+        InputError: The query before its normalisation is not known.
+    """
+    if embeddings.unnormalised is None:
+        raise InputError(
+            "attention.target=evidence needs the query's embedding before its normalisation: return it from the "
+            "method's forward, MethodOutput(loss, embedding, unnormalised), and from its embed_unnormalised(images)"
+        )
+    key = embeddings.masked_key if embeddings.mean_key is None else embeddings.masked_key - embeddings.mean_key
+    return (embeddings.unnormalised * key).sum(1)
+
+
+TARGETS: dict[str, Target] = {"positive": positive, "contrastive": contrastive, "evidence": evidence}
 """The choices of ``attention.target``, next to a function."""
 
 
@@ -65,19 +89,20 @@ def target_named(target: str | Target) -> Target:
 
 
 def uses_negatives(target: Target) -> bool:
-    """Whether a target may read the negatives: the positive one does not; functions may."""
-    return target is not positive
+    """Whether a target may read the negatives: positive and evidence do not; functions may."""
+    return target not in (positive, evidence)
 
 
 def scores(target: Target, embeddings: Embeddings) -> Tensor:
     """Compute a target's scores (N,), in float32 or wider also under autocast."""
     with torch.autocast(embeddings.query.device.type, enabled=False):
-        negatives = embeddings.negatives
-        return target(
-            Embeddings(
-                at_least_float32(embeddings.query),
-                at_least_float32(embeddings.masked_key),
-                None if negatives is None else at_least_float32(negatives),
-                embeddings.temperature,
-            )
+        query, masked_key, negatives, temperature, unnormalised, mean_key = embeddings
+        wide = Embeddings(
+            at_least_float32(query),
+            at_least_float32(masked_key),
+            None if negatives is None else at_least_float32(negatives),
+            temperature,
+            None if unnormalised is None else at_least_float32(unnormalised),
+            None if mean_key is None else at_least_float32(mean_key),
         )
+        return target(wide)

@@ -7,17 +7,19 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from castlit.bench.machine import machine
 from castlit.cli.app import program
 
 BENCHMARKS = {
     "data": "views of photographs, against PIL with torchvision and against the rejection sampler",
+    "gpu": "everything that needs a GPU, in at most 8 minutes",
     "step": "a training step: plain MoCo, CAST as published, CASTModule under Lightning",
 }
 
 
 def bench(config: DictConfig) -> None:
     """Run a benchmark; print its row as one line of JSON, and write it to the config's ``output``."""
+    from castlit.bench.machine import machine
+
     row = {"benchmark": config.name, **instantiate(config.benchmark, _convert_="all"), "machine": machine()}
     print(json.dumps(row))
     if config.output is not None:

@@ -38,7 +38,7 @@ class Settings:
         self.size = require_int("size", size, 16)
         self.batch_size = require_int("batch_size", batch_size, 2)
         self.queue_size = require_int("queue_size", queue_size, 1)
-        self.precision = require_choice("precision", precision, ("32", "bf16"))
+        self.precision = require_choice("precision", str(precision), ("32", "bf16"))  # YAML reads 32 as a number
 
     @property
     def autocast(self) -> bool:

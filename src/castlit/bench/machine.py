@@ -4,8 +4,6 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 from castlit.utils.cores import available_cores
 
 PACKAGES = ("castlit", "torch", "torchvision", "pytorch-lightning", "numpy", "opencv-python-headless", "pillow")
@@ -13,6 +11,8 @@ PACKAGES = ("castlit", "torch", "torchvision", "pytorch-lightning", "numpy", "op
 
 def machine() -> dict[str, object]:
     """Processor, cores, accelerator and versions of this machine, in plain values."""
+    import torch  # not at the top: studies report their machine when all is done
+
     return {
         "cpu": _processor(),
         "cores": available_cores(),

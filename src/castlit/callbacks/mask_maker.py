@@ -89,7 +89,7 @@ class MaskMaker:
         levels = np.asarray((refined * 255).round(), np.uint8)
         name = source.entry(index).image
         # Decoded as the data will read it.
-        area = float(decode_mask(encode_map(levels), name, source.threshold).mean())
+        area = float(decode_mask(encode_map(levels), name, source.threshold, "levels").mean())
         useless = area == 0 or area > self.most
         source.mask_store.write(folder, name, np.zeros_like(levels) if useless else levels)
         return area

@@ -1,6 +1,5 @@
 """The Grad-CAM panel: images of the CAMs from before training to now."""
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from castlit.attention import has_object
 from castlit.nn import lacks_statistics
-from castlit.reporting.images import Picture, grid, overlay_cam, overlay_mask, to_picture
+from castlit.reporting.images import Picture, encode, grid, overlay_cam, overlay_mask, to_picture
 from castlit.utils.atomic_write import write_atomic
 from castlit.utils.validation import InputError, require_int
 
@@ -99,11 +98,13 @@ class GradCAMPanel(pl.Callback):
                 self._rows, self._every = self._rows[::2], 2 * self._every
         self._seen += 1
         panel = self._draw([*before[:1], now])
-        _save(panel, self.path)
+        # Atomically: users and study reports read the files while the run continues.
+        write_atomic(self.path, encode(panel, self.path.suffix))
         if len(before) > 1:
             chosen = np.linspace(0, len(before), min(self.frames, len(before) + 1)).round().astype(int)
             epochs = self._draw([[*before, now][i] for i in chosen])
-            _save(epochs, self.path.with_name(f"{self.path.stem}_epochs{self.path.suffix}"))
+            path = self.path.with_name(f"{self.path.stem}_epochs{self.path.suffix}")
+            write_atomic(path, encode(epochs, path.suffix))
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image("gradcam", panel, trainer.global_step, dataformats="HWC")
@@ -137,10 +138,3 @@ class GradCAMPanel(pl.Callback):
         height, width = picture.shape[:2]
         enlarged: Any = cv2.resize(picture, (self.pixels * width // height, self.pixels), interpolation=interpolation)
         return np.asarray(enlarged, np.uint8)
-
-
-def _save(picture: NDArray[np.uint8], path: Path) -> None:
-    """Write an image atomically: users and study reports read it while the run continues."""
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, Image.registered_extensions()[path.suffix.lower()])
-    write_atomic(path, file.getvalue())

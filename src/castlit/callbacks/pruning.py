@@ -11,7 +11,8 @@ import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
 
-from castlit.reporting.metrics_csv import by_epoch
+from castlit.reporting.pruned import why_pruned
+from castlit.reporting.read_metrics import by_epoch
 from castlit.utils.run_length import epochs_of_steps
 from castlit.utils.validation import InputError, require_int
 
@@ -124,12 +125,6 @@ def _epochs(trainer: pl.Trainer) -> int | None:
     if trainer.max_steps > 0 and math.isfinite(trainer.num_training_batches):
         return epochs_of_steps(trainer, trainer.max_steps)
     return None
-
-
-def why_pruned(pruned: Mapping[str, Any]) -> str:
-    """Describe :attr:`Pruning.pruned`, as it is in ``summary.json``."""
-    best = "never finite" if pruned["best"] is None else f"at most {pruned['best']:.4g}"
-    return f"{pruned['figure']} was {best}, the median of {pruned['runs']} finished runs {pruned['median']:.4g}"
 
 
 def finished(sweep: Path, metric: str, but: Path) -> list[dict[int, float]]:

@@ -162,7 +162,7 @@ class RunRecord(pl.Callback):
             "steps": trainer.global_step,
             "images": self._seen_images,
             "seconds": round(seconds, 2),
-            # Crops outside scale or ratio, as no valid box of their image was within.
+            # Crops outside scale or ratio: their image has no valid box within.
             "relaxed_crops": self._relaxed(),
             # How castlit made the masks, if it did.
             "masks": getattr(trainer.datamodule, "masks_made", None),  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from castlit.attention import has_object
 from castlit.attention.keys import apply_mask
 from castlit.nn import unit_length, untracked_batchnorm
 from castlit.utils.dtype import at_least_float32
-from castlit.utils.validation import InputError
+from castlit.utils.validation import InputError, require_choice
 
 Score: TypeAlias = Callable[[pl.LightningModule, Any, Tensor], Tensor]
 """A function of module, batch and the query's embedding, with graph, to one score for each image, (N,), with graph."""
@@ -22,7 +22,7 @@ Part: TypeAlias = str | int | Callable[[Any], Tensor]
 
 
 class MaskedKey:
-    """CAST's score: the cosine of the query's embedding and that of the key under its mask.
+    """CAST's score: how well the query's embedding matches that of the key under its mask.
 
     The masked key is embedded without a gradient and without updating batch norm.
 
@@ -32,12 +32,23 @@ class MaskedKey:
             (N, dim), (N, dim, 1, 1), or a map (N, dim, h, w), which is averaged. It need not be normalised.
         images: The part of the batch with the keys, (N, 3, H, W), normalised.
         mask: The part of the batch with their masks, (N, 1, H, W), nonzero on the objects.
+        target: ``"positive"``: the cosine (the paper). ``"evidence"``: the product of the query before its
+            normalisation and the key of unit length, see :func:`castlit.attention.targets.evidence`; the query's
+            embedding must then not be normalised, or the two are the same.
+
+    Raises:
+        InputError: There is no such target.
     """
 
     def __init__(
-        self, embed: str | Callable[[Any, Tensor], Tensor], images: Part = "key", mask: Part = "key_mask"
+        self,
+        embed: str | Callable[[Any, Tensor], Tensor],
+        images: Part = "key",
+        mask: Part = "key_mask",
+        target: str = "positive",
     ) -> None:
         self.embed, self.images, self.mask = embed, images, mask
+        self.target = require_choice("MaskedKey's target", target, ("positive", "evidence"))
 
     def __call__(self, pl_module: pl.LightningModule, batch: Any, embedding: Tensor) -> Tensor:  # noqa: ANN401
         """Compute the scores (N,).
@@ -55,7 +66,9 @@ class MaskedKey:
                 "AttentionSupervision's embedding and MaskedKey's embed name the same stage of the network"
             )
         with torch.autocast(query.device.type, enabled=False):
-            return (unit_length(query) * unit_length(key)).sum(1)
+            if self.target == "positive":
+                query = unit_length(query)
+            return (query * unit_length(key)).sum(1)
 
     def takes_part(self, batch: Any) -> Tensor:  # noqa: ANN401
         """Return booleans (N,): whether the key shows an object; without one there is no score to explain."""

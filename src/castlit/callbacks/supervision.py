@@ -52,6 +52,7 @@ class AttentionSupervision(pl.Callback):
             number applies to ``embedding``. If both views are in one batch, ``mask`` and ``target`` must be functions
             that return 2 N of each.
         mode: As in :class:`castlit.attention.AttentionLoss`.
+        cam: As there.
 
     Raises:
         InputError: An argument is out of range; or, at the start of the fit, the module has no such part.
@@ -78,8 +79,9 @@ class AttentionSupervision(pl.Callback):
         mask: Part = "query_mask",
         forward_pass: int = 0,
         mode: str = "paper",
+        cam: str = "rectified",
     ) -> None:
-        self.attention = AttentionLoss(layer=layer, weight=weight, mode=mode)
+        self.attention = AttentionLoss(layer=layer, weight=weight, mode=mode, cam=cam)
         if target is not None and not callable(target):
             raise InputError(
                 "target must be a function of module, batch and embedding, such as castlit.callbacks.MaskedKey(...) or "

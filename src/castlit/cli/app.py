@@ -17,13 +17,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
 from castlit.cli.config_dir import composable, split_config_dir
+from castlit.cli.missing import explain_missing
 from castlit.cli.overrides import quote_path, refuse_expanded, settle_group
 from castlit.cli.refused import leave_no_trace
 from castlit.utils.atomic_write import FULL
 from castlit.utils.paths import display_path, shown_from
+from castlit.utils.quiet import lightning_on_stderr
 from castlit.utils.validation import InputError, did_you_mean
 
 CONFIG_MODULE = "castlit.conf"
@@ -87,6 +89,7 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    lightning_on_stderr()
     main = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=config_name)(guarded)
     if not full_errors():
         hydras_words.hold()
@@ -157,8 +160,8 @@ def explain_error(error: BaseException) -> str | None:
             return _one_line(str(error))
         line = explain_error(cause) or f"{type(cause).__name__}: {_one_line(str(cause))}"
         return f"{key}: {line}" if key and key != "instantiate" else line
-    if isinstance(error, MissingMandatoryValue):
-        return f"{error.full_key} must be given: add {error.full_key}=..."
+    if isinstance(error, (MissingMandatoryValue, InterpolationToMissingValueError)):
+        return explain_missing(error)
     if isinstance(error, (InputError, HydraException, OmegaConfBaseException)) or _is_a(error, _MISCONFIGURATION):
         return _one_line(str(error))
     if isinstance(error, RuntimeError) and _of_other_processes(error):

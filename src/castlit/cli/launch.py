@@ -27,6 +27,9 @@ _TIMEOUT = timedelta(minutes=5)  # the start times of two nodes may differ by th
 
 _GRACE_S = 10
 
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+"""Environment variables with a process's rank, in Lightning's order."""
+
 _FIRST = "CASTLIT_FIRST_PROCESS"
 """Environment variable with the first process's id, for the processes that Lightning starts from it."""
 
@@ -73,6 +76,11 @@ def end_with_parent() -> None:
         threading.Thread(target=_watch, args=(first,), daemon=True, name="parent-watch").start()
 
 
+def is_first_process() -> bool:
+    """Whether this is the run's first process: before Lightning can tell, and without importing it."""
+    return int(next((os.environ[name] for name in _RANKS if name in os.environ), "0")) == 0
+
+
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
@@ -88,7 +96,7 @@ def refuse_relaunched_sweep(make_trainer: "Callable[[], pl.Trainer]") -> None:
         make_trainer: Gives the job's trainer; called in sweeps only.
 
     Raises:
-        InputError: This is such a sweep.
+        InputError: Lightning would start several processes for each job of this sweep.
     """
     if HydraConfig.get().mode != RunMode.MULTIRUN:
         return

@@ -1,6 +1,5 @@
 """Saliency-constrained crops."""
 
-import os
 from typing import TYPE_CHECKING
 
 from castlit.crops.boxes import BoxSampler, sample_boxes
@@ -8,9 +7,6 @@ from castlit.crops.resize import crop_resize, crop_resize_mask
 
 if TYPE_CHECKING:
     from castlit.crops.transform import SaliencyCrop
-
-# When imported, albumentations asks the network for a newer version, unless this is set.
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 __all__ = ["BoxSampler", "SaliencyCrop", "crop_resize", "crop_resize_mask", "sample_boxes"]
 

@@ -175,7 +175,7 @@ def check_range(name: str, value: tuple[float, float], high: float | None) -> tu
     """Return (low, high) if ``value`` is an ascending pair above 0 and at most ``high``.
 
     Raises:
-        InputError: It is not.
+        InputError: ``value`` is no such pair.
     """
     try:
         first, last = value

@@ -10,19 +10,24 @@ Packages, each of which imports only those before it:
 - ``shards``: the same from tar files.
 """
 
-from castlit.data.datamodules.base import ViewsDataModule, finish
-from castlit.data.datamodules.coco import CocoDataModule
-from castlit.data.datamodules.datasets import EvalDataset, ViewDataset, collate
-from castlit.data.datamodules.photographs import SaliencyDataModule
-from castlit.data.datamodules.sampler import EpochSampler
-from castlit.data.datamodules.scenes import ScenesDataModule
-from castlit.data.index.file_source import FileSource
-from castlit.data.io.array_source import ArraySource
-from castlit.data.io.source import MEAN, STD
-from castlit.data.shards import ShardsDataModule
-from castlit.data.transforms.albumentations_view import AlbumentationsView
-from castlit.data.transforms.photometric import ColourView
-from castlit.data.transforms.views import TwoViews
+from typing import TYPE_CHECKING
+
+from castlit.utils.lazy import lazy_attribute
+
+if TYPE_CHECKING:
+    from castlit.data.datamodules.base import ViewsDataModule, finish
+    from castlit.data.datamodules.coco import CocoDataModule
+    from castlit.data.datamodules.datasets import EvalDataset, ViewDataset, collate
+    from castlit.data.datamodules.photographs import SaliencyDataModule
+    from castlit.data.datamodules.sampler import EpochSampler
+    from castlit.data.datamodules.scenes import ScenesDataModule
+    from castlit.data.index.file_source import FileSource
+    from castlit.data.io.array_source import ArraySource
+    from castlit.data.io.source import MEAN, STD
+    from castlit.data.shards import ShardsDataModule
+    from castlit.data.transforms.albumentations_view import AlbumentationsView
+    from castlit.data.transforms.photometric import ColourView
+    from castlit.data.transforms.views import TwoViews
 
 __all__ = [
     "MEAN",
@@ -43,3 +48,31 @@ __all__ = [
     "collate",
     "finish",
 ]
+
+_HOMES = {
+    "MEAN": "io.source",
+    "STD": "io.source",
+    "AlbumentationsView": "transforms.albumentations_view",
+    "ArraySource": "io.array_source",
+    "CocoDataModule": "datamodules.coco",
+    "ColourView": "transforms.photometric",
+    "EpochSampler": "datamodules.sampler",
+    "EvalDataset": "datamodules.datasets",
+    "FileSource": "index.file_source",
+    "SaliencyDataModule": "datamodules.photographs",
+    "ScenesDataModule": "datamodules.scenes",
+    "ShardsDataModule": "shards",
+    "TwoViews": "transforms.views",
+    "ViewDataset": "datamodules.datasets",
+    "ViewsDataModule": "datamodules.base",
+    "collate": "datamodules.datasets",
+    "finish": "datamodules.base",
+}
+
+
+def __getattr__(name: str) -> object:
+    return lazy_attribute(__name__, name, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return __all__

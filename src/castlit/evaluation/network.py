@@ -5,8 +5,11 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-Explain = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""From normalised images (N, 3, H, W) and masks (N, 1, H, W) to features (N, C) and CAMs (N, h, w)."""
+Explain = Callable[..., tuple[Tensor, Tensor]]
+"""From normalised images (N, 3, H, W) and masks (N, 1, H, W) to features (N, C) and CAMs (N, h, w).
+
+Two more arguments, images and masks of the same shapes, are the keys in place of the images' own.
+"""
 
 
 class Network(NamedTuple):

@@ -3,17 +3,15 @@
 import json
 import os
 import sys
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
-from castlit.cli.app import CONFIG_MODULE
 from castlit.cli.launch import refuse_relaunched_sweep
 from castlit.data.datamodules.worker_loader import end_workers
 from castlit.evaluation.inputs import open_parameters, protocol_inputs, published_rows
@@ -22,7 +20,7 @@ from castlit.reporting.published import PublishedRow
 from castlit.reporting.results import Results, Table
 from castlit.reporting.tables import metrics_table
 from castlit.utils.atomic_write import write_atomic
-from castlit.utils.validation import InputError, require_int
+from castlit.utils.validation import require_int
 
 
 class Evaluated(NamedTuple):
@@ -37,14 +35,12 @@ def run_protocol(config: DictConfig, output: Path) -> Evaluated:
     """Run the config's protocol.
 
     Args:
-        config: The config of ``castlit.evaluate``.
+        config: The config of ``castlit.evaluate``, with a protocol.
         output: Folder for ``results.json`` and the protocol's other files.
 
     Raises:
-        InputError: No protocol is given, or the protocol raises it.
+        InputError: The protocol raises it.
     """
-    if OmegaConf.is_missing(config, "protocol"):
-        raise InputError(f"which protocol? Add one of {', '.join(f'+protocol={name}' for name in protocols())}")
     pl.seed_everything(require_int("seed", config.seed, 0, 2**32 - 1), verbose=False)
     protocol = instantiate(config.protocol, _convert_="all")
     trainer = getattr(protocol, "keywords", {}).get("trainer")
@@ -93,9 +89,3 @@ def _write(evaluated: Evaluated, output: Path, checkpoint: str | None, show: boo
         console.print(f"Masks: {masks}", markup=False)
     for file in (output / "results.json", *sorted(output.glob("*.html"))):
         console.print(f"Written to {file}", markup=False)
-
-
-def protocols() -> list[str]:
-    """The names of all protocols."""
-    options = (files(CONFIG_MODULE) / "protocol").iterdir()
-    return sorted(option.name.removesuffix(".yaml") for option in options if option.name.endswith(".yaml"))

@@ -17,9 +17,10 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from castlit.cli.app import CONFIG_MODULE, explain_error
 from castlit.cli.overrides import quoted
+from castlit.cli.protocols import protocols
 from castlit.evaluation.mask_origin import NoGroundTruthError
 from castlit.evaluation.report import Section, write_report
-from castlit.evaluation.run import protocols, run_protocol
+from castlit.evaluation.run import run_protocol
 from castlit.reporting.results import Results, Table
 from castlit.utils.validation import InputError, as_list, require_choice
 

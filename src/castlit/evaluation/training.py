@@ -54,7 +54,7 @@ class ProtocolTraining(pl.LightningModule):
         """Check that all processes resume at the same step: otherwise they would wait for each other forever.
 
         Raises:
-            InputError: They do not.
+            InputError: The steps differ.
         """
         steps = gather(torch.tensor([self._resumed_at], device=self.device)).tolist()
         if len(set(steps)) > 1:

@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from castlit.callbacks.pruning import why_pruned
 from castlit.experiments.run_settings import Settings, read_settings
-from castlit.reporting.metrics_csv import by_epoch
+from castlit.reporting.pruned import why_pruned
+from castlit.reporting.read_metrics import by_epoch
 from castlit.utils.locking import is_locked
 from castlit.utils.validation import InputError
 

@@ -12,24 +12,54 @@ from castlit.utils.serializable import Described
 from castlit.utils.validation import InputError
 
 
-class MethodOutput(NamedTuple):
-    """The output of a method's forward pass."""
-
+class _Output(NamedTuple):
     loss: Tensor
-    """Scalar, with graph."""
     embedding: Tensor
-    """The query's embedding z_q, (N, dim), L2-normalised, with graph."""
 
 
-class MaskedOutput(NamedTuple):
-    """The output of a method's forward pass with the key's mask."""
+class MethodOutput(_Output):
+    """The output of a method's forward pass; it unpacks as ``loss, embedding``.
 
+    Attributes:
+        loss: Scalar, with graph.
+        embedding: The query's embedding z_q, (N, dim), L2-normalised, with graph.
+        unnormalised: The same before its normalisation, (N, dim), with graph; for ``attention.target=evidence``.
+    """
+
+    unnormalised: Tensor | None
+
+    def __new__(cls, loss: Tensor, embedding: Tensor, unnormalised: Tensor | None = None) -> "MethodOutput":
+        """Build the output."""
+        self = super().__new__(cls, loss, embedding)
+        self.unnormalised = unnormalised
+        return self
+
+
+class _Masked(NamedTuple):
     loss: Tensor
-    """Scalar, with graph."""
     embedding: Tensor
-    """The query's embedding z_q, (N, dim), L2-normalised, with graph."""
     masked_key: Tensor
-    """The embedding z_km of the key's masked region, (N, dim), L2-normalised, no graph."""
+
+
+class MaskedOutput(_Masked):
+    """The output of a method's forward pass with the key's mask; it unpacks as ``loss, embedding, masked_key``.
+
+    Attributes:
+        loss: Scalar, with graph.
+        embedding: The query's embedding z_q, (N, dim), L2-normalised, with graph.
+        masked_key: The embedding z_km of the key's masked region, (N, dim), L2-normalised, no graph.
+        unnormalised: As in :class:`MethodOutput`.
+    """
+
+    unnormalised: Tensor | None
+
+    def __new__(
+        cls, loss: Tensor, embedding: Tensor, masked_key: Tensor, unnormalised: Tensor | None = None
+    ) -> "MaskedOutput":
+        """Build the output."""
+        self = super().__new__(cls, loss, embedding, masked_key)
+        self.unnormalised = unnormalised
+        return self
 
 
 class Method(Described, nn.Module):
@@ -59,9 +89,17 @@ class Method(Described, nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward(query, key)")
 
+    def embed_unnormalised(self, images: Tensor) -> Tensor:
+        """Return the query-side embedding (N, dim) of images (N, 3, H, W) before its normalisation, with graph.
+
+        A method whose embedding is not its encoder's output overrides this.
+        """
+        embedding: Tensor = self.encoder(images)
+        return embedding
+
     def embed(self, images: Tensor) -> Tensor:
         """Return the query-side embedding (N, dim) of images (N, 3, H, W), L2-normalised, with graph."""
-        return unit_length(self.encoder(images))
+        return unit_length(self.embed_unnormalised(images))
 
     def target(self, images: Tensor) -> Tensor:
         """Return the key-side embedding (N, dim) of images (N, 3, H, W), L2-normalised, with no graph.
@@ -97,11 +135,13 @@ class Method(Described, nn.Module):
         """
 
 
-def output(loss: Tensor, embedding: Tensor, masked_key: Tensor | None) -> MethodOutput | MaskedOutput:
+def output(
+    loss: Tensor, embedding: Tensor, unnormalised: Tensor, masked_key: Tensor | None
+) -> MethodOutput | MaskedOutput:
     """Build the output, with the masked key normalised; without it if there was no mask."""
     if masked_key is None:
-        return MethodOutput(loss, embedding)
-    return MaskedOutput(loss, embedding, unit_length(masked_key))
+        return MethodOutput(loss, embedding, unnormalised)
+    return MaskedOutput(loss, embedding, unit_length(masked_key), unnormalised)
 
 
 def embed_key(encoder: Encoder, key: Tensor, key_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:

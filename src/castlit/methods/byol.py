@@ -47,19 +47,21 @@ class BYOL(Method):
 
     def forward(self, query: Tensor, key: Tensor, key_mask: Tensor | None = None) -> MethodOutput | MaskedOutput:
         """Predict each view (N, 3, H, W) from the other (equation 2, both ways)."""
-        p_q, p_k = self.embed(query), self.embed(key)
+        h_q = self.embed_unnormalised(query)
+        p_q, p_k = unit_length(h_q), self.embed(key)
         with torch.no_grad():
             t_q = unit_length(self.momentum_encoder(query))
             projected, masked = embed_key(self.momentum_encoder, key, key_mask)
             t_k = unit_length(projected)
         loss = 4.0 - 2.0 * ((p_q * t_k).sum(1) + (p_k * t_q).sum(1)).mean()
-        return output(loss, p_q, masked)
+        return output(loss, p_q, h_q, masked)
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Return the normalised prediction (N, dim), with graph."""
+    def embed_unnormalised(self, images: Tensor) -> Tensor:
+        """Return the prediction (N, dim), with graph."""
         projected = self.encoder(images)
         with torch.autocast(projected.device.type, enabled=False):
-            return unit_length(self.predictor(projected))
+            prediction: Tensor = self.predictor(projected)
+        return prediction
 
     def target(self, images: Tensor) -> Tensor:
         """Return the target network's normalised projection (N, dim), without updating its batch norm."""

@@ -82,7 +82,8 @@ class DenseCL(MoCo):
         if self.training:
             self.queue.enqueue(gathered)
             self.dense_queue.enqueue(gathered_dense)
-        return output((1 - self.dense_weight) * global_loss + self.dense_weight * dense, z_q, keys.masked)
+        loss = (1 - self.dense_weight) * global_loss + self.dense_weight * dense
+        return output(loss, z_q, queries.embedding, keys.masked)
 
     @torch.no_grad()
     def _dense_keys(self, images: Tensor, mask: Tensor | None) -> tuple[DenseFeatures, Tensor, Tensor]:

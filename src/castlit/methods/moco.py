@@ -67,12 +67,13 @@ class MoCo(Method):
             key: Another view, (N, 3, H, W).
             key_mask: See :class:`castlit.methods.Method`.
         """
-        z_q = self.embed(query)
+        h_q = self.embed_unnormalised(query)
+        z_q = unit_length(h_q)
         z_k, gathered, masked = self._keys(key, key_mask)
         loss = info_nce(z_q, z_k, self.queue.snapshot(), self.temperature)
         if self.training:
             self.queue.enqueue(gathered)
-        return output(loss, z_q, masked)
+        return output(loss, z_q, h_q, masked)
 
     def target(self, images: Tensor) -> Tensor:
         """Return the momentum encoder's embedding (N, dim), without updating its batch norm."""

@@ -34,8 +34,9 @@ class SimCLR(Method):
 
     def forward(self, query: Tensor, key: Tensor, key_mask: Tensor | None = None) -> MethodOutput | MaskedOutput:
         """Contrast two views (N, 3, H, W) of each image with those of all ranks."""
-        z_q = self.embed(query)
+        h_q = self.embed_unnormalised(query)
+        z_q = unit_length(h_q)
         projected, masked = embed_key(self.encoder, key, key_mask)
         z_k = unit_length(projected)
         loss = nt_xent(gather_with_gradient(z_q), gather_with_gradient(z_k), self.temperature)
-        return output(loss, z_q, masked)
+        return output(loss, z_q, h_q, masked)

@@ -36,15 +36,17 @@ class SimSiam(Method):
         """Predict each view (N, 3, H, W) from the other (equation 3)."""
         projected_q = self.encoder(query)
         projected_k, masked = embed_key(self.encoder, key, key_mask)
-        p_q, p_k = self._predict(projected_q), self._predict(projected_k)
+        h_q = self._predict(projected_q)
+        p_q, p_k = unit_length(h_q), unit_length(self._predict(projected_k))
         z_q, z_k = (unit_length(z.detach()) for z in (projected_q, projected_k))
         loss = -0.5 * ((p_q * z_k).sum(1) + (p_k * z_q).sum(1)).mean()
-        return output(loss, p_q, masked)
+        return output(loss, p_q, h_q, masked)
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Return the normalised prediction (N, dim), with graph."""
+    def embed_unnormalised(self, images: Tensor) -> Tensor:
+        """Return the prediction (N, dim), with graph."""
         return self._predict(self.encoder(images))
 
     def _predict(self, projected: Tensor) -> Tensor:
         with torch.autocast(projected.device.type, enabled=False):
-            return unit_length(self.predictor(projected))
+            prediction: Tensor = self.predictor(projected)
+        return prediction

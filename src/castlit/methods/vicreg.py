@@ -57,7 +57,7 @@ class VICReg(Method):
         second, masked = embed_key(self.encoder, key, key_mask)
         gathered = gather_with_gradient(first), gather_with_gradient(second)
         loss = vicreg_loss(*gathered, self.invariance, self.variance, self.covariance)
-        return output(loss, unit_length(first), masked)
+        return output(loss, unit_length(first), first, masked)
 
 
 def vicreg_loss(

@@ -19,7 +19,7 @@ from castlit.methods import Method
 from castlit.module import ranks
 from castlit.module.checkpoint_parts import part_from, reading, spec_of
 from castlit.module.contracam import find_objects
-from castlit.module.explain import Explanation, explain, known_negatives, score_of
+from castlit.module.explain import Explanation, explain, known_negatives, query_of, score_of
 from castlit.module.metrics import step_metrics
 from castlit.module.run_end import require_no_end
 from castlit.module.step_hooks import progress, several_images, step_taken, takes_progress
@@ -76,9 +76,9 @@ class CASTModule(pl.LightningModule):
         self.attention = part_from("attention", attention, AttentionLoss) if attention else None
         self.optimizer = OptimizerRecipe() if optimizer is None else part_from("optimizer", optimizer, OptimizerRecipe)
         # Validation draws CAMs without an attention loss, too.
-        self.look = AttentionLoss(cam_layer) if self.attention is None else self.attention
-        self.look.find_layers(self.encoder)
-        KEYS[self.look.key].check(self.method)
+        self._cam_only = AttentionLoss(cam_layer) if self.attention is None else None
+        self.cam_attention.find_layers(self.encoder)
+        KEYS[self.cam_attention.key].check(self.method)
         self._trunks = Trunks(activation_checkpointing, compile)
         self._takes_progress = takes_progress(self.method)
         self._lacks_statistics = False
@@ -134,9 +134,14 @@ class CASTModule(pl.LightningModule):
         return encoder
 
     @property
+    def cam_attention(self) -> AttentionLoss:
+        """The settings of the CAMs, also where there is no attention loss."""
+        return self.attention or self._cam_only  # type: ignore[return-value]
+
+    @property
     def cam_layer(self) -> str:
         """The layer of the validation CAMs."""
-        return self.look.find_layers(self.encoder)[-1]
+        return self.cam_attention.find_layers(self.encoder)[-1]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the pooled features (N, C) of images (N, 3, H, W)."""
@@ -174,7 +179,7 @@ class CASTModule(pl.LightningModule):
         layer = self.encoder.backbone
         if self.attention is not None:
             # Everything behind the first of them may be differentiated twice.
-            tapped = {find_layer(self.encoder, name) for name in self.look.find_layers(self.encoder)}
+            tapped = {find_layer(self.encoder, name) for name in self.cam_attention.find_layers(self.encoder)}
             layer = next(part for part in self.encoder.modules() if part in tapped)
         self._trunks.apply(self.method, self.encoder.backbone, layer)  # type: ignore[arg-type]
 
@@ -205,7 +210,8 @@ class CASTModule(pl.LightningModule):
         negatives = known_negatives(self.method, self.attention)
         with self.attention.tap(self.encoder) as activations:
             output, z_km = key.step(self.method, batch["query"], batch["key"], key_mask)
-        score = score_of(self.method, self.attention, output.embedding, z_km, negatives)
+        score = score_of(self.method, self.attention, query_of(output), z_km, negatives)
+        self.attention.observe(z_km, key_mask)
         attention = self.attention(score, activations, query_mask)
         loss = self.attention.combine(output.loss, attention.loss)
         losses = {"loss": loss, "contrastive": output.loss, "attention": attention.loss}
@@ -237,7 +243,9 @@ class CASTModule(pl.LightningModule):
             return {**self.explain(images, mask)._asdict(), **given}
         return {"features": self(images), **given}
 
-    def explain(self, images: Tensor, masks: Tensor) -> Explanation:
+    def explain(
+        self, images: Tensor, masks: Tensor, key_images: Tensor | None = None, key_masks: Tensor | None = None
+    ) -> Explanation:
         """Compute features and Grad-CAM of images under the network's current weights.
 
         The CAM is that of training, with the image itself as its key: the score is the similarity of the image's
@@ -248,8 +256,10 @@ class CASTModule(pl.LightningModule):
         Args:
             images: (N, 3, H, W), normalised.
             masks: (N, 1, H, W), nonzero on the salient objects.
+            key_images: Other images to use as the keys, (N, 3, H, W); None: the images themselves.
+            key_masks: The masks of the keys, (N, 1, H, W); None: those of the images.
         """
-        return explain(self.method, self.look, images, masks)
+        return explain(self.method, self.cam_attention, images, masks, key_images, key_masks)
 
     def find_objects(self, images: Tensor, iterations: int = 1) -> Tensor:
         """Find what distinguishes each image from the others of its batch, without a mask (ContraCAM).
@@ -265,7 +275,7 @@ class CASTModule(pl.LightningModule):
         Returns:
             (N, H, W): each map's minimum is 0 and its maximum 1; all 0 where nothing was found. No graph.
         """
-        return find_objects(self.method, self.look, images, iterations)
+        return find_objects(self.method, self.cam_attention, images, iterations)
 
     def optimizer_step(
         self,

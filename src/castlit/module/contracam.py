@@ -8,10 +8,10 @@ from castlit.attention import AttentionLoss, contrast, grad_cam, tap
 from castlit.module.explain import DEFAULT_TEMPERATURE, embed
 
 
-def find_objects(method: nn.Module, look: AttentionLoss, images: Tensor, iterations: int = 1) -> Tensor:
+def find_objects(method: nn.Module, attention: AttentionLoss, images: Tensor, iterations: int = 1) -> Tensor:
     """Compute ContraCAMs, see :meth:`castlit.CASTModule.find_objects`."""
     encoder: nn.Module = method.encoder  # type: ignore[assignment]
-    layer = look.find_layers(encoder)[-1]
+    layer = attention.find_layers(encoder)[-1]
     temperature = float(getattr(method, "temperature", DEFAULT_TEMPERATURE))
     with torch.inference_mode(False):
         images = images.clone()  # a tensor made in inference mode cannot enter a graph
@@ -26,7 +26,7 @@ def find_objects(method: nn.Module, look: AttentionLoss, images: Tensor, iterati
                     others.append(method.target(shown))  # type: ignore[operator]
             # The graph starts at the CAM's layer.
             with torch.no_grad(), tap(encoder, layer, leaf=True) as activations:
-                z_q = embed(method, shown)
+                z_q = embed(method, shown).embedding
             with torch.enable_grad():
                 score = contrast(z_q, key, others, temperature)
                 cam = grad_cam(score, activations, create_graph=False, positive_weights=True)

@@ -1,15 +1,18 @@
 """Draw images, masks and CAMs."""
 
+import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
-from castlit.data import MEAN, STD
+from castlit.data.io.source import MEAN, STD
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Picture = NDArray[np.uint8]
 
@@ -80,8 +83,10 @@ def grid(rows: Sequence[tuple[str, Sequence[Picture]]], title: str, caption: str
     return np.asarray(canvas)
 
 
-def to_picture(image: Tensor) -> Picture:
+def to_picture(image: "Tensor") -> Picture:
     """Convert a normalised image (3, H, W) back to (H, W, 3) uint8 RGB."""
+    import torch  # not at the top: pages are written without it
+
     mean, std = (torch.tensor(x, dtype=torch.float32)[:, None, None] for x in (MEAN, STD))
     pixels = (image.detach().float().cpu() * std + mean).mul(255).round().clamp(0, 255)
     return pixels.to(torch.uint8).permute(1, 2, 0).numpy()
@@ -111,3 +116,16 @@ def strip(columns: Sequence[tuple[str, Picture]]) -> Picture:
         canvas.paste(Image.fromarray(picture), (x, top))
         x += width + _GAP
     return np.asarray(canvas)
+
+
+def encode(picture: Picture, suffix: str = ".png") -> bytes:
+    """Return the bytes of an image file.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        suffix: Chooses the format; one of ``PIL.Image.registered_extensions()``.
+    """
+    file = io.BytesIO()
+    # zlib's best level takes eight times as long as level 4 for 4 % less, Pillow's default twice as long for 2 % less.
+    Image.fromarray(picture).save(file, Image.registered_extensions()[suffix.lower()], compress_level=4)
+    return file.getvalue()

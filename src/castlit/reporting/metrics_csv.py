@@ -10,6 +10,7 @@ from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
+from castlit.reporting.read_metrics import read_metrics
 from castlit.utils.atomic_write import write_atomic
 
 
@@ -75,45 +76,13 @@ class _Writer(ExperimentWriter):
         self._replaces = path.is_file()
         if self._replaces and self._keep:
             # Rows after the checkpoint will be logged again; the last row may be truncated.
-            self.metrics_keys, rows = _read(path)
+            self.metrics_keys, rows = read_metrics(path)
             self._kept = rows[: self._keep]
             self.rows = len(self._kept)
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         path = Path(self.metrics_file_path)
-        _write(path, fieldnames, _read(path)[1])
-
-
-def by_epoch(path: Path, metric: str) -> dict[int, float]:
-    """Read a validation metric's curve: completed epochs → value; 0 is before training.
-
-    Args:
-        path: A ``metrics.csv``.
-        metric: Such as ``val/knn``. If logged more often, each epoch's last value counts.
-
-    Raises:
-        ValueError: castlit did not write the file.
-    """
-    found: dict[int, float] = {}
-    trained = -1  # the last epoch with training rows, by Lightning's count
-    for row in _read(path)[1]:
-        if None in row.values() or not (row.get("epoch") and row.get("step")):
-            continue  # a line truncated by a killed run
-        epoch = int(row["epoch"])
-        if any(value for name, value in row.items() if name.startswith("train/")):
-            trained = epoch
-        if row.get(metric):
-            # Validation within an epoch logs the epoch's number from 0; before or after training, the number of
-            # completed epochs.
-            found[epoch + 1 if epoch == trained else epoch] = float(row[metric])
-    return found
-
-
-def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    # A power cut may leave zeros, or half a character.
-    with path.open(newline="", errors="replace") as file:
-        reader = csv.DictReader(line.replace("\0", "") for line in file)
-        return list(reader.fieldnames or []), list(reader)
+        _write(path, fieldnames, read_metrics(path)[1])
 
 
 def _write(path: Path, header: list[str], rows: Iterable[dict[str, str]]) -> None:

@@ -56,7 +56,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             if beneath is None:
                 raise
             # torch reports a full disk as an inconsistency of its archive.
-            raise type(beneath)(beneath.errno, beneath.strerror, str(target)) from error
+            # The partial file's name says nothing to users; a folder that cannot be made does.
+            named = beneath.filename if beneath.filename not in (None, str(partial)) else str(target)
+            raise type(beneath)(beneath.errno, beneath.strerror, named) from error
         _sync_folder(target.parent)
 
 
@@ -103,10 +105,6 @@ def read_checkpoint(path: str | Path, name: str, kind: str) -> Checkpoint:
     if not isinstance(checkpoint, dict) or "loops" not in checkpoint:
         raise InputError(f"{name}: not a checkpoint of {kind}")
     _require(checkpoint, name, state_dict=dict, loops=dict)
-    try:
-        epochs_done(checkpoint)
-    except (KeyError, TypeError):
-        raise DamagedFileError(f"{name}: damaged, or of another version: its loops are incomplete") from None
     return checkpoint
 
 
@@ -121,6 +119,10 @@ def require_resumable(checkpoint: Checkpoint, name: str) -> None:
         DamagedFileError: It does not, as where only the weights were saved.
     """
     _require(checkpoint, name, global_step=int, optimizer_states=list, lr_schedulers=list)
+    try:
+        epochs_done(checkpoint)
+    except (KeyError, TypeError):
+        raise DamagedFileError(f"{name}: damaged, or of another version: its loops are incomplete") from None
 
 
 def _require(checkpoint: Checkpoint, name: str, **kinds: type) -> None:

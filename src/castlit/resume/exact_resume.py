@@ -110,7 +110,7 @@ class ExactResume(pl.Callback):
         self._validated, self._before_validation = False, random_state()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """From here on, a resumed run does not repeat the validation."""
+        """Note that the validation is done, so that a resumed run does not repeat it."""
         self._validated = True
 
     def _note_loaders(self, trainer: pl.Trainer) -> None:

@@ -3,18 +3,18 @@
 import sys
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pytorch_lightning.utilities import rank_zero_only
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from castlit.cli.app import CONFIG_MODULE
 from castlit.cli.config_dir import composable, split_config_dir
+from castlit.cli.launch import is_first_process
 from castlit.cli.overrides import quoted
 from castlit.resume.request import LAST, LAST_CHECKPOINT, requested
 from castlit.utils.moved import current_name
@@ -77,9 +77,9 @@ def _newest(config: DictConfig, root: Path) -> Path | None:
             return folder
         if other is None and its.get("name") == mine.get("name"):
             other = folder, sorted(key for key in {*its, *mine} if its.get(key) != mine.get(key))
-    if other is not None:
+    if other is not None and is_first_process():
         some = ", ".join(other[1][:3]) + (" ..." if len(other[1]) > 3 else "")
-        _print(f"resume=last: {display_path(other[0])} is another run, they differ in {some}")
+        print(f"resume=last: {display_path(other[0])} is another run, they differ in {some}")
     return None
 
 
@@ -95,7 +95,8 @@ def _settings_of(path: Path) -> dict[str, Any] | None:
         return None  # no run of castlit.train
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
         why = " ".join(str(error).split())
-        _print(f"resume=last: {display_path(path)} is damaged ({why}): this run is left out", file=sys.stderr)
+        if is_first_process():
+            print(f"resume=last: {display_path(path)} is damaged ({why}): this run is left out", file=sys.stderr)
         return None
 
 
@@ -125,8 +126,3 @@ def _modified(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return time.time()
-
-
-@rank_zero_only
-def _print(line: str, file: TextIO | None = None) -> None:
-    print(line, file=file)

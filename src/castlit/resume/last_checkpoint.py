@@ -76,7 +76,7 @@ class LastCheckpoint(Checkpoint):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """A run that resumes from this file need not write it again at once."""
+        """Note the step of the file that the run resumes from, so that it is not written again at once."""
         previous = self.path.with_name(PREVIOUS)
         # Otherwise the damaged file would take its place.
         self._last_is_damaged = (

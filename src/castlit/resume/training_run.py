@@ -71,7 +71,9 @@ def _check_same(checkpoint: Checkpoint, name: str, module: CASTModule) -> None:
     settings = _settings(checkpoint, name)
     _check_settings(settings, name, module)
     saved, present = checkpoint["state_dict"], module.state_dict()
-    wrong = [key for key in {**present, **saved} if _shape(saved.get(key)) != _shape(present.get(key))]
+    # Of the method only: the attention loss's running mean takes its size in training.
+    names = [key for key in {**present, **saved} if key.startswith("method.")]
+    wrong = [key for key in names if _shape(saved.get(key)) != _shape(present.get(key))]
     if wrong:
         raise InputError(
             f"{name}: its weights are not those of this run's networks ({listed(wrong)}): choose its method"

@@ -1,9 +1,30 @@
 """Saliency maps of images, without labels."""
 
-from castlit.saliency.algorithms.fusion import fused
-from castlit.saliency.algorithms.hierarchy import hs
-from castlit.saliency.algorithms.markov_chain import mc
-from castlit.saliency.algorithms.reconstruction import dsr
-from castlit.saliency.algorithms.robust_background import rbd
+from typing import TYPE_CHECKING
+
+from castlit.utils.lazy import lazy_attribute
+
+if TYPE_CHECKING:
+    from castlit.saliency.algorithms.fusion import fused
+    from castlit.saliency.algorithms.hierarchy import hs
+    from castlit.saliency.algorithms.markov_chain import mc
+    from castlit.saliency.algorithms.reconstruction import dsr
+    from castlit.saliency.algorithms.robust_background import rbd
 
 __all__ = ["dsr", "fused", "hs", "mc", "rbd"]
+
+_HOMES = {
+    "dsr": "algorithms.reconstruction",
+    "fused": "algorithms.fusion",
+    "hs": "algorithms.hierarchy",
+    "mc": "algorithms.markov_chain",
+    "rbd": "algorithms.robust_background",
+}
+
+
+def __getattr__(name: str) -> object:
+    return lazy_attribute(__name__, name, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -27,7 +27,7 @@ def moved_attribute(module: str, name: str) -> object:
     """Find what a module had in an earlier version: for its ``__getattr__``.
 
     Raises:
-        AttributeError: It never had it.
+        AttributeError: No version of the module has had this name.
     """
     new = MOVED.get(f"{module}.{name}")
     if new is None:

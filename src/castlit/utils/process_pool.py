@@ -4,10 +4,11 @@ import itertools
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -30,7 +31,11 @@ T = TypeVar("T")
 
 
 def in_processes(
-    work: Callable[[ItemT], T], items: Iterable[ItemT], processes: int, died: Callable[[ItemT], T]
+    work: Callable[[ItemT], T],
+    items: Iterable[ItemT],
+    processes: int,
+    died: Callable[[ItemT], T],
+    preload: Sequence[str] = (),
 ) -> Iterator[T]:
     """``map(work, items)`` in processes, in order, with a bounded number of items in flight.
 
@@ -44,6 +49,8 @@ def in_processes(
         items: Picklable; read lazily.
         processes: Number of processes, each with one thread; 0 works in this process.
         died: Gives the result for an item that kills its process.
+        preload: Modules that all processes need besides that of ``work``, and that are to be imported only once. They
+            count in this process's first call: the processes of later calls come from the same server.
 
     Raises:
         InputError: Every process dies.
@@ -52,11 +59,12 @@ def in_processes(
         yield from map(work, items)
         return
     rest = iter(items)
+    preload = [_module(work), *preload]
     while True:
-        suspects = yield from _until_one_dies(work, rest, processes)
+        suspects = yield from _until_one_dies(work, rest, processes, preload)
         if not suspects:
             return
-        results = [_alone(work, item) for item in suspects]
+        results = [_alone(work, item, preload) for item in suspects]
         if len(suspects) > 1 and not any(results):
             raise InputError("every worker process died (out of memory?): give fewer workers, or workers=0 to see why")
         for item, result in zip(suspects, results, strict=True):
@@ -64,12 +72,12 @@ def in_processes(
 
 
 def _until_one_dies(
-    work: Callable[[ItemT], T], rest: Iterator[ItemT], processes: int
+    work: Callable[[ItemT], T], rest: Iterator[ItemT], processes: int, preload: Sequence[str]
 ) -> Generator[T, None, list[ItemT]]:
     """Yield results; return the items that a broken pool lost."""
     waiting: deque[ItemT] = deque()
     futures: deque[Future[T]] = deque()
-    with _pool(processes, _module(work)) as pool:
+    with _pool(processes, preload) as pool:
         try:
             while True:
                 for item in itertools.islice(rest, AHEAD * processes - len(waiting)):
@@ -84,9 +92,9 @@ def _until_one_dies(
             return list(waiting)
 
 
-def _alone(work: Callable[[ItemT], T], item: ItemT) -> tuple[T] | None:
+def _alone(work: Callable[[ItemT], T], item: ItemT, preload: Sequence[str]) -> tuple[T] | None:
     """The result of an item in a pool of one process; None where that dies."""
-    with _pool(1, _module(work)) as pool:
+    with _pool(1, preload) as pool:
         try:
             return (pool.submit(work, item).result(),)
         except BrokenProcessPool:
@@ -99,13 +107,13 @@ def _module(work: Callable[[ItemT], T]) -> str:
 
 
 @contextmanager
-def _pool(processes: int, preload: str) -> Iterator[ProcessPoolExecutor]:
+def _pool(processes: int, preload: Sequence[str]) -> Iterator[ProcessPoolExecutor]:
     """Processes that end with the context, even in the middle of their work."""
     safe = "forkserver" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if safe else "spawn")
     if safe:
         # Imports once what all processes need. Not fork: it would copy the locks of this process's threads.
-        forkserver.set_forkserver_preload([preload])
+        forkserver.set_forkserver_preload([*preload, *_imported_by_program()])
         with _ignoring_ctrl_c():
             forkserver.ensure_running()
     leash, our_end = context.Pipe(duplex=False)
@@ -119,6 +127,15 @@ def _pool(processes: int, preload: str) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(wait=True, cancel_futures=True)
         our_end.close()
         leash.close()
+
+
+def _imported_by_program() -> list[str]:
+    """What the file of the castlit program imports that is running: each new process runs that file again."""
+    main = sys.modules["__main__"]
+    if main.__spec__ is None or not main.__spec__.name.startswith("castlit."):
+        return []
+    homes = {str(getattr(each, "__module__", "")) for each in vars(main).values() if callable(each)}
+    return sorted(home for home in homes if home.startswith("castlit."))
 
 
 def _prepare(leash: Connection) -> None:

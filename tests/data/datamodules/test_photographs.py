@@ -21,7 +21,8 @@ MINI = Path(__file__).parents[4] / "shared" / "data" / "mini"
 def write(path, seed=0, size=(30, 40)):
     path.parent.mkdir(parents=True, exist_ok=True)
     colour = np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype(np.uint8)
-    Image.fromarray(colour if path.suffix != ".png" else (colour[..., 0] > 100).astype(np.uint8) * 255).save(path)
+    is_mask = path.suffix == ".png" or "masks" in path.parts
+    Image.fromarray((colour[..., 0] > 100).astype(np.uint8) * 255 if is_mask else colour).save(path)
 
 
 @pytest.fixture
@@ -175,6 +176,7 @@ class TestUnreadableFiles:
 class TestBadDuringTraining:
     """Files that become bad after they were indexed."""
 
+    @pytest.mark.usefixtures("ended_workers")
     @pytest.mark.parametrize("workers", [0, 2])
     def test_error(self, folders, workers):
         loader = module(folders, workers=workers).train_dataloader()

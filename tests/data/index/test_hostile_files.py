@@ -173,7 +173,7 @@ MASKS = [
     ("missing", None, "mask missing"),
     ("wrong_name.txt", GOOD_MASK, "mask missing"),
     ("black.png", encoded(mask() * 0), "mask empty"),
-    ("below_threshold.png", encoded(np.minimum(mask(), 100)), "mask empty"),
+    ("below_threshold.png", encoded(np.minimum(mask(), 100)), "mask is a label map"),
     ("void.png", label_map(only=255), "mask empty"),
     ("zeros.npy", npy(mask() * 0.0), "mask empty"),
     ("on_its_side.png", encoded(mask().T.copy()), "mask mismatched"),

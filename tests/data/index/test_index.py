@@ -146,6 +146,39 @@ def test_index_depends_on_the_threshold(folders):
     assert len(opened(folders, on_bad="drop")) == 2
 
 
+def label_map(path):
+    """The upper half is class 13, with a border of "no label" as in PASCAL VOC."""
+    numbers = np.zeros((30, 40), np.uint8)
+    numbers[:15], numbers[15:17] = 13, 255
+    Image.fromarray(numbers).save(path)
+
+
+def test_index_depends_on_the_kind_of_masks(folders):
+    label_map(folders / "masks" / "a.png")
+    with pytest.raises(
+        InputError, match=r"\(1 mask is a label map: a.jpg\); .* \(mask_kind=labels, colours or levels\)"
+    ):
+        opened(folders)
+    report = DataReport(folders / "data_report.csv")
+    source = opened(folders, on_bad="unconstrained", report=report)
+    assert source.read(0).mask is None
+    (row,) = csv.DictReader(report.path.read_text().splitlines())
+    assert (row["image"], row["problem"]) == ("a.jpg", "mask is a label map")
+    assert "levels 0, 13, 255 are neither black and white nor soft" in row["detail"]
+    top = np.repeat([1, 0], 15)[:, None]
+    for _ in range(2):  # built, and opened again
+        source = opened(folders, mask_kind="labels", on_bad="unconstrained")
+        assert (source.read(0).mask == top).all()
+        assert source.read(1).mask is None  # black and white: 255 is no label
+        assert opened(folders, mask_kind="levels").read(0).mask.sum() == 2 * 40
+    # A file that becomes a label map after it was indexed.
+    source = opened(folders, mask_kind="levels")
+    label_map(folders / "masks" / "b.png")
+    assert source.read(1).mask.sum() == 2 * 40
+    with pytest.raises(InputError, match="mask_kind must be one of auto, levels, labels, colours"):
+        opened(folders, mask_kind="label")
+
+
 @pytest.mark.parametrize("damage", ["cut", "no json", "other format", "missing"])
 def test_damaged_cache_is_rebuilt(folders, damage):
     opened(folders)

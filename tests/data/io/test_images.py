@@ -1,8 +1,11 @@
+import io
+
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from castlit.data.io.images import read_image
+from castlit.data.io.images import decode_image, read_image
 from castlit.data.io.masks import read_mask
 from castlit.utils.validation import InputError
 
@@ -195,8 +198,35 @@ def test_damaged_files(tmp_path):
             read_mask(path, path, (64, 64))
 
 
-def test_trailing_jpeg_bytes(tmp_path):
-    Image.fromarray(photo()).save(tmp_path / "a.jpg", quality=95)
-    with (tmp_path / "a.jpg").open("ab") as file:
-        file.write(bytes(1000))
-    assert close(read_image(tmp_path / "a.jpg"), photo())
+def jpeg_of(**options):
+    file = io.BytesIO()
+    Image.fromarray(photo(160, 240)).save(file, "jpeg", quality=95, **options)
+    return file.getvalue()
+
+
+MOVIE = np.random.default_rng(0).integers(0, 255, 300_000, np.uint8).tobytes()  # without the byte of a marker
+
+TAILS = {
+    "few bytes": (jpeg_of() + bytes(1000), True),
+    "motion photograph": (jpeg_of() + MOVIE, True),
+    "motion photograph, progressive": (jpeg_of(progressive=True) + MOVIE, True),
+    "two pictures": (jpeg_of() + jpeg_of(), True),
+    "cut": (jpeg_of()[:-500], False),
+    "cut by a byte": (jpeg_of()[:-1], False),
+    "cut, progressive": (jpeg_of(progressive=True)[:-500], False),
+    "cut, with a thumbnail": (jpeg_of(comment=jpeg_of())[:-500], False),
+    "second half zeros": (jpeg_of()[:1500] + bytes(1500), False),
+    "second half a page": (jpeg_of()[:1500] + b"<p>404</p>" * 150, False),
+}
+
+
+@pytest.mark.parametrize("reduction", [1, 2, 8])
+@pytest.mark.parametrize("name", TAILS)
+def test_ends_of_jpegs(name, reduction):
+    data, good = np.frombuffer(TAILS[name][0], np.uint8), TAILS[name][1]
+    if good:
+        expected = cv2.resize(photo(160, 240), None, fx=1 / reduction, fy=1 / reduction, interpolation=cv2.INTER_AREA)
+        assert close(decode_image(data, "a.jpg", reduction), expected)
+    else:
+        with pytest.raises(InputError, match=r"a.jpg: the JPEG is cut short"):
+            decode_image(data, "a.jpg", reduction)

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from castlit.data.shards import streams
-from castlit.data.shards.counts import shard_counts, write_manifest
+from castlit.data.shards.counts import shard_counts
+from castlit.data.shards.manifest import write_manifest
 from castlit.data.shards.memory_source import samples_per_shard
 from castlit.data.shards.streams import ShardError, count_samples, read_samples
 from castlit.data.shards.urls import find_shards

@@ -93,8 +93,8 @@ def ranks(monkeypatch):
     """Make this process look like one of several."""
 
     def pretend(world, rank):
-        for name in ("castlit.data.shards.datamodule", "castlit.data.io.bad_samples"):
-            monkeypatch.setattr(f"{name}.world_size", lambda: world)
+        monkeypatch.setattr("castlit.data.io.bad_samples.several_ranks", lambda: world > 1)
+        monkeypatch.setattr("castlit.data.shards.datamodule.world_size", lambda: world)
         monkeypatch.setattr("castlit.data.shards.datamodule.rank", lambda: rank)
 
     return pretend
@@ -274,6 +274,16 @@ def test_mask_suffix(tmp_path):
     assert np.array_equal(item.mask != 0, mask(0) == 0)
 
 
+def test_mask_kind(tmp_path):
+    numbers = mask(0) // 255 * 13
+    url = write(tmp_path / "0.tar", {"a": {"jpg": encoded(photo(0), ".jpg"), "mask.png": encoded(numbers, ".png")}})
+    data = module(url, mask_kind="labels")
+    assert np.array_equal(data.sources[1].read(0).mask, mask(0) // 255)
+    assert next(iter(data.train_dataloader()))["query_mask"].any()
+    with pytest.raises(InputError, match="mask_kind must be one of auto, levels, labels, colours"):
+        module(url, mask_kind="label")
+
+
 def test_validation(folder):
     data = module(folder, val_count=6, val_urls=str(folder / "2.tar"))
     (first, second) = data.val_dataloader()
@@ -293,6 +303,11 @@ BAD = {
     "no mask": ({"jpg": sample(0)["jpg"]}, "has no mask", True),
     "unreadable mask": ({"jpg": sample(0)["jpg"], "mask.png": b"no mask"}, "is not an image", True),
     "empty mask": ({"jpg": sample(0)["jpg"], "mask.png": encoded(mask(0) * 0, ".png")}, "nothing is salient", True),
+    "label map": (
+        {"jpg": sample(0)["jpg"], "mask.png": encoded(mask(0) // 255 * 12 + mask(3) // 255, ".png")},
+        "a label map, since its levels 0, 12, 13 are neither",
+        True,
+    ),
     "other shape": (
         {"jpg": sample(0)["jpg"], "mask.png": encoded(mask(0, (24, 99)), ".png")},
         "99 x 24, which cannot show an image of 32 x 24",

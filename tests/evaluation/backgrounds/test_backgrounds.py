@@ -95,6 +95,26 @@ def test_variants_are_reused_and_completed(own, tmp_path):
         make_backgrounds(own, tmp_path / "other", 32, workers=0)
 
 
+def test_label_maps(own, tmp_path):
+    before = files_of(make_backgrounds(own, tmp_path / "masks", 24, workers=0))
+    for path in (own / "masks").rglob("*.png"):
+        Image.fromarray(np.asarray(Image.open(path)) // 255 * np.uint8(13)).save(path)
+    with pytest.raises(InputError, match=r"0\.png: a label map, .* set mask_kind=labels"):
+        make_backgrounds(own, tmp_path / "refused", 24, workers=0)
+    after = files_of(make_backgrounds(own, tmp_path / "labels", 24, workers=0, mask_kind="labels"))
+    assert {name: data for name, data in after.items() if name.suffix == ".png"} == {
+        name: data for name, data in before.items() if name.suffix == ".png"
+    }
+    with pytest.raises(InputError, match="mask_kind must be one of"):
+        make_backgrounds(own, tmp_path / "labels", 24, workers=0, mask_kind="label")
+
+
+def test_two_images_with_one_mask(own, tmp_path):
+    Image.open(own / "images" / "plum" / "4.png").save(own / "images" / "plum" / "4.jpg")
+    with pytest.raises(InputError, match=r"plum/4\.(jpg|png) and .*plum/4\.(jpg|png) have the same mask: rename one"):
+        make_backgrounds(own, tmp_path / "made", 24, workers=0)
+
+
 def test_skipped_images_are_listed(own, tmp_path):
     Image.new("L", (60, 40), 0).save(own / "masks" / "kiwi" / "3.png")
     Image.new("L", (60, 40), 255).save(own / "masks" / "plum" / "4.png")

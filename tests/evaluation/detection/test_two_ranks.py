@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-import pytest
 import torch
-
-pytestmark = pytest.mark.slow
 
 
 def test_processes_agree(run_two_ranks, voc):

@@ -88,6 +88,7 @@ def test_batch_size_and_workers_change_nothing(folder):
     np.testing.assert_allclose(one, many, atol=1e-5)
 
 
+@pytest.mark.usefixtures("ended_workers")
 @pytest.mark.parametrize("workers", [0, 1])
 def test_bad_image(folder, workers):
     (folder / "left" / "1.png").write_bytes(b"no image")

@@ -5,15 +5,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 import castlit
 from castlit.data import ScenesDataModule
 from castlit.evaluation import evaluate_grounding, linear_probe
 from castlit.evaluation.grounding.classifier import _as_layer, train_classifier
 from castlit.evaluation.grounding.examples import ImageResults
-from castlit.evaluation.grounding.questions import questions
+from castlit.evaluation.grounding.questions import partners, questions
 from castlit.evaluation.grounding.scores import ImageScores, grounding, image_scores
 from castlit.evaluation.network import Network
 from castlit.interop import open_backbone
@@ -114,6 +117,51 @@ def test_choice_of_images():
     even, most, least = seen(6, [0.0, 0.5, -0.3, 0.9, -0.8, 0.1]).choose(8, "!").values()
     assert even == [0, 2, 3, 5]
     assert (most, least) == ([3, 1], [4, 2])
+
+
+def test_partners_are_half_way_around():
+    mask = torch.ones(7, 1, 2, 2)
+    mask[3] = 0
+    assert partners(mask).tolist() == [4, 5, 6, 3, 0, 1, 2]
+    assert partners(mask[2:4]).tolist() == [0, 1], "no other image with an object"
+
+
+class ByMean(nn.Module):
+    """A feature map that is the image's grey values, 4 × 4."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer4 = nn.Conv2d(1, 1, 1, bias=False)
+        nn.init.ones_(self.layer4.weight)
+
+    def forward(self, images):
+        return self.layer4(F.adaptive_avg_pool2d(images.mean(1, keepdim=True), 4))
+
+
+def test_shuffled_rows(tmp_path):
+    """A CAM of the image's own object fits no other image's mask; a CAM of the key's object fits the key's."""
+    images, masks = torch.zeros(8, 3, 32, 32), torch.zeros(8, 1, 32, 32, dtype=torch.uint8)
+    for i in range(8):
+        row = 8 * (i % 4)
+        images[i, :, row : row + 8] = 1
+        masks[i, :, row : row + 8] = 1
+
+    def by_key(images, masks, key_images=None, key_masks=None):
+        return images.mean((2, 3)), F.adaptive_avg_pool2d((masks if key_masks is None else key_masks).float(), 4)[:, 0]
+
+    rows = [{"image": image, "mask": mask} for image, mask in zip(images[:6], masks[:6], strict=True)]
+    data = pl.LightningDataModule()
+    data.val_dataloader = lambda: DataLoader(rows, batch_size=6)
+    found = evaluate_grounding(ByMean(), CPU, tmp_path, "grey", data, by_key, pictures=0, shuffled=True)
+    assert list(found) == [
+        "pretext", "pretext_shuffled_keys", "features",
+        "pretext_shuffled_masks", "features_shuffled_masks", "a Gaussian in the centre",
+    ]  # fmt: skip
+    assert found["pretext"]["pointing"] == found["features"]["pointing"] == 1
+    for name in ("pretext_shuffled_keys", "pretext_shuffled_masks", "features_shuffled_masks"):
+        # Of each image and the one three places on, no two show the object in the same row.
+        assert found[name]["pointing"] == 0, name
+        assert found[name]["images"] == 6
 
 
 def test_metrics_and_images(network, scenes, tmp_path):

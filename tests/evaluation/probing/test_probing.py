@@ -182,7 +182,6 @@ def test_resumed_run_equals_uninterrupted(folders, tmp_path):
         run(tmp_path / "interrupted", resume="nowhere.ckpt")
 
 
-@pytest.mark.slow
 def test_two_processes_equal_one(run_ranks, folders, tmp_path):
     script = Path(__file__).parent / "two_ranks.py"
     found = {}

@@ -57,6 +57,28 @@ def test_maps_from_folder_or_parent(data, folders):
         )
 
 
+@pytest.mark.parametrize(
+    ("kind", "write"),
+    [
+        ("auto", lambda path, mask: cv2.imwrite(f"{path}.png", mask // 255)),
+        ("auto", lambda path, mask: cv2.imwrite(f"{path}.png", mask.astype(np.uint16) * 257)),
+        ("auto", lambda path, mask: cv2.imwrite(f"{path}.png", cv2.merge([mask * 0, mask * 0, mask * 0, mask]))),
+        ("labels", lambda path, mask: cv2.imwrite(f"{path}.png", mask // 255 * 13)),
+    ],
+    ids=["0 and 1", "16 bit", "alpha", "label map"],
+)
+def test_maps_are_read_as_masks_are(data, folders, kind, write):
+    (folders / "maps").mkdir()
+    for i in range(8):
+        write(folders / "maps" / str(i), cv2.imread(str(folders / f"masks/train/{i}.png"), cv2.IMREAD_GRAYSCALE))
+    settings = {"methods": (), "maps": folders / "maps", "floors": False, "workers": 0}
+    found = evaluate_saliency(data, mask_kind=kind, **settings)["maps"]
+    assert found["iou"] == found["max_f"] == 1
+    if kind == "labels":
+        with pytest.raises(InputError, match=r"0\.png: a label map, .* set mask_kind=labels"):
+            evaluate_saliency(data, **settings)
+
+
 def test_noise_is_at_chance(data, folders):
     """The precision of noise is the fraction of object pixels at every recall."""
     rng = np.random.default_rng(0)

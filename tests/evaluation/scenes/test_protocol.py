@@ -31,8 +31,9 @@ def test_backbone_or_explain():
     def explain(images, masks):
         return backbone(images).detach().mean((2, 3)), masks[:, 0].float()
 
-    alone = evaluate_scenes(backbone=backbone, **SETTINGS)
-    explained = evaluate_scenes(explain, **SETTINGS)
+    counts = {"train_count": 60, "test_count": 30}
+    alone = evaluate_scenes(backbone=backbone, **counts)
+    explained = evaluate_scenes(explain, **counts)
     assert {name for name in explained if name not in alone} == {name for name in explained if "pointing" in name}
     assert alone == {name: explained[name] for name in alone}
     assert len(alone) == 7

@@ -102,7 +102,7 @@ def spoil(devkit, what):
         ("line", r"mydog_test\.txt:2: 'test001 yes' is not an image's name and -1, 0 or 1"),
         ("image", r"test005\.jpg: no such file, but ImageSets/Main lists it for test"),
         ("positives", "class mydog has 0 positives"),
-        ("bytes", r"test005\.jpg: is not an image"),
+        ("bytes", r"test005\.jpg: the JPEG is cut short"),
     ],
 )
 def test_broken_layout(own_names, tmp_path, what, message):

@@ -24,11 +24,14 @@ def test_feature_levels():
     assert strides("efficientnet_b0") == [32, 16, 8, 4]
 
 
-@pytest.mark.parametrize("name", ["tiny_resnet", "resnet18", "vit_b_16", "timm/resnet10t"])
-@pytest.mark.parametrize("size", [(64, 64), (72, 96)])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        *((name, size) for name in ("tiny_resnet", "resnet18", "timm/resnet10t") for size in ((64, 64), (72, 96))),
+        ("timm/test_vit", (160, 160)),
+    ],
+)
 def test_logits_size(name, size):
-    if name == "vit_b_16":
-        size = (224, 224)  # its only size
     network = SaliencyNetwork(name, 8).eval()
     logits = network(torch.rand(2, 3, *size))
     assert logits.shape == (2, 1, -(-size[0] // 4), -(-size[1] // 4))

@@ -116,7 +116,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
 def test_kills_do_not_change_the_network(run_python, trained, photographs, tiny, tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     folder = tmp_path / "t"

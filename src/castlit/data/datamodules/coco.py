@@ -9,6 +9,7 @@ from castlit.data.datamodules.photographs import SaliencyDataModule
 from castlit.data.io.bad_samples import OnBad
 from castlit.data.io.folders import require_folder
 from castlit.data.io.mask_store import is_self
+from castlit.data.io.masks import MaskKind
 
 
 class CocoDataModule(SaliencyDataModule):
@@ -22,6 +23,7 @@ class CocoDataModule(SaliencyDataModule):
         val_count: See :class:`SaliencyDataModule`.
         on_bad: See :class:`SaliencyDataModule`.
         threshold: See :class:`SaliencyDataModule`.
+        mask_kind: See :class:`SaliencyDataModule`.
         cache: See :class:`SaliencyDataModule`.
         **options: See :class:`SaliencyDataModule`.
 
@@ -38,6 +40,7 @@ class CocoDataModule(SaliencyDataModule):
         val_count: int | None = None,
         on_bad: OnBad = "error",
         threshold: float | None = None,
+        mask_kind: MaskKind = "auto",
         cache: str | Path | None = None,
         **options: Unpack[LoaderOptions],
     ) -> None:
@@ -51,6 +54,7 @@ class CocoDataModule(SaliencyDataModule):
             val_count=val_count,
             on_bad=on_bad,
             threshold=threshold,
+            mask_kind=mask_kind,
             cache=cache,
             **options,
         )

@@ -15,9 +15,9 @@ from castlit.data.index.cache import open_index
 from castlit.data.index.file_source import FileSource
 from castlit.data.io.bad_samples import OnBad
 from castlit.data.io.data_report import DataReport
-from castlit.data.io.folders import require_folder, require_masks
+from castlit.data.io.folders import refuse_nested, require_folders, same_folder
 from castlit.data.io.mask_store import SELF, is_self
-from castlit.data.io.masks import THRESHOLD
+from castlit.data.io.masks import THRESHOLD, MaskKind, require_mask_kind
 from castlit.data.io.source import Sample, Source
 from castlit.utils.validation import InputError, require_choice, require_int, require_number
 
@@ -47,6 +47,8 @@ class SaliencyDataModule(ViewsDataModule):
             images: ``"error"``, ``"drop"`` or ``"unconstrained"``; see ``FileSource``.
         threshold: Fraction of a mask's full level above which a pixel is salient, in [0, 1]; None means 128 of 255, as
             in the reference code.
+        mask_kind: What the pixels of masks mean: ``"auto"``, ``"levels"``, ``"labels"`` or ``"colours"``, see
+            :func:`castlit.data.io.masks.decode_mask`.
         cache: Folder for the index, which is reused while the files do not change. None means ``castlit_index`` in the
             trainer's folder, or in memory without a trainer.
         **options: See :class:`castlit.data.datamodules.base.ViewsDataModule`; by default, ``size`` is 224 and
@@ -70,6 +72,7 @@ class SaliencyDataModule(ViewsDataModule):
         val_count: int | None = None,
         on_bad: OnBad = "error",
         threshold: float | None = None,
+        mask_kind: MaskKind = "auto",
         cache: str | Path | None = None,
         **options: Unpack[LoaderOptions],
     ) -> None:
@@ -86,6 +89,7 @@ class SaliencyDataModule(ViewsDataModule):
         require_choice("on_bad", on_bad, ("error", "drop", "unconstrained"))
         self.on_bad: OnBad = on_bad
         self.threshold = THRESHOLD if threshold is None else require_number("threshold", threshold, 0, 1)
+        self.mask_kind = require_mask_kind("mask_kind", mask_kind)
         self.cache = cache
 
     def prepare_data(self) -> None:
@@ -93,11 +97,8 @@ class SaliencyDataModule(ViewsDataModule):
         cache = self._cache_folder(self.cache)
         if self._sources is not None or cache is None:
             return
-        for key, images, masks in (("", self.images, self.masks), ("val_", self.val_images, self.val_masks)):
-            if images is not None:
-                folder = require_folder(f"{key}images", images, "the photographs")
-                found = None if masks is None or masks == SELF else require_masks(f"{key}masks", masks)
-                open_index(folder, found, self.threshold, cache)
+        for images, masks in self._folders():
+            open_index(images, masks, self.threshold, cache, self.mask_kind)
 
     def train_dataloader(self) -> DataLoader[Sample | None]:
         """Shuffled two-view batches."""
@@ -116,6 +117,7 @@ class SaliencyDataModule(ViewsDataModule):
             FileNotFoundError: A folder does not exist.
             InputError: There are no images, or a file is bad and ``on_bad`` is ``"error"``.
         """
+        self._folders()
         report = self._report()
         train = self._source("train", self.images, self.masks, report)
         if self.val_images is None:
@@ -130,6 +132,22 @@ class SaliencyDataModule(ViewsDataModule):
         content = source.masks_json if isinstance(source, FileSource) else None
         return content and {key: content.get(key) for key in ("quality", "method", "settings", "castlit", "complete")}
 
+    def _folders(self) -> list[tuple[Path, Path | None]]:
+        """The folders of images and masks of each split.
+
+        Raises:
+            FileNotFoundError: One does not exist.
+            InputError: Masks would be read as images.
+        """
+        given = [("", self.images, self.masks)]
+        if self.val_images is not None:
+            given.append(("val_", self.val_images, self.val_masks))
+        found = [require_folders(images, None if masks == SELF else masks, prefix) for prefix, images, masks in given]
+        if len(found) == 2:
+            _refuse_crossed("masks", found[0][1], "val_images", *found[1])
+            _refuse_crossed("val_masks", found[1][1], "images", *found[0])
+        return found
+
     def _source(
         self, split: str, images: str | Path, masks: str | Path | None, report: DataReport | None
     ) -> FileSource:
@@ -142,10 +160,19 @@ class SaliencyDataModule(ViewsDataModule):
             own_masks=own_masks,
             on_bad=self.on_bad,
             threshold=self.threshold,
+            mask_kind=self.mask_kind,
             cache=self._cache_folder(self.cache),
             report=report,
             split=split,
         )
+
+
+def _refuse_crossed(key: str, masks: Path | None, images_key: str, images: Path, own_masks: Path | None) -> None:
+    """Check that the images of a split do not contain the masks of the other one; one folder for all is allowed."""
+    if masks is None or masks.is_file() or images.resolve() not in (masks.resolve(), *masks.resolve().parents):
+        return
+    if own_masks is None or not (same_folder(images, own_masks) and same_folder(images, masks)):
+        refuse_nested(key, masks, images_key, images)
 
 
 def _fixed_sample(total: int, count: int) -> NDArray[np.int64]:

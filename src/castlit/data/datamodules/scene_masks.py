@@ -43,7 +43,7 @@ def scene_masks(scenes: Scenes, masks: str | Path) -> NDArray[np.uint8]:
     for i in range(len(scenes)):
         path = folder / scene_file(i, int(scenes.objects[i]))
         if path.is_file():
-            found[i] = read_mask(path, path.name, (scenes.size, scenes.size))
+            found[i] = read_mask(path, path.name, (scenes.size, scenes.size), kind="levels")
         else:
             missing += 1
     if missing == len(scenes):

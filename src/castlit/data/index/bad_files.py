@@ -15,6 +15,11 @@ from castlit.utils.validation import InputError
 
 _NAMED = 5  # file names listed in a message
 
+_ADVICE = {
+    Problem.MASK_LABELS: "say what label maps mean (mask_kind=labels, colours or levels)",
+    Problem.IMAGE_LIKE_MASK: "give the folder of the photographs alone, without their masks",
+}
+
 logger = logging.getLogger(__name__)
 
 
@@ -58,8 +63,9 @@ def check_problems(
     listed = f"; all are listed in {report.path}" if report is not None else ""
     what = f"{bad} of {total} images cannot be used as they are ({kinds}){listed}"
     if on_bad == "error":
+        advice = "".join(f"{_ADVICE[problem]}, " for problem in _ADVICE if counts[problem])
         raise InputError(
-            f"{what}; repair them, or set on_bad=drop to leave them out or on_bad=unconstrained to use those "
+            f"{what}; repair them, {advice}or set on_bad=drop to leave them out or on_bad=unconstrained to use those "
             "with a bad mask without it"
         )
     lost = counts[Problem.IMAGE_UNREADABLE] if on_bad == "unconstrained" else bad

@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from castlit.data.index.check import Check, Checker, Pair
+from castlit.data.index.check import Check, Checker
 from castlit.data.index.image_index import FORMAT, ImageIndex, Problem
+from castlit.data.index.pairing import Pair, pair_files, refuse_linked
+from castlit.data.index.stray_masks import stray_masks
 from castlit.data.io.coco_annotations import AnnotationMasks
-from castlit.data.io.folders import IMAGE_SUFFIXES, MASK_SUFFIXES, Folder, by_stem, join, walk
+from castlit.data.io.folders import Folder, same_folder, walk
 from castlit.data.io.images import file_state, quiet_decoding
+from castlit.data.io.masks import MaskKind
 from castlit.utils.bytes_array import BytesArray, encode
 from castlit.utils.cores import available_cores
 from castlit.utils.progress import progress
@@ -24,38 +27,49 @@ BLOCK = 256
 logger = logging.getLogger(__name__)
 
 
-def build_index(images: Path, masks: Path | None, threshold: float, scratch: Path | None = None) -> ImageIndex:
+def build_index(
+    images: Path, masks: Path | None, threshold: float, kind: MaskKind = "auto", scratch: Path | None = None
+) -> ImageIndex:
     """Open every image and mask once, on all cores, with a progress bar on a terminal.
 
     Args:
         images: Folder of images.
         masks: Folder of masks, COCO's instance annotations (.json), or None.
         threshold: See :func:`castlit.data.io.masks.decode_mask`.
+        kind: Likewise.
         scratch: Folder for temporary files, about 1 kB per mask; None means the system's temporary folder.
 
     Raises:
         OSError: A folder cannot be read.
-        InputError: The annotations cannot be used.
+        InputError: The annotations cannot be used, or a link among the images leads to the masks.
     """
     annotations = AnnotationMasks(masks) if masks is not None and masks.is_file() else None
     image_folders = list(walk(images))
-    mask_folders = {} if masks is None or annotations is not None else {each.path: each for each in walk(masks)}
-    pairs, orphans = _pair(image_folders, mask_folders, masks is not None and annotations is None)
-    checker = Checker(images, masks, annotations, threshold)
+    mask_folders = None
+    if masks is not None and annotations is None:
+        refuse_linked(images, image_folders, masks)
+        mask_folders = list(walk(masks))
+    pairs, orphans = pair_files(image_folders, mask_folders, together=masks is not None and same_folder(images, masks))
+    checker = Checker(images, masks, annotations, threshold, kind)
     sizes = np.zeros((len(pairs), 2), np.int32)
     areas = np.zeros(len(pairs), np.float32)
     problems = np.zeros(len(pairs), np.uint8)
     states = np.zeros((len(pairs), 2), np.int64)
-    details: list[bytes] = []
+    looks = np.zeros((len(pairs), 2), bool)
+    details: dict[int, bytes] = {}
 
     def packed_masks() -> Iterator[bytes]:
         for i, check in enumerate(_check_all(checker, pairs)):
             sizes[i], areas[i], problems[i], states[i] = check.size, check.area, check.problem, check.state
+            looks[i] = check.look
             if check.problem:
-                details.append(encode(check.detail))
+                details[i] = encode(check.detail)
             yield check.packed
 
     packed = BytesArray.collect(packed_masks(), scratch)
+    if masks is None:
+        for i in np.flatnonzero(stray_masks([name for name, _, _ in pairs], *looks.T)).tolist():
+            problems[i], details[i] = Problem.IMAGE_LIKE_MASK, b"black and white, or grey beside one in colour"
     index = ImageIndex(
         images=BytesArray.of([encode(image) for image, _, _ in pairs]),
         masks=BytesArray.of([encode(mask) for _, mask, _ in pairs]),
@@ -64,49 +78,29 @@ def build_index(images: Path, masks: Path | None, threshold: float, scratch: Pat
         sizes=sizes,
         areas=areas,
         problems=problems,
-        details=BytesArray.of(details),
+        details=BytesArray.of([details[i] for i in sorted(details)]),
         orphans=BytesArray.of([encode(name) for name in orphans]),
         stamp={},
     )
     bad = _bad_files(index, images, masks)
-    index.stamp = _stamp(images, masks, threshold, image_folders, list(mask_folders.values()), bad)
+    index.stamp = _stamp(images, masks, threshold, kind, image_folders, mask_folders or [], bad)
     return index
 
 
-def is_current(stamp: dict[str, Any], images: Path, masks: Path | None, threshold: float) -> bool:
+def is_current(stamp: dict[str, Any], images: Path, masks: Path | None, threshold: float, kind: MaskKind) -> bool:
     """Whether an index with this stamp is up to date.
 
     Adding, removing or renaming a file changes the modification time of its folder, so only folders are checked, and
     the files that had a problem, as they may have been repaired in place. (A change of another file is detected when it
     is read.)
     """
-    if stamp["inputs"] != _inputs(images, masks, threshold):
+    if stamp["inputs"] != _inputs(images, masks, threshold, kind):
         return False
     for folders, top in ((stamp["images"], images), (stamp["masks"], masks)):
         for path, modified in folders:
             if top is None or _modified(top / path) != modified:
                 return False
     return all(_state(Path(path)) == state for path, state in stamp["bad_files"])
-
-
-def _pair(images: list[Folder], masks: dict[str, Folder], in_folders: bool) -> tuple[list[Pair], list[str]]:
-    """Images sorted by path, each with its mask; and the masks without an image."""
-    pairs: list[Pair] = []
-    orphans: list[str] = []
-    for folder in images:
-        mask_folder = masks.get(folder.path)
-        found = {} if mask_folder is None else by_stem(mask_folder.files, MASK_SUFFIXES)
-        for stem, names in by_stem(folder.files, IMAGE_SUFFIXES).items():
-            mask = found.pop(stem, None)
-            for name in names:
-                problem = Problem.NONE
-                if in_folders:
-                    shared = len(names) > 1
-                    problem = Problem.MASK_MISSING if mask is None else Problem.MASK_SHARED if shared else problem
-                pairs.append((join(folder.path, name), join(folder.path, mask[0]) if mask else "", problem))
-        orphans += [join(folder.path, name) for names in found.values() for name in names]
-    pairs.sort()
-    return pairs, sorted(orphans)
 
 
 def _check_all(checker: Checker, pairs: list[Pair]) -> Iterator[Check]:
@@ -130,19 +124,21 @@ def _check_all(checker: Checker, pairs: list[Pair]) -> Iterator[Check]:
 def stamp_folders(images: Path, masks: Path | None, threshold: float) -> dict[str, Any]:
     """The stamp of an index without problems, see :func:`is_current`."""
     in_folder = masks is not None and masks.is_dir()
-    return _stamp(images, masks, threshold, list(walk(images)), list(walk(masks)) if masks and in_folder else [], [])
+    mask_folders = list(walk(masks)) if masks and in_folder else []
+    return _stamp(images, masks, threshold, "auto", list(walk(images)), mask_folders, [])
 
 
 def _stamp(
     images: Path,
     masks: Path | None,
     threshold: float,
+    kind: MaskKind,
     image_folders: list[Folder],
     mask_folders: list[Folder],
     bad_files: list[Path],
 ) -> dict[str, Any]:
     return {
-        "inputs": _inputs(images, masks, threshold),
+        "inputs": _inputs(images, masks, threshold, kind),
         "images": [(folder.path, folder.modified) for folder in image_folders],
         "masks": [(folder.path, folder.modified) for folder in mask_folders],
         "bad_files": [(str(file), _state(file)) for file in bad_files],
@@ -161,9 +157,10 @@ def _bad_files(index: ImageIndex, images: Path, masks: Path | None) -> list[Path
     return files
 
 
-def _inputs(images: Path, masks: Path | None, threshold: float) -> list[Any]:
+def _inputs(images: Path, masks: Path | None, threshold: float, kind: MaskKind) -> list[Any]:
     annotations = _state(masks) if masks is not None and masks.is_file() else None
-    return [FORMAT, str(images.resolve()), None if masks is None else str(masks.resolve()), threshold, annotations]
+    folders = [str(images.resolve()), None if masks is None else str(masks.resolve())]
+    return [FORMAT, *folders, threshold, kind, annotations]
 
 
 def _modified(folder: Path) -> int | None:

@@ -7,11 +7,14 @@ from pathlib import Path
 
 from castlit.data.index.build import build_index, is_current
 from castlit.data.index.image_index import ImageIndex
+from castlit.data.io.masks import MaskKind
 
 logger = logging.getLogger(__name__)
 
 
-def open_index(images: Path, masks: Path | None, threshold: float, cache: str | Path | None) -> ImageIndex:
+def open_index(
+    images: Path, masks: Path | None, threshold: float, cache: str | Path | None, kind: MaskKind = "auto"
+) -> ImageIndex:
     """The index of a folder of images: from the cache if it is up to date, otherwise built and saved there.
 
     Args:
@@ -20,16 +23,18 @@ def open_index(images: Path, masks: Path | None, threshold: float, cache: str | 
         threshold: See :func:`castlit.data.io.masks.decode_mask`.
         cache: Folder of indices, each in its own subfolder. None builds the index in memory. If the cache cannot be
             written to, the index is used without saving it, with a warning.
+        kind: See :func:`castlit.data.io.masks.decode_mask`.
 
     Raises:
         OSError: A folder cannot be read.
         InputError: The annotations cannot be used.
     """
     if cache is None:
-        return build_index(images, masks, threshold)
-    key = hashlib.sha256(repr((str(images.resolve()), str(masks and masks.resolve()), threshold)).encode()).hexdigest()
+        return build_index(images, masks, threshold, kind)
+    inputs = str(images.resolve()), str(masks and masks.resolve()), threshold, kind
+    key = hashlib.sha256(repr(inputs).encode()).hexdigest()
     folder = Path(cache).expanduser().absolute() / f"{images.name}-{key[:12]}"
-    index = ImageIndex.open(folder, lambda stamp: is_current(stamp, images, masks, threshold))
+    index = ImageIndex.open(folder, lambda stamp: is_current(stamp, images, masks, threshold, kind))
     if index is None:
         logger.info("Indexing %s; the index is saved in %s", images, folder)
         scratch: Path | None = folder.parent
@@ -39,7 +44,7 @@ def open_index(images: Path, masks: Path | None, threshold: float, cache: str | 
                 pass
         except OSError:
             scratch = None  # it is built in the system's temporary folder, and saving it will warn
-        index = build_index(images, masks, threshold, scratch)
+        index = build_index(images, masks, threshold, kind, scratch)
         try:
             index.save(folder)
         except OSError as error:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from castlit.utils.bytes_array import BytesArray, decode
 
-FORMAT = 1
+FORMAT = 2
 """Increase it when the format of the files changes: indices of older formats are rebuilt."""
 
 _META = "index.json"
@@ -30,6 +30,8 @@ class Problem(IntEnum):
     MASK_MISMATCHED = 4
     MASK_EMPTY = 5
     MASK_SHARED = 6
+    MASK_LABELS = 7
+    IMAGE_LIKE_MASK = 8
 
     @property
     def label(self) -> str:
@@ -45,6 +47,8 @@ _LABELS = {
     Problem.MASK_MISMATCHED: "mask mismatched",
     Problem.MASK_EMPTY: "mask empty",
     Problem.MASK_SHARED: "mask shared by two images",
+    Problem.MASK_LABELS: "mask is a label map",
+    Problem.IMAGE_LIKE_MASK: "image looks like a mask",
 }
 
 

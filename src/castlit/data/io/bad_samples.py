@@ -3,11 +3,12 @@
 import logging
 from typing import Literal
 
-import torch
+import numpy as np
 
 from castlit.data.io.data_report import DataReport
 from castlit.data.io.errors import SampleError
-from castlit.utils.distributed import world_size
+from castlit.utils.several_ranks import several_ranks
+from castlit.utils.shared_numbers import SharedNumbers
 from castlit.utils.validation import require_choice
 
 OnBad = Literal["error", "drop", "unconstrained"]
@@ -32,13 +33,13 @@ class BadSamples:
         require_choice("on_bad", on_bad, ("error", "drop", "unconstrained"))
         self.on_bad, self.split, self.report = on_bad, split, report
         self._left_out = "left out"
-        if world_size() > 1:  # must be asked here: loader workers do not know the other processes
+        if several_ranks():  # must be asked here: loader workers do not know the other processes
             self._left_out += (
                 "; a second copy of another image of its batch replaces it, as all processes need batches of equal size"
             )
-        # Shared memory, so that a file is reported once and not by each worker that reads it.
-        self._reported = torch.zeros(count, dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
-        self._logged = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        # Shared, so that a file is reported once and not by each worker that reads it.
+        self._reported = SharedNumbers(count, np.bool_)
+        self._logged = SharedNumbers(1)
 
     def handle(self, index: int, error: SampleError, *, mask: bool, image: str = "") -> bool:
         """Decide what happens to a bad sample.
@@ -58,8 +59,8 @@ class BadSamples:
         if self.on_bad == "error":
             raise SampleError(f"{error}; repair or remove it, or set on_bad=drop to train without it") from None
         keep = mask and self.on_bad == "unconstrained"
-        if not self._reported[index]:
-            self._reported[index] = True
+        if not self._reported.values[index]:
+            self._reported.values[index] = True
             handling = "its image is used without a mask" if keep else self._left_out
             self._log(f"{error}; {handling} (on_bad={self.on_bad})")
             if self.report is not None:
@@ -67,9 +68,9 @@ class BadSamples:
         return keep
 
     def _log(self, line: str) -> None:
-        self._logged += 1
-        if self._logged <= MAX_LOGGED:
+        logged = self._logged.values[0] = self._logged.values[0] + 1
+        if logged <= MAX_LOGGED:
             logger.warning("%s", line)
-        if self._logged == MAX_LOGGED:
+        if logged == MAX_LOGGED:
             where = f"; {self.report.path} lists them all" if self.report is not None else ""
             logger.warning("%d samples were bad so far: further ones are not logged%s", MAX_LOGGED, where)

@@ -22,5 +22,9 @@ class MismatchError(SampleError):
     """Image and mask can be read, but their shapes do not match."""
 
 
+class LabelMapError(SampleError):
+    """The mask can be read, but its levels or colours look like numbers of classes or objects."""
+
+
 class EmptyMaskError(SampleError):
     """The mask can be read, but no pixel is salient."""

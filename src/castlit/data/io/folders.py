@@ -14,6 +14,13 @@ MASK_SUFFIXES = (".png", ".npy", *IMAGE_SUFFIXES[1:])
 """Suffixes of masks, in order of preference."""
 
 
+BESIDE_SUFFIXES = (".png", ".npy")
+"""Suffixes of masks that lie beside their photographs, in one folder."""
+
+PHOTOGRAPH_SUFFIXES = IMAGE_SUFFIXES[1:]
+"""Suffixes of photographs beside their masks."""
+
+
 class Folder(NamedTuple):
     """One folder of a tree."""
 
@@ -78,6 +85,25 @@ def require_folder(key: str, path: str | Path, content: str) -> Path:
     return folder
 
 
+def same_folder(one: Path, other: Path) -> bool:
+    """Whether two paths lead to the same folder."""
+    return one.resolve() == other.resolve()
+
+
+def refuse_nested(key: str, masks: Path, images_key: str, images: Path) -> None:
+    """Check that masks cannot be read as images, nor images as masks.
+
+    Raises:
+        InputError: One folder is or contains the other.
+    """
+    one, other = masks.resolve(), images.resolve()
+    if one == other or one in other.parents or other in one.parents:
+        raise InputError(
+            f"{key}={masks} and {images_key}={images} are the same folder or one inside the other, and masks would be "
+            "read as images: give the masks a separate folder"
+        )
+
+
 def require_masks(key: str, path: str | Path) -> Path:
     """Return ``path`` as a Path if it is a folder, or a JSON file.
 
@@ -93,6 +119,28 @@ def require_masks(key: str, path: str | Path) -> Path:
     if given.is_file():
         raise InputError(f"{key}={given} is a file: give a folder of masks, or COCO's instances_*.json")
     return require_folder(key, given, "the saliency masks")
+
+
+def require_folders(images: str | Path, masks: str | Path | None, prefix: str = "") -> tuple[Path, Path | None]:
+    """Return the folder of photographs, and that of their masks or their JSON file, as paths.
+
+    Args:
+        images: What the user gave as ``images``.
+        masks: Likewise.
+        prefix: Of the arguments' names, such as ``val_``.
+
+    Raises:
+        FileNotFoundError: One does not exist.
+        InputError: One folder is inside the other, or the masks are another file. (The same folder is allowed: see
+            :data:`BESIDE_SUFFIXES`.)
+    """
+    folder = require_folder(f"{prefix}images", images, "the photographs")
+    if masks is None:
+        return folder, None
+    found = require_masks(f"{prefix}masks", masks)
+    if not found.is_file() and not same_folder(folder, found):
+        refuse_nested(f"{prefix}masks", found, f"{prefix}images", folder)
+    return folder, found
 
 
 def _raise(error: OSError) -> None:

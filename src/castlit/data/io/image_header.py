@@ -1,18 +1,18 @@
 """What the header of an image file says: its format, its size, and its EXIF orientation."""
 
 import io
+import struct
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from castlit.data.io.errors import SampleError
-
 Encoded = NDArray[np.uint8]
 """The bytes of a file."""
 
-ORIENTATION = 0x0112  # the EXIF tag
+_ORIENTATION = 0x0112  # the EXIF tag
 _SIDEWAYS = (5, 6, 7, 8)  # the orientations that swap width and height
+_PNG = b"\x89PNG\r\n\x1a\n"
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
@@ -21,45 +21,90 @@ def is_jpeg(data: Encoded) -> bool:
     return data[:2].tobytes() == b"\xff\xd8"
 
 
-def image_size(data: Encoded, name: str) -> tuple[int, int]:
-    """(H, W) of an image as shown upright, from its header alone.
+def is_png(data: Encoded) -> bool:
+    """Whether these bytes start as a PNG does."""
+    return data[:8].tobytes() == _PNG
 
-    Raises:
-        SampleError: The header cannot be read; the message gives the name.
+
+def upright_size(data: Encoded) -> tuple[int, int] | None:
+    """(H, W) of a JPEG or PNG as OpenCV decodes it, upright. Takes microseconds.
+
+    Returns:
+        The size; None for other formats and unusual files, which must be decoded to know it.
     """
-    try:
-        with Image.open(io.BytesIO(data.data)) as image:
-            width, height = image.size
-            sideways = image.getexif().get(ORIENTATION, 1) in _SIDEWAYS
-    except _DECODE_ERRORS as error:
-        first_line = str(error).partition("\n")[0]
-        raise SampleError(f"{name}: is not an image that can be decoded ({first_line})") from None
-    return (width, height) if sideways else (height, width)
+    size, turned = _header(data)
+    return size if size is None or turned not in _SIDEWAYS else size[::-1]
 
 
 def orientation(data: Encoded) -> int:
     """The EXIF orientation of an image, 1 (upright) if it has none."""
+    if is_jpeg(data) or is_png(data):
+        return _header(data)[1]
     try:
         with Image.open(io.BytesIO(data.data)) as image:
-            return int(image.getexif().get(ORIENTATION, 1))
+            found = image.getexif().get(_ORIENTATION, 1)
     except _DECODE_ERRORS:
         return 1
+    return found if found in range(1, 9) else 1
 
 
-def stored_size(data: Encoded) -> tuple[int, int] | None:
-    """(H, W) of a JPEG or PNG as stored, before the EXIF orientation; None for other files. Takes microseconds."""
-    head = data[:32].tobytes()
-    if head[:8] == b"\x89PNG\r\n\x1a\n":
-        return int.from_bytes(head[20:24], "big"), int.from_bytes(head[16:20], "big")
-    if not is_jpeg(data):
-        return None
+def _header(data: Encoded) -> tuple[tuple[int, int] | None, int]:
+    """(H, W) as stored, and the orientation, of a JPEG or PNG."""
+    if is_png(data):
+        head = data[16:24].tobytes()
+        size = struct.unpack(">II", head)[::-1] if len(head) == 8 else None
+        return size, _png_orientation(data.tobytes())
+    return _jpeg_header(data) if is_jpeg(data) else (None, 1)
+
+
+def _jpeg_header(data: Encoded) -> tuple[tuple[int, int] | None, int]:
+    size, turned = None, None
     at = 2
-    while at + 9 <= data.size:
-        segment = data[at : at + 9].tobytes()
-        if segment[0] != 0xFF:
-            return None
+    while at + 4 <= data.size:
+        mark, kind, length = struct.unpack(">BBH", data[at : at + 4].tobytes())
+        if mark != 0xFF:
+            return None, turned or 1
+        if kind == 0xFF:  # bytes that fill up before a marker
+            at += 1
+            continue
+        if kind == 0xDA:  # the pixels start
+            break
         # The start-of-frame segments: C0 to CF except the tables C4, C8 and CC.
-        if 0xC0 <= segment[1] <= 0xCF and segment[1] not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(segment[5:7], "big"), int.from_bytes(segment[7:9], "big")
-        at += 2 + int.from_bytes(segment[2:4], "big")
-    return None
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC) and at + 9 <= data.size:
+            size = struct.unpack(">HH", data[at + 5 : at + 9].tobytes())
+        if kind == 0xE1 and turned is None:
+            content = data[at + 4 : at + 2 + length].tobytes()
+            if content.startswith(b"Exif\0\0"):
+                turned = _tiff_orientation(content[6:])
+        at += 2 + length
+    return size, turned or 1
+
+
+def _png_orientation(data: bytes) -> int:
+    # Most have no such chunk; it may also follow the pixels.
+    if b"eXIf" not in data:
+        return 1
+    at = 8
+    while at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"eXIf":
+            return _tiff_orientation(data[at + 8 : at + 8 + length])
+        at += 12 + length
+    return 1
+
+
+def _tiff_orientation(data: bytes) -> int:
+    """The orientation in EXIF data, read as OpenCV does: its decoded image is what counts."""
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    try:
+        if order is None:
+            return 1
+        (at,) = struct.unpack_from(f"{order}I", data, 4)
+        (count,) = struct.unpack_from(f"{order}H", data, at)
+        for entry in range(at + 2, at + 2 + 12 * count, 12):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", data, entry)
+            if tag == _ORIENTATION:
+                return int(value) if value in range(1, 9) else 1
+    except struct.error:  # cut short
+        pass
+    return 1

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castlit.data.io.errors import SampleError
-from castlit.data.io.image_header import Encoded, is_jpeg
+from castlit.data.io.image_header import Encoded, is_jpeg, upright_size
 
 REDUCTIONS = {
     1: cv2.IMREAD_COLOR_RGB,
@@ -21,8 +21,6 @@ REDUCTIONS = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 """Factors by which a JPEG can be reduced while it is decoded, which saves most of the time."""
-
-_TAIL = 65536  # bytes at the end of a JPEG in which its end marker must be
 
 
 class EncodedImage:
@@ -42,9 +40,17 @@ class EncodedImage:
         """Decode as (⌈H / reduction⌉, ⌈W / reduction⌉, 3) uint8 RGB, upright.
 
         Raises:
-            SampleError: The bytes are cut short or no image.
+            SampleError: The bytes are cut short or no image, or their header gives another size.
         """
-        return decode_image(self.data, self.name, reduction)
+        pixels = decode_image(self.data, self.name, reduction)
+        height, width = (-(-side // reduction) for side in self.shape[:2])
+        if pixels.shape[:2] != (height, width):
+            # Crops and mask are made for the header's size.
+            raise SampleError(
+                f"{self.name}: its header says {width} x {height}, but its pixels are {pixels.shape[1]} x "
+                f"{pixels.shape[0]}: save it again"
+            )
+        return pixels
 
     @property
     def can_reduce(self) -> bool:
@@ -79,6 +85,20 @@ def file_state(path: str) -> tuple[int, int]:
     return state.st_size, state.st_mtime_ns
 
 
+def open_image(data: Encoded, name: str) -> EncodedImage | NDArray[np.uint8]:
+    """An image that is decoded later if its header tells its size (JPEG, PNG), and at once otherwise.
+
+    Args:
+        data: The file's bytes.
+        name: Its name in messages.
+
+    Raises:
+        SampleError: It had to be decoded, and the bytes are cut short or no image; the message gives the name.
+    """
+    size = upright_size(data)
+    return decode_image(data, name) if size is None else EncodedImage(data, name, size)
+
+
 def read_image(path: str | Path) -> NDArray[np.uint8]:
     """Read an image as (H, W, 3) uint8 RGB, upright: the EXIF orientation is applied.
 
@@ -101,7 +121,6 @@ def decode_image(data: Encoded, name: str, reduction: int = 1) -> NDArray[np.uin
     Raises:
         SampleError: The bytes are cut short or no image; the message gives the name.
     """
-    refuse_cut_jpeg(data, name)
     image = decode(data, name, REDUCTIONS[reduction])
     if reduction > 1:  # OpenCV's reduced flags give BGR only
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
@@ -119,18 +138,10 @@ def decode(data: Encoded, name: str, flags: int) -> NDArray[Any]:
     except cv2.error as error:
         raise SampleError(f"{name}: cannot be decoded ({error.err})") from None
     if image is None:
+        if is_jpeg(data) and data[-2:].tobytes() != b"\xff\xd9":  # the end marker
+            raise SampleError(f"{name}: the JPEG is cut short")
         raise SampleError(f"{name}: is not an image that can be decoded")
     return np.asarray(image)
-
-
-def refuse_cut_jpeg(data: Encoded, name: str) -> None:
-    """Check that a JPEG has its end marker. Without it, OpenCV silently fills the missing part with grey.
-
-    Raises:
-        SampleError: The end marker is missing.
-    """
-    if is_jpeg(data) and b"\xff\xd9" not in data[2:][-_TAIL:].tobytes():
-        raise SampleError(f"{name}: the JPEG is cut short")
 
 
 @contextmanager

@@ -1,14 +1,16 @@
 """Fit a mask to its image: turn it as EXIF says, resize it, and reject masks of another image."""
 
+from typing import TypeVar
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from castlit.data.io.errors import MismatchError
-from castlit.data.io.image_header import ORIENTATION, Encoded, orientation
+from castlit.data.io.image_header import Encoded, orientation
 
 Mask = NDArray[np.uint8]
+T = TypeVar("T", bound=np.generic)
 
 MAX_RATIO = 1.2
 """Largest factor between the aspect ratios of a mask and its image."""
@@ -33,7 +35,7 @@ def fit_mask(mask: Mask, name: str, shape: tuple[int, int], image: Encoded | Non
     if mask.shape == shape:
         return mask
     if image is not None and _is_sideways(mask.shape, shape):
-        mask = _turn(mask, orientation(image))
+        mask = turn(mask, orientation(image))
     if not _matches(mask.shape, shape):
         raise MismatchError(
             f"{name}: the mask is {mask.shape[1]} x {mask.shape[0]}, which cannot show an image of "
@@ -43,6 +45,16 @@ def fit_mask(mask: Mask, name: str, shape: tuple[int, int], image: Encoded | Non
         return mask
     height, width = shape
     return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+
+
+def turn(mask: NDArray[T], exif_orientation: int) -> NDArray[T]:
+    """Turn an array (h, w) from how it is stored to upright, as an EXIF orientation of 1 to 8 says."""
+    if exif_orientation == 1:
+        return mask
+    flipped = mask.T if exif_orientation >= 5 else mask
+    down = exif_orientation in (3, 4, 7, 8)
+    across = exif_orientation in (2, 3, 6, 7)
+    return np.ascontiguousarray(flipped[:: -1 if down else 1, :: -1 if across else 1])
 
 
 def same_ratio(mask: tuple[int, ...], image: tuple[int, int]) -> bool:
@@ -63,11 +75,3 @@ def _is_sideways(mask: tuple[int, ...], image: tuple[int, int]) -> bool:
     upright = abs(mask[0] * image[1] - mask[1] * image[0])
     turned = abs(mask[0] * image[0] - mask[1] * image[1])
     return turned < upright and turned <= 0.02 * mask[1] * image[1]
-
-
-def _turn(mask: Mask, exif_orientation: int) -> Mask:
-    if exif_orientation == 1:
-        return mask
-    stored = Image.fromarray(mask)
-    stored.getexif()[ORIENTATION] = exif_orientation
-    return np.asarray(ImageOps.exif_transpose(stored), np.uint8)

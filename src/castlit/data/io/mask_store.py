@@ -7,7 +7,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from castlit.data.io.image_header import Encoded
@@ -15,6 +14,7 @@ from castlit.data.io.images import read_bytes
 from castlit.data.io.mask_fit import Mask, fit_mask
 from castlit.data.io.mask_versions import folder_of
 from castlit.data.io.masks import decode_mask
+from castlit.utils.shared_numbers import SharedNumbers
 from castlit.utils.validation import InputError
 
 SELF = "self"
@@ -41,17 +41,18 @@ class MaskStore:
         # a.jpg and a.png would share a mask.
         stems = Counter(os.path.splitext(name)[0] for name in images)  # noqa: PTH122 - a loop over millions
         self._shared = frozenset(stem for stem, count in stems.items() if count > 1)
-        self._version = torch.full((1,), _NONE, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        self._version = SharedNumbers(1)
+        self.use_version(None)
 
     @property
     def version(self) -> int | None:
         """The version in use; None if no image has a mask yet."""
-        version = int(self._version)
+        version = int(self._version.values[0])
         return None if version == _NONE else version
 
     def use_version(self, version: int | None) -> None:
         """Use the masks of this version from now on."""
-        self._version.fill_(_NONE if version is None else version)
+        self._version.values[0] = _NONE if version is None else version
 
     def mask_name(self, image: str) -> str:
         """Path of an image's mask within a version: the image's own path, with the suffix .png."""
@@ -68,7 +69,7 @@ class MaskStore:
         if version is None or self.folder is None:
             return None
         path = f"{folder_of(self.folder, version)}/{self.mask_name(image)}"
-        mask = fit_mask(decode_mask(read_bytes(path), path, threshold), path, shape)
+        mask = fit_mask(decode_mask(read_bytes(path), path, threshold, "levels"), path, shape)
         return mask if cv2.countNonZero(mask) else None
 
     def write(self, folder: Path, image: str, levels: NDArray[np.uint8]) -> None:
@@ -98,7 +99,7 @@ def is_self(key: str, masks: str | Path | None) -> bool:
         masks: The user's value.
 
     Raises:
-        InputError: It is ``"self"`` in other letters, and there is no such folder.
+        InputError: It is ``"self"`` with other capital letters, and there is no such folder.
     """
     if isinstance(masks, str) and masks != SELF and masks.lower() == SELF and not Path(masks).exists():
         raise InputError(

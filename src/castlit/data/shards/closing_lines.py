@@ -8,10 +8,13 @@ from rich.filesize import decimal
 
 from castlit.cli.app import this_python
 from castlit.cli.overrides import shell_override
+from castlit.data.io.masks import MaskKind
 from castlit.data.shards.write import Written
 
 
-def print_closing_lines(written: Written, folder: Path, found: int, with_masks: bool) -> None:
+def print_closing_lines(
+    written: Written, folder: Path, found: int, with_masks: bool, mask_kind: MaskKind = "auto"
+) -> None:
     """Print how many samples were written, and how to train on them.
 
     Args:
@@ -19,6 +22,7 @@ def print_closing_lines(written: Written, folder: Path, found: int, with_masks: 
         folder: Where they are.
         found: How many images there were.
         with_masks: Whether masks were given.
+        mask_kind: What their pixels mean.
     """
     console = Console(soft_wrap=True, highlight=False)
     samples = sum(written.counts.values())
@@ -33,6 +37,7 @@ def print_closing_lines(written: Written, folder: Path, found: int, with_masks: 
     shards = names[0] if len(names) == 1 else f"{{{names[0][:-4]}..{names[-1][:-4]}}}.tar"
     urls = _urls(str(folder.absolute() / shards))
     masks = "" if with_masks else " data.masks=null"
+    masks += "" if mask_kind == "auto" else f" data.mask_kind={mask_kind}"
     console.print("Train on them next:", markup=False)
     command = f"{this_python()} -m castlit.train +experiment=cast_mocov2 data=shards {urls}{masks}"
     console.print(f"  {command}", style="bold", markup=False)

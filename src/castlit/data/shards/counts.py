@@ -1,9 +1,7 @@
 """Number of samples of each shard: from ``shards.json`` beside it, from the cache, or counted once."""
 
 import functools
-import json
 import logging
-import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,14 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from castlit.data.shards.manifest import MANIFEST, parse_counts, save_counts
 from castlit.data.shards.streams import count_samples, read_small_file, split_folder
 from castlit.data.shards.urls import local_path
-from castlit.utils.atomic_write import write_atomic
 from castlit.utils.progress import progress
-
-MANIFEST = "shards.json"
-FORMAT = 1
-"""Increase it when the format of ``shards.json`` or of the cache changes: older ones are ignored."""
 
 _CACHE = "shard_counts.json"
 _THREADS = 8
@@ -62,16 +56,10 @@ def shard_counts(urls: Sequence[str], cache: Path | None) -> NDArray[np.int64]:
         if cache is not None:
             counted = {_key(urls[i]): {"state": list(states[i]), "samples": int(counts[i])} for i in unknown}
             try:
-                _save(cache / _CACHE, {**cached, **counted})
+                save_counts(cache / _CACHE, {**cached, **counted})
             except OSError as error:
                 logger.warning("%s: the counts cannot be saved (%s)", cache, error.strerror or error)
     return counts
-
-
-def write_manifest(folder: Path, counts: dict[str, int]) -> None:
-    """Write ``shards.json`` for the shards of a folder: names and numbers of samples."""
-    shards = {name: {"samples": n, "bytes": (folder / name).stat().st_size} for name, n in counts.items()}
-    _save(folder / MANIFEST, shards)
 
 
 def _count(urls: list[str]) -> list[int]:
@@ -86,30 +74,14 @@ def _count(urls: list[str]) -> list[int]:
 
 def _manifest(folder: str) -> dict[str, Any]:
     data = read_small_file(folder, MANIFEST)
-    return {} if data is None else _parse(data)
+    return {} if data is None else parse_counts(data)
 
 
 def _load(file: Path) -> dict[str, Any]:
     try:
-        return _parse(file.read_bytes())
+        return parse_counts(file.read_bytes())
     except OSError:
         return {}
-
-
-def _parse(data: bytes) -> dict[str, Any]:
-    """The shards in a file written by :func:`_save`; empty for any other content."""
-    try:
-        content = json.loads(data)
-        shards = content["shards"] if content["format"] == FORMAT else {}
-        return {name: entry for name, entry in shards.items() if isinstance(entry["samples"], int)}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
-def _save(file: Path, shards: dict[str, Any]) -> None:
-    """Write atomically: a reader finds the new file or the old one."""
-    content = json.dumps({"format": FORMAT, "shards": shards}, indent=1) + "\n"
-    write_atomic(file, content.encode(), writer=uuid.uuid4().hex)
 
 
 def _key(url: str) -> str:

@@ -17,7 +17,7 @@ from castlit.data.datamodules.loader import ViewLoader, worker_options
 from castlit.data.io.bad_samples import BadSamples, OnBad
 from castlit.data.io.data_report import DataReport
 from castlit.data.io.mask_store import SELF
-from castlit.data.io.masks import THRESHOLD
+from castlit.data.io.masks import THRESHOLD, MaskKind, require_mask_kind
 from castlit.data.io.source import Sample, Source
 from castlit.data.shards.counts import shard_counts
 from castlit.data.shards.dataset import BatchNumberSampler, ShardDataset
@@ -55,6 +55,8 @@ class ShardsDataModule(ViewsDataModule):
             training. Samples that ``castlit.make_shards`` wrote without a mask, as it was asked to, are not bad.
         threshold: Fraction of a mask's full level above which a pixel is salient, in [0, 1]; None means 128 of 255, as
             in the reference code.
+        mask_kind: What the pixels of masks mean: ``"auto"``, ``"levels"``, ``"labels"`` or ``"colours"``, see
+            :func:`castlit.data.io.masks.decode_mask`.
         cache: Folder for the sizes of shards without a ``shards.json`` beside them. None means ``castlit_index`` in the
             trainer's folder, or in memory without a trainer.
         **options: See :class:`castlit.data.datamodules.base.ViewsDataModule`; by default, ``size`` is 224 and
@@ -78,6 +80,7 @@ class ShardsDataModule(ViewsDataModule):
         drop_last: bool = True,
         on_bad: OnBad = "error",
         threshold: float | None = None,
+        mask_kind: MaskKind = "auto",
         cache: str | Path | None = None,
         **options: Unpack[LoaderOptions],
     ) -> None:
@@ -94,6 +97,7 @@ class ShardsDataModule(ViewsDataModule):
         require_choice("on_bad", on_bad, ("error", "drop", "unconstrained"))
         self.on_bad: OnBad = on_bad
         self.threshold = THRESHOLD if threshold is None else require_number("threshold", threshold, 0, 1)
+        self.mask_kind = require_mask_kind("mask_kind", mask_kind)
         self.cache = cache
         self._train: tuple[list[str], NDArray[np.int64]] | None = None
         self._bad_report: DataReport | None = None
@@ -133,7 +137,7 @@ class ShardsDataModule(ViewsDataModule):
         if not records:
             raise InputError("the validation shards have no samples")
         bad = BadSamples(self.on_bad, len(records), "val", self._bad_report)
-        source = MemorySource(records, RecordReader(self.threshold, bad))
+        source = MemorySource(records, RecordReader(self.threshold, bad, self.mask_kind))
         return source, source, None
 
     def train_dataloader(self) -> DataLoader[Sample | None]:
@@ -142,7 +146,8 @@ class ShardsDataModule(ViewsDataModule):
         urls, counts = self.train_shards
         world = world_size()
         plan = Plan(counts, self.batch_size, seed=self.seed, world=world, rank=rank(), drop_last=self.drop_last)
-        reader = RecordReader(self.threshold, BadSamples(self.on_bad, plan.total, "train", self._bad_report))
+        bad = BadSamples(self.on_bad, plan.total, "train", self._bad_report)
+        reader = RecordReader(self.threshold, bad, self.mask_kind)
         return ViewLoader(
             ShardDataset(urls, plan, reader, self.views, self.masks, self.shuffle),
             batch_size=None,

@@ -7,10 +7,10 @@ import numpy as np
 
 from castlit.data.io.bad_samples import BadSamples
 from castlit.data.io.errors import EmptyMaskError, SampleError
-from castlit.data.io.image_header import Encoded, image_size, stored_size
-from castlit.data.io.images import EncodedImage
+from castlit.data.io.image_header import Encoded
+from castlit.data.io.images import open_image
 from castlit.data.io.mask_fit import Mask, fit_mask
-from castlit.data.io.masks import decode_mask
+from castlit.data.io.masks import MaskKind, decode_mask
 from castlit.data.io.source import Item
 from castlit.data.shards.streams import RawSample
 
@@ -83,13 +83,14 @@ class RecordReader:
     Args:
         threshold: Fraction of a mask's full level above which a pixel is salient, in [0, 1].
         bad: Handles bad samples.
+        mask_kind: What the pixels of masks mean, see :func:`castlit.data.io.masks.decode_mask`.
     """
 
-    def __init__(self, threshold: float, bad: BadSamples) -> None:
-        self.threshold, self.bad = threshold, bad
+    def __init__(self, threshold: float, bad: BadSamples, mask_kind: MaskKind = "auto") -> None:
+        self.threshold, self.bad, self.mask_kind = threshold, bad, mask_kind
 
     def read(self, record: Record) -> Item:
-        """The image, not yet decoded, and its mask; None for a mask that is bad or was left out on purpose.
+        """The image (a JPEG or PNG is not decoded yet) and its mask; None for a mask that is bad or was left out.
 
         Raises:
             SampleError: It has no image; or the mask is bad, and ``on_bad`` is not ``"unconstrained"``.
@@ -97,7 +98,7 @@ class RecordReader:
         if record.image is None:
             raise SampleError(f"{record.name()}: has no image (.{', .'.join(IMAGES)})")
         name, data = _open(record, record.image)
-        image = EncodedImage(data, name, _upright_size(data, name))
+        image = open_image(data, name)
         if record.unmasked:
             return Item(image, None)
         try:
@@ -120,7 +121,7 @@ class RecordReader:
         if record.mask is None:
             raise SampleError(f"{record.name()}: has no mask")
         name, data = _open(record, record.mask)
-        mask = fit_mask(decode_mask(data, name, self.threshold), name, shape, image)
+        mask = fit_mask(decode_mask(data, name, self.threshold, self.mask_kind), name, shape, image)
         if not mask.any():
             raise EmptyMaskError(f"{name}: nothing is salient")
         return mask
@@ -144,10 +145,3 @@ def _open(record: Record, member: Member) -> tuple[str, Encoded]:
     if not member.data:
         raise SampleError(f"{name}: the file is empty")
     return name, np.frombuffer(member.data, np.uint8)
-
-
-def _upright_size(data: Encoded, name: str) -> tuple[int, int]:
-    """(H, W) of the upright image. Without EXIF data the header is read directly, in a tenth of the time."""
-    raw = data.tobytes()
-    size = None if b"Exif" in raw or b"eXIf" in raw else stored_size(data)
-    return size or image_size(data, name)

@@ -1,7 +1,9 @@
 """Write the images and masks of folders as shards."""
 
+import io
 import json
 import os
+import tarfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +13,11 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import cv2
-import webdataset
 
 from castlit.data.index.file_source import FileSource
 from castlit.data.io.errors import SampleError
 from castlit.data.io.images import read_bytes
-from castlit.data.shards.counts import MANIFEST, write_manifest
+from castlit.data.shards.manifest import MANIFEST, write_manifest
 from castlit.utils.progress import progress
 from castlit.utils.validation import InputError
 
@@ -125,10 +126,10 @@ def _write(path: Path, samples: Iterable[Members], first: int) -> tuple[int, int
     part = path.with_suffix(".tar.part")
     count = unmasked = 0
     try:
-        # mtime=0, so that the bytes depend on the content only.
-        with part.open("wb") as file, webdataset.TarWriter(file, encoder=False, mtime=0) as tar:
+        with part.open("wb") as file, tarfile.open(fileobj=file, mode="w|") as tar:
             for members in samples:
-                tar.write({"__key__": f"{first + count:08d}", **members})
+                for suffix, data in sorted(members.items()):
+                    tar.addfile(_entry(f"{first + count:08d}.{suffix}", len(data)), io.BytesIO(data))
                 count += 1
                 unmasked += not any(name.startswith("mask.") for name in members)
         os.replace(part, path)  # noqa: PTH105
@@ -138,6 +139,14 @@ def _write(path: Path, samples: Iterable[Members], first: int) -> tuple[int, int
         with suppress(OSError):
             part.unlink(missing_ok=True)
     return count, unmasked
+
+
+def _entry(name: str, size: int) -> tarfile.TarInfo:
+    """A file's header as webdataset writes it; without a time, so that the bytes depend on the content only."""
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode, entry.mtime = size, 0o444, 0
+    entry.uname = entry.gname = "bigdata"
+    return entry
 
 
 def _prefetch(work: Callable[[int], T], items: Iterable[int]) -> Iterator[T]:

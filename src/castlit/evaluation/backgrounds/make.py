@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 
 from castlit.crops import crop_resize, crop_resize_mask
 from castlit.data.io.images import read_image
-from castlit.data.io.masks import THRESHOLD, read_mask
-from castlit.evaluation.backgrounds.plan import Job, mask_of, plan
+from castlit.data.io.masks import THRESHOLD, MaskKind, read_mask, require_mask_kind
+from castlit.evaluation.backgrounds.plan import Job, mask_of, plan, refuse_shared
 from castlit.evaluation.backgrounds.variants import MIXED, VARIANTS, Cut, box_area, mixed, variants_of
 from castlit.evaluation.frozen import ImageList, read_class_folders
 from castlit.utils.atomic_write import write_atomic
@@ -41,6 +42,7 @@ def make_backgrounds(
     seed: int = 0,
     threshold: float = THRESHOLD,
     workers: int | None = None,
+    mask_kind: MaskKind = "auto",
 ) -> Path:
     """Make ``<variant>/val/<class>/*.png`` for the eight variants, and ``original/train/<class>/*.png``.
 
@@ -60,6 +62,7 @@ def make_backgrounds(
         seed: Seed of the split and of the backgrounds.
         threshold: Mask level above which a pixel is the object's, as a fraction of the maximum, in [0, 1].
         workers: Processes; 0 uses this one; None: one per core.
+        mask_kind: What the pixels of masks mean, see :func:`castlit.data.io.masks.decode_mask`.
 
     Returns:
         ``target``.
@@ -71,22 +74,24 @@ def make_backgrounds(
     top, folder = Path(source).expanduser(), Path(target).expanduser()
     require_int("size", size, 16)
     require_number("val_share", val_share, 0, 1)
+    require_mask_kind("mask_kind", mask_kind)
     images, classes = read_class_folders(top / "images", "data.make_from")
     masks = [mask_of(top, images.path(i)) for i in range(len(images))]
-    settings = {"seed": seed, "size": size, "val_share": val_share, "threshold": threshold, "variants": list(VARIANTS)}
-    record = {**settings, "images": _state(images), "masks": _state(ImageList(masks))}
+    refuse_shared(images, masks)
+    settings = {"seed": seed, "size": size, "val_share": val_share, "threshold": threshold, "mask_kind": mask_kind}
+    record = {**settings, "variants": list(VARIANTS), "images": _state(images), "masks": _state(ImageList(masks))}
     if _done(folder, record):
         logger.info("using the variants in %s, made of the same images and settings", folder)
         return folder
     workers = available_cores() if workers is None else require_int("workers", workers, 0)
-    cut = partial(_usable, size=size, threshold=threshold)
+    read = partial(_read, size=size, threshold=threshold, kind=mask_kind)
     pairs = [(images.path(i), masks[i]) for i in range(len(images))]
-    reasons = _all("Looking at masks", cut, pairs, workers)
+    reasons = _all("Looking at masks", partial(_usable, read=read), pairs, workers)
     _report_left_out(folder, pairs, reasons)
     jobs = plan(top / "images", images, masks, classes, np.array([r == "" for r in reasons]), val_share, seed)
-    _all("Cutting out", partial(_single, folder=folder, size=size, threshold=threshold), jobs, workers)
+    _all("Cutting out", partial(_single, folder=folder, read=read), jobs, workers)
     val = [job for job in jobs if job.split == "val"]
-    _all("Mixing", partial(_mix, folder=folder, size=size, threshold=threshold), val, workers)
+    _all("Mixing", partial(_mix, folder=folder, read=read), val, workers)
     write_atomic(folder / _RECORD, (json.dumps(record, indent=2) + "\n").encode())
     return folder
 
@@ -104,30 +109,30 @@ def square(image: NDArray[np.uint8], mask: NDArray[np.uint8], size: int) -> Cut:
     return Cut(crop_resize(image, box, (size, size)), crop_resize_mask(mask, box, (size, size)))
 
 
-def _read(image: str, mask: str, size: int, threshold: float) -> Cut:
+def _read(image: str, mask: str, size: int, threshold: float, kind: MaskKind) -> Cut:
     pixels = read_image(image)
-    return square(pixels, read_mask(mask, image, pixels.shape[:2], threshold), size)
+    return square(pixels, read_mask(mask, image, pixels.shape[:2], threshold, kind), size)
 
 
-def _usable(pair: tuple[str, str], size: int, threshold: float) -> str:
+def _usable(pair: tuple[str, str], read: Callable[[str, str], Cut]) -> str:
     """Return why an image is skipped; empty if it is not."""
-    cut = _read(*pair, size, threshold)
+    cut = read(*pair)
     if not cut.mask.any():
         return "the mask is empty"
     area = box_area(cut)
     return f"the object's box covers {area:.0%} of the image" if area > LARGEST_BOX else ""
 
 
-def _single(job: Job, folder: Path, size: int, threshold: float) -> bool:
-    cut = _read(job.image, job.mask, size, threshold)
+def _single(job: Job, folder: Path, read: Callable[[str, str], Cut]) -> bool:
+    cut = read(job.image, job.mask)
     made = variants_of(cut) if job.split == "val" else {"original": cut.image}
     for variant, pixels in made.items():
         _write(folder / variant / job.split / job.place, pixels)
     return True
 
 
-def _mix(job: Job, folder: Path, size: int, threshold: float) -> bool:
-    cut = _read(job.image, job.mask, size, threshold)
+def _mix(job: Job, folder: Path, read: Callable[[str, str], Cut]) -> bool:
+    cut = read(job.image, job.mask)
     for variant, donor in zip(MIXED, job.donors, strict=True):
         background = read_image(folder / "only_bg_t" / "val" / donor)
         _write(folder / variant / "val" / job.place, mixed(cut, background))

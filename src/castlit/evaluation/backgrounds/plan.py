@@ -71,6 +71,19 @@ def plan(
     return jobs
 
 
+def refuse_shared(images: ImageList, masks: list[str]) -> None:
+    """Check that each image has its own mask: a.jpg and a.png would share one.
+
+    Raises:
+        InputError: Two images have the same one.
+    """
+    seen: dict[str, int] = {}
+    for i, mask in enumerate(masks):
+        first = seen.setdefault(mask, i)
+        if first != i:
+            raise InputError(f"{images.path(first)} and {images.path(i)} have the same mask: rename one of them")
+
+
 def mask_of(top: Path, image: str) -> str:
     """Return the mask of an image: same path below ``masks`` as the image's below ``images``.
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from castlit.data.io.folders import require_folder
+from castlit.data.io.masks import MaskKind
 from castlit.evaluation.backgrounds.head import LinearHead, read_head, read_mapping
 from castlit.evaluation.backgrounds.make import make_backgrounds
 from castlit.evaluation.backgrounds.variants import VARIANTS
@@ -50,6 +51,7 @@ def evaluate_backgrounds(
     batch_size: int = 64,
     workers: int | None = None,
     cache: str | Path | None = None,
+    mask_kind: MaskKind = "auto",
 ) -> Results:
     """Classify the variants of the Backgrounds Challenge (Xiao et al., ICLR 2021), or variants of your own images.
 
@@ -72,6 +74,7 @@ def evaluate_backgrounds(
         batch_size: Images at a time.
         workers: Loader processes; None: eight, or fewer where there are fewer cores.
         cache: Folder for features; None: ``features`` in ``output``.
+        mask_kind: With ``make_from``, what the pixels of masks mean, see :func:`castlit.data.io.masks.decode_mask`.
 
     Returns:
         Accuracy on each variant, and ``bg_gap`` = mixed_same − mixed_rand; in [0, 100].
@@ -87,9 +90,8 @@ def evaluate_backgrounds(
     if mapping is not None and head is None:
         raise InputError("protocol.mapping describes the outputs of protocol.head: give protocol.head, too")
     if make_from is not None:
-        folder = make_backgrounds(
-            make_from, output / "backgrounds" if made is None else made, size, val_share, seed, workers=workers
-        )
+        target = output / "backgrounds" if made is None else made
+        folder = make_backgrounds(make_from, target, size, val_share, seed, workers=workers, mask_kind=mask_kind)
         resize = size if resize is None else resize  # they have this size already
     else:
         folder = require_folder("data.root", str(root), "the variants original, mixed_same, ...")

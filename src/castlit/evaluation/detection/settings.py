@@ -100,7 +100,7 @@ class DetectorSettings:
         """Check the number of anchors for a feature pyramid.
 
         Raises:
-            InputError: There are not five.
+            InputError: The number of anchors is not five.
         """
         if len(self.anchors) != _LEVELS:
             raise InputError(

@@ -48,8 +48,8 @@ def evaluate_voc_detection(
 ) -> Results:
     """Fine-tune Faster R-CNN on VOC 07+12 and test it on VOC 2007 (He et al., CVPR 2020, section 4.2).
 
-    Nothing is frozen, and batch norms use the images of all processes. Difficult objects are learnt. The test ignores
-    them like COCO's crowds: a detection of one, or of a part of one, counts neither as right nor as wrong.
+    Nothing is frozen, and batch norms use the images of all processes. Objects marked difficult are trained on. The
+    test ignores them like COCO's crowds: a detection of one, or of a part of one, counts neither as right nor as wrong.
 
     Args:
         backbone: A ResNet.

@@ -18,7 +18,7 @@ def read_voc(
 ) -> Annotations:
     """Read the boxes of two lists of splits.
 
-    Difficult objects are learnt, as the papers' detectors do, and ignored in the test, as the challenge does.
+    Objects marked difficult are trained on, as in the papers, and ignored in the test, as in the challenge.
 
     Args:
         root: The folder ``VOCdevkit``, or its parent.

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castlit.data.io.errors import SampleError
-from castlit.data.io.image_header import image_size
-from castlit.data.io.images import EncodedImage, file_state, read_bytes
+from castlit.data.io.images import file_state, open_image, read_bytes
 from castlit.data.io.source import Item, Source
 from castlit.utils.bytes_array import BytesArray, decode, encode
 
@@ -41,15 +40,14 @@ class ImageList:
         return decode(self._paths[index])
 
     def read(self, index: int) -> Item:
-        """Read image ``index``, not decoded yet.
+        """Read image ``index``; a JPEG or PNG is not decoded yet.
 
         Raises:
             SampleError: It cannot be read.
         """
         path = self.path(index)
-        data = read_bytes(path)
         label = None if self.labels is None else int(self.labels[index])
-        return Item(EncodedImage(data, path, image_size(data, path)), None, label)
+        return Item(open_image(read_bytes(path), path), None, label)
 
     def give_up(self, index: int, error: SampleError) -> None:
         """Raise.

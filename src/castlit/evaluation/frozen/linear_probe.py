@@ -1,15 +1,17 @@
 """Linear probe: logistic regression on frozen features."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from castlit.utils.validation import InputError, require_number
 
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
-def linear_probe(features: NDArray[np.float32], labels: NDArray[np.int64], strength: float = 0.1) -> Pipeline:
+
+def linear_probe(features: NDArray[np.float32], labels: NDArray[np.int64], strength: float = 0.1) -> "Pipeline":
     """Fit multinomial logistic regression on standardised features.
 
     Args:
@@ -23,6 +25,11 @@ def linear_probe(features: NDArray[np.float32], labels: NDArray[np.int64], stren
     Raises:
         InputError: Features are not finite, there is only one class, or ``strength`` is out of range.
     """
+    # A second to import, which most evaluations need not spend.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     require_number("strength", strength, above=0)
     if not np.isfinite(features).all():
         raise InputError("the network's features are not finite: its weights are damaged, or its training has diverged")
@@ -32,7 +39,7 @@ def linear_probe(features: NDArray[np.float32], labels: NDArray[np.int64], stren
     return probe.fit(features, labels)
 
 
-def as_linear(probe: Pipeline) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def as_linear(probe: "Pipeline") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Fold standardisation and logistic regression into one linear layer.
 
     Args:

@@ -1,11 +1,11 @@
 """A linear classifier on a frozen backbone."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from sklearn.pipeline import Pipeline
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -13,6 +13,9 @@ from castlit.data import EvalDataset, collate
 from castlit.data.io.errors import SampleError
 from castlit.data.io.source import Source
 from castlit.evaluation.frozen import as_linear, linear_probe
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 
 def train_classifier(
@@ -61,7 +64,7 @@ def pooled(backbone: nn.Module, batch: Mapping[str, Tensor], device: torch.devic
     return features
 
 
-def _as_layer(probe: Pipeline, classes: int) -> nn.Linear:
+def _as_layer(probe: "Pipeline", classes: int) -> nn.Linear:
     """Return the probe as one linear layer with a logit for each class from 0."""
     weight, bias = map(torch.from_numpy, as_linear(probe))
     layer = nn.Linear(weight.shape[1], classes)

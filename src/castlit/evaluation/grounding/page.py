@@ -1,6 +1,5 @@
 """``grounding.html`` and its images: query, mask and CAMs."""
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -9,13 +8,12 @@ import cv2
 import numpy as np
 import pytorch_lightning as pl
 from numpy.typing import NDArray
-from PIL import Image
 
 from castlit.data.index.file_source import FileSource
 from castlit.evaluation.grounding.examples import ImageResults
 from castlit.evaluation.mask_origin import mask_origin
 from castlit.reporting import html
-from castlit.reporting.images import Picture, enlarge, grid, overlay_cam, overlay_mask, strip, to_picture
+from castlit.reporting.images import Picture, encode, enlarge, grid, overlay_cam, overlay_mask, strip, to_picture
 from castlit.reporting.results import Table
 from castlit.utils.atomic_write import write_atomic
 
@@ -67,7 +65,7 @@ def write_pictures(
         for i in numbers:
             picture = strip(_columns(shown[i], seen, i))
             file = output / "grounding" / f"{int(seen.places[i]):05d}.png"
-            write_atomic(file, _png(picture))
+            write_atomic(file, encode(picture))
             name = _name(data, seen, i)
             figures.append(html.figure(picture, _caption(seen, i, name), f"{name}: query, mask, CAMs"))
         if figures:
@@ -76,7 +74,7 @@ def write_pictures(
     write_atomic(output / "grounding.html", html.page(f"Where {title} look{'s' * (not compared)}", parts))
     even = next(iter(chosen.values()))
     if even:
-        write_atomic(output / "grounding.png", _png(_overview(even, shown, seen)))
+        write_atomic(output / "grounding.png", encode(_overview(even, shown, seen)))
 
 
 def _columns(shown: _Example, seen: ImageResults, i: int) -> list[tuple[str, Picture]]:
@@ -126,9 +124,3 @@ def _fetch(data: pl.LightningDataModule, wanted: Mapping[int, int]) -> dict[int,
         if len(found) == len(wanted):
             break
     return found
-
-
-def _png(picture: Picture) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()

@@ -12,7 +12,14 @@ from castlit.attention import has_object
 from castlit.evaluation.grounding.classifier import pooled, train_classifier
 from castlit.evaluation.grounding.examples import ImageResults
 from castlit.evaluation.grounding.page import write_pictures
-from castlit.evaluation.grounding.questions import QUESTIONS, Batch, Question, questions
+from castlit.evaluation.grounding.questions import (
+    QUESTIONS,
+    SHUFFLED_KEYS,
+    Batch,
+    Question,
+    partners,
+    questions,
+)
 from castlit.evaluation.grounding.scores import NO_MASK, ImageScores, image_scores
 from castlit.evaluation.network import Explain, Network
 from castlit.reporting.results import Table
@@ -24,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 COMPARED = " (compare)"
 """Suffix of the second checkpoint's rows."""
+
+SHUFFLED_MASKS = "_shuffled_masks"
+"""Suffix of the rows that score CAMs with the mask of another image."""
 
 CENTRE = "a Gaussian in the centre"
 
@@ -39,6 +49,7 @@ def evaluate_grounding(
     layer: str | None = None,
     pictures: int = 24,
     classifier_images: int = 2048,
+    shuffled: bool = False,
 ) -> Table:
     """Compare Grad-CAMs with the masks of a data module's validation images, as metrics and images.
 
@@ -58,6 +69,8 @@ def evaluate_grounding(
         layer: See :func:`castlit.evaluation.grounding.questions.questions`.
         pictures: Number of images shown.
         classifier_images: Maximum number of training images for the classifier.
+        shuffled: Add rows that show whether the CAMs depend on the image: ``…_shuffled_masks`` scores each CAM with the
+            mask of another image, and ``pretext_shuffled_keys`` explains the match with another image's masked key.
 
     Returns:
         For each question, and for a baseline, the metrics of
@@ -78,12 +91,12 @@ def evaluate_grounding(
         classifier = train_classifier(network.backbone, device, data, classifier_images)
         if classifier is not None:
             classifiers[f"classifier{suffix}"] = (network.backbone, classifier)
-        asked.update({f"{key}{suffix}": ask for key, ask in questions(network, layer, classifier).items()})
+        asked.update({f"{key}{suffix}": ask for key, ask in questions(network, layer, classifier, shuffled).items()})
     # Rows that are compared stand next to each other.
     asked = dict(sorted(asked.items(), key=lambda item: QUESTIONS.index(item[0].removesuffix(COMPARED))))
     if not classifiers:
         logger.info("No classifier: the training images have no labels")
-    seen, accuracy = _explain_all(asked, classifiers, data, device)
+    seen, accuracy = _explain_all(asked, classifiers, data, device, shuffled)
     results: Table = {}
     for key, scores in seen.scores.items():
         results[key] = {metric: float(value) for metric, value in scores.mean()._asdict().items()}
@@ -102,10 +115,13 @@ def _explain_all(
     classifiers: dict[str, tuple[nn.Module, nn.Linear]],
     data: pl.LightningDataModule,
     device: torch.device,
+    shuffled: bool,
 ) -> tuple[ImageResults, dict[str, float]]:
     """Ask all questions for all validation images; also return the classifiers' accuracies."""
     cams: dict[str, list[Tensor]] = {key: [] for key in asked}
-    scores: dict[str, list[ImageScores]] = {key: [] for key in (*asked, CENTRE)}
+    with_other_masks = [key for key in asked if shuffled and SHUFFLED_KEYS not in key]
+    others = [f"{key}{SHUFFLED_MASKS}" for key in with_other_masks]
+    scores: dict[str, list[ImageScores]] = {key: [] for key in (*asked, *others, CENTRE)}
     right: dict[str, list[Tensor]] = {key: [] for key in classifiers}
     places: list[Tensor] = []
     indices: list[Tensor] = []
@@ -113,6 +129,9 @@ def _explain_all(
         for start, batch in _batches(data):
             masked = has_object(batch["mask"])
             masks = batch["mask"][masked]
+            other = partners(batch["mask"])
+            paired = (other != torch.arange(len(other)))[masked]
+            other_masks = batch["mask"][other][masked][paired]
             places.append(start + masked.nonzero()[:, 0])
             if "index" in batch:
                 indices.append(batch["index"][masked])
@@ -121,6 +140,8 @@ def _explain_all(
                 found = ask(on_device).float().cpu()[masked]
                 cams[key].append(found)
                 scores[key].append(image_scores(found, masks))
+                if key in with_other_masks:
+                    scores[f"{key}{SHUFFLED_MASKS}"].append(image_scores(found[paired], other_masks))
             scores[CENTRE].append(image_scores(_centre(masks), masks))
             for key, (backbone, classifier) in classifiers.items():
                 right[key].append(_right(backbone, classifier, batch, device))

@@ -54,8 +54,8 @@ def evaluate_linear(
         epochs: Passes over these.
         lr: The classifier's learning rate.
         backbone_lr: The backbone's learning rate; 0 freezes it.
-        drops: Epochs after which the learning rates are multiplied by ...
-        drop_factor: ... this factor.
+        drops: Epochs after which the learning rates are multiplied by ``drop_factor``.
+        drop_factor: Factor of the learning rates at each drop.
         weight_decay: Of all trained parameters.
         batch_size: Images per step, over all processes.
         size: Side of the network's input in pixels; None: 224, or 64 for scenes.

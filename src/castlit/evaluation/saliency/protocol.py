@@ -5,14 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-import cv2
 import numpy as np
 import pytorch_lightning as pl
 from numpy.typing import NDArray
 
 from castlit.data.index.file_source import FileSource
 from castlit.data.io.errors import SampleError
-from castlit.data.io.images import EncodedImage, decode, read_bytes
+from castlit.data.io.images import EncodedImage, read_bytes
+from castlit.data.io.masks import MaskKind, decode_map, require_mask_kind
 from castlit.data.io.source import Source
 from castlit.evaluation.mask_origin import require_ground_truth
 from castlit.evaluation.saliency.scores import SaliencyScores
@@ -42,6 +42,7 @@ def evaluate_saliency(
     split: str = "all",
     count: int | None = 1000,
     workers: int | None = None,
+    mask_kind: MaskKind = "auto",
 ) -> Table:
     """Score saliency methods and existing maps on images with ground-truth masks.
 
@@ -53,6 +54,7 @@ def evaluate_saliency(
         split: ``"train"``, ``"val"`` or ``"all"`` images of the data.
         count: Score at most this many images of each split, a fixed sample; None: all.
         workers: Processes; 0 uses this one; None: one per core.
+        mask_kind: What the pixels of ``maps`` mean, see :func:`castlit.data.io.masks.decode_mask`.
 
     Returns:
         Metrics of each, see :class:`castlit.evaluation.saliency.scores.SaliencyScores`, baselines first.
@@ -78,7 +80,7 @@ def evaluate_saliency(
     jobs = list(_jobs(sources, split, None if count is None else require_int("count", count, 1)))
     workers = available_cores() if workers is None else require_int("workers", workers, 0)
     scores: dict[str, SaliencyScores] = {name: SaliencyScores() for name in (*names, *folders)}
-    score = partial(_score, sources[:2], names, folders)
+    score = partial(_score, sources[:2], names, folders, require_mask_kind("protocol.mask_kind", mask_kind))
     with progress("Scoring maps") as bar:
         task = bar.add_task("", total=len(jobs), rate="")
         for found in in_processes(score, jobs, workers, died=_skip):
@@ -103,7 +105,7 @@ def _jobs(sources: Sources, split: str, count: int | None) -> Iterator[Job]:
 
 
 def _score(
-    sources: tuple[Source, Source], names: list[str], folders: dict[str, Path], job: Job
+    sources: tuple[Source, Source], names: list[str], folders: dict[str, Path], kind: MaskKind, job: Job
 ) -> dict[str, SaliencyScores]:
     """Score one image; empty if it has no mask or cannot be read."""
     source, index = sources[job[0]], job[1]
@@ -117,7 +119,7 @@ def _score(
         return {}
     small = shrink(image)
     made = {name: {**BASELINES, **METHODS}[name](small) for name in names}
-    made |= {name: _stored(name, folder, source, index) for name, folder in folders.items()}
+    made |= {name: _stored(name, folder, source, index, kind) for name, folder in folders.items()}
     scores = {name: SaliencyScores() for name in made}
     for name, values in made.items():
         scores[name].add(values, item.mask)
@@ -129,8 +131,8 @@ def _skip(job: Job) -> dict[str, SaliencyScores]:
     return {}
 
 
-def _stored(name: str, folder: Path, source: Source, index: int) -> NDArray[np.float32]:
-    """Read an image's map that ``castlit.make_masks`` wrote, for the image's folder or for its parent."""
+def _stored(name: str, folder: Path, source: Source, index: int, kind: MaskKind) -> NDArray[np.float32]:
+    """Read an image's map, stored as ``castlit.make_masks`` does, for the image's folder or for its parent."""
     if not isinstance(source, FileSource):
         raise InputError("maps= needs images in folders: use data=folder or data=coco")
     relative = PurePosixPath(source.entry(index).image).with_suffix(".png")
@@ -138,5 +140,4 @@ def _stored(name: str, folder: Path, source: Source, index: int) -> NDArray[np.f
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise InputError(f"maps.{name}: neither {places[0]} nor {places[1]} exists: make maps of these images")
-    levels = decode(read_bytes(path), str(path), cv2.IMREAD_GRAYSCALE)
-    return np.asarray(levels / 255, np.float32)
+    return decode_map(read_bytes(path), str(path), kind)

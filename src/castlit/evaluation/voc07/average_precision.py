@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from castlit.utils.validation import InputError
 
@@ -20,6 +19,8 @@ def average_precision(truth: Truth, scores: Scores) -> float:
     Raises:
         InputError: No positives.
     """
+    from sklearn.metrics import average_precision_score  # a second, which other protocols need not spend
+
     _require_positives(truth)
     return 100 * float(average_precision_score(truth, scores))
 
@@ -34,6 +35,8 @@ def eleven_point_precision(truth: Truth, scores: Scores) -> float:
     Raises:
         InputError: No positives.
     """
+    from sklearn.metrics import precision_recall_curve
+
     _require_positives(truth)
     precision, recall, _ = precision_recall_curve(truth, scores)
     # The curve's last point, recall 0 at precision 1, belongs to no threshold.

@@ -6,8 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedKFold
-from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
 from castlit.evaluation.voc07.average_precision import average_precision, eleven_point_precision
@@ -95,6 +93,8 @@ def _on_cores(jobs: Iterator[Any], processes: int, pace: ProgressLog) -> list[fl
 
 def _validate(features: Features, labels: Labels, column: int, cost: float) -> float:
     """Mean average precision over the folds."""
+    from sklearn.model_selection import StratifiedKFold
+
     x, y = _counted(features, labels[:, column])
     with threadpool_limits(1):
         folds = StratifiedKFold(FOLDS).split(x, y)
@@ -118,6 +118,8 @@ def _counted(features: Features, labels: Labels) -> tuple[NDArray[np.float64], N
 
 def _fit(x: NDArray[np.float64], y: NDArray[np.bool_], cost: float, others: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the signed distances of ``others`` from the boundary."""
+    from sklearn.svm import LinearSVC
+
     # The primal problem has the same solution as the dual, converges at any cost, and is deterministic.
     svm = LinearSVC(C=cost, class_weight={True: _POSITIVE_WEIGHT, False: 1.0}, dual=False, max_iter=5000)
     return np.asarray(svm.fit(x, y).decision_function(others))

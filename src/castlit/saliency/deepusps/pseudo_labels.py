@@ -25,6 +25,9 @@ UNUSABLE = 2
 CRF_SIDE = 48
 """Side at which a prediction's CRF is solved between rounds: a third of the full grid's cost."""
 
+_LATER = ("castlit.saliency.deepusps.network", "castlit.saliency.deepusps.predictor")
+"""What processes import that apply the trained network, torch included: once for all, not in each of them."""
+
 Levels = NDArray[np.uint8]
 
 
@@ -61,7 +64,8 @@ def make_pseudo_labels(
     died = functools.partial(_Labelled, image=None, maps=None)
     items = ((number, str(paths[number])) for number in missing)
     with ProgressLog("Making pseudo-labels", len(missing)) as log:
-        for label in in_processes(work, items, min(workers, len(missing)), lambda item: died(item[0])):
+        processes = in_processes(work, items, min(workers, len(missing)), lambda item: died(item[0]), _LATER)
+        for label in processes:
             if label.image is None or label.maps is None:
                 maps.put(label.number, np.zeros(maps.shape[1:], np.uint8), UNUSABLE)
             else:
@@ -102,7 +106,7 @@ def refine_targets(
     missing = new.missing
     items = ((old[number], images[number], values) for number, values in zip(missing, predictions, strict=True))
     work = functools.partial(_average, momentum)
-    results = in_processes(work, items, min(workers, len(missing)), lambda item: item[0])
+    results = in_processes(work, items, min(workers, len(missing)), lambda item: item[0], _LATER)
     with ProgressLog(title, len(missing)) as log:
         for number, target in zip(missing, results, strict=True):
             new.put(number, target)

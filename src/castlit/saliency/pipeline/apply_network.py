@@ -49,8 +49,10 @@ def apply_network(
         yield from in_threads(functools.partial(make_mask, recipe, predictor), names, max(1, workers))
         return
     method = FromFile(scratch, predictor) if workers else predictor
+    work = functools.partial(make_mask, recipe, method)
+    homes = {__name__, *(type(each).__module__ for each in (predictor, network))} - {"__main__", "builtins"}
     try:
-        yield from in_processes(functools.partial(make_mask, recipe, method), names, workers, Outcome.died)
+        yield from in_processes(work, names, workers, Outcome.died, sorted(homes))
     finally:
         scratch.unlink(missing_ok=True)
 

@@ -12,7 +12,6 @@ from typing import Any
 from castlit.saliency.algorithms.registry import SIDE
 from castlit.saliency.deepusps.settings import Settings, file_digest
 from castlit.saliency.deepusps.state import NETWORK, settings_of
-from castlit.saliency.pipeline.apply_network import apply_network
 from castlit.saliency.pipeline.one_mask import Outcome, Recipe
 from castlit.saliency.pipeline.scan import MaskState, scan
 from castlit.saliency.pipeline.shard import Shard
@@ -86,6 +85,9 @@ class DeepUSPSMethod:
         Raises:
             InputError: No image can be learned from, or the folder cannot be written.
         """
+        # Imported when needed, as the phases below: the other qualities load no torch.
+        from castlit.saliency.pipeline.apply_network import apply_network
+
         folder = recipe.output / f".{DEEPUSPS}"
         scratch = folder / f"predictor{shard.suffix}.pickle"
         accelerator = self.hardware.get("accelerator", "auto")
@@ -110,5 +112,5 @@ class DeepUSPSMethod:
 
 
 def _phases() -> ModuleType:
-    """Imported when needed: the other qualities need no Lightning."""
+    """The training's module, which imports torch and Lightning."""
     return importlib.import_module("castlit.saliency.deepusps.phases")

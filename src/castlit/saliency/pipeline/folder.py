@@ -14,7 +14,7 @@ from castlit.saliency.pipeline.preview import write_preview
 from castlit.saliency.pipeline.preview_sampler import PreviewSampler
 from castlit.saliency.pipeline.records import PACKAGES, Records
 from castlit.saliency.pipeline.run import Run, RunSummary
-from castlit.saliency.pipeline.scan import refuse_nested
+from castlit.saliency.pipeline.scan import check_output
 from castlit.saliency.pipeline.shard import Shard
 from castlit.utils.cores import available_cores
 from castlit.utils.process_pool import in_processes
@@ -85,7 +85,7 @@ def make_masks(
     part = Shard.parse(shard)
     images = require_folder("images", images, "the photographs")
     output = Path(output).expanduser()
-    refuse_nested(images, output)
+    check_output(images, output)
 
     settings: dict[str, Any] = {"side": side, "mask_side": mask_side}
     made = f"quality={quality} side={side} mask_side={mask_side}"

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from castlit.data.io.errors import SampleError
 from castlit.data.io.folders import join
-from castlit.data.io.image_header import image_size, is_jpeg
-from castlit.data.io.images import decode_image, read_bytes, refuse_cut_jpeg
+from castlit.data.io.images import EncodedImage, read_bytes
+from castlit.data.io.images import open_image as open_encoded
 from castlit.saliency.algorithms.registry import METHODS, shrink
 from castlit.saliency.algorithms.superpixels import Image, Map
 from castlit.saliency.pipeline.quality import Quality, covered_fraction, measure_quality
@@ -116,16 +116,12 @@ def open_image(path: Path, side: int, mask_side: int) -> Opened:
     Raises:
         SampleError: It cannot be read.
     """
-    data = read_bytes(path)
-    if is_jpeg(data):
-        refuse_cut_jpeg(data, str(path))
-        size = image_size(data, str(path))
-        reduction = next((r for r in (8, 4, 2) if max(size) >= r * side), 1)
-        image = decode_image(data, str(path), reduction)
-    else:
-        image = decode_image(data, str(path))
-        size = image.shape[0], image.shape[1]
-    return Opened(shrink(image, side), mask_size(size, mask_side))
+    found = open_encoded(read_bytes(path), str(path))
+    size = found.shape[0], found.shape[1]
+    if isinstance(found, EncodedImage):
+        reduction = next((r for r in (8, 4, 2) if max(size) >= r * side), 1) if found.can_reduce else 1
+        found = found.decode(reduction)
+    return Opened(shrink(found, side), mask_size(size, mask_side))
 
 
 def mask_size(size: tuple[int, int], longest: int) -> tuple[int, int]:

@@ -28,7 +28,7 @@ class RunSummary:
     failed: int = 0
     """Images without a mask to train with."""
     rate: float | None = None
-    """Images per second of all processes together, without their start; None for fewer than two images."""
+    """Images per second of all processes together, not counting their start-up; None for fewer than two images."""
     workers: int = 0
     failures: str = ""
     """The first few failures with their reasons."""

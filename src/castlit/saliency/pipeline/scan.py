@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from castlit.data.io.folders import IMAGE_SUFFIXES, by_stem, join, walk
+from castlit.data.io.folders import IMAGE_SUFFIXES, by_stem, join, refuse_nested, walk
 from castlit.saliency.pipeline.one_mask import mask_name
 from castlit.saliency.pipeline.shard import Shard
 from castlit.saliency.pipeline.signature import Signature, read_signature
@@ -41,18 +41,13 @@ class ScannedImage(NamedTuple):
     """Of a finished mask."""
 
 
-def refuse_nested(images: Path, output: Path) -> None:
+def check_output(images: Path, output: Path) -> None:
     """Check that masks cannot be read as images, nor images as masks.
 
     Raises:
         InputError: One folder is or contains the other, or ``output`` is a file.
     """
-    one, other = images.resolve(), output.resolve()
-    if one == other or one in other.parents or other in one.parents:
-        raise InputError(
-            f"output={output} and images={images} are the same folder or one inside the other, and masks would be "
-            "read as images: give the masks a separate folder"
-        )
+    refuse_nested("output", output, "images", images)
     if output.exists() and not output.is_dir():
         raise InputError(f"output={output} is a file: give a folder")
 

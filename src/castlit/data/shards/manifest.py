@@ -1,0 +1,34 @@
+"""``shards.json``: the number of samples in each shard of a folder."""
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+from castlit.utils.atomic_write import write_atomic
+
+MANIFEST = "shards.json"
+FORMAT = 1
+"""Increase it when the format of ``shards.json`` or of the cache changes: older ones are ignored."""
+
+
+def write_manifest(folder: Path, counts: dict[str, int]) -> None:
+    """Write ``shards.json`` for the shards of a folder: names and numbers of samples."""
+    shards = {name: {"samples": n, "bytes": (folder / name).stat().st_size} for name, n in counts.items()}
+    save_counts(folder / MANIFEST, shards)
+
+
+def save_counts(file: Path, shards: dict[str, Any]) -> None:
+    """Write atomically: a reader finds the new file or the old one."""
+    content = json.dumps({"format": FORMAT, "shards": shards}, indent=1) + "\n"
+    write_atomic(file, content.encode(), writer=uuid.uuid4().hex)
+
+
+def parse_counts(data: bytes) -> dict[str, Any]:
+    """The shards in a file written by :func:`save_counts`; empty for any other content."""
+    try:
+        content = json.loads(data)
+        shards = content["shards"] if content["format"] == FORMAT else {}
+        return {name: entry for name, entry in shards.items() if isinstance(entry["samples"], int)}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}

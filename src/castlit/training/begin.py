@@ -1,0 +1,31 @@
+"""What happens once a run is sure to train: until then it may be refused, and a refused command leaves no trace."""
+
+from pathlib import Path
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+
+from castlit.cli.app import output_dir
+from castlit.cli.refused import accept
+from castlit.resume.start import put_aside, remove_old_results
+from castlit.resume.training_run import last_path
+from castlit.utils.atomic_write import write_atomic
+
+
+def begin(config: DictConfig, trainer: pl.Trainer, checkpoint: Path | None) -> None:
+    """Replace what an earlier run has left in this run's folder, and write this run's configuration.
+
+    Args:
+        config: The run's.
+        trainer: Trains it.
+        checkpoint: What it starts from; None: from scratch.
+    """
+    accept()
+    if not trainer.is_global_zero:
+        return
+    last = last_path(trainer)
+    if not config.trainer.fast_dev_run:
+        if checkpoint is None and last is not None:
+            put_aside(last)
+        remove_old_results(output_dir())
+    write_atomic(output_dir() / "config.yaml", OmegaConf.to_yaml(config, resolve=True).encode())
