@@ -98,6 +98,11 @@ def test_resolvers_are_not_evaluated(made_run, tmp_path, monkeypatch):
         data__masks="/masks/${ oc.env:SECRET,none}/${name}",
         data__nested=["${oc.decode:${data.images}}", "${name}"],
         data__again="${data.images}",
+        data__escaped=r"\${oc.env:SECRET} and \\${oc.env:SECRET}",
+        data__resolver="oc.env",
+        data__by_reference="${${data.resolver}:SECRET}",
+        data__by_part="${oc.${.part}:SECRET}",
+        data__part="env",
     )
     (run / "config.yaml").unlink()
     settings = read_settings(run)
@@ -105,6 +110,9 @@ def test_resolvers_are_not_evaluated(made_run, tmp_path, monkeypatch):
     assert settings.get("data.images") == settings.get("data.again") == "${oc.env:SECRET}"
     assert settings.get("data.masks") == "/masks/${ oc.env:SECRET,none}/${name}"
     assert settings.get("data.nested") == ["${oc.decode:${data.images}}", "made"]
+    assert settings.get("data.escaped") == r"\${oc.env:SECRET} and \\${oc.env:SECRET}"
+    assert settings.get("data.by_reference") == "${${data.resolver}:SECRET}"
+    assert settings.get("data.by_part") == "${oc.${.part}:SECRET}"
     assert "the reader's" not in str(settings)
 
 

@@ -1,7 +1,7 @@
 """The settings of runs, and which of them differ."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,11 @@ _NOT_SETTINGS = ("output_dir", "resume")
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # some ten times faster, where it is built in
 
 
-_RESOLVER = re.compile(r"\$\{\s*[\w.]+\s*:")
+_REFERENCE = re.compile(r"\$\{[\w.\[\]]+\}")
+"""A reference to another key; other interpolations may call a resolver, also by a name that is itself a reference."""
+
+_HELD = "\ue000"
+"""For the start of an interpolation that is not to be evaluated."""
 
 
 @dataclass
@@ -140,20 +144,26 @@ def _flat(config: Any, prefix: str = "") -> dict[str, Any]:  # noqa: ANN401
 
 def _resolved(folder: Path, plain: dict[str, Any]) -> dict[str, Any]:
     """The configuration with its references resolved, but no resolvers: those may read the reader's environment."""
-    config = OmegaConf.create(_escaped({**plain, "output_dir": str(folder)}))
+    config = OmegaConf.create(_in_texts(_hold, {**plain, "output_dir": str(folder)}))
     try:
-        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+        resolved = OmegaConf.to_container(config, resolve=True)
     except (OmegaConfBaseException, ValueError):
         return plain  # Unresolved: a dangling reference may be why the run failed.
+    return _in_texts(lambda text: text.replace(_HELD, "${"), resolved)  # type: ignore[no-any-return]
 
 
-def _escaped(value: Any) -> Any:  # noqa: ANN401
-    """The value, with ``${oc.env:KEY}`` and the like as texts."""
+def _hold(text: str) -> str:
+    # Not escaped by a backslash: one that is there already would escape ours.
+    return text if "${" not in _REFERENCE.sub("", text) else text.replace("${", _HELD)
+
+
+def _in_texts(change: Callable[[str], str], value: Any) -> Any:  # noqa: ANN401
+    """The value, with all texts in it changed."""
     if isinstance(value, dict):
-        return {key: _escaped(each) for key, each in value.items()}
+        return {key: _in_texts(change, each) for key, each in value.items()}
     if isinstance(value, list):
-        return list(map(_escaped, value))
-    return value.replace("${", r"\${") if isinstance(value, str) and _RESOLVER.search(value) else value
+        return [_in_texts(change, each) for each in value]
+    return change(value) if isinstance(value, str) else value
 
 
 def _mapping(path: Path) -> dict[str, Any] | None:
