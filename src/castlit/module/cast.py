@@ -114,7 +114,8 @@ class CASTModule(pl.LightningModule):
             map_location: As in Lightning.
             hparams_file: As in Lightning.
             strict: As in Lightning.
-            weights_only: True reads plain values and tensors only, also from a URL. False runs any code in the file.
+            weights_only: True or None reads plain values and tensors only, also from a URL, where Lightning's None runs
+                any code in the file, as False does.
             trust: Packages or modules that the checkpoint may import, such as that of your own method.
             **kwargs: Parts in place of the checkpoint's: ``method``, ``attention``, ``optimizer``, ``cam_layer``.
 
@@ -123,6 +124,7 @@ class CASTModule(pl.LightningModule):
             InputError: The file is damaged, or of another version, or names a class that may not be imported.
         """
         loader: Any = super().load_from_checkpoint
+        weights_only = weights_only is not False
         with reading(checkpoint_path, weights_only), trusting([trust] if isinstance(trust, str) else trust):
             module: Self = loader(checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs)
         return module
