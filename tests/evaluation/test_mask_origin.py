@@ -9,7 +9,7 @@ from PIL import Image
 from castlit.data import SaliencyDataModule, ScenesDataModule
 from castlit.data.io.masks_json import MASKS_FILE, PROGRAM
 from castlit.evaluation import evaluate_saliency
-from castlit.evaluation.mask_origin import NoGroundTruthError, mask_origin
+from castlit.evaluation.mask_origin import NoGroundTruthError, mask_origin, protocol_masks
 
 MADE = {"made_by": PROGRAM, "quality": "fused", "method": "fusion", "castlit": "0.2.0", "complete": True}
 
@@ -58,6 +58,16 @@ def test_origins(photographs):
         f"{masks}: saliency maps, quality=fused (fusion), made by castlit 0.2.0; no ground truth"
     )
     assert mask_origin(other).endswith("objects.json: the annotated objects")  # of the validation images
+
+
+def test_masks_that_backgrounds_are_made_with(photographs):
+    masks = photographs / "masks"
+    given = {"make_from": str(photographs), "root": None}
+    assert protocol_masks(given) == f"{masks}: as given, castlit did not make them"
+    (masks / MASKS_FILE).write_text(json.dumps(MADE))
+    assert protocol_masks(given).startswith(f"{masks}: saliency maps, quality=fused (fusion)")
+    assert protocol_masks({"make_from": None, "root": str(photographs)}) is None
+    assert protocol_masks({"data": opened(photographs, masks)}).endswith("; no ground truth")
 
 
 @pytest.mark.parametrize("place", ["masks", "."])  # make_masks writes one file for several folders

@@ -15,7 +15,7 @@ from rich.console import Console
 from castlit.cli.launch import refuse_relaunched_sweep
 from castlit.data.datamodules.worker_loader import end_workers
 from castlit.evaluation.inputs import open_parameters, protocol_inputs, published_rows
-from castlit.evaluation.mask_origin import mask_origin
+from castlit.evaluation.mask_origin import protocol_masks
 from castlit.reporting.published import PublishedRow
 from castlit.reporting.results import Results, Table
 from castlit.reporting.tables import metrics_table
@@ -52,8 +52,7 @@ def run_protocol(config: DictConfig, output: Path) -> Evaluated:
     except BaseException:
         end_workers()  # the error keeps the loaders alive, and a sweep or +protocol=all goes on
         raise
-    data = getattr(protocol, "keywords", {}).get("data")
-    evaluated = Evaluated(results, published_rows(protocol), None if data is None else mask_origin(data))
+    evaluated = Evaluated(results, published_rows(protocol), protocol_masks(getattr(protocol, "keywords", {})))
     uses_checkpoint = bool(parameters & {"backbone", "explain", "config"})
     runs_protocols = "config" in parameters  # they have printed their tables
     _write(evaluated, output, str(config.checkpoint) if uses_checkpoint else None, show=not runs_protocols)
