@@ -1,12 +1,14 @@
 """A user's mistake ends in one clear line and a non-zero exit code, with no traceback."""
 
 import sys
+from importlib.resources import files
 
 import pytest
 from omegaconf import OmegaConf
 
 from castlit.cli.app import program
 from castlit.cli.missing import require_complete
+from castlit.cli.overrides import refuse_misspelt_group
 from castlit.evaluate import evaluate
 from castlit.study import study
 from castlit.train import train
@@ -168,6 +170,35 @@ def test_misspelt_key_hint(monkeypatch, capfd, tmp_path):
     )
     (line,) = told.splitlines()
     assert line.startswith("error: atention.weight is not a key of the config (did you mean 'attention.weight'?); all")
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("zzzqqq=1", "zzzqqq is not a key of the config; all keys: add --cfg job"),
+        ("zzzqqq.weight=1", "zzzqqq.weight is not a key of the config; all keys: add --cfg job"),
+        ("expriment=cast_mocov2", "expriment is not a key of the config (did you mean '+experiment'?); all keys: add"),
+        ("experiment=cast_mocov2", "experiment is a group without a default: type +experiment=cast_mocov2"),
+        # Hydra adds any key with a plus: the whole training ran without what was asked for.
+        ("+expriment=cast_mocov2", "expriment is no group of configurations (did you mean 'experiment'?)"),
+        ("+atention.weight=1", "atention is no group of configurations (did you mean 'attention'?)"),
+        ("++optimiser.lr=1", "optimiser is no group of configurations (did you mean 'optimizer'?)"),
+    ],
+)
+def test_unknown_key_gets_no_advice_to_add_it(monkeypatch, capfd, tmp_path, typed, told):
+    (line,) = run(monkeypatch, capfd, tmp_path, "train", train, [typed]).splitlines()
+    assert line.startswith("error: ")
+    assert told in line
+
+
+def test_keys_that_a_user_may_add():
+    configs = [file for file in files("castlit.conf").iterdir() if file.name.endswith(".yaml")]
+    keys = {str(key) for file in configs for key in OmegaConf.load(file)} | {"name", "model", "tag"}
+    groups = {folder.name for folder in files("castlit.conf").iterdir() if folder.is_dir()}
+    assert groups
+    for key in keys | groups:
+        refuse_misspelt_group(f"+{key}=1")
+        refuse_misspelt_group(f"++{key}.part=1")
 
 
 def test_other_words_of_hydra_are_shown(monkeypatch, capfd, tmp_path):

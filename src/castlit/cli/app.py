@@ -21,7 +21,7 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 
 from castlit.cli.config_dir import composable, split_config_dir
 from castlit.cli.missing import explain_missing
-from castlit.cli.overrides import quote_path, refuse_expanded, settle_group
+from castlit.cli.overrides import quote_path, refuse_expanded, refuse_misspelt_group, settle_group
 from castlit.cli.refused import leave_no_trace
 from castlit.utils.atomic_write import FULL
 from castlit.utils.paths import display_path, shown_from
@@ -83,6 +83,9 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
     logging.raiseExceptions = full_errors()
     try:
         refuse_expanded(sys.argv[1:])
+        if split_config_dir(sys.argv[1:])[0] is None:  # whose groups may have any name
+            for word in sys.argv[1:]:
+                refuse_misspelt_group(word)
         sys.argv[1:] = [settle_group(quote_path(word)) for word in sys.argv[1:]]
         if prepare is not None:
             sys.argv[1:] = prepare(sys.argv[1:])
@@ -182,18 +185,22 @@ def suggest_override(config_name: str, arguments: list[str]) -> str | None:
         option = _suggest_option(arguments)
         if option is not None:
             return option
+        groups = GlobalHydra.instance().config_loader().list_groups("")
         try:
             # With the user's choices of groups, which add keys.
-            groups = [word for word in composable(arguments) if _chooses(*word.partition("=")[:2])]
-            known = set(_keys(compose(config_name, groups)))
+            chosen = [word for word in composable(arguments) if _chooses(*word.partition("=")[:2])]
+            known, complete = set(_keys(compose(config_name, chosen))), True
         except HydraException:
-            known = set(_keys(compose(config_name)))
+            known, complete = set(_keys(compose(config_name))), False
     for argument in arguments:
-        key, equals, _ = argument.partition("=")
-        if equals and key[:1] not in "-+~" and key not in known and "@" not in key and "/" not in key:
-            hint = did_you_mean(key, sorted(known))
-            if hint:
-                return f"{key} is not a key of the config{hint}; all keys: add --cfg job"
+        key, equals, value = argument.partition("=")
+        if not equals or key[:1] in "-+~" or key in known or "@" in key or "/" in key:
+            continue
+        if key in groups:
+            return f"{key} is a group without a default: type +{key}={value}"
+        hint = did_you_mean(key, sorted(known)) or did_you_mean(f"+{key}", [f"+{group}" for group in groups])
+        if hint or (complete and not key.startswith("hydra.")):
+            return f"{key} is not a key of the config{hint}; all keys: add --cfg job"
     return None
 
 
