@@ -100,7 +100,8 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
         main()
     except SystemExit as stop:
         # Hydra's advice for a misspelt key is to add it with a plus.
-        hint = suggest_override(config_name, sys.argv[1:]) if stop.code and hydras_words.held else None
+        held = hydras_words.held
+        hint = suggest_override(config_name, sys.argv[1:], held) if stop.code and held is not None else None
         if hint:
             hydras_words.drop()
             print(f"error: {hint}", file=sys.stderr)
@@ -117,9 +118,9 @@ class _HeldBack:
         self._stream: TextIO | None = None
 
     @property
-    def held(self) -> bool:
-        """Whether it still holds back."""
-        return self._buffer is not None
+    def held(self) -> str | None:
+        """What it holds back; None if it does no more."""
+        return None if self._buffer is None else self._buffer.getvalue()
 
     def hold(self) -> None:
         """From now on."""
@@ -133,8 +134,8 @@ class _HeldBack:
 
     def show(self) -> None:
         """Print what was held back, and hold nothing back any more."""
-        if self._buffer is not None:
-            text = self._buffer.getvalue()
+        text = self.held
+        if text is not None:
             self.drop()
             sys.stderr.write(text)
 
@@ -178,28 +179,34 @@ def explain_error(error: BaseException) -> str | None:
     return None
 
 
-def suggest_override(config_name: str, arguments: list[str]) -> str | None:
-    """Return a line on the first override whose option or key does not exist, with the nearest one; or ``None``."""
+def suggest_override(config_name: str, arguments: list[str], refusal: str = "") -> str | None:
+    """Return a line on the first override whose option or key does not exist, with the nearest one; or ``None``.
+
+    Args:
+        config_name: The primary config.
+        arguments: The words of the command line.
+        refusal: Hydra's words, which name the key also where none is near.
+    """
     GlobalHydra.instance().clear()
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         option = _suggest_option(arguments)
         if option is not None:
             return option
-        groups = GlobalHydra.instance().config_loader().list_groups("")
+        groups = [group for group in GlobalHydra.instance().config_loader().list_groups("") if group != "hydra"]
         try:
             # With the user's choices of groups, which add keys.
             chosen = [word for word in composable(arguments) if _chooses(*word.partition("=")[:2])]
-            known, complete = set(_keys(compose(config_name, chosen))), True
+            known = set(_keys(compose(config_name, chosen)))
         except HydraException:
-            known, complete = set(_keys(compose(config_name))), False
+            known = set(_keys(compose(config_name)))
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        if not equals or key[:1] in "-+~" or key in known or "@" in key or "/" in key:
+        if not equals or key[:1] in "-+~" or key in known or "@" in key or "/" in key or key.startswith("hydra."):
             continue
         if key in groups:
             return f"{key} is a group without a default: type +{key}={value}"
         hint = did_you_mean(key, sorted(known)) or did_you_mean(f"+{key}", [f"+{group}" for group in groups])
-        if hint or (complete and not key.startswith("hydra.")):
+        if hint or f"Could not override '{key}'" in refusal:
             return f"{key} is not a key of the config{hint}; all keys: add --cfg job"
     return None
 

@@ -200,9 +200,7 @@ def test_images_outside_of_the_folder(voc, coco, name):
     content = json.loads(file.read_text())
     content["images"][0]["file_name"] = name
     file.write_text(json.dumps(content))
-    with pytest.raises(
-        InputError, match=rf"instances_train2017.json: .*'{name}' leads out of the folder of the images"
-    ):
+    with pytest.raises(InputError, match=rf"instances_train2017.json: '{name}' leads out of the folder of the images"):
         read_coco(coco)
     (voc / "VOC2007" / "ImageSets" / "Main" / "trainval.txt").write_text(f"{name}\n")
     with pytest.raises(InputError, match=rf"trainval.txt: '{name}' leads out of the folder of the images"):

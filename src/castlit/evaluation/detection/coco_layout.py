@@ -94,6 +94,11 @@ def _records(file: Path, content: dict[str, Any], images: Path, numbers: dict[in
             f"{file}: is not COCO's instance annotations: every image needs file_name, height, width and id, every "
             f"annotation image_id, category_id, bbox and segmentation ({type(error).__name__}: {error})"
         ) from None
+    try:
+        for image in content["images"]:
+            require_inside(image["file_name"])
+    except ValueError as error:
+        raise InputError(f"{file}: {error}") from None
     if objects:
         raise InputError(f"{file}: has annotations of an image that it does not list: image_id {next(iter(objects))}")
     if not records:
@@ -121,7 +126,7 @@ def _record(image: dict[str, Any], objects: list[dict[str, Any]], folder: Path, 
         raise ValueError(f"category_id {unknown} of {image['file_name']} is not among the categories")
     extent = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     return Annotated(
-        folder / require_inside(image["file_name"]),
+        folder / image["file_name"],
         int(image["id"]),
         height,
         width,
