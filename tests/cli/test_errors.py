@@ -180,7 +180,7 @@ def test_misspelt_key_hint(monkeypatch, capfd, tmp_path):
         ("expriment=cast_mocov2", "expriment is not a key of the config (did you mean '+experiment'?); all keys: add"),
         ("experiment=cast_mocov2", "experiment is a group without a default: type +experiment=cast_mocov2"),
         # Hydra adds any key with a plus: the whole training ran without what was asked for.
-        ("+expriment=cast_mocov2", "expriment is no group of configurations (did you mean 'experiment'?)"),
+        ("+experiments=cast_mocov2", "experiments is no group of configurations (did you mean 'experiment'?)"),
         ("+atention.weight=1", "atention is no group of configurations (did you mean 'attention'?)"),
         ("++optimiser.lr=1", "optimiser is no group of configurations (did you mean 'optimizer'?)"),
     ],

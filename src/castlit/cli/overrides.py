@@ -95,7 +95,7 @@ def settle_group(argument: str) -> str:
 
 
 def refuse_misspelt_group(argument: str) -> None:
-    """Refuse ``+expriment=cast_mocov2``: Hydra adds any key that begins with a plus, and nothing would read this one.
+    """Refuse ``+experiments=cast_mocov2``: Hydra adds any key that begins with a plus, and nothing would read this one.
 
     Args:
         argument: One word of the command line.
