@@ -35,9 +35,10 @@ def test_folders_without_a_run(made_run, tmp_path, caplog):
     (other / "results.json").write_text("{}")
     assert [run.name for run in read_runs(sorted((tmp_path / "day").iterdir()))] == ["a"]
     assert f"left out, without a run of castlit.train: {other}" in caplog.text
-    for given in ([other], [other, other]):
-        with pytest.raises(InputError, match=r"/b contains? no run of castlit.train"):
-            read_runs(given)
+    with pytest.raises(InputError, match=r"/b contains no run of castlit.train"):
+        read_runs([other])
+    with pytest.raises(InputError, match=r"^no run of castlit.train is in \S+/b, \S+/b: give"):
+        read_runs([other, other])
 
 
 def test_states(made_run, tmp_path):

@@ -72,8 +72,10 @@ def read_runs(tops: Sequence[Path]) -> list[TrainingRun]:
         for folder in found:
             folders.setdefault(folder.resolve(), folder)
     if not folders:
-        are = f"{without[0]} contains" if len(without) == 1 else f"{', '.join(without)} contain"
-        raise InputError(f"{are} no run of castlit.train: no folder in it has a config.yaml and a metrics.csv")
+        if len(without) != 1:
+            raise InputError(f"no run of castlit.train is in {', '.join(without)}: give folders of runs")
+        top = without[0]
+        raise InputError(f"{top} contains no run of castlit.train: no folder in it has a config.yaml and a metrics.csv")
     if without:
         logger.warning("left out, without a run of castlit.train: %s", ", ".join(without))
     common = Path(os.path.commonpath([folder.parent for folder in folders]))
