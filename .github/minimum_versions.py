@@ -35,7 +35,8 @@ def minimum(*extras: str) -> list[str]:
         floor = FLOOR.match(line)
         if floor is None:
             raise ValueError(f"pyproject.toml: {line!r} has no floor")
-        pinned.append(f"{floor[1]}=={floor[2]}")
+        marker = line.partition(";")[2].strip()
+        pinned.append(f"{floor[1]}=={floor[2]}" + (f"; {marker}" if marker else ""))
     return pinned
 
 

@@ -163,7 +163,7 @@ def test_error_messages():
         grad_cam(torch.randn(2, requires_grad=True), maps)
     with pytest.raises(InputError, match="with a graph"):
         grad_cam(maps.mean((1, 2, 3)).detach(), maps)
-    with pytest.raises(InputError, match="with a graph"):
+    with pytest.raises(InputError, match="all layers up to it are frozen"):
         grad_cam(maps.mean((1, 2, 3)), maps.detach())
     with tap(torch.nn.Sequential(torch.nn.Identity()), "0") as empty:
         pass

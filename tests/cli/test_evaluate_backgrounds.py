@@ -32,7 +32,9 @@ def test_made_variants_and_folder_agree(run_program, own, tmp_path):
     words = ["+protocol=backgrounds", "checkpoint=random", "backbone=tiny_resnet", "protocol.size=64"]
     made = run_program("evaluate", *words, f"data.make_from={own}", "hydra.run.dir=run", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
-    results = json.loads((tmp_path / "run" / "results.json").read_text())["results"]
+    written = json.loads((tmp_path / "run" / "results.json").read_text())
+    results = written["results"]
+    assert written["masks"] == "own/masks: as given, castlit did not make them"
     assert list(results) == [*VARIANTS, "bg_gap"]
     assert "54.42" in made.stdout
     root = tmp_path / "run" / "backgrounds"

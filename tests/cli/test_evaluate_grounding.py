@@ -45,3 +45,27 @@ def test_one_line_errors(run_program, tmp_path):
         assert result.returncode == 1
         assert told in result.stderr
         assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+
+
+def test_cast_against_random(run_program, tmp_path):
+    """The untrained row answers the same question as the trained one: the method's own."""
+    small = ["data.train_count=16", "data.val_count=8", "data.workers=0"]
+    train = [*small, "data.batch_size=8", "method.queue_size=16", "trainer.max_epochs=1", "hydra.run.dir=train"]
+    assert run_program("train", *train, cwd=tmp_path).returncode == 0
+    words = ["+protocol=grounding", "checkpoint=train/checkpoints/last.ckpt", "compare=random", "protocol.pictures=4"]
+    runs = []
+    for name in ("one", "two"):
+        result = run_program("evaluate", *words, *small, f"hydra.run.dir={name}", cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        runs.append(json.loads((tmp_path / name / "results.json").read_text())["results"])
+    assert runs[0] == runs[1], "the seed decides about the weights"
+    assert {"pretext", "pretext (compare)", "features", "features (compare)"} <= set(runs[0])
+    assert "more_energy" in runs[0]["pretext"]
+    assert runs[0]["pretext (compare)"]["images"] == 8
+    assert runs[0]["pretext (compare)"]["energy"] > 0
+    assert runs[0]["pretext (compare)"]["energy"] != runs[0]["pretext"]["energy"]
+    other = run_program("evaluate", *words, *small, "seed=1", "hydra.run.dir=three", cwd=tmp_path)
+    assert other.returncode == 0, other.stderr
+    third = json.loads((tmp_path / "three" / "results.json").read_text())["results"]
+    assert third["pretext"] == runs[0]["pretext"] | {"more_energy": third["pretext"]["more_energy"]}
+    assert third["pretext (compare)"] != runs[0]["pretext (compare)"]

@@ -16,6 +16,8 @@ def test_tensorboard_gets_figures_and_panel(run_program, tmp_path):
     assert "val/pointing" in events.Tags()["scalars"]
     assert len(events.Images("gradcam")) == 2, "before and after training"
     assert (tmp_path / "r" / "metrics.csv").is_file(), "CSV is always written"
+    assert "train/loss" in result.stdout, "the progress bar was shown"
+    assert "v_num" not in result.stdout
 
 
 def test_wandb_offline_in_sweep(run_program, tmp_path):

@@ -86,6 +86,13 @@ def test_accepted_run_replaces_the_earlier_one(run_program, finished):
     assert sum(row.startswith("0,0,") for row in rows) == 1, rows
 
 
+def test_next_command_where_the_run_changes_its_folder(run_program, tmp_path):
+    done = run_program("train", *SMALL, "hydra.job.chdir=true", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "All files: run\n" in done.stdout
+    assert done.stdout.rstrip().endswith(" checkpoint=run/checkpoints/last.ckpt")
+
+
 def test_log_is_replaced_with_the_first_row(tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_text("a,step\n1.0,0\n2.0,1\n3.0,2\n")

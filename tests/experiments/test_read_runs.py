@@ -26,6 +26,21 @@ def test_validation_after_fit(made_run, tmp_path):
     assert read_runs([tmp_path])[0].curves["val/knn"] == {0: 0.1, 3: 0.2, 4: 0.3}
 
 
+def test_folders_without_a_run(made_run, tmp_path, caplog):
+    """A shell's pattern for the folders of a day: trainings and evaluations."""
+    made_run(tmp_path / "day" / "a")
+    other = tmp_path / "day" / "b"
+    (other / ".hydra").mkdir(parents=True)
+    (other / ".hydra" / "hydra.yaml").write_text("hydra: {job: {name: evaluate}}")
+    (other / "results.json").write_text("{}")
+    assert [run.name for run in read_runs(sorted((tmp_path / "day").iterdir()))] == ["a"]
+    assert f"left out, without a run of castlit.train: {other}" in caplog.text
+    with pytest.raises(InputError, match=r"/b contains no run of castlit.train"):
+        read_runs([other])
+    with pytest.raises(InputError, match=r"^no run of castlit.train is in \S+/b, \S+/b: give"):
+        read_runs([other, other])
+
+
 def test_states(made_run, tmp_path):
     why = {"epoch": 1, "figure": "val/knn", "best": 0.1, "median": 0.4, "runs": 5}
     made_run(tmp_path / "0")

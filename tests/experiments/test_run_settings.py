@@ -87,3 +87,42 @@ def test_broken_config_is_named(made_run, tmp_path):
     (folder / "config.yaml").write_text("a: [1")
     with pytest.raises(InputError, match=r"config\.yaml is not valid YAML"):
         read_settings(folder)
+
+
+def test_resolvers_are_not_evaluated(made_run, tmp_path, monkeypatch):
+    """A run that failed before it wrote its configuration: its references are resolved, the environment is not read."""
+    monkeypatch.setenv("SECRET", "the reader's")
+    run = made_run(
+        tmp_path / "a",
+        data__images="${oc.env:SECRET}",
+        data__masks="/masks/${ oc.env:SECRET,none}/${name}",
+        data__nested=["${oc.decode:${data.images}}", "${name}"],
+        data__again="${data.images}",
+        data__escaped=r"\${oc.env:SECRET} and \\${oc.env:SECRET}",
+        data__resolver="oc.env",
+        data__by_reference="${${data.resolver}:SECRET}",
+        data__by_part="${oc.${.part}:SECRET}",
+        data__part="env",
+    )
+    (run / "config.yaml").unlink()
+    settings = read_settings(run)
+    assert settings.get("optimizer.lr") == 0.06, "references are resolved"
+    assert settings.get("data.images") == settings.get("data.again") == "${oc.env:SECRET}"
+    assert settings.get("data.masks") == "/masks/${ oc.env:SECRET,none}/${name}"
+    assert settings.get("data.nested") == ["${oc.decode:${data.images}}", "made"]
+    assert settings.get("data.escaped") == r"\${oc.env:SECRET} and \\${oc.env:SECRET}"
+    assert settings.get("data.by_reference") == "${${data.resolver}:SECRET}"
+    assert settings.get("data.by_part") == "${oc.${.part}:SECRET}"
+    assert "the reader's" not in str(settings)
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "text", "3"])
+@pytest.mark.parametrize("name", ["config.yaml", ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml"])
+def test_files_of_another_kind(made_run, tmp_path, name, content):
+    run = made_run(tmp_path / "a")
+    (run / name).write_text(content)
+    if name.endswith("config.yaml"):
+        with pytest.raises(InputError, match=r"config\.yaml is no configuration: remove it, or leave this run out"):
+            read_settings(run)
+    else:
+        assert read_settings(run).get("seed") == 0

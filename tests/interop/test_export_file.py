@@ -91,14 +91,25 @@ def test_timm_backbones_export_to_timm(tmp_path):
     export(tmp_path / "source.pth", tmp_path / "out.pth", "timm", backbone="timm/convnext_atto")
     back = open_backbone(tmp_path / "out.pth", "timm/convnext_atto")
     torch.testing.assert_close(back(IMAGES), network.forward_features(IMAGES), rtol=0, atol=1e-6)
-    for format, words in (("torchvision", "is a timm backbone"), ("detectron2", "is for ResNets")):
-        with pytest.raises(InputError, match=words):
+    for format in ("torchvision", "detectron2"):
+        with pytest.raises(
+            InputError, match=rf"^format={format}: \S+ is a timm backbone \(timm/...\); use format=timm$"
+        ):
             export(tmp_path / "source.pth", tmp_path / "no", format, backbone="timm/convnext_atto")
-    with pytest.raises(InputError, match="a backbone that timm does not have"):
-        export("random", tmp_path / "no", "timm", backbone="tiny_resnet")
     with pytest.raises(InputError, match="did you mean 'detectron2'"):
         export("random", tmp_path / "no", "detectron")
     assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("format", ["timm", "detectron2"])
+@pytest.mark.parametrize("backbone", ["tiny_resnet", "convnext_tiny"])
+def test_advised_format_works(tmp_path, backbone, format):
+    with pytest.raises(
+        InputError, match=r"^format=\w+: random is .* with torchvision's names; use format=torchvision$"
+    ):
+        export("random", tmp_path / "no", format, backbone=backbone)
+    export("random", tmp_path / "yes.pth", "torchvision", backbone=backbone)
+    assert open_backbone(tmp_path / "yes.pth", backbone)
 
 
 def test_unwritable_target(tmp_path):

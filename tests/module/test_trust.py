@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from castlit import CASTModule
+from castlit.data import ScenesDataModule
 from castlit.methods import SimCLR
+from castlit.resume.checkpoint_io import AtomicCheckpointIO
 from castlit.utils.validation import InputError
 
 VERSION = {"pytorch-lightning_version": "2.6.6"}
@@ -105,12 +107,29 @@ def url(tmp_path, monkeypatch):
     server.server_close()
 
 
-def test_nothing_in_the_file_is_executed(tmp_path, url):
-    torch.save({"state_dict": {}, "hyper_parameters": {"method": Runs()}}, tmp_path / "runs.ckpt")
-    for source in (tmp_path / "runs.ckpt", f"{url}/runs.ckpt"):
-        with pytest.raises(InputError, match=r"runs\.ckpt: .*UnpicklingError"):
-            CASTModule.load_from_checkpoint(source)
-        assert not Runs.ran
+LOADERS = {
+    "module": CASTModule.load_from_checkpoint,
+    "module_none": partial(CASTModule.load_from_checkpoint, weights_only=None),
+    "data": ScenesDataModule.load_from_checkpoint,
+    "data_none": partial(ScenesDataModule.load_from_checkpoint, weights_only=None),
+    "trainer": AtomicCheckpointIO().load_checkpoint,
+    "trainer_none": partial(AtomicCheckpointIO().load_checkpoint, weights_only=None),
+}
+
+
+@pytest.mark.parametrize("place", ["file", "url"])
+@pytest.mark.parametrize("loader", LOADERS)
+def test_nothing_in_the_file_is_executed(tmp_path, url, monkeypatch, loader, place):
+    """Lightning's own default runs what it finds under a URL."""
+    monkeypatch.setattr(Runs, "ran", False)
+    torch.save({**VERSION, "state_dict": {}, "hyper_parameters": {"method": Runs()}}, tmp_path / "runs.ckpt")
+    with pytest.raises((InputError, pickle.UnpicklingError), match=r"Weights only load failed|UnpicklingError"):
+        LOADERS[loader](tmp_path / "runs.ckpt" if place == "file" else f"{url}/runs.ckpt")
+    assert not Runs.ran
+
+
+def test_execution_would_be_noticed(monkeypatch):
+    monkeypatch.setattr(Runs, "ran", False)
     pickle.loads(pickle.dumps(Runs()))
     assert Runs.ran  # it would have been noticed
 

@@ -76,7 +76,7 @@ CONTENTS = {
     "weights only": (change("optimizer_states", remove=True), "it has no optimizer_states", None),
     "later version": (
         change("hyper_parameters", "method", "flavour", value=3),
-        "was trained with another method: continue it with method.flavour=3",
+        r"its method has flavour, which this version of castlit does not know: it is of another version, or damaged",
         "castlit.methods.moco.MoCo: got an unexpected keyword argument 'flavour': the checkpoint is of another version",
     ),
     "other type": (

@@ -54,8 +54,13 @@ def raw_cams(
                 "grad_cam needs a score (N,) and activations (N, C, h, w), "
                 f"got {tuple(score.shape)} and {tuple(each.shape)}"
             )
-    if not (score.requires_grad and all(each.requires_grad for each in maps)):
-        raise InputError("grad_cam needs a score and activations with a graph: compute both under torch.enable_grad()")
+    if not score.requires_grad:
+        raise InputError("grad_cam needs a score with a graph: compute it under torch.enable_grad()")
+    if not all(each.requires_grad for each in maps):
+        raise InputError(
+            "the layer's output has no graph: all layers up to it are frozen, or ran under torch.no_grad(). An "
+            "attention loss on frozen layers has nothing to train: unfreeze some, or leave it out"
+        )
     # With constant statistics each score depends on its own image only, so the gradient of the sum contains each
     # image's gradient.
     with torch.autocast(score.device.type, enabled=False), held_statistics():

@@ -33,9 +33,15 @@ def find_layer(network: nn.Module, layer: str) -> nn.Module:
         layer: A name from ``network.named_modules()``; the prefix ``backbone.`` is optional.
 
     Raises:
-        InputError: There is no such layer; the message gives the nearest name.
+        InputError: There is no such layer; the message gives the nearest name. Or a part of the network is compiled.
     """
     layers = dict(network.named_modules())
+    compiled = next((name for name, part in layers.items() if _is_compiled(part)), None)
+    if compiled is not None:
+        raise InputError(
+            f"{compiled or 'the network'} is compiled by torch.compile, which neither runs hooks on its layers nor "
+            "differentiates twice: give it as it is; castlit compiles what it can where CASTModule has compile=True"
+        )
     for name in (layer, f"backbone.{layer}"):
         if layer and name in layers:
             found: nn.Module = layers[name]
@@ -95,6 +101,11 @@ def tap(network: nn.Module, layer: str, leaf: bool = False) -> Iterator[Activati
         yield activations
     finally:
         handle.remove()
+
+
+def _is_compiled(part: nn.Module) -> bool:
+    """Whether this is ``torch.compile(module)``, or a module after ``module.compile()``."""
+    return hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None
 
 
 def _short(names: list[str]) -> list[str]:

@@ -69,26 +69,38 @@ def reference_attention_loss(raw_cam: Tensor, mask: Tensor) -> Tensor:
         return 1.0 - F.cosine_similarity(flat.flatten(), points.flatten(), dim=0)
 
 
+def enlarge_cams(cam: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Resize CAMs (N, h, w) bilinearly to an image's size: (N, H, W), in float32 or wider, without graph.
+
+    Every metric that compares a CAM with a mask uses it: pointing, energy and IoU.
+    """
+    wide = at_least_float32(cam.detach())[:, None]
+    return F.interpolate(wide, tuple(size), mode="bilinear", align_corners=False)[:, 0]
+
+
 def pointing_hits(cam: Tensor, mask: Tensor) -> Tensor:
     """Play the pointing game: is the CAM's maximum on the mask? (Zhang et al., ECCV 2016, without tolerance).
+
+    The maximum is that of the CAM enlarged to the mask's size (:func:`enlarge_cams`). It may be several pixels: between
+    two cells, or the whole edge of a cell at the image's border, where the enlarged CAM is flat.
 
     Args:
         cam: CAMs (N, h, w).
         mask: Masks (N, 1, H, W), nonzero on the object.
 
     Returns:
-        Booleans (N,): whether the pixel at the centre of the CAM's strongest cell is on the mask. A dead CAM is a miss.
+        Booleans (N,): whether at least half of the pixels at the maximum are on the mask. A dead CAM is a miss.
 
     Raises:
         InputError: The shapes disagree.
     """
     check_shapes(cam, mask)
-    (h, w), (height, width) = cam.shape[-2:], mask.shape[-2:]
-    strongest, cell = cam.flatten(1).max(1)
-    y = (2 * (cell // w) + 1) * height // (2 * h)
-    x = (2 * (cell % w) + 1) * width // (2 * w)
-    on_mask = mask.flatten(1).gather(1, (y * width + x)[:, None])[:, 0] > 0
-    return on_mask & (strongest > 0)
+    large = enlarge_cams(cam, mask.shape[-2:]).flatten(1)
+    top = large.amax(1, keepdim=True)
+    # Pixels that are equal but for rounding.
+    peak = large >= top * (1 - 1e-5)
+    on_mask = (peak & (mask.flatten(1) > 0)).sum(1)
+    return (2 * on_mask >= peak.sum(1)) & (top[:, 0] > 0)
 
 
 def has_object(mask: Tensor) -> Tensor:

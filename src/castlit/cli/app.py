@@ -1,5 +1,6 @@
 """What all programs share: Hydra, and one clear line for a mistake of the user's."""
 
+import io
 import logging
 import os
 import re
@@ -7,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import hydra
 from hydra import compose, initialize_config_module
@@ -20,11 +21,11 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 
 from castlit.cli.config_dir import composable, split_config_dir
 from castlit.cli.missing import explain_missing
-from castlit.cli.overrides import quote_path, refuse_expanded, settle_group
+from castlit.cli.overrides import quote_path, refuse_expanded, refuse_misspelt_group, settle_group
 from castlit.cli.refused import leave_no_trace
 from castlit.cli.streams import accept_any_name
 from castlit.utils.atomic_write import FULL
-from castlit.utils.paths import display_path
+from castlit.utils.paths import display_path, shown_from
 from castlit.utils.quiet import lightning_on_stderr
 from castlit.utils.validation import InputError, did_you_mean
 
@@ -55,16 +56,18 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
         task: Called with the composed config.
         prepare: Changes the words of the command line before Hydra parses them.
     """
-    started = False
+    hydras_words = _HeldBack()
 
     def guarded(config: DictConfig) -> Any:  # noqa: ANN401
-        nonlocal started
-        started = True
+        hydras_words.show()
         accept_any_name()  # again: Hydra has opened its log
+        typed_in = Path(HydraConfig.get().runtime.cwd)  # hydra.job.chdir=true has left it
         if full_errors():
-            return task(config)
+            with shown_from(typed_in):
+                return task(config)
         try:
-            return task(config)
+            with shown_from(typed_in):
+                return task(config)
         except Exception as error:
             line = explain_error(error)
             if line is None:
@@ -83,6 +86,9 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
     logging.raiseExceptions = full_errors()
     try:
         refuse_expanded(sys.argv[1:])
+        if split_config_dir(sys.argv[1:])[0] is None:  # whose groups may have any name
+            for word in sys.argv[1:]:
+                refuse_misspelt_group(word)
         sys.argv[1:] = [settle_group(quote_path(word)) for word in sys.argv[1:]]
         if prepare is not None:
             sys.argv[1:] = prepare(sys.argv[1:])
@@ -91,14 +97,50 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
         sys.exit(1)
     lightning_on_stderr()
     main = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=config_name)(guarded)
+    if not full_errors():
+        hydras_words.hold()
     try:
         main()
     except SystemExit as stop:
-        if stop.code and not started and not full_errors():
-            hint = suggest_override(config_name, sys.argv[1:])
-            if hint:
-                print(hint, file=sys.stderr)
+        # Hydra's advice for a misspelt key is to add it with a plus.
+        held = hydras_words.held
+        hint = suggest_override(config_name, sys.argv[1:], held) if stop.code and held is not None else None
+        if hint:
+            hydras_words.drop()
+            print(f"error: {hint}", file=sys.stderr)
         raise
+    finally:
+        hydras_words.show()
+
+
+class _HeldBack:
+    """Holds back what is printed on standard error, to show it later or never."""
+
+    def __init__(self) -> None:
+        self._buffer: io.StringIO | None = None
+        self._stream: TextIO | None = None
+
+    @property
+    def held(self) -> str | None:
+        """What it holds back; None if it does no more."""
+        return None if self._buffer is None else self._buffer.getvalue()
+
+    def hold(self) -> None:
+        """From now on."""
+        self._buffer, self._stream = io.StringIO(), sys.stderr
+        sys.stderr = self._buffer
+
+    def drop(self) -> None:
+        """Forget what was printed, and hold nothing back any more."""
+        if self._buffer is not None:
+            self._buffer, sys.stderr = None, self._stream
+
+    def show(self) -> None:
+        """Print what was held back, and hold nothing back any more."""
+        text = self.held
+        if text is not None:
+            self.drop()
+            sys.stderr.write(text)
 
 
 def full_errors() -> bool:
@@ -140,25 +182,35 @@ def explain_error(error: BaseException) -> str | None:
     return None
 
 
-def suggest_override(config_name: str, arguments: list[str]) -> str | None:
-    """Return a line on the first override whose option or key does not exist, with the nearest one; or ``None``."""
+def suggest_override(config_name: str, arguments: list[str], refusal: str = "") -> str | None:
+    """Return a line on the first override whose option or key does not exist, with the nearest one; or ``None``.
+
+    Args:
+        config_name: The primary config.
+        arguments: The words of the command line.
+        refusal: Hydra's words, which name the key also where none is near.
+    """
     GlobalHydra.instance().clear()
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         option = _suggest_option(arguments)
         if option is not None:
             return option
+        groups = [group for group in GlobalHydra.instance().config_loader().list_groups("") if group != "hydra"]
         try:
             # With the user's choices of groups, which add keys.
-            groups = [word for word in composable(arguments) if _chooses(*word.partition("=")[:2])]
-            known = set(_keys(compose(config_name, groups)))
+            chosen = [word for word in composable(arguments) if _chooses(*word.partition("=")[:2])]
+            known = set(_keys(compose(config_name, chosen)))
         except HydraException:
             known = set(_keys(compose(config_name)))
     for argument in arguments:
-        key, equals, _ = argument.partition("=")
-        if equals and key[:1] not in "-+~" and key not in known and "@" not in key and "/" not in key:
-            hint = did_you_mean(key, sorted(known))
-            if hint:
-                return f"{key} is not a key of the config{hint}; all keys: add --cfg job"
+        key, equals, value = argument.partition("=")
+        if not equals or key[:1] in "-+~" or key in known or "@" in key or "/" in key or key.startswith("hydra."):
+            continue
+        if key in groups:
+            return f"{key} is a group without a default: type +{key}={value}"
+        hint = did_you_mean(key, sorted(known)) or did_you_mean(f"+{key}", [f"+{group}" for group in groups])
+        if hint or f"Could not override '{key}'" in refusal:
+            return f"{key} is not a key of the config{hint}; all keys: add --cfg job"
     return None
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+from difflib import get_close_matches
 from importlib.resources import files
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -131,6 +132,25 @@ def settle_group(argument: str) -> str:
     if "none" in options:
         return f"{key}=none"
     raise InputError(f"{argument}: choose one of {key}'s options: {', '.join(options)}")
+
+
+def refuse_misspelt_group(argument: str) -> None:
+    """Refuse ``+experiments=cast_mocov2``: Hydra adds any key that begins with a plus, and nothing would read this one.
+
+    Args:
+        argument: One word of the command line.
+
+    Raises:
+        InputError: The key's first part is no group, but nearly one.
+    """
+    added = re.match(r"\++(\w+)[^=]*=", argument)
+    if added is None:
+        return
+    groups = [folder.name for folder in files("castlit.conf").iterdir() if folder.is_dir()]
+    # Only what is nearly the same: a key of the user's own configuration may have any other name.
+    near = get_close_matches(added[1], groups, n=1, cutoff=0.8)
+    if near and near[0] != added[1]:
+        raise InputError(f"{argument}: {added[1]} is no group of configurations (did you mean {near[0]!r}?)")
 
 
 def refuse_expanded(arguments: list[str]) -> None:

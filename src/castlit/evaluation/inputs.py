@@ -10,15 +10,19 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 
 from castlit.evaluation.network import Explain, Network
 from castlit.interop import RANDOM, backbone_name, open_backbone
 from castlit.module import CASTModule
+from castlit.module.checkpoint_parts import reading
+from castlit.module.explain import Explanation
+from castlit.nn import batch_statistics, lacks_statistics
 from castlit.reporting.published import PublishedRow
 from castlit.reporting.results import Results, Table
 from castlit.resume.training_run import read_training_checkpoint
 from castlit.utils.plain_file import DamagedFileError, read_plain
+from castlit.utils.serializable import trusting
 from castlit.utils.validation import InputError, as_list, require_int
 
 Protocol = Callable[..., Results | Table]
@@ -54,29 +58,57 @@ class CheckpointUnderTest:
         return isinstance(settings, Mapping) and "method" in settings
 
     @cached_property
+    def untrained_method(self) -> bool:
+        """Whether it is ``compare=random`` beside a checkpoint of ``castlit.train``: the same method, untrained."""
+        return self.key != "checkpoint" and self.name == RANDOM and CheckpointUnderTest(self.config).trained_here
+
+    @cached_property
     def module(self) -> CASTModule:
-        """The trained module, in evaluation mode, on the device.
+        """The trained module, in evaluation mode, on the device; an untrained one for :attr:`untrained_method`.
 
         Raises:
             InputError: It is not a checkpoint of ``castlit.train``.
         """
+        if self.untrained_method:
+            return self._on_device(self._untrained())
         if not self.trained_here and (self.name == RANDOM or Path(self.name).is_file()):
             raise InputError(
                 f"{self.key}={self.name}: this protocol explains what a method was trained on: give the .ckpt file of "
                 "a run of castlit.train"
             )
         read_training_checkpoint(self.name, self.key)
-        # As in training, unless the user gives other settings; a checkpoint cannot hold a function of the user's.
+        module = CASTModule.load_from_checkpoint(
+            self.name, map_location="cpu", trust=self._trust, **self._given_settings()
+        )
+        return self._on_device(module)
+
+    def _given_settings(self) -> dict[str, Any]:
+        """The user's, in place of the checkpoint's; a checkpoint cannot hold a function of the user's."""
         given = [part for part in ("method", "attention") if part in self.config]
-        settings = {part: instantiate(self.config[part], _convert_="all") for part in given}
-        trust = [str(package) for package in as_list(self.config.get("trust") or ())]
-        module = CASTModule.load_from_checkpoint(self.name, map_location="cpu", trust=trust, **settings)
+        return {part: instantiate(self.config[part], _convert_="all") for part in given}
+
+    @property
+    def _trust(self) -> list[str]:
+        return [str(package) for package in as_list(self.config.get("trust") or ())]
+
+    def _untrained(self) -> CASTModule:
+        """The first checkpoint's method with new weights; torch's global random state does not change."""
+        first = str(self.config.checkpoint)
+        saved = read_training_checkpoint(first, "checkpoint")[CASTModule.CHECKPOINT_HYPER_PARAMS_KEY]
+        known = inspect.signature(CASTModule.__init__).parameters
+        with torch.random.fork_rng(devices=[]), reading(first, weights_only=True), trusting(self._trust):
+            torch.manual_seed(self.config.seed)
+            return CASTModule(**{**{key: saved[key] for key in saved if key in known}, **self._given_settings()})
+
+    def _on_device(self, module: CASTModule) -> CASTModule:
         return module.eval().to(self.device, memory_format=torch.channels_last)
 
     @cached_property
     def backbone(self) -> nn.Module:
         """The backbone, in evaluation mode, on the device; see :func:`castlit.interop.open_backbone`."""
         name = self.config.backbone
+        if self.untrained_method:
+            return self.module.encoder.backbone.eval()  # type: ignore[union-attr]
         if self.key != "checkpoint":
             # backbone= describes the first checkpoint; it holds for the second too, if that does not name its backbone.
             name = backbone_name(self.name, self.key) or name or backbone_name(str(self.config.checkpoint))
@@ -87,13 +119,23 @@ class CheckpointUnderTest:
 
     @property
     def explain(self) -> Explain:
-        """Computes embeddings and CAMs, see :meth:`castlit.CASTModule.explain`."""
-        return self.module.explain
+        """Computes features and CAMs, see :meth:`castlit.CASTModule.explain`."""
+        module = self.module
+        if not lacks_statistics(module.encoder):
+            return module.explain
+
+        def explain(images: Tensor, masks: Tensor) -> Explanation:
+            # As in the validation before training.
+            with batch_statistics(module, len(images)):
+                return module.explain(images, masks)
+
+        return explain
 
     @property
     def network(self) -> Network:
         """Name, backbone and explanation, for a protocol that compares two checkpoints."""
-        return Network(self.name, self.backbone, self.explain if self.trained_here else None)
+        has_method = self.trained_here or self.untrained_method
+        return Network(self.name, self.backbone, self.explain if has_method else None)
 
 
 def published_rows(protocol: Protocol) -> list[PublishedRow]:

@@ -34,6 +34,8 @@ class Section:
     """The protocol's output; the report includes the pictures (.png) at its top level."""
     not_run: str = ""
     failed: str = ""
+    masks: str | None = None
+    """Where the masks come from that it used, if it used some."""
 
 
 def write_report(file: Path, checkpoint: str, sections: Sequence[Section]) -> int:
@@ -61,7 +63,7 @@ def write_report(file: Path, checkpoint: str, sections: Sequence[Section]) -> in
         body += [
             html.heading(section.name),
             html.table(section.results, section.published),
-            html.paragraph(f"Took {took}."),
+            html.paragraph(f"Took {took}." if section.masks is None else f"Masks: {section.masks}. Took {took}."),
         ]
         pictures = sorted(section.folder.glob("*.png"))[:PICTURES] if section.folder else []
         body.append(

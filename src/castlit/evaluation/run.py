@@ -13,6 +13,7 @@ from rich.console import Console
 from castlit.cli.launch import refuse_relaunched_sweep
 from castlit.data.datamodules.worker_loader import end_workers
 from castlit.evaluation.inputs import open_parameters, protocol_inputs, published_rows
+from castlit.evaluation.mask_origin import protocol_masks
 from castlit.reporting.published import PublishedRow
 from castlit.reporting.results import Results, Table
 from castlit.reporting.tables import metrics_table
@@ -22,10 +23,11 @@ from castlit.utils.validation import require_int
 
 
 class Evaluated(NamedTuple):
-    """A protocol's results, and published ones to compare with."""
+    """A protocol's results, published ones to compare with, and the origin of the masks that it used."""
 
     results: Results | Table
     published: list[PublishedRow]
+    masks: str | None = None
 
 
 def run_protocol(config: DictConfig, output: Path) -> Evaluated:
@@ -49,7 +51,7 @@ def run_protocol(config: DictConfig, output: Path) -> Evaluated:
     except BaseException:
         end_workers()  # the error keeps the loaders alive, and a sweep or +protocol=all goes on
         raise
-    evaluated = Evaluated(results, published_rows(protocol))
+    evaluated = Evaluated(results, published_rows(protocol), protocol_masks(getattr(protocol, "keywords", {})))
     uses_checkpoint = bool(parameters & {"backbone", "explain", "config"})
     runs_protocols = "config" in parameters  # they have printed their tables
     _write(evaluated, output, str(config.checkpoint) if uses_checkpoint else None, show=not runs_protocols)
@@ -66,8 +68,10 @@ def _write(evaluated: Evaluated, output: Path, checkpoint: str | None, show: boo
         checkpoint: As it was typed; None if the protocol uses none.
         show: Whether to print.
     """
-    results, published = evaluated
+    results, published, masks = evaluated
     content: dict[str, Any] = {} if checkpoint is None else {"checkpoint": checkpoint}
+    if masks is not None:
+        content["masks"] = masks
     content["results"] = results
     if published:
         content["published"] = [row._asdict() for row in published]
@@ -79,5 +83,7 @@ def _write(evaluated: Evaluated, output: Path, checkpoint: str | None, show: boo
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
     console = Console(soft_wrap=True, width=width, highlight=False)
     console.print(metrics_table(checkpoint or "maps against masks", results, published))
+    if masks is not None:
+        console.print(f"Masks: {masks}", markup=False)
     for file in (output / "results.json", *sorted(output.glob("*.html"))):
         console.print(f"Written to {file}", markup=False)

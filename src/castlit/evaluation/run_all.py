@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from castlit.cli.app import CONFIG_MODULE, explain_error
 from castlit.cli.overrides import quoted
 from castlit.cli.protocols import protocols
+from castlit.evaluation.mask_origin import NoGroundTruthError
 from castlit.evaluation.report import Section, write_report
 from castlit.evaluation.run import run_protocol
 from castlit.reporting.results import Results, Table
@@ -121,13 +122,16 @@ def _run(name: str, overrides: list[str], settings: Mapping[str, Any], folder: P
         if "compare" not in inspect.signature(get_method(config.protocol._target_)).parameters:
             config.compare = None
         evaluated = run_protocol(config, folder)
+    except NoGroundTruthError as error:
+        return Section(name, not_run=str(error))
     except Exception as error:
         line = explain_error(error)
         if line is None:  # A mistake of ours: it is logged, and the other protocols still run.
             logger.exception("%s failed", name)
             line = f"{type(error).__name__}: {' '.join(str(error).split())}"
         return Section(name, failed=line)
-    return Section(name, evaluated.results, evaluated.published, time.perf_counter() - start, folder)
+    seconds = time.perf_counter() - start
+    return Section(name, evaluated.results, evaluated.published, seconds, folder, masks=evaluated.masks)
 
 
 def _overrides(own_data: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ from castlit.reporting.pruned import why_pruned
 from castlit.reporting.read_metrics import by_epoch
 from castlit.utils.locking import is_locked
 from castlit.utils.validation import InputError
+
+logger = logging.getLogger(__name__)
 
 RESULTS = Path("evaluation", "results.json")
 """In a study's run: the results of its evaluation."""
@@ -52,20 +55,30 @@ class TrainingRun:
 def read_runs(tops: Sequence[Path]) -> list[TrainingRun]:
     """Read all runs in and below some folders, in the order of their paths.
 
+    Of several folders, those without a run are left out, with a warning: ``outputs/2026-01-31/*/`` are evaluations,
+    too.
+
     Raises:
-        InputError: A path is no folder or has no run in it, or a run's file is broken.
+        InputError: A path is no folder, none has a run in it, or a run's file is broken.
     """
     folders: dict[Path, Path] = {}  # by resolved path: each run once
+    without = []
     for top in tops:
         if not top.is_dir():
             raise InputError(f"{top} {'is no folder' if top.exists() else 'does not exist'}: give folders of runs")
         found = list(_below(top))
         if not found:
-            raise InputError(
-                f"{top} contains no run of castlit.train: no folder in it has a config.yaml and a metrics.csv"
-            )
+            without.append(str(top))
         for folder in found:
             folders.setdefault(folder.resolve(), folder)
+    if not folders:
+        if len(without) != 1:
+            raise InputError(f"no run of castlit.train is in {', '.join(without)}: give folders of runs")
+        raise InputError(
+            f"{without[0]} contains no run of castlit.train: no folder in it has a config.yaml and a metrics.csv"
+        )
+    if without:
+        logger.warning("left out, without a run of castlit.train: %s", ", ".join(without))
     common = Path(os.path.commonpath([folder.parent for folder in folders]))
     return [_read(folder, real.relative_to(common).as_posix()) for real, folder in folders.items()]
 

@@ -1,6 +1,7 @@
 """The settings of runs, and which of them differ."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,13 @@ SEED = "seed"
 _NOT_SETTINGS = ("output_dir", "resume")
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # some ten times faster, where it is built in
+
+
+_REFERENCE = re.compile(r"\$\{[\w.\[\]]+\}")
+"""A reference to another key; other interpolations may call a resolver, also by a name that is itself a reference."""
+
+_HELD = "\ue000"
+"""For the start of an interpolation that is not to be evaluated."""
 
 
 @dataclass
@@ -46,8 +54,7 @@ def read_settings(folder: Path) -> Settings:
     Raises:
         InputError: A file is broken.
     """
-    plain = _yaml(folder / ".hydra" / "config.yaml")
-    resolved = _yaml(folder / "config.yaml")
+    plain, resolved = _mapping(folder / ".hydra" / "config.yaml"), _mapping(folder / "config.yaml")
     if resolved is None and plain is not None:
         resolved = _resolved(folder, plain)  # The run failed before it wrote its own.
     values = _flat(resolved or {})
@@ -65,11 +72,14 @@ def read_settings(folder: Path) -> Settings:
     found.derived = {key for key, value in references.items() if "${budget." not in value}
     # A group by reference, such as module.method: ${method}.
     found.derived |= {key for key in values if any(key.startswith(f"{above}.") for above in found.derived)}
-    hydra = _yaml(folder / ".hydra" / "hydra.yaml") or {}
-    choices = hydra.get("hydra", {}).get("runtime", {}).get("choices", {})
-    found.choices = {group: option for group, option in choices.items() if not group.startswith("hydra/")}
-    words = _yaml(folder / ".hydra" / "overrides.yaml") or []
-    found.typed = [str(word).partition("=")[0].lstrip("+~") for word in words]
+    hydra = _yaml(folder / ".hydra" / "hydra.yaml")
+    try:
+        choices = dict(hydra["hydra"]["runtime"]["choices"])
+    except (KeyError, TypeError, ValueError):
+        choices = {}
+    found.choices = {group: option for group, option in choices.items() if not str(group).startswith("hydra/")}
+    words = _yaml(folder / ".hydra" / "overrides.yaml")
+    found.typed = [str(word).partition("=")[0].lstrip("+~") for word in (words if isinstance(words, list) else [])]
     # A key may be typed for one run and derived in another; it counts for both.
     found.derived -= set(found.typed)
     return found
@@ -133,11 +143,34 @@ def _flat(config: Any, prefix: str = "") -> dict[str, Any]:  # noqa: ANN401
 
 
 def _resolved(folder: Path, plain: dict[str, Any]) -> dict[str, Any]:
-    config = OmegaConf.create({**plain, "output_dir": str(folder)})
+    """The configuration with its references resolved, but no resolvers: those may read the reader's environment."""
+    config = OmegaConf.create(_in_texts(_hold, {**plain, "output_dir": str(folder)}))
     try:
-        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+        resolved = OmegaConf.to_container(config, resolve=True)
     except (OmegaConfBaseException, ValueError):
         return plain  # Unresolved: a dangling reference may be why the run failed.
+    return _in_texts(lambda text: text.replace(_HELD, "${"), resolved)  # type: ignore[no-any-return]
+
+
+def _hold(text: str) -> str:
+    # Not escaped by a backslash: one that is there already would escape ours.
+    return text if "${" not in _REFERENCE.sub("", text) else text.replace("${", _HELD)
+
+
+def _in_texts(change: Callable[[str], str], value: Any) -> Any:  # noqa: ANN401
+    """The value, with all texts in it changed."""
+    if isinstance(value, dict):
+        return {key: _in_texts(change, each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_in_texts(change, each) for each in value]
+    return change(value) if isinstance(value, str) else value
+
+
+def _mapping(path: Path) -> dict[str, Any] | None:
+    content = _yaml(path)
+    if content is not None and not isinstance(content, dict):
+        raise InputError(f"{path} is no configuration: remove it, or leave this run out")
+    return content
 
 
 def _yaml(path: Path) -> Any:  # noqa: ANN401

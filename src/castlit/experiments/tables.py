@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from castlit.reporting.html import text_table
+from castlit.utils.csv_cells import safe_cells
 
 
 class TextTable(NamedTuple):
@@ -19,8 +20,8 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     """Write numbers in full precision."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerow(safe_cells(header))
+    writer.writerows(map(safe_cells, rows))
     return text.getvalue().encode()
 
 

@@ -47,12 +47,11 @@ def export(source: str | Path, target: str | Path, format: str = "torchvision", 
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     resnet = which_resnet(state)
     from_timm = hasattr(network, "pretrained_cfg")  # which every timm model has
-    if format == "detectron2" and resnet not in FAMILY:
-        raise InputError(f"format=detectron2 is for ResNets, which {source} is not: use torchvision or timm")
-    if format == "timm" and not from_timm and resnet not in FAMILY:
-        raise InputError(f"format=timm: {source} is a backbone that timm does not have; use torchvision")
-    if format == "torchvision" and from_timm and resnet not in FAMILY:
-        raise InputError(f"format=torchvision: {source} is a timm backbone ({PREFIX}...); use format=timm")
+    # torchvision's ResNets have the same names in timm; others are of the library that made them.
+    possible = FORMATS if resnet in FAMILY else ("timm",) if from_timm else ("torchvision",)
+    if format not in possible:
+        whose = f"a timm backbone ({PREFIX}...)" if from_timm else f"{resnet or 'a backbone'} with torchvision's names"
+        raise InputError(f"format={format}: {source} is {whose}; use format={possible[0]}")
     if format == "detectron2":
         arrays = {to_detectron2(name): x.numpy() for name, x in state.items() if not name.endswith(COUNTER)}
         content = {"model": arrays, "__author__": "castlit", "matching_heuristics": True}

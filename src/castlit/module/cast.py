@@ -112,7 +112,8 @@ class CASTModule(pl.LightningModule):
             map_location: As in Lightning.
             hparams_file: As in Lightning.
             strict: As in Lightning.
-            weights_only: True reads plain values and tensors only, also from a URL. False runs any code in the file.
+            weights_only: True or None reads plain values and tensors only, also from a URL, where Lightning's None runs
+                any code in the file, as False does.
             trust: Packages or modules that the checkpoint may import, such as that of your own method.
             **kwargs: Parts in place of the checkpoint's: ``method``, ``attention``, ``optimizer``, ``cam_layer``.
 
@@ -121,6 +122,7 @@ class CASTModule(pl.LightningModule):
             InputError: The file is damaged, or of another version, or names a class that may not be imported.
         """
         loader: Any = super().load_from_checkpoint
+        weights_only = weights_only is not False
         with reading(checkpoint_path, weights_only), trusting([trust] if isinstance(trust, str) else trust):
             module: Self = loader(checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs)
         return module
@@ -150,13 +152,18 @@ class CASTModule(pl.LightningModule):
         """Prepare the module for DDP, before it is wrapped.
 
         Raises:
-            InputError: The module optimises manually, which a momentum encoder would not follow; or the trainer's
-                precision converts the head to half precision.
+            InputError: The module optimises manually, which a momentum encoder would not follow; or it is compiled as a
+                whole; or the trainer's precision converts the head to half precision.
         """
         if "16-true" in str(self.trainer.precision):
             raise InputError(
                 f"trainer.precision={self.trainer.precision} converts head and loss, too, which need float32 for the "
                 "CAM: use bf16-mixed, or 16-mixed"
+            )
+        if getattr(self, "_compiler_ctx", None) is not None:
+            raise InputError(
+                "the module is compiled as a whole, and torch.compile does not differentiate twice: give it as it is, "
+                "with compile=True"
             )
         follows = getattr(type(self.method), "after_step", Method.after_step) is not Method.after_step
         if stage == "fit" and follows and not self.automatic_optimization:
@@ -220,6 +227,21 @@ class CASTModule(pl.LightningModule):
         """Compute features and CAMs of a batch, for the callbacks."""
         with batch_statistics(self, len(batch["image"])) if self._lacks_statistics else nullcontext():
             return self.explain(batch["image"], batch["mask"])._asdict()
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:  # noqa: ANN401
+        """Compute the features (N, C) of a batch's images, and their CAMs (N, h, w) where it has masks.
+
+        Args:
+            batch: As in validation: ``image``, and maybe ``mask``; what else it has (``index``, ``label``) is handed
+                on. Or a tensor of images alone.
+            batch_idx: Its number.
+            dataloader_idx: Its loader's number.
+        """
+        given = dict(batch) if isinstance(batch, Mapping) else {"image": batch[0] if isinstance(batch, list) else batch}
+        images, mask = given.pop("image"), given.pop("mask", None)
+        if mask is not None:
+            return {**self.explain(images, mask)._asdict(), **given}
+        return {"features": self(images), **given}
 
     def explain(
         self, images: Tensor, masks: Tensor, key_images: Tensor | None = None, key_masks: Tensor | None = None

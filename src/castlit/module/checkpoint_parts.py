@@ -16,7 +16,7 @@ _NO_SPEC = {"no_spec": True}
 
 
 @contextmanager
-def reading(path: object, weights_only: bool | None) -> Iterator[None]:
+def reading(path: object, weights_only: bool) -> Iterator[None]:
     """Within the context, a checkpoint is loaded: what is wrong with it becomes one line that names it.
 
     Args:

@@ -29,6 +29,15 @@ class AtomicCheckpointIO(fabric.plugins.TorchCheckpointIO):
     killed during it has overwritten its last good checkpoint with half of a new one.
     """
 
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Any = lambda storage, loc: storage,  # noqa: ANN401 - Lightning's default
+        weights_only: bool | None = True,
+    ) -> Checkpoint:
+        """Read a checkpoint; None means True, where Lightning would run what a URL's file brings along."""
+        return super().load_checkpoint(path, map_location, weights_only is not False)
+
     def save_checkpoint(
         self,
         checkpoint: dict[str, Any],

@@ -93,7 +93,13 @@ def _check_settings(settings: Checkpoint, name: str, module: CASTModule) -> None
             continue
         if current_name(str(saved[TARGET])) != present[TARGET]:
             raise InputError(f"{name} was trained with {saved[TARGET]}, not {present[TARGET]}: choose its {part}")
-        differing = sorted(key for key in saved if key != TARGET and saved[key] != present.get(key))
+        unknown = sorted(key for key in saved if key not in present)
+        if unknown:
+            raise InputError(
+                f"{name}: its {part} has {', '.join(map(str, unknown))}, which this version of castlit does not know: "
+                "it is of another version, or damaged"
+            )
+        differing = sorted(key for key in saved if key != TARGET and saved[key] != present[key])
         if differing:
             was = " ".join(f"{part}.{key}={saved[key]}" for key in differing)
             raise InputError(f"{name} was trained with another {part}: continue it with {was}")

@@ -199,3 +199,17 @@ def test_invalid_test_segmentation(coco):
         file.write_text(json.dumps(content))
         with pytest.raises(InputError, match=rf"val2017.*jpg: a segmentation of this image is not COCO's .*{words}"):
             read_coco(coco)
+
+
+@pytest.mark.parametrize("name", ["../../secret.jpg", "/etc/secret.jpg"])
+def test_images_outside_of_the_folder(voc, coco, name):
+    (coco.parent / "secret.jpg").write_bytes(b"not to be read")
+    file = coco / "annotations" / "instances_train2017.json"
+    content = json.loads(file.read_text())
+    content["images"][0]["file_name"] = name
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=rf"instances_train2017.json: '{name}' leads out of the folder of the images"):
+        read_coco(coco)
+    (voc / "VOC2007" / "ImageSets" / "Main" / "trainval.txt").write_text(f"{name}\n")
+    with pytest.raises(InputError, match=rf"trainval.txt: '{name}' leads out of the folder of the images"):
+        read_voc(voc, TRAIN, TEST)

@@ -8,6 +8,7 @@ from faster_coco_eval.core import mask as fast_mask
 
 from castlit.evaluation.detection import Annotated, Detected, average_precision
 from castlit.evaluation.detection.coco_layout import object_mask, read_coco
+from castlit.utils.validation import InputError
 
 
 def image(number, boxes, labels, ignored=None, size=(200, 200)):
@@ -39,6 +40,13 @@ def test_no_detections():
     assert average_precision(truth, [found(1, [], [], [])], 1) == nothing
     assert average_precision(truth, [], 1) == nothing
     assert average_precision(truth, [found(1, [A], [2], [1.0])], 2) == nothing  # the other class
+
+
+@pytest.mark.parametrize("truth", [[], [image(1, [], [])], [image(1, [A], [1], [True]), image(2, [], [])]])
+@pytest.mark.parametrize("detected", [[], [found(1, [A], [1], [1.0])]])
+def test_nothing_to_find(truth, detected):
+    with pytest.raises(InputError, match="average precision needs an object to find"):
+        average_precision(truth, detected, 1)
 
 
 def test_random_detector():

@@ -48,6 +48,14 @@ def test_uncounted_images_are_0(own_names):
     assert (labels[:, 1:] != 0).all()
 
 
+def test_images_outside_of_the_folder(own_names):
+    main = own_names / "VOC2007" / "ImageSets" / "Main"
+    with (main / "mycat_test.txt").open("a") as file:
+        file.write("../../secret 1\n")
+    with pytest.raises(InputError, match=r"mycat_test.txt:\d+: '../../secret' leads out of the folder of the images"):
+        read_voc_lists(own_names, "test")
+
+
 @pytest.mark.parametrize("variant", ["standard", "pool_2x2", ["eleven_point", "wide_costs"]])
 def test_perfect_features(own_names, tmp_path, variant):
     results = evaluate_voc07(Colours(), CPU, tmp_path, own_names, variant, 32, 32, workers=0, processes=1)

@@ -4,13 +4,13 @@ import os
 from abc import ABC, abstractmethod
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
-from typing_extensions import Unpack
+from typing_extensions import Self, Unpack
 
 from castlit.data.datamodules.datasets import EvalDataset, ViewDataset, collate, is_images, normalise
 from castlit.data.datamodules.loader import ViewLoader, worker_options
@@ -94,6 +94,28 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
         self.val_resize = None if val_resize is None else require_int("val_resize", val_resize, self.size)
         self._sources: tuple[Source, Source, NDArray[np.int64] | None] | None = None
 
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: str | Path | IO[bytes],
+        map_location: Any = None,  # noqa: ANN401
+        hparams_file: str | Path | None = None,
+        weights_only: bool | None = True,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Self:
+        """Load a data module of your own from a checkpoint, as Lightning does, and run nothing that it brings along.
+
+        Args:
+            checkpoint_path: A file or a URL.
+            map_location: As in Lightning.
+            hparams_file: As in Lightning.
+            weights_only: False runs any code in the file, as Lightning's default does for a URL.
+            **kwargs: Arguments in place of the checkpoint's.
+        """
+        loader: Any = super().load_from_checkpoint
+        module: Self = loader(checkpoint_path, map_location, hparams_file, weights_only is not False, **kwargs)
+        return module
+
     @abstractmethod
     def make_sources(self) -> tuple[Source, Source, NDArray[np.int64] | None]:
         """Return training images, validation images, and the indices of the latter to use (None: all). Called once."""
@@ -140,6 +162,10 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
             collate_fn=partial(collate, raw=self._raw),
             **self._worker_options(),
         )
+
+    def predict_dataloader(self) -> DataLoader[Sample | None]:
+        """The validation batches, for ``trainer.predict``."""
+        return self.val_dataloader()
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Apply deferred colour augmentation, and normalise uint8 images."""

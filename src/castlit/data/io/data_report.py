@@ -5,6 +5,8 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
+from castlit.utils.csv_cells import safe_cells
+
 COLUMNS = ("split", "image", "mask", "problem", "detail", "handling")
 
 
@@ -27,7 +29,7 @@ class DataReport:
     def add(self, rows: Iterable[tuple[str, ...]]) -> None:
         """Append rows of :data:`COLUMNS`, in a single write, so that several processes may append."""
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
+        csv.writer(text, lineterminator="\n").writerows(map(safe_cells, rows))
         with self.path.open("a", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text.getvalue())
 

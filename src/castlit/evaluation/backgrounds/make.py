@@ -21,6 +21,7 @@ from castlit.evaluation.backgrounds.variants import MIXED, VARIANTS, Cut, box_ar
 from castlit.evaluation.frozen import ImageList, read_class_folders
 from castlit.utils.atomic_write import write_atomic
 from castlit.utils.cores import available_cores
+from castlit.utils.csv_cells import safe_cells
 from castlit.utils.process_pool import in_processes
 from castlit.utils.progress_log import ProgressLog
 from castlit.utils.validation import InputError, require_int, require_number
@@ -179,6 +180,6 @@ def _report_left_out(folder: Path, pairs: list[tuple[str, str]], reasons: list[s
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "left_out.csv").open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
-        writer.writerows([("image", "reason"), *rows])
+        writer.writerows([("image", "reason"), *map(safe_cells, rows)])
     if rows:
         logger.warning("%d of %d images are skipped, see %s", len(rows), len(pairs), folder / "left_out.csv")

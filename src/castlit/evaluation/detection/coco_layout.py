@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from castlit.data.io.coco_annotations import image_shape, load_annotations, run_lengths
 from castlit.data.io.errors import SampleError
 from castlit.evaluation.detection.records import Annotated, Annotations
+from castlit.utils.inside import require_inside
 from castlit.utils.validation import InputError
 
 
@@ -93,6 +94,11 @@ def _records(file: Path, content: dict[str, Any], images: Path, numbers: dict[in
             f"{file}: is not COCO's instance annotations: every image needs file_name, height, width and id, every "
             f"annotation image_id, category_id, bbox and segmentation ({type(error).__name__}: {error})"
         ) from None
+    try:
+        for image in content["images"]:
+            require_inside(image["file_name"])
+    except ValueError as error:
+        raise InputError(f"{file}: {error}") from None
     if objects:
         raise InputError(f"{file}: has annotations of an image that it does not list: image_id {next(iter(objects))}")
     if not records:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from castlit.evaluation.detection.records import Annotated
 from castlit.reporting.results import Results
+from castlit.utils.validation import InputError
 
 RunLengths = dict[str, Any]
 """A mask as COCO's compressed run lengths."""
@@ -45,7 +46,14 @@ def average_precision(
 
     Returns:
         ``AP`` (the mean over the overlaps 0.50, 0.55, … 0.95), ``AP50`` and ``AP75``, each in [0, 100].
+
+    Raises:
+        InputError: There is nothing to find: no image has an object that counts. The library would give -1.
     """
+    if all(image.ignored.all() for image in truth):
+        raise InputError(
+            "average precision needs an object to find: all of the test images' are ignored, or there are none"
+        )
     kind = "segm" if masks else "bbox"
     ground = COCO(_dataset(truth, classes, masks))
     found = [row for one in detected for row in _rows(one, masks)]

@@ -8,6 +8,7 @@ import numpy as np
 
 from castlit.evaluation.detection.records import Annotated, Annotations
 from castlit.evaluation.voc07.lists import VOC_CLASSES
+from castlit.utils.inside import require_inside
 from castlit.utils.progress import progress
 from castlit.utils.validation import InputError
 
@@ -63,6 +64,10 @@ def _listed(root: Path, split: str) -> list[tuple[Path, str]]:
     names = [line.split()[0] for line in file.read_text(errors="replace").splitlines() if line.strip()]
     if not names:
         raise InputError(f"{file} lists no images")
+    try:
+        names = list(map(require_inside, names))
+    except ValueError as error:
+        raise InputError(f"{file}: {error}") from None
     if not (place / "Annotations").is_dir():
         raise InputError(f"{place} has no folder Annotations: boxes are read from its .xml files")
     return [(place, image) for image in names]

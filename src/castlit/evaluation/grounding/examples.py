@@ -15,12 +15,14 @@ class ImageResults:
     Attributes:
         cams: (N, h, w) by question.
         scores: By question, and of the baseline.
-        places: (N,) indices of the validation images, in the loader's order.
+        places: (N,) positions of the validation images, in the loader's order.
+        indices: (N,) their indices in the data; None if the batches have none.
     """
 
     cams: dict[str, Tensor]
     scores: dict[str, ImageScores]
     places: Tensor
+    indices: Tensor | None = None
 
     def choose(self, count: int, suffix: str | None) -> dict[str, list[int]]:
         """Choose the images to show: evenly spaced; for two networks, half of them by difference.

@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from castlit.data.index.file_source import FileSource
 from castlit.evaluation.grounding.examples import ImageResults
+from castlit.evaluation.mask_origin import mask_origin
 from castlit.reporting import html
 from castlit.reporting.images import Picture, encode, enlarge, grid, overlay_cam, overlay_mask, strip, to_picture
 from castlit.reporting.results import Table
@@ -55,14 +57,17 @@ def write_pictures(
     chosen = seen.choose(count, compared[0] if compared else None)
     shown = _fetch(data, {int(seen.places[i]): i for numbers in chosen.values() for i in numbers})
     networks = [html.paragraph(f"{'First' if not suffix else 'Second'}: {name}") for suffix, name in names.items()]
-    parts = [*(networks if compared else []), html.table(results), html.paragraph(_WHAT)]
+    origin = mask_origin(data)
+    masks = [html.paragraph(f"Masks: {origin}.")] if origin is not None else []
+    parts = [*(networks if compared else []), html.table(results), *masks, html.paragraph(_WHAT)]
     for why, numbers in chosen.items():
         figures = []
         for i in numbers:
             picture = strip(_columns(shown[i], seen, i))
             file = output / "grounding" / f"{int(seen.places[i]):05d}.png"
             write_atomic(file, encode(picture))
-            figures.append(html.figure(picture, _caption(seen, i), f"image {int(seen.places[i])}: query, mask, CAMs"))
+            name = _name(data, seen, i)
+            figures.append(html.figure(picture, _caption(seen, i, name), f"{name}: query, mask, CAMs"))
         if figures:
             parts += [html.heading(f"{why} ({len(figures)})"), html.sheet(figures)]
     title = " and ".join(names.values())
@@ -77,14 +82,22 @@ def _columns(shown: _Example, seen: ImageResults, i: int) -> list[tuple[str, Pic
     return columns + [(key, overlay_cam(shown.image, cams[i].numpy())) for key, cams in seen.cams.items()]
 
 
-def _caption(seen: ImageResults, i: int) -> str:
+def _name(data: pl.LightningDataModule, seen: ImageResults, i: int) -> str:
+    """The image's file, below the folder of the images; its number for images without files."""
+    sources = getattr(data, "sources", None)
+    if sources is not None and seen.indices is not None and isinstance(sources[1], FileSource):
+        return sources[1].entry(int(seen.indices[i])).image
+    return f"image {int(seen.places[i])}"
+
+
+def _caption(seen: ImageResults, i: int, name: str) -> str:
     metrics = [
         f"{key}: {'hit' if scores.pointing[i] else 'miss'}, energy {scores.energy[i]:.2f}, iou {scores.iou[i]:.2f}"
         for key, scores in seen.scores.items()
         if key in seen.cams
     ]
     chance = next(iter(seen.scores.values())).chance[i]
-    return f"image {int(seen.places[i])}, mask {chance:.0%} of it. " + "; ".join(metrics)
+    return f"{name}, mask {chance:.0%} of it. " + "; ".join(metrics)
 
 
 def _overview(even: list[int], shown: Mapping[int, _Example], seen: ImageResults) -> Picture:

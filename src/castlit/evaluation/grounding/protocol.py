@@ -124,6 +124,7 @@ def _explain_all(
     scores: dict[str, list[ImageScores]] = {key: [] for key in (*asked, *others, CENTRE)}
     right: dict[str, list[Tensor]] = {key: [] for key in classifiers}
     places: list[Tensor] = []
+    indices: list[Tensor] = []
     with ProgressLog("Explaining", _length(data)) as pace:
         for start, batch in _batches(data):
             masked = has_object(batch["mask"])
@@ -132,6 +133,8 @@ def _explain_all(
             paired = (other != torch.arange(len(other)))[masked]
             other_masks = batch["mask"][other][masked][paired]
             places.append(start + masked.nonzero()[:, 0])
+            if "index" in batch:
+                indices.append(batch["index"][masked])
             on_device = {name: x.to(device) for name, x in batch.items()}
             for key, ask in asked.items():
                 found = ask(on_device).float().cpu()[masked]
@@ -148,7 +151,8 @@ def _explain_all(
     if not len(chosen):
         raise InputError(NO_MASK)
     together = {key: ImageScores(*map(torch.cat, zip(*parts, strict=True))) for key, parts in scores.items()}
-    seen = ImageResults({key: torch.cat(parts) for key, parts in cams.items()}, together, chosen)
+    numbers = torch.cat(indices) if indices else None
+    seen = ImageResults({key: torch.cat(parts) for key, parts in cams.items()}, together, chosen, numbers)
     return seen, {key: torch.cat(parts).double().mean().item() for key, parts in right.items()}
 
 

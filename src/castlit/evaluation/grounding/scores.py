@@ -4,9 +4,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from castlit.attention import has_object, pointing_hits
+from castlit.attention import enlarge_cams, has_object, pointing_hits
 from castlit.utils.validation import InputError
 
 NO_MASK = "grounding needs at least one image with a mask that is not empty"
@@ -16,7 +15,7 @@ class Grounding(NamedTuple):
     """Means over the images that have a mask, each in [0, 1]."""
 
     pointing: float
-    """Fraction of CAMs whose maximum lies on the mask."""
+    """Fraction of CAMs whose maximum lies on the mask, see :func:`castlit.attention.pointing_hits`."""
     energy: float
     """Fraction of the CAM's mass inside the mask."""
     iou: float
@@ -44,11 +43,10 @@ class ImageScores(NamedTuple):
 def image_scores(cams: Tensor, masks: Tensor) -> ImageScores:
     """Compare CAMs (N, h, w) with masks (N, 1, H, W), none of them empty.
 
-    CAMs are resized bilinearly to the masks. A CAM of zeros scores 0.
+    Each metric is that of the CAM resized bilinearly to the mask. A CAM of zeros scores 0.
     """
-    cams = cams.float()
     inside = (masks[:, 0] > 0).flatten(1)
-    scaled = F.interpolate(cams[:, None], masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0].flatten(1)
+    scaled = enlarge_cams(cams.float(), masks.shape[-2:]).flatten(1)
     mass = scaled.sum(1)
     energy = (scaled * inside).sum(1) / torch.where(mass > 0, mass, torch.ones_like(mass))
     top = scaled.amax(1, keepdim=True)

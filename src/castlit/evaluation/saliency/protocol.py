@@ -14,6 +14,7 @@ from castlit.data.io.folders import find_file
 from castlit.data.io.images import EncodedImage, read_bytes
 from castlit.data.io.masks import MaskKind, decode_map, require_mask_kind
 from castlit.data.io.source import Source
+from castlit.evaluation.mask_origin import require_ground_truth
 from castlit.evaluation.saliency.scores import SaliencyScores
 from castlit.reporting.results import Table
 from castlit.saliency.algorithms.registry import BASELINES, METHODS, shrink
@@ -60,6 +61,7 @@ def evaluate_saliency(
         Metrics of each, see :class:`castlit.evaluation.saliency.scores.SaliencyScores`, baselines first.
 
     Raises:
+        NoGroundTruthError: The masks are saliency maps that castlit made.
         InputError: A name is unknown, a map is missing, no image has a mask, or nothing is to be scored.
     """
     require_choice("protocol.split", split, SPLITS)
@@ -75,6 +77,7 @@ def evaluate_saliency(
     sources: Sources | None = getattr(data, "sources", None)
     if sources is None:
         raise InputError(f"{type(data).__name__} cannot be read image by image: use data=folder, coco or scenes")
+    require_ground_truth(sources[:2])
     jobs = list(_jobs(sources, split, None if count is None else require_int("count", count, 1)))
     workers = available_cores() if workers is None else require_int("workers", workers, 0)
     scores: dict[str, SaliencyScores] = {name: SaliencyScores() for name in (*names, *folders)}

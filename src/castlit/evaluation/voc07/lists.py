@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from castlit.data.io.folders import require_folder
 from castlit.evaluation.frozen import ImageList
+from castlit.utils.inside import require_inside
 from castlit.utils.validation import InputError
 
 # fmt: off
@@ -78,5 +79,8 @@ def _read(file: Path) -> list[tuple[str, int]]:
             continue
         if len(words) != 2 or words[1] not in _VALUES:
             raise InputError(f"{file}:{number}: {line.strip()!r} is not an image's name and -1, 0 or 1")
-        found.append((words[0], _VALUES[words[1]]))
+        try:
+            found.append((require_inside(words[0]), _VALUES[words[1]]))
+        except ValueError as error:
+            raise InputError(f"{file}:{number}: {error}") from None
     return found

@@ -16,6 +16,7 @@ from castlit.evaluation.voc07.svm import COSTS, ClassResult, classify
 from castlit.reporting.published import PublishedRow
 from castlit.reporting.results import Results
 from castlit.utils.cores import available_cores
+from castlit.utils.csv_cells import safe_cells
 from castlit.utils.validation import InputError, as_list, require_choice, require_int
 
 PUBLISHED = [
@@ -111,4 +112,4 @@ def _write(file: Path, results: dict[str, ClassResult]) -> None:
     with file.open("w", newline="") as handle:
         writer = csv.writer(handle)
         writer.writerow(("class", *ClassResult._fields))
-        writer.writerows((name, *result) for name, result in results.items())
+        writer.writerows(safe_cells((name, *result)) for name, result in results.items())

@@ -12,6 +12,7 @@ from typing import Any
 from castlit.data.io.masks_json import MASKS_FILE, PROGRAM
 from castlit.saliency.pipeline.shard import Shard
 from castlit.utils.atomic_write import atomic_path, write_atomic
+from castlit.utils.csv_cells import safe_cells
 from castlit.utils.validation import InputError
 
 FOLDER = ".make_masks"
@@ -142,7 +143,7 @@ class Failures:
         self.count += 1
         if self.count <= self.SHOWN:
             self.first.append(f"{name} ({reason})")
-        self._rows.writerow((name, reason))
+        self._rows.writerow(safe_cells((name, reason)))
 
     @property
     def summary(self) -> str:
