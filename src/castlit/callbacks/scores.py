@@ -11,7 +11,7 @@ from torch import Tensor
 from castlit.attention import has_object
 from castlit.attention.keys import apply_mask
 from castlit.nn import unit_length, untracked_batchnorm
-from castlit.utils.dtype import at_least_float32
+from castlit.utils.dtype import at_least_float32, without_autocast
 from castlit.utils.validation import InputError, require_choice
 
 Score: TypeAlias = Callable[[pl.LightningModule, Any, Tensor], Tensor]
@@ -65,7 +65,7 @@ class MaskedKey:
                 f"target: the query's embedding is {tuple(query.shape)}, the masked key's {tuple(key.shape)}: let "
                 "AttentionSupervision's embedding and MaskedKey's embed name the same stage of the network"
             )
-        with torch.autocast(query.device.type, enabled=False):
+        with without_autocast(query.device):
             if self.target == "positive":
                 query = unit_length(query)
             return (query * unit_length(key)).sum(1)

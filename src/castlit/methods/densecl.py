@@ -15,6 +15,7 @@ from castlit.nn.queue import KeyQueue
 from castlit.nn.shuffled_batchnorm import encode_shuffled, interleave_ranks
 from castlit.optim.ema import momentum_copy
 from castlit.utils.distributed import gather
+from castlit.utils.dtype import without_autocast
 from castlit.utils.validation import require_number
 
 
@@ -128,7 +129,7 @@ def matches(query_maps: Tensor, key_maps: Tensor) -> Tensor:
     """
     # Without a gradient, torch's own will do: it takes a quarter of unit_length's time on feature maps.
     query_maps, key_maps = F.normalize(query_maps, dim=1), F.normalize(key_maps, dim=1)
-    with torch.autocast(query_maps.device.type, enabled=False):
+    with without_autocast(query_maps.device):
         return torch.einsum("ncp,ncr->npr", query_maps, key_maps).argmax(2)
 
 
