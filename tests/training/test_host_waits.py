@@ -8,6 +8,7 @@ import itertools
 
 import pytest
 import pytorch_lightning as pl
+import torch
 from hydra import compose, initialize_config_module
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
@@ -35,7 +36,6 @@ SETTINGS = [
     "data.size=32",
     "data.scene_size=36",
     "data.workers=0",
-    "data.photometric=device",
     "method.backbone={_target_: support.networks.two_convolutions}",
 ]
 
@@ -48,15 +48,16 @@ class Rehearsal(pl.Callback):
     """Takes a step with each kind of attention loss, after two to warm up, and records each step's copies."""
 
     def __init__(self):
-        self.copies, self.left, self.steps = CopiesToDevice(), list(ATTENTION), {}
+        self.copies, self.steps = CopiesToDevice(), {}
+        self.left = [(str(settings), AttentionLoss(**settings).to("meta")) for settings in ATTENTION]
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if batch_idx >= 2:
-            pl_module.attention = AttentionLoss(**self.left[0])
+            pl_module.attention = self.left[0][1]
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if batch_idx >= 2:
-            self.steps[str(self.left.pop(0))] = list(self.copies.found)
+            self.steps[self.left.pop(0)[0]] = list(self.copies.found)
         self.copies.found.clear()
         if not self.left:
             raise Enough
@@ -73,8 +74,9 @@ def composed(tmp_path, *overrides):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_training_step(method, tmp_path):
-    module, data, trainer = build(composed(tmp_path, f"+experiment=cast_{method}", *SETTINGS))
+def test_step(method, tmp_path):
+    colours = ["data.photometric=device"] if method == "mocov2" else []  # they do not depend on the method
+    module, data, trainer = build(composed(tmp_path, f"+experiment=cast_{method}", *SETTINGS, *colours))
     rehearsal = Rehearsal()
     trainer.callbacks.append(rehearsal)
     try:
@@ -84,7 +86,17 @@ def test_training_step(method, tmp_path):
         if rehearsal.left:
             raise
     # Two views as bytes, their masks and colours, and the images' numbers.
-    batch = [(2,), (2, 1, 32, 32), (2, 1, 32, 32), (2, 3, 32, 32), (2, 3, 32, 32), (2, 10), (2, 10)]
+    shapes = [(2,), *[(2, 1, 32, 32)] * 2, *[(2, 3, 32, 32)] * 2, *[(2, 10)] * (2 if colours else 0)]
     for settings, copies in rehearsal.steps.items():
-        assert sorted(shape for _, shape in copies) == batch, (settings, copies)
+        assert sorted(shape for _, shape in copies) == shapes, (settings, copies)
         assert {name for name, _ in copies} == {"aten._to_copy.default"}, (settings, copies)
+
+    module.eval()
+    images = torch.empty(2, 3, 32, 32, device="meta")
+    losses = [AttentionLoss(**settings).to("meta") for settings in ATTENTION]
+    with CopiesToDevice() as copies:
+        for module.attention in losses:
+            explanation = module.explain(images, images[:, :1].byte())
+            assert explanation.cam.device.type == explanation.features.device.type == "meta"
+        assert module.find_objects(images, iterations=2).shape == (2, 32, 32)
+    assert not copies.found

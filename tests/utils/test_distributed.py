@@ -7,6 +7,7 @@ import torch
 
 from castlit.nn.shuffled_batchnorm import encode_shuffled
 from castlit.utils.distributed import gather, gather_with_gradient, rank, world_size
+from castlit.utils.late_maximum import LateMaximum
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +88,15 @@ def test_single_process():
     assert seen[0] is images
     assert torch.equal(embeddings, images.mean((2, 3)))
     assert everybodys is embeddings
+
+
+def test_late_maximum_is_of_the_step_before(ranks):
+    assert [found["late"] for found in ranks] == [[0, 0, 1, 3, 2, 0]] * 2
+
+
+def test_late_maximum_alone():
+    late = LateMaximum()
+    late.open()
+    late.send(2)
+    assert (late.take(), late.take()) == (2, 0)
+    late.close()

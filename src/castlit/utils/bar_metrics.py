@@ -26,7 +26,7 @@ def log_and_show(module: pl.LightningModule, name: str, value: Tensor, batch_siz
         value: A scalar.
         batch_size: As in ``LightningModule.log``.
     """
-    bar = module.trainer.progress_bar_callback
+    bar: object = module.trainer.progress_bar_callback
     if isinstance(bar, ShowsTensors):
         bar.show(name, value.detach())
         bar = None
