@@ -44,12 +44,12 @@ class _NumbersToDevice(TorchFunctionMode):
     def __torch_function__(self, function, types, arguments=(), options=None):
         result = function(*arguments, **(options or {}))
         if function in (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor) and result.device.type != "cpu":
-            self.found.append((function.__name__, tuple(result.shape)))
+            self.found.append((function.__name__, tuple(result.shape), result.dtype))
         return result
 
 
 class CopiesToDevice(TorchDispatchMode):
-    """Records each operation in which the host's memory meets a device's, as its name and the shape of the values.
+    """Records each operation in which the host's memory meets a device's, as its name, and the values' shape and type.
 
     A tensor of the host without dimensions does not count as an argument of an operation on the device: it is passed to
     the kernel as a number.
@@ -76,5 +76,5 @@ class CopiesToDevice(TorchDispatchMode):
         host = [x for x in given if x.device.type == "cpu" and (x.dim() or copies)]
         device = any(x.device.type != "cpu" for x in [*given, *made])
         if host and device:
-            self.found.append((str(operation), tuple(host[-1].shape)))
+            self.found.append((str(operation), tuple(host[-1].shape), host[-1].dtype))
         return result

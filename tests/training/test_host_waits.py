@@ -9,15 +9,12 @@ import itertools
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_module
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import open_dict
 
 from castlit.attention import AttentionLoss
 from castlit.attention.keys import KEYS
 from castlit.attention.targets import TARGETS
-from castlit.cli.app import CONFIG_MODULE
 from castlit.training.build import build
+from support.configs import composed
 from support.host_traffic import CopiesToDevice
 
 METHODS = ["mocov1", "mocov2", "simclr", "byol", "simsiam", "mocov3", "densecl", "vicreg"]
@@ -63,16 +60,6 @@ class Rehearsal(pl.Callback):
             raise Enough
 
 
-def composed(tmp_path, *overrides):
-    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-        words = [f"hydra.runtime.output_dir={tmp_path}", *overrides]
-        config = compose("train", overrides=words, return_hydra_config=True)
-    HydraConfig.instance().set_config(config)
-    with open_dict(config):
-        del config["hydra"]
-    return config
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_step(method, tmp_path):
     colours = ["data.photometric=device"] if method == "mocov2" else []  # they do not depend on the method
@@ -88,8 +75,9 @@ def test_step(method, tmp_path):
     # Two views as bytes, their masks and colours, and the images' numbers.
     shapes = [(2,), *[(2, 1, 32, 32)] * 2, *[(2, 3, 32, 32)] * 2, *[(2, 10)] * (2 if colours else 0)]
     for settings, copies in rehearsal.steps.items():
-        assert sorted(shape for _, shape in copies) == shapes, (settings, copies)
-        assert {name for name, _ in copies} == {"aten._to_copy.default"}, (settings, copies)
+        assert sorted(shape for _, shape, _ in copies) == shapes, (settings, copies)
+        assert {name for name, _, _ in copies} == {"aten._to_copy.default"}, (settings, copies)
+        assert {dtype for _, shape, dtype in copies if len(shape) == 4} == {torch.uint8}, (settings, copies)
 
     module.eval()
     images = torch.empty(2, 3, 32, 32, device="meta")

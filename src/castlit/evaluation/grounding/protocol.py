@@ -132,7 +132,7 @@ def _explain_all(
             paired = (other != torch.arange(len(other)))[masked]
             other_masks = batch["mask"][other][masked][paired]
             places.append(start + masked.nonzero()[:, 0])
-            on_device = {name: x.to(device) for name, x in batch.items()}
+            on_device = {name: x.to(device, non_blocking=True) for name, x in batch.items()}
             for key, ask in asked.items():
                 found = ask(on_device).float().cpu()[masked]
                 cams[key].append(found)
