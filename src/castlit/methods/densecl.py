@@ -92,11 +92,10 @@ class DenseCL(MoCo):
         inputs = (images,) if mask is None else (images, mask)
         dim = self.queue.keys.shape[1]
         if self.shuffle_bn and self.training:
-            mine, all_ranks = encode_shuffled(self._packed, *inputs)
+            mine, new = encode_shuffled(self._packed, *inputs, shared=2 * dim)
         else:
             mine = self._packed(*inputs)
-            all_ranks = gather(mine[:, : 2 * dim]) if self.training else mine
-        new = all_ranks[:, : 2 * dim]
+            new = gather(mine[:, : 2 * dim]) if self.training else mine[:, : 2 * dim]
         new = (interleave_ranks(new) if self.training else new).reshape(-1, 2, dim)  # the queues' order
         fixed = 2 * dim if mask is None else 3 * dim
         maps_and_parts = mine[:, fixed:].reshape(len(mine), self._channels + dim, -1)
