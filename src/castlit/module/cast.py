@@ -27,6 +27,7 @@ from castlit.module.step_hooks import progress, several_images, step_taken, take
 from castlit.module.trunks import Trunks
 from castlit.nn import batch_statistics, lacks_statistics
 from castlit.optim import OptimizerRecipe
+from castlit.optim.recipe import use_fused
 from castlit.utils.bar_metrics import log_and_show
 from castlit.utils.run_length import steps_of_epochs, total_steps
 from castlit.utils.serializable import trusting
@@ -286,6 +287,8 @@ class CASTModule(pl.LightningModule):
             per_epoch = int(total)
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer, scheduler = self.optimizer.build(trained, int(total), per_epoch)
+        if self.device.type == "cuda":
+            use_fused(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _log_train(self, metrics: dict[str, Tensor], count: int) -> None:
