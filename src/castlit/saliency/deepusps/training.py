@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from castlit.data.datamodules.datasets import normalise
 from castlit.optim import OptimizerRecipe
 from castlit.saliency.deepusps.augment import augment
+from castlit.utils.bar_metrics import log_and_show
 
 BETA_SQUARED = 0.3
 """Weight of precision against recall, as is usual for saliency (Achanta et al., CVPR 2009)."""
@@ -79,7 +80,7 @@ class SaliencyTraining(pl.LightningModule):
         rng = torch.Generator().manual_seed(_draw(self.seed, self.current_epoch, batch_idx))
         images, targets = augment(batch["image"].float() / 255, batch["targets"].float() / 255, self.view, rng)
         loss = f_beta_loss(self(images * 255), targets)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(images))
+        log_and_show(self, "train/loss", loss, len(images))
         return loss
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
