@@ -129,6 +129,16 @@ def test_other_bars_get_metrics(train):
     assert trainer.progress_bar_metrics["train/loss"] == pytest.approx(losses[-1])
 
 
+def test_disabled_on_other_ranks(train):
+    bar = Watched()
+    bar.disable()  # as Lightning does on all ranks but the first
+    trainer, _ = train(bar)
+    images = [{"image": sample["query"], "mask": sample["query_mask"]} for sample in samples(4)]
+    trainer.validate(trainer.lightning_module, DataLoader(images, 2), verbose=False)
+    assert bar.updates == []
+    assert bar.run_left is None
+
+
 def test_refresh_rate_is_checked():
     with pytest.raises(InputError, match=r"callbacks\.progress\.refresh_rate must be"):
         ProgressBar(refresh_rate=11)

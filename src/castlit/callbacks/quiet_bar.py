@@ -95,7 +95,7 @@ class ProgressBar(RichProgressBar):
         dataloader_idx: int = 0,
     ) -> None:
         """Update the bar if it is time to."""
-        if self._is_time(batch_idx, self.total_val_batches_current_dataloader):
+        if not self.is_disabled and self._is_time(batch_idx, self.total_val_batches_current_dataloader):
             super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
 
     def _is_time(self, batch: int, batches: float) -> bool:
