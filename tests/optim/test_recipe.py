@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from castlit.optim import LARS, OptimizerRecipe
+from castlit.optim.recipe import use_fused
 from castlit.utils.serializable import build, describe
 from castlit.utils.validation import InputError
 
@@ -121,3 +122,40 @@ def test_describe_round_trip():
 def test_checks(settings, message):
     with pytest.raises(InputError, match=message):
         OptimizerRecipe(**settings)
+
+
+@pytest.mark.parametrize("scale", [None, 8.0, 1e38])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
+def test_fused_takes_the_same_steps(name, scale):
+    recipe, found = OptimizerRecipe(name, lr=0.05, exclude_norm_and_bias_from_decay=True), []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        kernel = torch.randn(4, 3, 3, 3).contiguous(memory_format=torch.channels_last)
+        weights = [nn.Parameter(kernel), nn.Parameter(torch.randn(5))]
+        optimizer, _ = recipe.build(weights, 10, 1)
+        taken = []
+        optimizer.register_step_post_hook(lambda *_, taken=taken: taken.append(True))
+        if fused:
+            use_fused(optimizer)
+            assert all(group.get("fused") == (None if name == "lars" else True) for group in optimizer.param_groups)
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
+        for _ in range(5):
+            optimizer.zero_grad()
+            loss = sum((3 * weight).square().sum() for weight in weights)
+            scaler.scale(loss).backward()
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(weights, 2.0)
+            scaler.step(optimizer)
+            scaler.update()
+        found.append((weights, len(taken)))
+    assert found[0][1] == found[1][1] == (5 if scale != 1e38 else found[0][1])
+    assert scale != 1e38 or found[0][1] < 5, "the scaler has skipped steps"
+    for plain, fused in zip(found[0][0], found[1][0], strict=True):
+        assert torch.allclose(plain, fused, rtol=1e-5, atol=1e-6)
+
+
+def test_a_chosen_implementation_stays():
+    for chosen in ({"fused": False}, {"foreach": False}):
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1, **chosen)
+        use_fused(optimizer)
+        assert not optimizer.param_groups[0]["fused"]

@@ -34,3 +34,7 @@ def test_nan_loss_on_one_rank(ranks):
     assert "see bad*.json" in states[0]["poisoned"] or "the loss is nan" in states[0]["poisoned"]
     assert "bad_rank1.json names its images" in states[1]["poisoned"]
     assert (folder / "poisoned" / "bad_rank1.json").is_file()
+
+
+def test_steps_wait_for_no_flag(ranks):
+    assert [state["reductions"] for state in ranks[1]] == [0, 0]

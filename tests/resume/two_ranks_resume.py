@@ -41,6 +41,28 @@ class SignalRank(pl.Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+class Reductions(pl.Callback):
+    """Counts what Lightning reduces over the ranks, and then reads, from a step's start to its backward pass."""
+
+    def __init__(self):
+        self.within_steps, self._count, self._before = 0, 0, 0
+
+    def setup(self, trainer, pl_module, stage):
+        reduce = trainer.strategy.reduce
+
+        def counted(*values, **options):
+            self._count += 1
+            return reduce(*values, **options)
+
+        trainer.strategy.reduce = counted
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self._before = self._count
+
+    def on_before_backward(self, trainer, pl_module, loss):
+        self.within_steps += self._count - self._before
+
+
 class Poison(pl.Callback):
     """Puts NaN into a batch of one rank."""
 
@@ -79,7 +101,8 @@ def run(folder, *extra, resume=None):
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     folder = Path(sys.argv[1])
-    found = {"whole": run(folder / "whole")}
+    reductions = Reductions()
+    found = {"whole": run(folder / "whole", reductions), "reductions": reductions.within_steps}
     for name, (rank, hook, count) in {
         "the second, in a step": (1, "on_train_batch_end", 3),
         "the first, in a validation": (0, "on_validation_start", 1),

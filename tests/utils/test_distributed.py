@@ -7,6 +7,7 @@ import torch
 
 from castlit.nn.shuffled_batchnorm import encode_shuffled
 from castlit.utils.distributed import gather, gather_with_gradient, rank, world_size
+from castlit.utils.late_maximum import LateMaximum
 
 
 @pytest.fixture(scope="module")
@@ -49,31 +50,47 @@ def test_ddp_gradient_equals_single_process(ranks):
         assert torch.allclose(found["ddp"]["ddp"], found["ddp"]["single"], rtol=1e-4, atol=1e-6)
 
 
-def test_shuffle_is_undone(ranks):
-    for found in ranks:
-        expected = (found["shuffle"]["images"] * 2 + 1)[:, None].expand(8, 3)
-        assert torch.equal(found["shuffle"]["embeddings"], expected)
-        everybodys = torch.cat([other["shuffle"]["embeddings"] for other in ranks])
-        assert torch.equal(found["shuffle"]["everybodys"], everybodys)
+KINDS = pytest.mark.parametrize(("kind", "count"), [("shuffle", 8), ("uneven shuffle", 9)])
 
 
-def test_extra_tensors_are_shuffled_alike(ranks):
+@KINDS
+def test_shuffle_is_undone(ranks, kind, count):
     for found in ranks:
-        images, company = found["shuffle"]["together"].split([3, 2], 1)
-        assert torch.equal(company, found["shuffle"]["company"])
+        expected = (found[kind]["images"] * 2 + 1)[:, None].expand(count, 3)
+        assert torch.equal(found[kind]["embeddings"], expected)
+        everybodys = torch.cat([other[kind]["embeddings"] for other in ranks])
+        assert torch.equal(found[kind]["everybodys"], everybodys)
+
+
+@KINDS
+def test_extra_tensors_are_shuffled_alike(ranks, kind, count):
+    for found in ranks:
+        images, company = found[kind]["together"].split([3, 2], 1)
+        assert torch.equal(company, found[kind]["company"])
         assert torch.equal(images[:, :2] * 10, company)
+        assert torch.equal(found[kind]["leading"], torch.cat([other[kind]["together"][:, :2] for other in ranks]))
 
 
-def test_images_are_shuffled_over_ranks(ranks):
-    seen = [found["shuffle"]["seen"][0] for found in ranks]
-    assert [len(found["shuffle"]["seen"]) for found in ranks] == [1, 1]
-    everything = torch.cat([found["shuffle"]["images"] for found in ranks])
+@KINDS
+def test_images_are_shuffled_over_ranks(ranks, kind, count):
+    seen = [found[kind]["seen"][0] for found in ranks]
+    assert [len(found[kind]["seen"]) for found in ranks] == [1, 1]
+    everything = torch.cat([found[kind]["images"] for found in ranks])
     assert torch.equal(torch.cat(seen).sort().values, everything), "each image once"
     for number, batch in enumerate(seen):
-        assert len(batch) == 8
+        assert len(batch) == count
         foreign = (batch >= 100) != bool(number)
-        assert 0 < foreign.sum() < 8
+        assert 0 < foreign.sum() < count
         assert not torch.equal(batch, batch.sort().values)
+
+
+def test_shuffle_receives_a_batch_of_images(ranks):
+    image, embedding = 3 * 2 * 2 * 4, 3 * 4
+    for found in ranks:
+        # The images, their embeddings back, and the embeddings of both ranks for the queue.
+        assert found["shuffle"]["bytes"] == [8 * image, 8 * embedding, 2 * 8 * embedding]
+        # Not divisible: the images of both ranks, and all embeddings.
+        assert found["uneven shuffle"]["bytes"] == [2 * 9 * image, 2 * 9 * embedding]
 
 
 def test_single_process():
@@ -87,3 +104,15 @@ def test_single_process():
     assert seen[0] is images
     assert torch.equal(embeddings, images.mean((2, 3)))
     assert everybodys is embeddings
+
+
+def test_late_maximum_is_of_the_step_before(ranks):
+    assert [found["late"] for found in ranks] == [[0, 0, 1, 3, 2, 0]] * 2
+
+
+def test_late_maximum_alone():
+    late = LateMaximum()
+    late.open()
+    late.send(2)
+    assert (late.take(), late.take()) == (2, 0)
+    late.close()

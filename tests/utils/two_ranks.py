@@ -9,6 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from castlit.nn.shuffled_batchnorm import encode_shuffled
 from castlit.utils.distributed import gather, gather_with_gradient, rank, world_size
+from castlit.utils.late_maximum import LateMaximum
 
 COUNT = 8
 
@@ -49,26 +50,59 @@ def found_by_ddp():
     return {"ddp": network.weight.grad, "single": single.weight.grad}
 
 
-def found_by_shuffle():
+def received(function):
+    """Run a function; return its result and the bytes that this rank gets in collectives, its own among them."""
+    found, originals = [], (dist.all_gather, dist.all_to_all_single)
+
+    def all_gather(parts, x):
+        found.append(sum(part.nbytes for part in parts))
+        return originals[0](parts, x)
+
+    def all_to_all_single(into, x):
+        found.append(into.nbytes)
+        return originals[1](into, x)
+
+    dist.all_gather, dist.all_to_all_single = all_gather, all_to_all_single
+    try:
+        return function(), found
+    finally:
+        dist.all_gather, dist.all_to_all_single = originals
+
+
+def found_by_shuffle(count):
     torch.manual_seed(rank())  # Ranks that draw differently must still agree on the order.
-    images = (torch.arange(COUNT) + 100.0 * rank()).view(COUNT, 1, 1, 1).expand(COUNT, 3, 2, 2)
+    images = (torch.arange(count) + 100.0 * rank()).view(count, 1, 1, 1).expand(count, 3, 2, 2)
     encoded_here = []
 
     def encode(batch):
         encoded_here.append(batch[:, 0, 0, 0].clone())
         return batch.mean((2, 3)) * 2 + 1
 
-    mine, everybodys = encode_shuffled(encode, images)
+    (mine, everybodys), sizes = received(lambda: encode_shuffled(encode, images))
     company = (images[:, 0, 0] * 10).contiguous()
-    together, _ = encode_shuffled(lambda batch, more: torch.cat([batch.mean((2, 3)), more], 1), images, company)
+    both = lambda batch, more: torch.cat([batch.mean((2, 3)), more], 1)  # noqa: E731
+    together, leading = encode_shuffled(both, images, company, shared=2)
     return {
         "images": images[:, 0, 0, 0],
         "embeddings": mine,
         "everybodys": everybodys,
         "together": together,
+        "leading": leading,
         "company": company,
         "seen": torch.stack(encoded_here),
+        "bytes": sizes,
     }
+
+
+def found_by_late_maximum():
+    late, taken = LateMaximum(), []
+    late.open()
+    for number in ([0, 1, 0, 2], [0, 0, 3, 0])[rank()]:
+        taken.append(late.take())
+        late.send(number)
+    taken += [late.take(), late.take()]
+    late.close()
+    return taken
 
 
 if __name__ == "__main__":
@@ -78,7 +112,9 @@ if __name__ == "__main__":
         "gather": found_by_gather(),
         "gradient": found_by_gather_with_gradient(),
         "ddp": found_by_ddp(),
-        "shuffle": found_by_shuffle(),
+        "shuffle": found_by_shuffle(COUNT),
+        "uneven shuffle": found_by_shuffle(COUNT + 1),
+        "late": found_by_late_maximum(),
     }
     torch.save(results, Path(sys.argv[1]) / f"rank{rank()}.pt")
     dist.destroy_process_group()

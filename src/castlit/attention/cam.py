@@ -7,7 +7,7 @@ from torch import Tensor
 
 from castlit.attention.hooks import Activations
 from castlit.nn.head_norm import held_statistics
-from castlit.utils.dtype import at_least_float32
+from castlit.utils.dtype import at_least_float32, without_autocast
 from castlit.utils.validation import InputError
 
 
@@ -63,7 +63,7 @@ def raw_cams(
         )
     # With constant statistics each score depends on its own image only, so the gradient of the sum contains each
     # image's gradient.
-    with torch.autocast(score.device.type, enabled=False), held_statistics():
+    with without_autocast(score.device), held_statistics():
         # Keep the graph in any case: the caller's backward pass goes through the same score.
         gradients = torch.autograd.grad(
             score.sum(), maps, create_graph=create_graph, retain_graph=True, allow_unused=True

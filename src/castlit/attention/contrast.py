@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from castlit.utils.dtype import at_least_float32
+from castlit.utils.dtype import at_least_float32, without_autocast
 
 
 def contrast(query: Tensor, key: Tensor, others: Sequence[Tensor], temperature: float) -> Tensor:
@@ -20,7 +20,7 @@ def contrast(query: Tensor, key: Tensor, others: Sequence[Tensor], temperature: 
         others: One or more (N, dim), L2-normalised: row i is a negative for all images but image i.
         temperature: T > 0.
     """
-    with torch.autocast(query.device.type, enabled=False):
+    with without_autocast(query.device):
         z_q, z_k = at_least_float32(query), at_least_float32(key)
         against = torch.stack([z_q @ at_least_float32(each).T for each in others]) / temperature
         if len(z_q) > 1:  # one image alone is contrasted with itself

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from castlit.utils.dtype import at_least_float32
+from castlit.utils.dtype import at_least_float32, autocasts
 from castlit.utils.validation import InputError, did_you_mean
 
 
@@ -87,7 +87,7 @@ def tap(network: nn.Module, layer: str, leaf: bool = False) -> Iterator[Activati
             kind = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise InputError(f"layer {layer!r} gives {kind}, not a feature map (N, C, h, w): tap another layer")
         # Without autocast, a half-precision network has half-precision weights and needs such inputs.
-        dtype = None if torch.is_autocast_enabled(output.device.type) else output.dtype
+        dtype = None if autocasts(output.device) else output.dtype
         output = at_least_float32(output)
         if leaf:
             output = output.detach().requires_grad_()

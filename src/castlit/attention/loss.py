@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from castlit.utils.dtype import at_least_float32
+from castlit.utils.dtype import at_least_float32, without_autocast
 from castlit.utils.validation import InputError, require_choice
 
 
@@ -29,7 +29,7 @@ def attention_loss(cam: Tensor, mask: Tensor, reduction: str = "mean") -> Tensor
     """
     require_choice("reduction", reduction, ("mean", "sum", "none"))
     check_shapes(cam, mask)
-    with torch.autocast(cam.device.type, enabled=False):
+    with without_autocast(cam.device):
         flat_cam = _scaled(at_least_float32(cam).flatten(1))
         # Pooling the mask in the CAM's precision keeps a one-pixel mask of a 4000 × 3000 image above zero.
         grid = F.adaptive_avg_pool2d(mask.to(flat_cam.dtype), (cam.shape[1], cam.shape[2])).flatten(1)
@@ -60,7 +60,7 @@ def reference_attention_loss(raw_cam: Tensor, mask: Tensor) -> Tensor:
         InputError: The shapes disagree.
     """
     check_shapes(raw_cam, mask)
-    with torch.autocast(raw_cam.device.type, enabled=False):
+    with without_autocast(raw_cam.device):
         flat = at_least_float32(raw_cam).flatten(1)
         for _ in range(2):  # The reference scales twice; the second time only the epsilon acts.
             flat = flat - flat.amin(1, keepdim=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from castlit.utils.distributed import gather, rank
-from castlit.utils.dtype import at_least_float32
+from castlit.utils.dtype import at_least_float32, without_autocast
 from castlit.utils.validation import InputError, require_choice
 
 
@@ -95,7 +95,7 @@ def uses_negatives(target: Target) -> bool:
 
 def scores(target: Target, embeddings: Embeddings) -> Tensor:
     """Compute a target's scores (N,), in float32 or wider also under autocast."""
-    with torch.autocast(embeddings.query.device.type, enabled=False):
+    with without_autocast(embeddings.query.device):
         query, masked_key, negatives, temperature, unnormalised, mean_key = embeddings
         wide = Embeddings(
             at_least_float32(query),

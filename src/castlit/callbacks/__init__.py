@@ -3,6 +3,7 @@
 from castlit.callbacks.panel import GradCAMPanel
 from castlit.callbacks.probes import KNNProbe, PointingProbe
 from castlit.callbacks.pruning import Pruning
+from castlit.callbacks.quiet_bar import ProgressBar
 from castlit.callbacks.record import Change, RunRecord
 from castlit.callbacks.scores import LabelLogit, MaskedKey
 from castlit.callbacks.self_masks import SelfMasks
@@ -29,6 +30,7 @@ __all__ = [
     "MaskedKey",
     "MetricsCSV",
     "PointingProbe",
+    "ProgressBar",
     "Pruning",
     "RunRecord",
     "SelfMasks",

@@ -10,7 +10,7 @@ from torch import Tensor
 from castlit.attention import has_object
 from castlit.attention.keys import apply_mask
 from castlit.nn import unit_length, untracked_batchnorm
-from castlit.utils.dtype import at_least_float32
+from castlit.utils.dtype import at_least_float32, without_autocast
 from castlit.utils.lightning import pl
 from castlit.utils.validation import InputError, require_choice
 
@@ -65,7 +65,7 @@ class MaskedKey:
                 f"target: the query's embedding is {tuple(query.shape)}, the masked key's {tuple(key.shape)}: let "
                 "AttentionSupervision's embedding and MaskedKey's embed name the same stage of the network"
             )
-        with torch.autocast(query.device.type, enabled=False):
+        with without_autocast(query.device):
             if self.target == "positive":
                 query = unit_length(query)
             return (query * unit_length(key)).sum(1)

@@ -12,6 +12,7 @@ from castlit.callbacks.scores import MaskedKey, Part, Score, part_of, shape_of
 from castlit.module.metrics import step_metrics
 from castlit.module.ranks import synchronise_for_cams
 from castlit.nn.head_norm import borrow_head_norms
+from castlit.utils.bar_metrics import log_and_show
 from castlit.utils.lightning import pl
 from castlit.utils.validation import InputError, require_int
 
@@ -190,7 +191,10 @@ class AttentionSupervision(pl.Callback):
         attention = self.attention(score, maps, mask)
         metrics = step_metrics({"attention": attention.loss}, attention.cam, mask)
         for name, value in metrics.items():
-            pl_module.log(f"train/{name}", value, prog_bar=name != "empty_masks", batch_size=len(mask))
+            if name == "empty_masks":
+                pl_module.log(f"train/{name}", value, batch_size=len(mask))
+            else:
+                log_and_show(pl_module, f"train/{name}", value, len(mask))
         total = self.attention.combine(loss, attention.loss)
         return {**output, "loss": total} if isinstance(output, Mapping) else total
 

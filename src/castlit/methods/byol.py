@@ -10,6 +10,7 @@ from castlit.nn.encoder import Encoder
 from castlit.nn.heads import mlp_head
 from castlit.nn.normalisation import unit_length
 from castlit.optim.ema import MOMENTUM_SCHEDULES, momentum_copy, scheduled_momentum, update_average
+from castlit.utils.dtype import without_autocast
 from castlit.utils.validation import require_choice, require_int, require_number
 
 
@@ -59,7 +60,7 @@ class BYOL(Method):
     def embed_unnormalised(self, images: Tensor) -> Tensor:
         """Return the prediction (N, dim), with graph."""
         projected = self.encoder(images)
-        with torch.autocast(projected.device.type, enabled=False):
+        with without_autocast(projected.device):
             prediction: Tensor = self.predictor(projected)
         return prediction
 

@@ -15,6 +15,7 @@ from castlit.nn.queue import KeyQueue
 from castlit.nn.shuffled_batchnorm import encode_shuffled, interleave_ranks
 from castlit.optim.ema import momentum_copy
 from castlit.utils.distributed import gather
+from castlit.utils.dtype import without_autocast
 from castlit.utils.validation import require_number
 
 
@@ -91,11 +92,10 @@ class DenseCL(MoCo):
         inputs = (images,) if mask is None else (images, mask)
         dim = self.queue.keys.shape[1]
         if self.shuffle_bn and self.training:
-            mine, all_ranks = encode_shuffled(self._packed, *inputs)
+            mine, new = encode_shuffled(self._packed, *inputs, shared=2 * dim)
         else:
             mine = self._packed(*inputs)
-            all_ranks = gather(mine[:, : 2 * dim]) if self.training else mine
-        new = all_ranks[:, : 2 * dim]
+            new = gather(mine[:, : 2 * dim]) if self.training else mine[:, : 2 * dim]
         new = (interleave_ranks(new) if self.training else new).reshape(-1, 2, dim)  # the queues' order
         fixed = 2 * dim if mask is None else 3 * dim
         maps_and_parts = mine[:, fixed:].reshape(len(mine), self._channels + dim, -1)
@@ -128,7 +128,7 @@ def matches(query_maps: Tensor, key_maps: Tensor) -> Tensor:
     """
     # Without a gradient, torch's own will do: it takes a quarter of unit_length's time on feature maps.
     query_maps, key_maps = F.normalize(query_maps, dim=1), F.normalize(key_maps, dim=1)
-    with torch.autocast(query_maps.device.type, enabled=False):
+    with without_autocast(query_maps.device):
         return torch.einsum("ncp,ncr->npr", query_maps, key_maps).argmax(2)
 
 

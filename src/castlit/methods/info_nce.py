@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from castlit.utils.dtype import at_least_float32
+from castlit.utils.dtype import at_least_float32, without_autocast
 
 
 def info_nce(query: Tensor, positive: Tensor, negatives: Tensor, temperature: float) -> Tensor:
@@ -19,7 +19,7 @@ def info_nce(query: Tensor, positive: Tensor, negatives: Tensor, temperature: fl
     Returns:
         Scalar mean over the queries, computed in float32 or wider.
     """
-    with torch.autocast(query.device.type, enabled=False):
+    with without_autocast(query.device):
         query, positive, negatives = (at_least_float32(x) for x in (query, positive, negatives))
         of_positive = (query * positive).sum(1, keepdim=True)
         logits = torch.cat([of_positive, query @ negatives.T], dim=1) / temperature
@@ -38,7 +38,7 @@ def info_nce_in_batch(query: Tensor, keys: Tensor, temperature: float, first: in
     Returns:
         Scalar mean over the queries, computed in float32 or wider.
     """
-    with torch.autocast(query.device.type, enabled=False):
+    with without_autocast(query.device):
         logits = at_least_float32(query) @ at_least_float32(keys).T / temperature
         return F.cross_entropy(logits, torch.arange(len(query), device=query.device) + first)
 
@@ -54,7 +54,7 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     Returns:
         Scalar mean over the 2 N views, computed in float32 or wider.
     """
-    with torch.autocast(first.device.type, enabled=False):
+    with without_autocast(first.device):
         views = at_least_float32(torch.cat([first, second]))
         logits = views @ views.T / temperature
         logits = logits.masked_fill(torch.eye(len(views), dtype=torch.bool, device=views.device), -torch.inf)

@@ -93,13 +93,12 @@ class MoCo(Method):
     def _keys(self, images: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """This rank's keys and those of all ranks, normalised; and, with a mask, the masked keys."""
         inputs = (images,) if mask is None else (images, mask)
+        dim = self.queue.keys.shape[1]
         if self.shuffle_bn and self.training:
-            mine, all_ranks = encode_shuffled(self._encode, *inputs)
+            mine, new = encode_shuffled(self._encode, *inputs, shared=dim)
         else:
             mine = self._encode(*inputs)
-            all_ranks = gather(mine) if self.training else mine
-        dim = self.queue.keys.shape[1]
-        new = all_ranks[:, :dim]
+            new = gather(mine[:, :dim]) if self.training else mine[:, :dim]
         return (
             unit_length(mine[:, :dim]),
             unit_length(interleave_ranks(new) if self.training else new),  # the queue's order

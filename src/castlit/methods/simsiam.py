@@ -1,6 +1,5 @@
 """SimSiam: predict the other view's embedding under a stop-gradient; no negatives, no momentum encoder."""
 
-import torch
 from torch import Tensor, nn
 
 from castlit.methods.base import MaskedOutput, Method, MethodOutput, embed_key, output
@@ -8,6 +7,7 @@ from castlit.nn.backbones import build_backbone, feature_channels
 from castlit.nn.encoder import Encoder
 from castlit.nn.heads import mlp_head
 from castlit.nn.normalisation import unit_length
+from castlit.utils.dtype import without_autocast
 from castlit.utils.validation import require_int
 
 
@@ -47,6 +47,6 @@ class SimSiam(Method):
         return self._predict(self.encoder(images))
 
     def _predict(self, projected: Tensor) -> Tensor:
-        with torch.autocast(projected.device.type, enabled=False):
+        with without_autocast(projected.device):
             prediction: Tensor = self.predictor(projected)
         return prediction

@@ -1,6 +1,5 @@
 """VICReg: bring views together, keep each feature's variance high and features uncorrelated; no negatives."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -10,7 +9,7 @@ from castlit.nn.encoder import Encoder
 from castlit.nn.heads import mlp_head
 from castlit.nn.normalisation import unit_length
 from castlit.utils.distributed import gather_with_gradient
-from castlit.utils.dtype import at_least_float32
+from castlit.utils.dtype import at_least_float32, without_autocast
 from castlit.utils.validation import InputError, require_int, require_number
 
 
@@ -83,7 +82,7 @@ def vicreg_loss(
     """
     if len(first) < 2:
         raise InputError(f"VICReg needs a batch of at least two images, got {len(first)}")
-    with torch.autocast(first.device.type, enabled=False):
+    with without_autocast(first.device):
         first, second = at_least_float32(first), at_least_float32(second)
         spread = (_variance_hinge(first) + _variance_hinge(second)) / 2
         correlated = _covariances(first) + _covariances(second)

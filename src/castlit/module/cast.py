@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import Self
@@ -23,6 +24,8 @@ from castlit.module.step_hooks import progress, several_images, step_taken, take
 from castlit.module.trunks import Trunks
 from castlit.nn import batch_statistics, lacks_statistics
 from castlit.optim import OptimizerRecipe
+from castlit.optim.recipe import use_fused
+from castlit.utils.bar_metrics import log_and_show
 from castlit.utils.lightning import pl
 from castlit.utils.run_length import steps_of_epochs, total_steps
 from castlit.utils.serializable import trusting
@@ -304,12 +307,19 @@ class CASTModule(pl.LightningModule):
             per_epoch = int(total)
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer, scheduler = self.optimizer.build(trained, int(total), per_epoch)
+        if self.device.type == "cuda":
+            use_fused(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _log_train(self, metrics: dict[str, Tensor], count: int) -> None:
         for name, value in metrics.items():
-            self.log(f"train/{name}", value, prog_bar=name != "empty_masks", batch_size=count)
-        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=count)
+            if name == "empty_masks":
+                self.log(f"train/{name}", value, batch_size=count)
+            else:
+                log_and_show(self, f"train/{name}", value, count)
+        # Filled in on the device: Lightning would copy the number there, and the host would wait for the step so far.
+        rate = torch.full((), self.trainer.optimizers[0].param_groups[0]["lr"], device=self.device)
+        self.log("train/lr", rate, batch_size=count)
 
 
 def _require_protocol(method: nn.Module) -> None:

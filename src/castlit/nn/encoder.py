@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from castlit.nn.batchnorm import untracked_batchnorm
-from castlit.utils.dtype import at_least_float32
+from castlit.utils.dtype import at_least_float32, without_autocast
 
 
 class Encoder(nn.Module):
@@ -52,13 +52,13 @@ class Encoder(nn.Module):
         return self._embed_masked(self.backbone(images), mask)
 
     def _embed(self, feature_map: Tensor) -> Tensor:
-        with torch.autocast(feature_map.device.type, enabled=False):
+        with without_autocast(feature_map.device):
             embedding: Tensor = self.head(at_least_float32(feature_map).mean((2, 3)))
         return embedding
 
     @torch.no_grad()
     def _embed_masked(self, feature_map: Tensor, mask: Tensor) -> Tensor:
-        with torch.autocast(feature_map.device.type, enabled=False), untracked_batchnorm(self.head):
+        with without_autocast(feature_map.device), untracked_batchnorm(self.head):
             embedding: Tensor = self.head(masked_mean(at_least_float32(feature_map), mask))
         return embedding
 
@@ -94,7 +94,7 @@ class DenseEncoder(Encoder):
     def dense(self, images: Tensor, mask: Tensor | None = None) -> DenseFeatures:
         """Embed images (N, 3, H, W), their positions, and their regions under masks (N, 1, H', W'), in one pass."""
         feature_map: Tensor = self.backbone(images)
-        with torch.autocast(feature_map.device.type, enabled=False):
+        with without_autocast(feature_map.device):
             maps = at_least_float32(feature_map)
             parts: Tensor = self.dense_head(maps)
         masked = None if mask is None else self._embed_masked(feature_map, mask)

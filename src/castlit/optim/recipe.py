@@ -94,6 +94,20 @@ class OptimizerRecipe(Described):
         return torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
 
 
+def use_fused(optimizer: Optimizer) -> None:
+    """Let torch's optimisers take their steps in one pass over all weights, where there is such an implementation.
+
+    This changes the setting of the groups. With the constructor's argument, gradient scalers would leave it to the
+    optimiser to undo the scale and to skip steps, which then count as taken, and Lightning would not clip gradients.
+
+    Args:
+        optimizer: Before its first step, with all weights on a GPU. One whose ``fused`` was chosen stays as it is.
+    """
+    for group in optimizer.param_groups:
+        if "fused" in group and group["fused"] is None and group.get("foreach") is None:
+            group["fused"] = True
+
+
 def _groups(parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
     """Put parameters of one dimension in a second group without weight decay."""
     decayed = {"params": [parameter for parameter in parameters if parameter.dim() > 1]}

@@ -13,6 +13,7 @@ import torch
 from castlit.resume.checkpoint_io import AtomicCheckpointIO, keep_as, remove_partial
 from castlit.resume.request import PREVIOUS
 from castlit.utils import lightning_internals as lightning
+from castlit.utils.late_maximum import LateMaximum
 from castlit.utils.lightning import TrainerFn, fabric, pl
 from castlit.utils.signals import Stopped, StoppedWaiting, StopSignals
 from castlit.utils.validation import require_int, require_number
@@ -26,10 +27,11 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
     It is written between two steps, where a run can resume exactly (with :class:`castlit.callbacks.ExactResume`), and
     atomically: this callback installs :class:`castlit.callbacks.AtomicCheckpointIO`.
 
-    SIGTERM, Ctrl-C and the signal by which SLURM announces a job's time limit take effect after the current step: the
-    checkpoint is written, SLURM is asked to requeue the job if Lightning would have asked, and
-    :class:`castlit.utils.signals.Stopped` is raised. A handler that was installed before, such as submitit's, is called
-    instead, and may end the process; otherwise the run continues.
+    SIGTERM, Ctrl-C and the signal by which SLURM announces a job's time limit take effect after the current step, with
+    several processes after the next one, as they tell each other while it runs. Then the checkpoint is written, SLURM
+    is asked to requeue the job if Lightning would have asked, and :class:`castlit.utils.signals.Stopped` is raised. A
+    handler that was installed before, such as submitit's, is called instead, and may end the process; otherwise the run
+    continues.
 
     The checkpoint before stays as ``previous.ckpt``, for a disk that damages the last one.
 
@@ -59,6 +61,7 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
         self._first_step: int | None = None
         self._last_is_damaged = False
         self._signals = StopSignals()
+        self._late = LateMaximum()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Remove partial files of killed runs, and note the handlers of the signals."""
@@ -84,6 +87,7 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock, and handle signals."""
         self._saved_time, self._first_step = time.monotonic(), trainer.global_step
+        self._late.open()
         self._listen(trainer)
 
     def on_train_batch_start(
@@ -94,12 +98,19 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
         batch_idx: int,
     ) -> None:
         """Save if it is time to, before this batch; stop after a signal."""
-        if batch_idx % trainer.accumulate_grad_batches == 0:  # checkpoints hold no accumulated gradients
-            self._act(trainer, self._due(trainer))
+        if batch_idx % trainer.accumulate_grad_batches:
+            return  # checkpoints hold no accumulated gradients
+        action = self._due_by_step(trainer)  # the same on all processes
+        if trainer.world_size == 1:
+            self._do(trainer, max(action, self._due()))
+        else:
+            # What the others had to tell at the step before: to wait for them here would make each step longer.
+            self._do(trainer, max(action, self._late.take()))
+            self._late.send(self._due())
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save; stop after a signal."""
-        self._act(trainer, max(_SAVE, self._due(trainer)))
+        self._act(trainer, max(_SAVE, self._due()))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Handle signals during the validations before and after the fit, too."""
@@ -118,6 +129,8 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save, where the fit did not end with an epoch."""
+        self._late.take()
+        self._late.close()
         if self.saved_step != trainer.global_step and trainer.global_step:
             self._save(trainer)
 
@@ -125,6 +138,7 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
         """Restore the signals' handlers; save where the run was stopped between two steps, waiting for a batch."""
         self._signals.received = None
         self._signals.give_back()
+        self._late = LateMaximum()  # not closed: the others may be elsewhere
         if not isinstance(exception, StoppedWaiting):
             return
         # With several processes, the others may be elsewhere and would wait for this one.
@@ -153,17 +167,23 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
         if lightning.take_sigterm(trainer):
             self._signals.missed(signal.SIGTERM)
 
-    def _due(self, trainer: pl.Trainer) -> int:
+    def _due(self) -> int:
+        """What this process is to do, by its signals and its clock."""
         if self._signals.received:
             return _STOP
-        minutes, steps = self.every_n_minutes, self.every_n_train_steps
+        minutes = self.every_n_minutes
         by_time = minutes is not None and time.monotonic() - self._saved_time >= 60 * minutes
-        by_step = steps is not None and trainer.global_step > 0 and trainer.global_step % steps == 0
-        return _SAVE if by_time or by_step else _NOTHING
+        return _SAVE if by_time else _NOTHING
+
+    def _due_by_step(self, trainer: pl.Trainer) -> int:
+        steps = self.every_n_train_steps
+        return _SAVE if steps is not None and trainer.global_step > 0 and trainer.global_step % steps == 0 else _NOTHING
 
     def _act(self, trainer: pl.Trainer, action: int) -> None:
-        """Save or stop if one of the processes is to; all of them call this at the same steps."""
-        action = _most(trainer, action)
+        """Save or stop if one of the processes is to, now; all of them call this at the same steps."""
+        self._do(trainer, _most(trainer, max(action, self._late.take())))
+
+    def _do(self, trainer: pl.Trainer, action: int) -> None:
         if action and trainer.state.fn == TrainerFn.FITTING and self.saved_step != trainer.global_step:
             self._save(trainer)
         if action == _STOP:

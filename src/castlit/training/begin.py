@@ -8,12 +8,14 @@ from castlit.cli.app import output_dir
 from castlit.cli.refused import accept
 from castlit.resume.start import put_aside, remove_old_results
 from castlit.resume.training_run import last_path
+from castlit.training.machine_choices import choices_line
 from castlit.utils.atomic_write import write_atomic
+from castlit.utils.gpu import find_gpu
 from castlit.utils.lightning import pl
 
 
 def begin(config: DictConfig, trainer: pl.Trainer, checkpoint: Path | None) -> None:
-    """Replace what an earlier run has left in this run's folder, and write this run's configuration.
+    """Replace what an earlier run has left in this run's folder, write this run's configuration, say what was chosen.
 
     Args:
         config: The run's.
@@ -23,6 +25,9 @@ def begin(config: DictConfig, trainer: pl.Trainer, checkpoint: Path | None) -> N
     accept()
     if not trainer.is_global_zero:
         return
+    line = choices_line(config, find_gpu(str(config.trainer.accelerator)))
+    if line is not None:
+        print(line)
     last = last_path(trainer)
     if not config.trainer.fast_dev_run:
         if checkpoint is None and last is not None:

@@ -6,19 +6,26 @@ from omegaconf import DictConfig
 
 from castlit.module import CASTModule
 from castlit.module.run_end import require_no_end
+from castlit.training.machine_choices import with_choices
+from castlit.utils.gpu import find_gpu
 from castlit.utils.lightning import pl
-from castlit.utils.validation import require_int
+from castlit.utils.validation import require_choice, require_int
 
 
 def build(config: DictConfig) -> tuple[CASTModule, pl.LightningDataModule, pl.Trainer]:
     """Seed all random generators, then instantiate the module, the data and the trainer.
 
     Args:
-        config: The config of ``castlit.train``.
+        config: The config of ``castlit.train``; for keys that are ``auto``, see
+            :func:`castlit.training.machine_choices.choices`.
 
     Raises:
         InputError: A value is out of its range.
     """
+    config = with_choices(config, find_gpu(str(config.trainer.accelerator)))
+    torch.set_float32_matmul_precision(
+        require_choice("float32_matmul_precision", config.float32_matmul_precision, ("highest", "high", "medium"))
+    )
     pl.seed_everything(require_int("seed", config.seed, 0, 2**32 - 1), verbose=False)
     data: pl.LightningDataModule = instantiate(config.data, _convert_="all")
     module: CASTModule = instantiate(config.module, _convert_="all")

@@ -1,4 +1,4 @@
-"""Collective operations over ranks: gather, with and without a gradient, and mean."""
+"""Collective operations over ranks: gather, with and without a gradient, exchange, and mean."""
 
 import torch
 import torch.distributed as dist
@@ -23,6 +23,20 @@ def gather(x: Tensor) -> Tensor:
     parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world_size())]
     dist.all_gather(parts, x.contiguous())
     return torch.cat(parts)
+
+
+@torch.no_grad()
+def exchange(x: Tensor) -> Tensor:
+    """Send each rank an equal part of a tensor (N, ...), with no gradient; N is a multiple of the number of ranks.
+
+    Part r goes to rank r, and the result's part r is from rank r: a second exchange undoes the first.
+    """
+    if world_size() == 1:
+        return x
+    x = x.contiguous()
+    received = torch.empty_like(x)
+    dist.all_to_all_single(received, x)
+    return received
 
 
 class _Sum(torch.autograd.Function):

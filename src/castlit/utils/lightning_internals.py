@@ -80,6 +80,11 @@ def set_logged_steps(trainer: pl.Trainer, steps: int) -> None:
     trainer.fit_loop.epoch_loop._batches_that_stepped = steps
 
 
+def step_is_logged(trainer: pl.Trainer) -> bool:
+    """Whether the loggers get a row of the step that ends: for ``on_train_batch_end``."""
+    return trainer._logger_connector.should_update_logs
+
+
 def epoch_is_complete(trainer: pl.Trainer) -> bool:
     """Whether all batches of the epoch have been taken."""
     return trainer.fit_loop.epoch_loop._num_ready_batches_reached()

@@ -299,7 +299,7 @@ class TestBadDuringTraining:
         ({"masks": "images/a.jpg"}, InputError, r"masks=.*a.jpg is a file: give a folder of masks, or COCO's"),
         ({"masks": "none.json"}, FileNotFoundError, r"masks=.*none.json does not exist"),
         ({"threshold": 1.5}, InputError, "threshold must be at most 1"),
-        ({"photometric": "gpu"}, InputError, "photometric must be one of cpu, device"),
+        ({"photometric": "gpu"}, InputError, "photometric must be one of cpu, device, auto"),
         ({"val_images": "nowhere"}, FileNotFoundError, "val_images=.*nowhere does not exist"),
         ({"val_images": "images", "val_masks": "nowhere"}, FileNotFoundError, "val_masks=.*nowhere does not exist"),
         ({"val_masks": "masks"}, InputError, "val_masks needs val_images"),

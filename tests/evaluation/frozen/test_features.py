@@ -4,11 +4,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from castlit.data import MEAN, STD
+from castlit.data import MEAN, STD, collate
+from castlit.data.datamodules.datasets import images_on, normalise
 from castlit.data.io.errors import SampleError
 from castlit.evaluation.frozen import FrozenFeatures, ImageList, read_class_folders
 from castlit.nn import build_backbone
 from castlit.utils.validation import InputError
+from support.host_traffic import CopiesToDevice
 
 CPU = torch.device("cpu")
 
@@ -127,3 +129,21 @@ def test_subset(folder):
     assert isinstance(some, ImageList)
     assert [some.path(0), some.path(1)] == [images.path(5), images.path(0)]
     assert some.labels.tolist() == [1, 0]
+
+
+def test_images_go_to_the_device_as_bytes(folder):
+    device = torch.device("meta")
+    normalise(torch.empty(1, 3, 1, 1, dtype=torch.uint8, device=device))  # keeps its constants there
+    images, _ = read_class_folders(folder, "data.root")
+    features = FrozenFeatures(Pixels().to(device), device, 32, 32, batch_size=4, workers=0)
+    with CopiesToDevice() as copies, pytest.raises(NotImplementedError, match="Cannot copy out of meta"):
+        features(images)
+    assert copies.found == [("aten._to_copy.default", (4, 3, 32, 32), torch.uint8)]
+
+
+def test_bytes_give_the_same_images():
+    samples = [{"image": np.random.default_rng(i).integers(0, 256, (5, 7, 3), np.uint8)} for i in range(3)]
+    found = images_on(collate(samples, raw=True)["image"], CPU)
+    wanted = collate(samples)["image"]
+    assert torch.allclose(found, wanted, atol=1e-5)
+    assert images_on(wanted, CPU) is wanted, "those that are normalised stay"

@@ -26,7 +26,7 @@ from castlit.utils.distributed import rank
 from castlit.utils.lightning import pl
 from castlit.utils.validation import require_choice, require_int
 
-Place = Literal["cpu", "device"]
+Place = Literal["cpu", "device", "auto"]
 
 
 class LoaderOptions(ViewOptions, total=False):
@@ -63,7 +63,8 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
             fewer if there are fewer cores for each training process.
         val_resize: Short side before validation's central crop of ``size``; None means 8/7 of ``size``.
         photometric: Where colour augmentation is applied: ``"cpu"``, in the workers; or ``"device"``, to batches, with
-            the same draws, which frees the workers (if the device is a CPU, it takes twenty times as long).
+            the same draws, which frees the workers (if the device is a CPU, it takes twenty times as long). ``"auto"``:
+            on the device if it is a trainer's GPU and can apply the colours.
         **views: See :class:`castlit.data.transforms.views.TwoViews`.
 
     Raises:
@@ -85,7 +86,7 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
         **views: Unpack[ViewOptions],
     ) -> None:
         super().__init__()
-        require_choice("photometric", photometric, ("cpu", "device"))
+        self.photometric = require_choice("photometric", photometric, ("cpu", "device", "auto"))
         self.views = TwoViews(size, defer=photometric == "device", **views)
         self.size = self.views.size
         self.batch_size = require_int("batch_size", batch_size, 1)
@@ -134,6 +135,9 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
             InputError: The loaders' batches do not fit into the shared memory; or as in ``make_sources``.
         """
         _ = self.sources
+        if self.photometric == "auto":
+            on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+            self.views.defer = on_gpu and isinstance(self.views.colours, ColourView)
         pixel = 1 if self._raw or self.views.defer else 4
         batch = self.batch_size * 2 * self.size**2 * (3 * pixel + 1)
         devices = 1 if self.trainer is None else self.trainer.num_devices

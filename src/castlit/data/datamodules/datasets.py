@@ -148,6 +148,17 @@ def is_images(x: Tensor) -> bool:
     return x.dtype == torch.uint8 and x.ndim == 4 and x.shape[1] == 3
 
 
+def images_on(images: Tensor, device: torch.device) -> Tensor:
+    """Copy a batch's images to a device, without waiting for the copy, and normalise them there if they are bytes.
+
+    Args:
+        images: (N, 3, H, W), from :func:`collate`: uint8 if ``raw``, or normalised.
+        device: Where the network is. For one that is not the CPU collate them ``raw``: a quarter of the copy.
+    """
+    moved = images.to(device, non_blocking=True)
+    return normalise(moved) if is_images(moved) else moved
+
+
 def _stack(values: list[Any], raw: bool) -> Tensor:
     if not isinstance(values[0], np.ndarray):
         return torch.tensor(values, dtype=torch.int64)

@@ -14,6 +14,7 @@ from castlit.evaluation.detection.data import Batch
 from castlit.evaluation.detection.scores import Detected, RunLengths
 from castlit.evaluation.detection.settings import DetectorSettings
 from castlit.evaluation.training import ProtocolTraining
+from castlit.utils.bar_metrics import log_and_show
 from castlit.utils.distributed import world_size
 from castlit.utils.validation import InputError
 
@@ -47,7 +48,7 @@ class DetectorTraining(ProtocolTraining):
         loss = torch.stack([value.float() for value in losses.values()]).sum()
         count = len(batch["images"])
         self._last = (loss.detach(), batch["index"])
-        self.log("train/loss", loss, prog_bar=True, batch_size=count)
+        log_and_show(self, "train/loss", loss, count)
         parts = {name.removeprefix("loss_"): value.detach() for name, value in losses.items()}
         self.log_dict({f"train/{name}": value for name, value in parts.items()}, batch_size=count)
         return {"loss": loss, **parts}

@@ -2,12 +2,13 @@
 
 from collections import OrderedDict
 
-import torch
 from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from castlit.utils.dtype import without_autocast
 
 
 class TrunkC4(nn.Module):
@@ -83,7 +84,7 @@ class ExactRPNHead(RPNHead):  # type: ignore[misc]
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Map feature maps to logits and box deltas for each."""
         hidden = [self.conv(features) for features in x]
-        with torch.autocast(x[0].device.type, enabled=False):
+        with without_autocast(x[0].device):
             return [self.cls_logits(h.float()) for h in hidden], [self.bbox_pred(h.float()) for h in hidden]
 
 
@@ -103,6 +104,6 @@ class ExactPredictor(FastRCNNPredictor):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (M, channels) to logits (M, classes + 1) and box deltas (M, 4 · (classes + 1))."""
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             logits, deltas = super().forward(x.float())
             return logits, deltas

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from castlit.data import EvalDataset, collate
 from castlit.data.datamodules.base import default_workers
+from castlit.data.datamodules.datasets import images_on
 from castlit.data.datamodules.loader import worker_options
 from castlit.data.datamodules.worker_loader import WorkerLoader
 from castlit.evaluation.frozen.images import Images
@@ -97,12 +98,13 @@ class FrozenFeatures:
     def _compute(self, images: Images, title: str) -> NDArray[np.float32]:
         dataset = EvalDataset(images, self.size, self.resize)
         options = {**worker_options(self.workers, 0), "persistent_workers": False}
-        loader = WorkerLoader(dataset, self.batch_size, collate_fn=collate, **options)
+        raw = self.device.type != "cpu"
+        loader = WorkerLoader(dataset, self.batch_size, collate_fn=partial(collate, raw=raw), **options)
         features: NDArray[np.float32] | None = None
         done = 0
         with ProgressLog(title, len(dataset)) as pace:
             for batch in loader:
-                found = self.pooled(batch["image"].to(self.device, non_blocking=True)).cpu().numpy()
+                found = self.pooled(images_on(batch["image"], self.device)).cpu().numpy()
                 if not np.isfinite(found).all():
                     raise InputError("the backbone's features are not finite: are these weights of another backbone?")
                 if features is None:

@@ -1,6 +1,7 @@
 """A linear classifier on a frozen backbone."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from castlit.data import EvalDataset, collate
+from castlit.data.datamodules.datasets import images_on
 from castlit.data.io.errors import SampleError
 from castlit.data.io.source import Source
 from castlit.evaluation.frozen import as_linear, linear_probe
@@ -41,7 +43,8 @@ def train_classifier(
         return None
     dataset = EvalDataset(sources[0], data.size, data.val_resize, chosen)  # type: ignore[attr-defined]
     features, labels = [], []
-    for batch in DataLoader(dataset, batch_size=data.batch_size, collate_fn=collate):  # type: ignore[attr-defined]
+    together = partial(collate, raw=device.type != "cpu")
+    for batch in DataLoader(dataset, batch_size=data.batch_size, collate_fn=together):  # type: ignore[attr-defined]
         features.append(pooled(backbone, batch, device))
         labels.append(batch["label"])
     known = torch.cat(labels).numpy()
@@ -60,7 +63,7 @@ def _labelled(source: Source, index: int) -> bool:
 def pooled(backbone: nn.Module, batch: Mapping[str, Tensor], device: torch.device) -> Tensor:
     """Return the pooled features (N, C) of a batch, on the CPU."""
     with torch.inference_mode():
-        features: Tensor = backbone(batch["image"].to(device)).float().mean((2, 3)).cpu()
+        features: Tensor = backbone(images_on(batch["image"], device)).float().mean((2, 3)).cpu()
     return features
 
 

@@ -135,7 +135,7 @@ def _explain_all(
             places.append(start + masked.nonzero()[:, 0])
             if "index" in batch:
                 indices.append(batch["index"][masked])
-            on_device = {name: x.to(device) for name, x in batch.items()}
+            on_device = {name: x.to(device, non_blocking=True) for name, x in batch.items()}
             for key, ask in asked.items():
                 found = ask(on_device).float().cpu()[masked]
                 cams[key].append(found)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from castlit.evaluation.training import ProtocolTraining
 from castlit.nn import feature_channels
+from castlit.utils.bar_metrics import log_and_show
 from castlit.utils.distributed import gather
 
 
@@ -75,7 +76,7 @@ class Classifier(ProtocolTraining):
         """Return the cross-entropy."""
         logits = self(batch["image"])
         loss = F.cross_entropy(logits.float(), batch["label"])
-        self.log("train/loss", loss, prog_bar=True)
+        log_and_show(self, "train/loss", loss)
         return {"loss": loss}
 
     def on_validation_epoch_start(self) -> None:

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from castlit.crops import BoxSampler, crop_resize
-from castlit.data import EpochSampler, EvalDataset, collate
+from castlit.data import EpochSampler, EvalDataset, collate, finish
 from castlit.data.datamodules.base import default_workers
 from castlit.data.datamodules.loader import ViewLoader, worker_options
 from castlit.data.datamodules.sampler import sample_rng
@@ -96,14 +97,24 @@ class ProbeData(pl.LightningDataModule):
             images_per_batch=each * sampler.num_replicas,
             sampler=sampler,
             drop_last=len(sampler) >= each,
-            collate_fn=partial(collate, whole=True),
+            collate_fn=partial(collate, whole=True, raw=self._raw),
             **self._options(),
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
         """All test images in order, divided among the processes."""
         sampler = EpochSampler(self.val, shuffle=False)
-        return WorkerLoader(self.val, self._each(), sampler=sampler, collate_fn=collate, **self._options())
+        together = partial(collate, raw=self._raw)
+        return WorkerLoader(self.val, self._each(), sampler=sampler, collate_fn=together, **self._options())
+
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int = 0) -> dict[str, Tensor]:
+        """Normalise images that were transferred as bytes."""
+        return finish(batch, colours=None)
+
+    @property
+    def _raw(self) -> bool:
+        """Whether images are transferred to the device as bytes, as in training."""
+        return self.trainer is not None and self.trainer.strategy.root_device.type != "cpu"
 
     def _each(self) -> int:
         if self.batch_size % world_size():

@@ -1,6 +1,7 @@
 """The protocol ``scenes``: does the encoder see the object, or the background that goes with it?"""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from castlit.attention import pointing_hits
 from castlit.data import ArraySource, EvalDataset, collate
+from castlit.data.datamodules.datasets import images_on
 from castlit.data.scenes import Scenes
 from castlit.evaluation.frozen import linear_probe
 from castlit.evaluation.network import Explain
@@ -73,9 +75,11 @@ def evaluate_scenes(
     require_int("protocol.test_count", test_count, 2)
     explain_batch = explain or _features_only(backbone)  # type: ignore[arg-type]
 
+    together = partial(collate, raw=device.type != "cpu")
+
     def explained(scenes: Scenes) -> _Explained:
         dataset = EvalDataset(ArraySource(scenes.images, scenes.masks, scenes.objects), size, size, None)
-        return _explain_all(explain_batch, DataLoader(dataset, 256, collate_fn=collate), device)
+        return _explain_all(explain_batch, DataLoader(dataset, 256, collate_fn=together), device)
 
     # Not the seed of pretraining: the probe sees new scenes of the same kind.
     like_training = Scenes(train_count, size=scene_size, background_correlation=background_correlation, seed=1)
@@ -100,7 +104,7 @@ def evaluate_scenes(
 def _explain_all(explain: Explain, batches: Iterable[Mapping[str, Tensor]], device: torch.device) -> _Explained:
     parts = []
     for batch in batches:
-        features, cams = explain(batch["image"].to(device), batch["mask"].to(device))
+        features, cams = explain(images_on(batch["image"], device), batch["mask"].to(device, non_blocking=True))
         parts.append((features.float().cpu(), cams.float().cpu(), batch["mask"]))
     return _Explained(*(torch.cat(column) for column in zip(*parts, strict=True)))
 

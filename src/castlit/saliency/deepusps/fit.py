@@ -18,6 +18,7 @@ from castlit.resume.request import LAST
 from castlit.resume.restoring import restoring
 from castlit.resume.start import start
 from castlit.saliency.deepusps.training import SaliencyTraining
+from castlit.utils.gpu import find_gpu
 from castlit.utils.lightning import pl
 from castlit.utils.progress_log import ProgressLog
 from castlit.utils.quiet import quiet_lightning
@@ -152,5 +153,5 @@ def _unchanged(batch: Any) -> Any:  # noqa: ANN401
 
 
 def _precision(accelerator: str) -> str:
-    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+    gpu = find_gpu(accelerator)
+    return "bf16-mixed" if gpu is not None and gpu.bfloat16 else "32-true"

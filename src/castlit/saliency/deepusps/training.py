@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from castlit.data.datamodules.datasets import normalise
 from castlit.optim import OptimizerRecipe
 from castlit.saliency.deepusps.augment import augment
+from castlit.utils.bar_metrics import log_and_show
 from castlit.utils.lightning import pl
 
 BETA_SQUARED = 0.3
@@ -78,7 +79,7 @@ class SaliencyTraining(pl.LightningModule):
         rng = torch.Generator().manual_seed(_draw(self.seed, self.current_epoch, batch_idx))
         images, targets = augment(batch["image"].float() / 255, batch["targets"].float() / 255, self.view, rng)
         loss = f_beta_loss(self(images * 255), targets)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(images))
+        log_and_show(self, "train/loss", loss, len(images))
         return loss
 
     def configure_optimizers(self) -> pl.utilities.types.OptimizerLRSchedulerConfig:
