@@ -18,7 +18,7 @@ from castlit import CASTModule
 from castlit.attention import AttentionLoss
 from castlit.callbacks import ExactResume, GradCAMPanel, LastCheckpoint, MetricsCSV, SelfMasks
 from castlit.callbacks.mask_maker import split_batches, temporary_eval
-from castlit.callbacks.progress_bar import progress_of
+from castlit.callbacks.work_progress import progress_of
 from castlit.data import SaliencyDataModule
 from castlit.data.datamodules.datasets import normalise
 from castlit.data.datamodules.full_images import FullImages

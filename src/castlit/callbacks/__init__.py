@@ -2,8 +2,8 @@
 
 from castlit.callbacks.panel import GradCAMPanel
 from castlit.callbacks.probes import KNNProbe, PointingProbe
+from castlit.callbacks.progress_bar import ProgressBar
 from castlit.callbacks.pruning import Pruning
-from castlit.callbacks.quiet_bar import ProgressBar
 from castlit.callbacks.record import Change, RunRecord
 from castlit.callbacks.scores import LabelLogit, MaskedKey
 from castlit.callbacks.self_masks import SelfMasks

@@ -1,41 +1,132 @@
-"""A progress bar for a callback's work between training steps."""
+"""A progress bar for which the host does not wait."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import math
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
 
+import torch
+from rich.progress import ProgressColumn, Task
+from rich.text import Text
+from torch import Tensor
+
+from castlit.utils import lightning_internals as lightning
 from castlit.utils.lightning import pl
-from castlit.utils.progress import progress
+from castlit.utils.run_length import total_steps
+from castlit.utils.validation import require_int
 
 
-@contextmanager
-def progress_of(trainer: pl.Trainer, title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show the progress of some work, if the trainer shows a progress bar.
+class ProgressBar(pl.callbacks.RichProgressBar):
+    """Lightning's rich progress bar, which costs a step nothing, with the time left of the whole run.
+
+    Lightning's own bars read all their metrics from the device and format them at every batch, whatever their refresh
+    rate. This one does so ``refresh_rate`` times a second at most; and where reading a number makes the host wait for
+    the device, only at steps that are logged (``log_every_n_steps``) and so wait anyway.
 
     Args:
-        trainer: Its rich progress bar gets a task: two live displays would overwrite each other.
-        title: Name of the work.
-        total: Number of items.
+        refresh_rate: Updates per second, 1 to 10.
+        leave: Keep the bar of each epoch.
 
-    Yields:
-        A function to call with the number of items done since the last call.
+    Raises:
+        InputError: ``refresh_rate`` is out of range.
     """
-    bar = trainer.progress_bar_callback
-    if bar is None or not trainer.is_global_zero:
-        yield lambda count: None
-    elif isinstance(bar, pl.callbacks.RichProgressBar) and bar.progress is not None:
-        live = bar.progress
-        task = live.add_task(title, total=total)
 
-        def advance(count: int) -> None:
-            live.advance(task, count)
-            bar.refresh()
+    def __init__(self, refresh_rate: int = 4, leave: bool = False) -> None:
+        super().__init__(require_int("callbacks.progress.refresh_rate", refresh_rate, 1, 10), leave)
+        self._latest: dict[str, Tensor] = {}
+        self._shown: dict[str, float] = {}
+        self._next = 0.0
+        self._started = 0.0
+        self._first_step = 0
+        self.run_left: float | None = None
+        """Seconds until the last step of the run; None while they are not known."""
 
-        try:
-            bar.refresh()
-            yield advance
-        finally:
-            live.remove_task(task)
-    else:
-        with progress(title) as own_bar:
-            number = own_bar.add_task("", total=total, rate="")
-            yield lambda count: own_bar.advance(number, count)
+    def show(self, name: str, value: Tensor) -> None:
+        """Take the newest value of a metric, a scalar on any device; it is read when the bar is updated."""
+        self._latest[name] = value
+
+    def get_metrics(  # type: ignore[override]
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> Mapping[str, int | str | float | dict[str, float]]:
+        """The metrics to show: those of the steps as last read, and what was logged for bars."""
+        return {**self._shown, **super().get_metrics(trainer, pl_module)}
+
+    def configure_columns(self, trainer: pl.Trainer) -> list[Any]:
+        """Add the time left of the run."""
+        return [*super().configure_columns(trainer), _RunLeft(self)]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock of the run."""
+        super().on_train_start(trainer, pl_module)
+        self._started, self._first_step, self.run_left = time.monotonic(), trainer.global_step, None
+        self._latest, self._shown = {}, {}
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        """Update the bar if it is time to."""
+        if self.is_disabled or not self._is_time(batch_idx, self.total_train_batches):
+            return
+        if trainer.strategy.root_device.type == "cpu" or lightning.step_is_logged(trainer):
+            self._read()
+        self.run_left = self._time_left(trainer)
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the last step's metrics."""
+        if not self.is_disabled:
+            self._read()
+        super().on_train_epoch_end(trainer, pl_module)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Update the bar if it is time to."""
+        if not self.is_disabled and self._is_time(batch_idx, self.total_val_batches_current_dataloader):
+            super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+
+    def _is_time(self, batch: int, batches: float) -> bool:
+        now = time.monotonic()
+        if now < self._next and batch + 1 < batches:
+            return False
+        self._next = now + 1 / self.refresh_rate
+        return True
+
+    def _read(self) -> None:
+        if self._latest:
+            values = torch.stack([value.float() for value in self._latest.values()]).tolist()  # one wait for all
+            self._shown = dict(zip(self._latest, values, strict=True))
+
+    def _time_left(self, trainer: pl.Trainer) -> float | None:
+        total, done = total_steps(trainer), trainer.global_step - self._first_step
+        if done < 1 or not math.isfinite(total):
+            return None
+        return max(total - trainer.global_step, 0) * (time.monotonic() - self._started) / done
+
+
+class _RunLeft(ProgressColumn):
+    """``run 1:02:03``: the time left of all epochs, validations so far included."""
+
+    max_refresh = 0.5
+
+    def __init__(self, bar: ProgressBar) -> None:
+        self._bar = bar
+        super().__init__()
+
+    def render(self, task: Task) -> Text:
+        left = self._bar.run_left
+        if left is None or task.id != self._bar.train_progress_bar_id:
+            return Text()
+        return Text(f"run {timedelta(seconds=round(left))}", style="dim")

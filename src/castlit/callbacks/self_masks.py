@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from castlit.callbacks.mask_maker import REFINEMENTS, Counts, MaskMaker, split_batches, temporary_eval, write_counts
-from castlit.callbacks.progress_bar import progress_of
+from castlit.callbacks.work_progress import progress_of
 from castlit.data.datamodules.datasets import normalise
 from castlit.data.datamodules.full_images import full_image_loader, self_masked_sources
 from castlit.data.index.file_source import FileSource

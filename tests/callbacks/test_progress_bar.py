@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from castlit import CASTModule
 from castlit.attention import AttentionLoss
-from castlit.callbacks import ProgressBar, quiet_bar
+from castlit.callbacks import ProgressBar, progress_bar
 from castlit.methods import MoCo
 from castlit.utils.validation import InputError
 from support.networks import two_convolutions
@@ -54,7 +54,7 @@ def train(tmp_path, monkeypatch):
 
     def run(bar, seconds=0.1, **options):
         clock = iter(seconds * step for step in range(10**6))
-        monkeypatch.setattr(quiet_bar.time, "monotonic", lambda: next(clock))
+        monkeypatch.setattr(progress_bar.time, "monotonic", lambda: next(clock))
         losses = Losses()
         trainer = pl.Trainer(
             accelerator="cpu",
