@@ -14,15 +14,21 @@ from castlit.methods import BYOL, DenseCL, MoCo, MoCoV3, SimCLR, SimSiam, VICReg
 from castlit.optim import OptimizerRecipe
 from support.networks import two_convolutions
 
+
+def network():
+    # Of few channels all may die, and all keys would be the same.
+    return two_convolutions(channels=24)
+
+
 METHODS = {
-    "moco": lambda: MoCo(two_convolutions(), dim=8, queue_size=15, momentum=0.9),
-    "moco unshuffled": lambda: MoCo(two_convolutions(), dim=8, queue_size=15, momentum=0.9, shuffle_bn=False),
-    "simclr": lambda: SimCLR(two_convolutions(), dim=8),
-    "byol": lambda: BYOL(two_convolutions(), dim=8, hidden=9),
-    "simsiam": lambda: SimSiam(two_convolutions(), dim=8, hidden=9),
-    "mocov3": lambda: MoCoV3(two_convolutions(), dim=8, hidden=9),
-    "densecl": lambda: DenseCL(two_convolutions(), dim=8, queue_size=15, momentum=0.9),
-    "vicreg": lambda: VICReg(two_convolutions(), dim=8, hidden=9),
+    "moco": lambda: MoCo(network(), dim=8, queue_size=15, momentum=0.9),
+    "moco unshuffled": lambda: MoCo(network(), dim=8, queue_size=15, momentum=0.9, shuffle_bn=False),
+    "simclr": lambda: SimCLR(network(), dim=8),
+    "byol": lambda: BYOL(network(), dim=8, hidden=9),
+    "simsiam": lambda: SimSiam(network(), dim=8, hidden=9),
+    "mocov3": lambda: MoCoV3(network(), dim=8, hidden=9),
+    "densecl": lambda: DenseCL(network(), dim=8, queue_size=15, momentum=0.9),
+    "vicreg": lambda: VICReg(network(), dim=8, hidden=9),
 }
 
 
@@ -40,6 +46,7 @@ def samples(count):
 
 
 def trained(name, precision, key="masked_image", **options):
+    torch.manual_seed(1)
     module = CASTModule(METHODS[name](), AttentionLoss(key=key, **options), OptimizerRecipe(lr=0.05))
     before = [parameter.detach().clone() for parameter in module.parameters()]
     trainer = pl.Trainer(
