@@ -61,3 +61,24 @@ def test_paths_in_ascii(tmp_path):
     words = [sys.executable, "-c", code]
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["ascii", "True", "True", "True"], done.stderr
+
+
+@pytest.mark.parametrize(("words", "said"), [(["--help"], ""), (["images=nowhere", "output=masks"], None)])
+def test_reader_that_ends_early(tmp_path, words, said):
+    """As head does."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as output:
+        done = subprocess.run(
+            [sys.executable, "-m", "castlit.make_masks", *words],
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            timeout=60,
+            check=False,
+        )
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1
+    if said is not None:
+        assert done.stderr == said

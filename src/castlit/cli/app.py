@@ -109,6 +109,12 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
             hydras_words.drop()
             print(f"error: {hint}", file=sys.stderr)
         raise
+    except BrokenPipeError:
+        # The reader of a pipe, such as head after --help, has had enough. Python's flush at exit must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if hydras_words.held is None:
+            print("error: standard output was closed: send it to a file to run without a reader", file=sys.stderr)
+        sys.exit(1)
     finally:
         hydras_words.show()
 
