@@ -10,6 +10,9 @@ import yaml
 from castlit.experiments.estimates import difference, estimate, estimates
 from castlit.experiments.study_tables import Study, differences, means
 
+PAGES = {"cast": "scenes", "ablations": "ablations", "photographs": "photographs"}
+"""The page of each study."""
+
 # The values given for what a study's config leaves open, and the overrides of all its runs.
 STUDIES = {
     "cast": ({}, []),
@@ -35,7 +38,7 @@ def committed(repository, name):
 @pytest.mark.parametrize("name", STUDIES)
 def test_study_tables_in_docs(repository, name):
     study, metrics, data, config = committed(repository, name)
-    page = (repository / "docs" / "does_it_work.md").read_text().splitlines()
+    page = (repository / "docs" / "studies" / f"{PAGES[name]}.md").read_text().splitlines()
     for _, rows in (means(study, metrics), differences(study, metrics)):
         for row in rows:
             assert f"| {' | '.join(row)} |" in page
@@ -59,6 +62,22 @@ def test_study_table_in_readme(repository):
             assert cells == [str(estimates(metrics[name], column)) for column in columns], name
 
 
+def test_table_of_summary(repository):
+    rows = [
+        ("cast", "linear/mixed_rand"),
+        ("cast", "object_information"),
+        ("photographs", "voc07/mAP"),
+        ("photographs", "grounding/pretext/pointing"),
+        ("photographs", "grounding/features/pointing"),
+    ]
+    page = (repository / "docs" / "does_it_work.md").read_text().splitlines()
+    table = [line.strip("| ").split(" | ")[2:] for line in page if line.startswith("| ") and "%" in line]
+    assert table == [
+        [str(estimates(committed(repository, name)[1][arm], column)) for arm in ("mocov2", "cast_mocov2")]
+        for name, column in rows
+    ]
+
+
 def test_intervals_in_text(repository):
     """Every ``a ± b`` outside of tables is a mean, or a difference of two configurations, of a committed study."""
     untrained = json.loads((repository / "benchmarks" / "results" / "untrained_on_voc.json").read_text())["mAP"]
@@ -69,7 +88,8 @@ def test_intervals_in_text(repository):
             found = [estimates(seeds, column) for seeds in metrics.values()]
             found += [difference(a, b, column) for a, b in itertools.permutations(metrics.values(), 2)]
             known |= {str(value) for value in found}
-    for path in (repository / "docs" / "does_it_work.md", repository / "README.md"):
+    studies = [repository / "docs" / "studies" / f"{page}.md" for page in PAGES.values()]
+    for path in (repository / "docs" / "does_it_work.md", repository / "README.md", *studies):
         text = " ".join(line for line in path.read_text().splitlines() if not line.startswith("|"))
         for number in re.findall(r"-?\d+\.\d ± \d+\.\d", text):
             assert number in known, f"{path.name}: {number}"
@@ -81,7 +101,7 @@ def test_objects_on_black_in_docs(repository):
     def mean(name, metric):
         return sum(row[metric] for row in runs[name].values()) / len(runs[name])
 
-    page = (repository / "docs" / "does_it_work.md").read_text()
+    page = (repository / "docs" / "studies" / "scenes.md").read_text()
     for name in ("mocov2", "cast_mocov2"):
         assert f"{mean(name, 'shift in standard deviations'):.1f}" in page
         for metric in ("probe, features brought to the training's mean and spread", "probe trained on black"):
@@ -90,7 +110,7 @@ def test_objects_on_black_in_docs(repository):
 
 def test_momentum_lag_in_docs(repository):
     runs = json.loads((repository / "benchmarks" / "results" / "momentum_lag.json").read_text())["runs"]
-    page = (repository / "docs" / "does_it_work.md").read_text()
+    page = (repository / "docs" / "studies" / "photographs.md").read_text()
     constant, decayed = runs["lag/constant_rate"], runs["studies/ablations/runs/lambda_1/seed_2"]
     for keys in ("momentum encoder", "no lag"):
         assert f"{constant[keys]['attention loss']:.2f}" in page
