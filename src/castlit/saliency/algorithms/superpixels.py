@@ -41,11 +41,36 @@ class Superpixels:
         """(n,): whether they touch any side of the image."""
         return np.asarray(self.sides.any(0))
 
+    def near_border(self, width: float) -> NDArray[np.bool_]:
+        """(n,): whether they reach into a band along the image's sides.
+
+        Args:
+            width: Of the band, as a fraction of the longer side; it has at least one pixel.
+        """
+        band = max(1, round(width * max(self.labels.shape)))
+        inside = np.zeros(len(self), bool)
+        for part in (self.labels[:band], self.labels[-band:], self.labels[:, :band], self.labels[:, -band:]):
+            inside[part] = True
+        return inside
+
+    @property
+    def relative_centres(self) -> Floats:
+        """(n, 2): mean x divided by the image's width, mean y by its height."""
+        height, width = self.labels.shape
+        return np.asarray(self.centres * (max(height, width) / np.array([width, height])))
+
+    @cached_property
+    def two_rings(self) -> NDArray[np.bool_]:
+        """(n, n): whether they are neighbours, or have a common neighbour; none with itself."""
+        near = self.neighbours.astype(np.float32)
+        rings = near + near @ near > 0
+        np.fill_diagonal(rings, False)
+        return np.asarray(rings)
+
     @property
     def linked(self) -> NDArray[np.bool_]:
         """(n, n): whether they are neighbours, have a common neighbour, or both touch the border; none with itself."""
-        near = self.neighbours.astype(np.float32)
-        linked = (near + near @ near > 0) | np.outer(self.border, self.border)
+        linked = self.two_rings | np.outer(self.border, self.border)
         np.fill_diagonal(linked, False)
         return np.asarray(linked)
 
