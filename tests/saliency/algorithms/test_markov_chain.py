@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from castlit.saliency.algorithms import markov_chain as module
-from castlit.saliency.algorithms.superpixels import segment
+from castlit.saliency.algorithms.superpixels import describe, segment, to_lab
 
 
 @pytest.fixture
@@ -56,3 +56,27 @@ def test_undecidedness():
     assert module.undecidedness(np.array([0.0, 0.01, 0.99, 1.0])) == 1  # bins 1 and 10 count 1
     assert module.undecidedness(np.array([0.45, 0.55])) == 5  # bins 5 and 6 count 5
     assert module.undecidedness(np.array([0.0, 0.25])) == pytest.approx((1 + 3) / 2)
+
+
+@pytest.mark.parametrize(("place", "expected"), [((4, 5), 1.0), ((1, 8), 0.0)])
+def test_superpixel_unlike_all_others(place, expected):
+    """One among those of the object is salient, one in the background is not, and neither hides the object."""
+    labels = np.arange(100, dtype=np.int32).reshape(10, 10).repeat(8, 0).repeat(8, 1)
+    rng = np.random.default_rng(0)
+    cells = rng.integers(100, 112, (10, 10, 3))
+    cells[3:6, 3:6] = rng.integers(200, 212, (3, 3, 3))
+    cells[place] = (255, 0, 255)
+    image = cells.repeat(8, 0).repeat(8, 1).astype(np.uint8)
+    found = module.mc_values(describe(image, to_lab(image), labels)).reshape(10, 10)
+    assert found[place] == expected
+    others = found.copy()
+    others[place] = np.nan
+    assert np.nanmin(others[3:6, 3:6]) > 0.5
+    assert np.nanmean(others[:3]) < 0.2
+
+
+def test_all_unlike(monkeypatch):
+    labels = np.arange(100, dtype=np.int32).reshape(10, 10).repeat(8, 0).repeat(8, 1)
+    image = np.random.default_rng(0).integers(0, 256, (10, 10, 3)).repeat(8, 0).repeat(8, 1).astype(np.uint8)
+    monkeypatch.setattr(module, "COLOUR_SCALE", 1e4)
+    assert not module.mc_values(describe(image, to_lab(image), labels)).any()

@@ -1,6 +1,11 @@
-"""MC: the expected length of a random walk over superpixels until the image's border absorbs it (Markov chain)."""
+"""MC: the expected length of a random walk over superpixels until the image's border absorbs it (Markov chain).
+
+The equations are the paper's, and so are the links between all border superpixels, which serve better than the links
+between opposite sides in its authors' published code. From that code: superpixels that no walk leaves are left out.
+"""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from castlit.saliency.algorithms.superpixels import Floats, Image, Map, Superpixels, segment, stretch
 
@@ -9,6 +14,12 @@ COLOUR_SCALE = 10.0
 
 UNDECIDED = 2.0
 """The paper's threshold for :func:`undecidedness`."""
+
+ALONE = 1.1
+"""A superpixel whose affinities, with the 1 for itself, have a smaller sum is unlike all around it."""
+
+SALIENT = 0.3
+"""A superpixel that is alone is as salient as can be if a neighbour exceeds this."""
 
 
 def mc(image: Image, count: int = 250) -> Map:
@@ -32,13 +43,26 @@ def mc_values(regions: Superpixels) -> Floats:
     if regions.uniform or regions.border.all():  # every walk is absorbed where it starts
         return np.zeros(len(regions))
     weights, to_border = walk_weights(regions)
-    values = stretch(absorbed_time(weights, to_border, np.ones(len(regions))))
-    if undecidedness(values) < UNDECIDED:
-        return values
-    # Walks are long in a large smooth background, too. Weight each step by the inverse of the superpixel's equilibrium
-    # probability, which is its affinity over the total (equation 11).
     affinity = weights.sum(1)
-    return stretch(absorbed_time(weights, to_border, stretch(affinity.sum() / affinity)))
+    # A walk hardly ever leaves a superpixel that is alone: its time would flatten all others in the stretch.
+    alone = affinity < ALONE
+    if alone.all():
+        return np.zeros(len(regions))
+    values = _stretched_time(weights, to_border, np.ones(len(regions)), alone)
+    if undecidedness(values[~alone]) >= UNDECIDED:
+        # Walks are long in a large smooth background, too. Weight each step by the inverse of the superpixel's
+        # equilibrium probability, which is its affinity over the total (equation 11).
+        values = _stretched_time(weights, to_border, stretch(affinity.sum() / affinity), alone)
+    beside = (regions.neighbours & (values > SALIENT)).any(1)
+    return np.where(alone & beside, 1.0, values)
+
+
+def _stretched_time(weights: Floats, to_border: Floats, step: Floats, alone: NDArray[np.bool_]) -> Floats:
+    """The time in [0, 1] of the superpixels that are not alone; 0 for the others."""
+    kept = np.flatnonzero(~alone)
+    values = np.zeros(len(weights))
+    values[kept] = stretch(absorbed_time(weights[np.ix_(kept, kept)], to_border[kept], step[kept]))
+    return values
 
 
 def walk_weights(regions: Superpixels) -> tuple[Floats, Floats]:
