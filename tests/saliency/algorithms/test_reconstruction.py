@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from skimage.color import rgb2lab
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Lasso
 
@@ -44,7 +45,7 @@ def test_propagate(features):
     expected = errors.copy()
     for cluster in range(4):
         members = sorted(np.flatnonzero(clusters == cluster), key=lambda i: -errors[i])
-        variance = sum(np.var([x[i, d] for i in members]) for d in range(8))
+        variance = np.mean([np.var(x[:, d]) for d in range(8)])
         for position, i in enumerate(members):
             if position == 0:
                 continue
@@ -68,11 +69,28 @@ def test_posterior():
     prior, seen = rng.random((2, 30, 40))
     found = module.posterior(prior, seen, bins=10)
     mean = prior.mean()
+    levels = np.minimum((seen * 10).astype(int), 9)
+    weights = np.array([[np.exp(-((i - j) ** 2) / (2 * 3.0**2)) for j in range(-20, 30)] for i in range(10)])
+    smooth = []
+    for on_object in (True, False):
+        counts = [np.sum((levels == level) & ((prior >= mean) == on_object)) for level in range(10)]
+        # The first and last bins continue beyond the ends; a Gaussian ends at four times its width.
+        padded = np.array([counts[min(max(j, 0), 9)] for j in range(-20, 30)])
+        near = np.array([[abs(i - j) <= 12 for j in range(-20, 30)] for i in range(10)])
+        found_counts = (weights * near) @ padded / (weights * near).sum(1)
+        smooth.append(found_counts / found_counts.sum())
     for y, x in ((0, 0), (7, 11), (29, 39)):
-        bin_ = min(int(seen[y, x] * 10), 9)
-        alike = [min(int(s * 10), 9) == bin_ for s in seen.ravel()]
-        on = [p >= mean for p in prior.ravel()]
-        on_object = sum(a and o for a, o in zip(alike, on, strict=True)) / sum(on)
-        on_ground = sum(a and not o for a, o in zip(alike, on, strict=True)) / sum(not o for o in on)
-        p = prior[y, x]
-        assert found[y, x] == pytest.approx(p * on_object / (p * on_object + (1 - p) * on_ground))
+        p, (on, off) = prior[y, x], (part[levels[y, x]] for part in smooth)
+        assert found[y, x] == pytest.approx(p * on / (p * on + (1 - p) * off))
+
+
+def test_pixel_features():
+    image = np.random.default_rng(0).integers(40, 200, (30, 50, 3)).astype(np.uint8)
+    found = module.pixel_features(image)
+    assert found.shape == (30, 50, 8)
+    lab = rgb2lab(image)
+    for channel in range(3):
+        low, high = lab[..., channel].min(), lab[..., channel].max()
+        assert found[..., channel] == pytest.approx((lab[..., channel] - low) / (high - low), abs=2e-3)
+    assert found[..., 3:6] == pytest.approx(image / 255)
+    assert found[7, 20, 6:] == pytest.approx([20.5 / 50, 7.5 / 30])

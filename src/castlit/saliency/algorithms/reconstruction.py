@@ -1,13 +1,18 @@
-"""DSR: errors of a dense and a sparse reconstruction from the image's border."""
+"""DSR: errors of a dense and a sparse reconstruction from the image's border.
+
+The equations are the paper's. As in its authors' published code: Lab is stretched by the image, positions are relative
+to width and height, and one variance holds for all clusters. Histograms are smoothed, which is ours.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
+from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.distance import cdist
 
-from castlit.saliency.algorithms.superpixels import Floats, Image, Map, Superpixels, segment, stretch, to_lab
+from castlit.saliency.algorithms.superpixels import Floats, Image, Map, segment, stretch, to_lab
 
 SCALES = (50, 100, 150, 200, 250, 300, 350, 400)
 """Number of superpixels at each scale."""
@@ -17,6 +22,8 @@ CLUSTERS = 8
 PROPAGATION = 0.5
 OBJECT_SIGMA = 0.25
 VARIANCE_KEPT = 0.95
+HISTOGRAM_SIGMA = 3.0
+"""Width in bins by which histograms are smoothed."""
 
 
 def dsr(image: Image, scales: Sequence[int] = SCALES) -> Map:
@@ -39,7 +46,7 @@ def dsr(image: Image, scales: Sequence[int] = SCALES) -> Map:
         regions = segment(image, count)
         if regions.uniform:
             return np.zeros(image.shape[:2], np.float32)
-        features = region_features(regions)
+        features = regions.means(pixels)
         border = features[regions.border]
         clusters = kmeans2(features, min(CLUSTERS, len(regions)), minit="++", rng=0)[1]
         for errors, maps in ((dense_errors(features, border), dense), (sparse_errors(features, border), sparse)):
@@ -52,16 +59,12 @@ def dsr(image: Image, scales: Sequence[int] = SCALES) -> Map:
 
 
 def pixel_features(image: Image) -> Floats:
-    """Lab, RGB and position of each pixel as (H, W, 8), each in about [0, 1]."""
+    """Lab, RGB and position of each pixel as (H, W, 8), each in [0, 1]; Lab's channels stretched to all of it."""
     height, width = image.shape[:2]
     rows, columns = np.mgrid[:height, :width]
-    places = np.stack([columns + 0.5, rows + 0.5], -1) / max(height, width)
-    return np.asarray(np.concatenate([_scaled(to_lab(image)), image / 255.0, places], -1), np.float64)
-
-
-def region_features(regions: Superpixels) -> Floats:
-    """The same features of superpixels, (n, 8)."""
-    return np.concatenate([_scaled(regions.lab), regions.rgb, regions.centres], 1)
+    places = np.stack([(columns + 0.5) / width, (rows + 0.5) / height], -1)
+    lab = np.stack([stretch(channel) for channel in np.moveaxis(to_lab(image), -1, 0)], -1)
+    return np.asarray(np.concatenate([lab, image / 255.0, places], -1), np.float64)
 
 
 def dense_errors(features: Floats, border: Floats) -> Floats:
@@ -95,15 +98,15 @@ def sparse_errors(features: Floats, border: Floats, steps: int = 150) -> Floats:
 def propagate(errors: Floats, features: Floats, clusters: NDArray[np.int32]) -> Floats:
     """Smooth errors within clusters, from the largest error down (equations 6 and 7), (n,)."""
     smoothed = errors.copy()
+    # The mean, over the features' dimensions, of their variances over the image.
+    variance = 2 * max(float(features.var(0).mean()), 1e-12)
     for cluster in np.unique(clusters):
         members = np.flatnonzero(clusters == cluster)
         members = members[np.argsort(-errors[members], kind="stable")]
         distances = cdist(features[members], features[members], "sqeuclidean")
-        # The sum, over the features' dimensions, of their variances.
-        variance = 2 * max(float(features[members].var(0).sum()), 1e-12)
         weights = np.exp(-distances / variance)
         for i in range(1, len(members)):
-            before = weights[i, :i] / weights[i, :i].sum()
+            before = weights[i, :i] / max(float(weights[i, :i].sum()), 1e-300)
             smoothed[members[i]] = PROPAGATION * before @ smoothed[members[:i]] + (1 - PROPAGATION) * errors[members[i]]
     return np.asarray(smoothed)
 
@@ -129,11 +132,8 @@ def posterior(prior: Floats, seen: Floats, bins: int = 60) -> Floats:
     on_object = prior >= prior.mean()
     likelihoods = []
     for where in (on_object, ~on_object):
-        counts = np.bincount(level[where], minlength=bins)
-        likelihoods.append((counts / max(int(counts.sum()), 1))[level])
+        counts = np.bincount(level[where], minlength=bins).astype(np.float64)
+        counts = gaussian_filter1d(counts, HISTOGRAM_SIGMA, mode="nearest")
+        likelihoods.append((counts / max(float(counts.sum()), 1e-12))[level])
     numerator = prior * likelihoods[0]
     return np.asarray(numerator / np.maximum(numerator + (1 - prior) * likelihoods[1], 1e-12))
-
-
-def _scaled(lab: NDArray[np.floating]) -> Floats:
-    return np.asarray((lab + np.array([0, 128, 128])) / np.array([100, 255, 255]), np.float64)

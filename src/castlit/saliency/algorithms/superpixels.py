@@ -84,6 +84,10 @@ class Superpixels:
         """Whether all colours are within one unit of Lab, a difference that cannot be seen."""
         return float(self.colour_distances.max()) < 1
 
+    def means(self, values: NDArray[np.floating]) -> Floats:
+        """The mean (n, C) over each superpixel of values (H, W, C) of the pixels."""
+        return _means(self.labels.ravel(), values, self.sizes)
+
     def to_pixels(self, values: Floats) -> Map:
         """Give each pixel its superpixel's value: (n,) to (H, W)."""
         return np.asarray(values[self.labels], np.float32)
@@ -128,17 +132,18 @@ def describe(image: Image, lab: NDArray[np.floating], labels: NDArray[np.int32])
     flat = labels.ravel()
     sizes = np.bincount(flat).astype(np.float64)
     count = len(sizes)
-
-    def means(levels: NDArray[np.floating]) -> Floats:
-        channels = levels.reshape(height * width, -1).T
-        return np.stack([np.bincount(flat, channel, count) / sizes for channel in channels], 1)
-
     rows, columns = np.mgrid[:height, :width]
     places = np.stack([columns + 0.5, rows + 0.5], -1) / max(height, width)
     sides = np.zeros((4, count), bool)
     for side, edge in zip(sides, (labels[0], labels[-1], labels[:, 0], labels[:, -1]), strict=True):
         side[edge] = True
-    return Superpixels(labels, means(lab), means(image / 255.0), means(places), sizes, touching(labels, count), sides)
+    lab_mean, rgb_mean, centres = (_means(flat, values, sizes) for values in (lab, image / 255.0, places))
+    return Superpixels(labels, lab_mean, rgb_mean, centres, sizes, touching(labels, count), sides)
+
+
+def _means(labels: NDArray[np.int32], values: NDArray[np.floating], sizes: Floats) -> Floats:
+    channels = values.reshape(len(labels), -1).T
+    return np.stack([np.bincount(labels, channel, len(sizes)) / sizes for channel in channels], 1)
 
 
 def touching(labels: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
