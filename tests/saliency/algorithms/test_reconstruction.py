@@ -17,7 +17,7 @@ def features():
 
 def test_dense_errors_match_pca(features):
     x, border = features
-    pca = PCA(n_components=0.95, svd_solver="full").fit(border)
+    pca = PCA(n_components=module.VARIANCE_KEPT, svd_solver="full").fit(border)
     expected = ((x - pca.inverse_transform(pca.transform(x))) ** 2).sum(1)
     assert module.dense_errors(x, border) == pytest.approx(expected)
 

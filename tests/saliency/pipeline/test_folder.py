@@ -11,7 +11,7 @@ from PIL import Image
 
 from castlit.data import SaliencyDataModule
 from castlit.data.io.masks import read_mask
-from castlit.saliency.algorithms.registry import METHODS, SIDE, shrink
+from castlit.saliency.algorithms.registry import METHODS, METHODS_VERSION, SIDE, shrink
 from castlit.saliency.pipeline.folder import make_masks
 from castlit.saliency.pipeline.one_mask import NOTHING, Recipe, make_mask, mask_size
 from castlit.saliency.pipeline.signature import read_signature
@@ -149,8 +149,8 @@ class TestRecords:
     def test_masks_json(self, photos):
         made(photos, side=64)
         found = notes(photos)
-        assert (found["quality"], found["method"], found["complete"]) == ("fast", "RBD", True)
-        assert found["settings"] == {"side": 64, "mask_side": 1024}
+        assert (found["quality"], found["method"], found["complete"]) == ("fast", "RBD and MC", True)
+        assert found["settings"] == {"side": 64, "mask_side": 1024, "methods": METHODS_VERSION}
         assert found["counts"] == {"images": 6, "made": 6, "skipped": 0, "failed": 0}
         assert set(found["versions"]) == {"numpy", "scipy", "scikit-image", "opencv-python-headless"}
         assert all(found["versions"].values())
@@ -158,7 +158,7 @@ class TestRecords:
     def test_signature(self, photos):
         made(photos, side=64)
         signature = read_signature(photos / "masks" / "a" / "0.png")
-        assert signature.made == "quality=fast side=64 mask_side=1024"
+        assert signature.made == f"quality=fast side=64 mask_side=1024 methods={METHODS_VERSION}"
         levels = cv2.imread(photos / "masks" / "a" / "0.png", cv2.IMREAD_UNCHANGED)
         assert signature.quality.area == (levels > 128).mean()
 
@@ -176,7 +176,7 @@ class TestRecords:
     def test_subfolder_of_masks(self, photos):
         made(photos)
         data = SaliencyDataModule(photos / "photos" / "a", photos / "masks" / "a", size=32, workers=0)
-        assert data.masks_made["method"] == "RBD"
+        assert data.masks_made["method"] == "RBD and MC"
 
     def test_broken_masks_json(self, photos):
         made(photos)
@@ -235,7 +235,10 @@ class TestResume:
         made(photos)
         done = made(photos, side=64, overwrite=True)
         assert done.counts == {"images": 6, "made": 6, "skipped": 0, "failed": 0}
-        assert read_signature(photos / "masks" / "a" / "0.png").made == "quality=fast side=64 mask_side=1024"
+        assert (
+            read_signature(photos / "masks" / "a" / "0.png").made
+            == f"quality=fast side=64 mask_side=1024 methods={METHODS_VERSION}"
+        )
         assert notes(photos)["settings"]["side"] == 64
         assert made(photos, side=64).skipped == 6
 

@@ -1,9 +1,11 @@
 """DSR: errors of a dense and a sparse reconstruction from the image's border.
 
 The equations are the paper's. As in its authors' published code: Lab is stretched by the image, positions are relative
-to width and height, and one variance holds for all clusters. Histograms are smoothed, which is ours.
+to width and height, and one variance holds for all clusters. Ours: histograms are smoothed, there are 16 clusters in
+place of 8, the components keep 99 % of the variance in place of 95 %, and the border is a band.
 """
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,10 +20,13 @@ SCALES = (50, 100, 150, 200, 250, 300, 350, 400)
 """Number of superpixels at each scale."""
 
 SPARSITY = 0.01
-CLUSTERS = 8
+CLUSTERS = 16
 PROPAGATION = 0.5
 OBJECT_SIGMA = 0.25
-VARIANCE_KEPT = 0.95
+VARIANCE_KEPT = 0.99
+BORDER = 0.02
+"""Width of the border band, as a fraction of the longer side."""
+
 HISTOGRAM_SIGMA = 3.0
 """Width in bins by which histograms are smoothed."""
 
@@ -47,8 +52,10 @@ def dsr(image: Image, scales: Sequence[int] = SCALES) -> Map:
         if regions.uniform:
             return np.zeros(image.shape[:2], np.float32)
         features = regions.means(pixels)
-        border = features[regions.border]
-        clusters = kmeans2(features, min(CLUSTERS, len(regions)), minit="++", rng=0)[1]
+        border = features[regions.near_border(BORDER)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of clusters that stay empty
+            clusters = kmeans2(features, min(CLUSTERS, len(regions)), minit="++", rng=0)[1]
         for errors, maps in ((dense_errors(features, border), dense), (sparse_errors(features, border), sparse)):
             maps.append(regions.to_pixels(stretch(propagate(errors, features, clusters))))
         distance = np.sqrt(((pixels - features[regions.labels]) ** 2).sum(-1))

@@ -6,11 +6,10 @@ import cv2
 import numpy as np
 
 from castlit.saliency.algorithms.baselines import all_ones, centre_gaussian, spectral_residual
-from castlit.saliency.algorithms.fusion import fused
+from castlit.saliency.algorithms.fusion import fast, fused
 from castlit.saliency.algorithms.hierarchy import hs
 from castlit.saliency.algorithms.markov_chain import mc
 from castlit.saliency.algorithms.reconstruction import dsr
-from castlit.saliency.algorithms.refine import finish
 from castlit.saliency.algorithms.robust_background import rbd
 from castlit.saliency.algorithms.superpixels import Image, Map
 
@@ -18,13 +17,11 @@ HANDCRAFTED: dict[str, Callable[[Image], Map]] = {"rbd": rbd, "dsr": dsr, "mc": 
 """The methods that DeepUSPS learns from."""
 
 
-def fast(image: Image) -> Map:
-    """RBD, aligned to the image's edges: (H, W) in [0, 1], of (H, W, 3) RGB."""
-    return finish(image, rbd(image))
-
-
 METHODS: dict[str, Callable[[Image], Map]] = {**HANDCRAFTED, "fast": fast, "fused": fused}
 """The handcrafted methods, and the qualities of ``castlit.make_masks`` that need no training."""
+
+METHODS_VERSION = 2
+"""Raised when their maps change: a run must not mix masks of two versions. Up to castlit 0.2 it was 1, and not noted."""
 
 BASELINES: dict[str, Callable[[Image], Map]] = {
     "all_ones": all_ones,

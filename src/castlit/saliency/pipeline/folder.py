@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from castlit.data.io.folders import require_folder
-from castlit.saliency.algorithms.registry import SIDE
+from castlit.saliency.algorithms.registry import METHODS_VERSION, SIDE
 from castlit.saliency.pipeline.deepusps_method import DEEPUSPS, DeepUSPSMethod
 from castlit.saliency.pipeline.one_mask import Outcome, Recipe, make_mask
 from castlit.saliency.pipeline.preview import write_preview
@@ -20,7 +20,7 @@ from castlit.utils.cores import available_cores
 from castlit.utils.process_pool import in_processes
 from castlit.utils.validation import InputError, require_choice, require_int
 
-QUALITIES = {"fast": "RBD", "fused": "RBD, DSR, MC and HS", DEEPUSPS: "DeepUSPS"}
+QUALITIES = {"fast": "RBD and MC", "fused": "RBD, DSR, MC and HS", DEEPUSPS: "DeepUSPS"}
 """Quality → its methods, in words. Those without training are in
 :data:`castlit.saliency.algorithms.registry.METHODS`."""
 
@@ -97,6 +97,9 @@ def make_masks(
             )
         settings[DEEPUSPS] = network.facts
         made += f" training={network.digest}"
+    else:
+        settings["methods"] = METHODS_VERSION
+        made += f" methods={METHODS_VERSION}"
     facts = {"quality": quality, "method": QUALITIES[quality], "settings": settings, "images": str(images.resolve())}
     recipe = Recipe(images, output, made, side, mask_side)
     records = Records(output, part, facts, (*PACKAGES, "torch") if network else PACKAGES)
