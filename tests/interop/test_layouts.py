@@ -6,12 +6,15 @@ write the file.
 
 import copy
 import re
+from collections import defaultdict
+from pathlib import Path
 
 import lightly.loss
 import lightly.models.modules as lightly_modules
 import pytest
 import timm
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -457,6 +460,15 @@ def test_dinov2_with_registers(dinov2, tmp_path, content):
     torch.testing.assert_close(opened(images), tokens_to_map(dinov2, 5)(images), rtol=0, atol=1e-4)
     with pytest.raises(InputError, match=f"add backbone=NAME, such as {name}"):
         load_backbone(tmp_path / "weights.pth")
+
+
+def test_hyperparameters_of_hydra_are_ignored(tiny, tmp_path):
+    """solo-learn saves its whole configuration, as an object of OmegaConf."""
+    settings = OmegaConf.create({"optimizer": {"lr": 0.1, "layers": [1, "x", None]}, "twice": "${optimizer.lr}"})
+    content = PREFIXED["solo-learn BYOL"](tiny.state_dict())
+    content["hyper_parameters"] = {"config": settings, "folder": Path("runs"), "counts": defaultdict(int)}
+    torch.save(content, tmp_path / "last.ckpt")
+    same_features(tmp_path / "last.ckpt", tiny)
 
 
 def test_what_is_left_out_is_named(tiny, tmp_path):
