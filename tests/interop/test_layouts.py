@@ -156,6 +156,8 @@ PREFIXED = {
             **heads("query_projection_head.layers.0", "key_projection_head.layers.0", "online_classifier.linear"),
         }
     },
+    "student.": lambda s: {**under("student.encoder.", s), **heads("student.head.mlp.0")},
+    "student_backbone.": lambda s: {"state_dict": {**under("student_backbone.", s), **heads("student_head.layers.0")}},
     "student": lambda s: {"student": under("module.", s), "epoch": 1},
     "model.": lambda s: {"state_dict": {**under("model.", s), **heads("model.fc", "criterion.centre!")}},
     "net.": lambda s: under("net.", s),
