@@ -46,7 +46,7 @@ def resolve(tensors: Mapping[str, Tensor], given: str, known: Collection[str] = 
             state = layout.convert({layout.rename(name): value for name, value in state.items()})
             layouts.append(layout.name)
             continue
-        found = next((each for each in PREFIXES if _fits(each, state, f"{given}: next to", prefix)), None)
+        found = next((each for each in PREFIXES if _fits(each, state, given, prefix)), None)
         if found is None:
             break
         inside, others = _split(found, state)
@@ -62,7 +62,7 @@ def _split(prefix: Prefix, state: Mapping[str, Tensor]) -> tuple[dict[str, Tenso
     return inside, [name for name in state if not name.startswith(start)]
 
 
-def _fits(prefix: Prefix, state: Mapping[str, Tensor], next_to: str, outer: str) -> bool:
+def _fits(prefix: Prefix, state: Mapping[str, Tensor], given: str, outer: str) -> bool:
     """Whether a prefix is that of the backbone.
 
     Raises:
@@ -75,7 +75,7 @@ def _fits(prefix: Prefix, state: Mapping[str, Tensor], next_to: str, outer: str)
     if unknown and prefix.sure:
         place = f"{outer}{prefix.name}"
         raise InputError(
-            f"{next_to} {place}.* it has {listed([outer + name for name in unknown])}, which castlit does not know: "
+            f"{given}: next to {place}.* it has {listed([outer + name for name in unknown])}, which castlit does not know: "
             f"save the backbone alone, torch.save(model.get_submodule('{place}').state_dict(), 'backbone.pth')"
         )
     return not unknown
