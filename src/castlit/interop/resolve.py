@@ -73,9 +73,9 @@ def _fits(prefix: Prefix, state: Mapping[str, Tensor], given: str, outer: str) -
         return False  # a layer is no network
     unknown = [name for name in others if not is_beside(name, prefix.beside)]
     if unknown and prefix.sure:
-        place = f"{outer}{prefix.name}"
+        place, strange = f"{outer}{prefix.name}", listed([outer + name for name in unknown])
         raise InputError(
-            f"{given}: next to {place}.* it has {listed([outer + name for name in unknown])}, which castlit does not know: "
+            f"{given}: next to {place}.* it has {strange}, which castlit does not know: "
             f"save the backbone alone, torch.save(model.get_submodule('{place}').state_dict(), 'backbone.pth')"
         )
     return not unknown
