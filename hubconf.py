@@ -15,8 +15,7 @@ def backbone(checkpoint: str = "random", backbone: str | None = None) -> nn.Modu
     (N, C, h, w). ``torch.hub.load("path/of/this/clone", "backbone", checkpoint="last.ckpt", source="local")``.
 
     Args:
-        checkpoint: A file on this machine (a checkpoint of castlit's or MoCo's, a state dict of torchvision or timm, a
-            ResNet of detectron2's), or "random".
+        checkpoint: A file on this machine, of castlit's or any program that ``castlit.interop`` reads, or "random".
         backbone: The backbone's name, where the file does not tell.
     """
     try:

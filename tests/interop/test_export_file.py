@@ -1,5 +1,6 @@
 """Exported weights load again with equal outputs, and load in other libraries."""
 
+import json
 import pickle
 
 import numpy as np
@@ -7,16 +8,18 @@ import pytest
 import timm
 import torch
 import torchvision
+from safetensors.torch import load_file
 from torch import nn
 
 from castlit.interop import export, open_backbone
 from castlit.interop.detectron2_names import to_detectron2, to_torchvision
 from castlit.interop.plain_pickle import read_plain_pickle
+from castlit.nn import build_backbone
 from castlit.utils.validation import InputError
 
 from .conftest import IMAGES, features, trained
 
-SUFFIX = {"torchvision": ".pth", "timm": ".pth", "detectron2": ".pkl"}
+SUFFIX = {"torchvision": ".pth", "timm": ".pth", "detectron2": ".pkl", "safetensors": ".safetensors"}
 
 # detectron2's names on the left, torchvision's on the right.
 NAMES = {
@@ -39,7 +42,7 @@ def test_detectron2_names():
             assert to_torchvision(to_detectron2(name)) == name
 
 
-@pytest.mark.parametrize("format", ["torchvision", "timm", "detectron2"])
+@pytest.mark.parametrize("format", ["torchvision", "timm", "detectron2", "safetensors"])
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_export_round_trip(name, format, tmp_path, request):
     network = request.getfixturevalue(name)
@@ -110,6 +113,79 @@ def test_advised_format_works(tmp_path, backbone, format):
         export("random", tmp_path / "no", format, backbone=backbone)
     export("random", tmp_path / "yes.pth", "torchvision", backbone=backbone)
     assert open_backbone(tmp_path / "yes.pth", backbone)
+
+
+# The names of Transformers' ResNetModel on the left (microsoft/resnet-50's file has them behind resnet.).
+TRANSFORMERS = {
+    "embedder.embedder.convolution.weight": "conv1.weight",
+    "embedder.embedder.normalization.num_batches_tracked": "bn1.num_batches_tracked",
+    "encoder.stages.0.layers.0.layer.0.convolution.weight": "layer1.0.conv1.weight",
+    "encoder.stages.0.layers.2.layer.2.normalization.running_var": "layer1.2.bn3.running_var",
+    "encoder.stages.1.layers.0.shortcut.convolution.weight": "layer2.0.downsample.0.weight",
+    "encoder.stages.3.layers.0.shortcut.normalization.bias": "layer4.0.downsample.1.bias",
+}
+SHAPES = {
+    "resnet18": {"hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2], "layer_type": "basic"},
+    "resnet50": {"hidden_sizes": [256, 512, 1024, 2048], "depths": [3, 4, 6, 3], "layer_type": "bottleneck"},
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_folder_for_transformers(name, tmp_path, request):
+    network = request.getfixturevalue(name)
+    torch.save(network.state_dict(), tmp_path / "source.pth")
+    told = export(tmp_path / "source.pth", tmp_path / "out", "transformers")
+    assert told == f"Transformers: AutoModel.from_pretrained('{tmp_path / 'out'}')"
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.safetensors", "config.json"}
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    common = {"model_type": "resnet", "embedding_size": 64, "num_channels": 3, "downsample_in_bottleneck": False}
+    assert config.items() >= {**common, **SHAPES[name], "architectures": ["ResNetModel"]}.items()
+    state = load_file(tmp_path / "out" / "model.safetensors")
+    own = network.state_dict()
+    for theirs, ours in TRANSFORMERS.items():
+        if ours in own:
+            assert torch.equal(state[theirs], own[ours])
+    assert len(state) == len(own) - 2, "all but the classifier"
+    torch.testing.assert_close(
+        open_backbone(tmp_path / "out" / "model.safetensors")(IMAGES), features(network), rtol=0, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("name", ["resnet18", "timm/test_vit", "timm/test_convnext"])
+def test_folder_for_the_hub(name, tmp_path):
+    network = trained(build_backbone(name))
+    torch.save(network.state_dict(), tmp_path / "source.pth")
+    told = export(tmp_path / "source.pth", tmp_path / "out", "hf", backbone=name)
+    assert ("untrained" in told) == (name == "timm/test_convnext"), "whose norm is behind the pooling"
+    # timm's own loader, from the folder alone.
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    assert theirs.num_classes == 0
+    data = timm.data.resolve_model_data_config(theirs)
+    assert data["mean"] == pytest.approx((0.485, 0.456, 0.406))
+    assert data["std"] == pytest.approx((0.229, 0.224, 0.225))
+    images = torch.randn(1, *data["input_size"], generator=torch.Generator().manual_seed(0))
+    found, expected = theirs.forward_features(images), network(images)
+    if found.dim() == 3:
+        found = found[:, 1:].transpose(1, 2).reshape(expected.shape)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    # By these keys Transformers knows a timm model, and by them it builds it.
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["architecture"] == name.removeprefix("timm/")
+    assert "model_type" not in config
+    assert not {"tag", "license", "hf_hub_id", "url"} & set(config["pretrained_cfg"])
+
+
+def test_folders_that_cannot_be(tmp_path):
+    (tmp_path / "file").write_text("")
+    cases = [
+        ("tiny_resnet", "hf", "out", "format=hf: random is .* with torchvision's names; use format=torchvision"),
+        ("resnext50_32x4d", "transformers", "out", "format=transformers: random is resnext50_32x4d .*; use format=hf"),
+        ("resnet18", "hf", "file", "is a file: format=hf writes a folder"),
+    ]
+    for backbone, format, target, words in cases:
+        with pytest.raises(InputError, match=words):
+            export("random", tmp_path / target, format, backbone=backbone)
+    assert {path.name for path in tmp_path.iterdir()} == {"file"}
 
 
 def test_unwritable_target(tmp_path):

@@ -43,6 +43,7 @@ class RunRecord(pl.Callback):
     Attributes:
         metrics: Start and end by metric.
         validated_at: The step of the last validation.
+        weights: What the backbone started from, if not from scratch.
     """
 
     def __init__(self, path: str | Path = "summary.json") -> None:
@@ -58,6 +59,7 @@ class RunRecord(pl.Callback):
         self._relaxed_before: dict[str, int] = {}
         self._count_relaxed: Callable[[], dict[str, int]] | None = None
         self.validated_at: int | None = None
+        self.weights: dict[str, Any] | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Find the data's counter of relaxed crops, if it has one."""
@@ -75,6 +77,7 @@ class RunRecord(pl.Callback):
             "validation_seconds": self._validation_seconds,
             "validated_at": self.validated_at,
             "relaxed": self._relaxed(),
+            "weights": self.weights,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -86,6 +89,7 @@ class RunRecord(pl.Callback):
         self._validation_seconds = state_dict["validation_seconds"]
         self.validated_at = state_dict["validated_at"]
         self._relaxed_before = state_dict["relaxed"] or {}
+        self.weights = state_dict.get("weights")  # not in checkpoints of castlit 0.2
         self._resumed = True
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -162,6 +166,7 @@ class RunRecord(pl.Callback):
             "steps": trainer.global_step,
             "images": self._seen_images,
             "seconds": round(seconds, 2),
+            "weights": self.weights,
             # Crops outside scale or ratio: their image has no valid box within.
             "relaxed_crops": self._relaxed(),
             # How castlit made the masks, if it did.

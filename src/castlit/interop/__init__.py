@@ -1,4 +1,4 @@
-"""Read and write weights: castlit's and MoCo's checkpoints, torchvision, timm, detectron2."""
+"""Read and write weights: castlit's, and those of other programs (see ``castlit.interop.layouts``)."""
 
 from castlit.interop.export_file import FORMATS, export
 from castlit.interop.load import RANDOM, backbone_name, load_backbone, load_into, open_backbone

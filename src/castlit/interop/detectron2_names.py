@@ -5,20 +5,12 @@ In detectron2 the stem's parts are ``stem.*``, the stages ``res2`` to ``res5``, 
 """
 
 import re
-from collections.abc import Mapping
-
-from torch import Tensor
 
 COUNTER = "num_batches_tracked"
 """Batch norm's counter, which is optional: old files and detectron2's do not have it."""
 
 _STAGE = re.compile(r"res(\d)\.(\d+)\.(.+)")
 _LAYER = re.compile(r"layer(\d)\.(\d+)\.(.+)")
-
-
-def is_detectron2(names: Mapping[str, object]) -> bool:
-    """Whether a ResNet's weights have detectron2's names."""
-    return "stem.conv1.weight" in names
 
 
 def to_torchvision(name: str) -> str:
@@ -40,11 +32,6 @@ def to_detectron2(name: str) -> str:
     number, block, rest = layer.groups()
     rest = rest.replace("downsample.0.", "shortcut.").replace("downsample.1.", "shortcut.norm.")
     return f"res{int(number) + 1}.{block}.{_bn_to_norm(rest)}"
-
-
-def from_detectron2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A ResNet's weights under torchvision's names."""
-    return {to_torchvision(name): value for name, value in state.items()}
 
 
 def _norm_to_bn(name: str) -> str:

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from castlit.interop.detectron2_names import COUNTER
+from castlit.interop.layouts import HEADS, is_beside
 from castlit.interop.resnets import which_resnet
-from castlit.interop.weights import HEADS, Weights, groups, listed, read_weights
+from castlit.interop.resolve import groups, listed
+from castlit.interop.vits import which_vit
+from castlit.interop.weights import Weights, read_weights
 from castlit.nn.backbones import build_backbone
 from castlit.utils.validation import InputError
 
@@ -37,18 +40,21 @@ def load_backbone(path: str | Path, key: str = "checkpoint", backbone: str | Non
         InputError: The file cannot be read safely, has no backbone, or does not say which; or its weights are not those
             of the backbone, or not finite.
     """
-    weights, given = read_weights(path, key), f"{key}={path}"
-    if all(map(_is_head, weights.state)):
+    given = f"{key}={path}"
+    known = None if backbone is None else _built(backbone).state_dict()
+    weights = read_weights(path, key, known or ())
+    if all(map(is_beside, weights.state)):
         raise InputError(f"{given}: has only heads ({listed(list(weights.state))}), no backbone")
     name = backbone or _name(weights)
-    if name is None and weights.own:
-        known = {name: value for name, value in weights.state.items() if not _is_head(name)}
-    else:
-        known = _built(name, weights, given).state_dict()
-    return _fitting(known, weights, given, name or "")
+    if known is None and name is None and weights.own:
+        # Only heads: a part of a network of your own may have the name of anything else that is left out of others.
+        known = {name: x for name, x in weights.state.items() if name.partition(".")[0] not in HEADS}
+    if known is None:
+        known = _built(_named(name, weights, given)).state_dict()
+    return _fitting(known, weights, given, name)
 
 
-def load_into(backbone: nn.Module, path: str | Path, key: str = "backbone.weights") -> None:
+def load_into(backbone: nn.Module, path: str | Path, key: str = "backbone.weights", name: str | None = None) -> Weights:
     """Load a file's weights into a backbone, strictly: the two must have the same weights.
 
     Only heads are left out, and the log names them.
@@ -57,11 +63,19 @@ def load_into(backbone: nn.Module, path: str | Path, key: str = "backbone.weight
         backbone: As from :func:`castlit.nn.build_backbone`; its device and dtype stay.
         path: As in :func:`load_backbone`.
         key: The config key of the path, for messages.
+        name: The backbone's name, for messages.
+
+    Returns:
+        What was read; all that the file has besides is in its ``left_out``.
 
     Raises:
         InputError: As in :func:`load_backbone`, or names or shapes do not match; then the backbone does not change.
     """
-    backbone.load_state_dict(_fitting(backbone.state_dict(), read_weights(path, key), f"{key}={path}"), strict=False)
+    known = backbone.state_dict()
+    weights = read_weights(path, key, known)
+    state = _fitting(known, weights, f"{key}={path}", name)
+    backbone.load_state_dict(state, strict=False)
+    return weights._replace(state=state, left_out=_left_out(weights, state))
 
 
 def open_backbone(
@@ -87,11 +101,13 @@ def open_backbone(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return build_backbone(backbone or DEFAULT_BACKBONE).eval()
-    weights = read_weights(checkpoint, key)
     given = f"{key}={checkpoint}"
+    network = None if backbone is None else _built(backbone)
+    weights = read_weights(checkpoint, key, () if network is None else network.state_dict())
     name = backbone or _name(weights)
-    network = _built(name, weights, given)
-    network.load_state_dict(_fitting(network.state_dict(), weights, given, name or ""), strict=False)
+    if network is None:
+        network = _built(_named(name, weights, given))
+    network.load_state_dict(_fitting(network.state_dict(), weights, given, name), strict=False)
     return network.eval()
 
 
@@ -109,18 +125,32 @@ def backbone_name(checkpoint: str | Path, key: str = "checkpoint") -> str | None
 
 
 def _name(weights: Weights) -> str | None:
-    return weights.backbone or which_resnet({n: x for n, x in weights.state.items() if not _is_head(n)})
+    return weights.backbone or which_resnet(_without_heads(weights))
 
 
-def _built(name: str | None, weights: Weights, given: str) -> nn.Module:
+def _without_heads(weights: Weights) -> dict[str, Tensor]:
+    return {name: value for name, value in weights.state.items() if not is_beside(name)}
+
+
+def _built(name: str) -> nn.Module:
     """The backbone of this name, untrained."""
-    if name is None:
-        raise InputError(
-            f"{given}: does not say which backbone its weights are of ({listed(list(weights.state))}): "
-            f"{_renamed(weights) or 'add backbone=NAME, such as convnext_tiny or timm/vit_small_patch16_224'}"
-        )
     with torch.random.fork_rng(devices=[]):  # The initial weights should not advance the program's random state.
         return build_backbone(name)
+
+
+def _named(name: str | None, weights: Weights, given: str) -> str:
+    """The name of the backbone, which has to be known."""
+    if name is None:
+        like = which_vit(weights.state) or "convnext_tiny or timm/vit_small_patch16_224"
+        raise InputError(
+            f"{given}: does not say which backbone its weights{_under(weights)} are of "
+            f"({listed(list(weights.state))}): {_renamed(weights) or f'add backbone=NAME, such as {like}'}"
+        )
+    return name
+
+
+def _under(weights: Weights) -> str:
+    return f" under {weights.prefix}*" if weights.prefix else ""
 
 
 def _renamed(weights: Weights) -> str | None:
@@ -128,13 +158,13 @@ def _renamed(weights: Weights) -> str | None:
     for name in weights.state:
         prefix = name.removesuffix("conv1.weight")
         inside = {key.removeprefix(prefix): x for key, x in weights.state.items() if key.startswith(prefix)}
-        resnet = which_resnet({key: x for key, x in inside.items() if not _is_head(key)}) if prefix != name else None
+        resnet = which_resnet({key: x for key, x in inside.items() if not is_beside(key)}) if prefix != name else None
         if prefix and resnet:
             return f"its {prefix}* are those of {resnet}: save them alone, without {prefix!r} in their names"
     return None
 
 
-def _fitting(known: Mapping[str, Tensor], weights: Weights, given: str, name: str = "") -> dict[str, Tensor]:
+def _fitting(known: Mapping[str, Tensor], weights: Weights, given: str, name: str | None) -> dict[str, Tensor]:
     """The weights without heads, if they are those of a backbone.
 
     Args:
@@ -147,8 +177,7 @@ def _fitting(known: Mapping[str, Tensor], weights: Weights, given: str, name: st
         InputError: Names or shapes differ, or a weight is not finite.
     """
     # A part of the network may have the name of a head: then it is no head.
-    heads = [name for name in weights.state if name not in known and _is_head(name)]
-    state = {name: value for name, value in weights.state.items() if name not in heads}
+    state = {name: value for name, value in weights.state.items() if name in known or not is_beside(name)}
     missing = [name for name in known if name not in state and not name.endswith(COUNTER)]
     unexpected = [name for name in state if name not in known and not name.endswith(COUNTER)]
     shapes = [name for name in state if name in known and state[name].shape != known[name].shape]
@@ -158,14 +187,18 @@ def _fitting(known: Mapping[str, Tensor], weights: Weights, given: str, name: st
         if names
     ]
     if problems:
-        raise InputError(f"{given}: its weights are not those of {name or 'this backbone'}: {'; '.join(problems)}")
+        other = _name(weights) or which_vit(weights.state)
+        raise InputError(
+            f"{given}: its weights{_under(weights)} are not those of {name or 'this backbone'}: {'; '.join(problems)}"
+            + (f": take backbone={other}" if other not in (None, name) else "")
+        )
     broken = [name for name, value in state.items() if not value.isfinite().all()]
     if broken:
         raise InputError(f"{given}: its weights are not finite ({listed(broken)}): take a checkpoint of before")
-    left_out = [*weights.left_out, *groups(heads)]
-    logger.info("%s: %s; left out: %s", given, weights.kind, ", ".join(left_out) or "nothing")
+    logger.info("%s: %s; left out: %s", given, weights.kind, ", ".join(_left_out(weights, state)) or "nothing")
     return state
 
 
-def _is_head(name: str) -> bool:
-    return name.partition(".")[0] in HEADS
+def _left_out(weights: Weights, state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """All that a file has besides the weights that are used."""
+    return (*weights.left_out, *groups([name for name in weights.state if name not in state]))

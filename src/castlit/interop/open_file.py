@@ -1,6 +1,7 @@
 """Open a file of weights without executing anything in it."""
 
 import argparse
+import collections
 import pickle
 import re
 import warnings
@@ -14,9 +15,29 @@ import torch
 from castlit.interop.plain_pickle import MULTIARRAY, read_plain_pickle
 from castlit.utils.validation import InputError
 
+
+class _Ignored:
+    """Stands for an object beside the weights, such as a configuration; what it holds is dropped, its code not run."""
+
+    def __init__(self, *values: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+
+_IGNORED = (
+    *(f"omegaconf.{kind}" for kind in ("dictconfig.DictConfig", "listconfig.ListConfig")),
+    *("omegaconf.base.ContainerMetadata", "omegaconf.base.Metadata"),
+    *(f"omegaconf.nodes.{kind}Node" for kind in ("Any", "String", "Integer", "Float", "Boolean", "Path", "Bytes")),
+    *("typing.Any", "pathlib.PosixPath", "pathlib.WindowsPath", "pathlib._local.PosixPath"),
+)
+"""Classes of a Lightning checkpoint's ``hyper_parameters``, as programs with Hydra write them (solo-learn is one)."""
+
 # Harmless values that training scripts store next to the weights: options and numpy numbers.
 _HARMLESS: list[Any] = [
     argparse.Namespace,
+    collections.defaultdict,
+    *((kind, f"builtins.{kind.__name__}") for kind in (dict, list, int, float, bool, str)),
+    *((_Ignored, name) for name in _IGNORED),
     np.dtype,
     MULTIARRAY.scalar,
     *{type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")},

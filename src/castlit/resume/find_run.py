@@ -23,7 +23,16 @@ from castlit.utils.serializable import TARGET
 
 # The keys that must be equal in two configs of the same run. Its length and hardware may differ.
 _TRAINER = ("precision", "accumulate_grad_batches", "gradient_clip_val")
-_SAME = ("name", "seed", "colours", "channels_last", "module", "data", *(f"trainer.{key}" for key in _TRAINER))
+_SAME = (
+    "name",
+    "seed",
+    "weights",
+    "colours",
+    "channels_last",
+    "module",
+    "data",
+    *(f"trainer.{key}" for key in _TRAINER),
+)
 _MAY_DIFFER = ("data.workers", "data.cache", "callbacks.self_masks.path")
 
 

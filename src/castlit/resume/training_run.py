@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from castlit.interop.weights import listed
+from castlit.interop.resolve import listed
 from castlit.module import CASTModule
 from castlit.resume.checkpoint_io import Checkpoint, read_checkpoint
 from castlit.resume.last_checkpoint import LastCheckpoint

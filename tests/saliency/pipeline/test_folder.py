@@ -168,7 +168,7 @@ class TestRecords:
         with caplog.at_level("INFO"):
             (batch,) = data.train_dataloader()
         assert batch["query_mask"].flatten(1).any(1).all()
-        assert "quality=fast (RBD), made by castlit" in caplog.text
+        assert "quality=fast (RBD and MC), made by castlit" in caplog.text
         assert len(data.sources[0].index.orphans) == 0
         assert data.masks_made["quality"] == "fast"
         assert data.masks_made["complete"] is True
@@ -399,7 +399,13 @@ class TestInvalid:
 def test_in_threads(photos):
     """Threads, as for a network on an accelerator, give the same masks and read ahead no further than AHEAD."""
     made(photos)
-    recipe = Recipe(photos / "photos", photos / "threads", f"quality=fast side={SIDE} mask_side=1024", SIDE, 1024)
+    recipe = Recipe(
+        photos / "photos",
+        photos / "threads",
+        f"quality=fast side={SIDE} mask_side=1024 methods={METHODS_VERSION}",
+        SIDE,
+        1024,
+    )
     (photos / "photos" / "a" / "bad.jpg").write_bytes(b"")
     taken = []
 

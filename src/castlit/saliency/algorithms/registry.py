@@ -21,7 +21,7 @@ METHODS: dict[str, Callable[[Image], Map]] = {**HANDCRAFTED, "fast": fast, "fuse
 """The handcrafted methods, and the qualities of ``castlit.make_masks`` that need no training."""
 
 METHODS_VERSION = 2
-"""Raised when their maps change: a run must not mix masks of two versions. Up to castlit 0.2 it was 1, and not noted."""
+"""Raised when their maps change: runs must not mix masks of two versions. Up to castlit 0.2 it was 1, and not noted."""
 
 BASELINES: dict[str, Callable[[Image], Map]] = {
     "all_ones": all_ones,

@@ -104,7 +104,7 @@ def new_network(settings: Settings) -> SaliencyNetwork:
         torch.manual_seed(settings.seed)
         network = SaliencyNetwork(settings.backbone_name, settings.width)
     if settings.weights is not None:
-        load_into(network.backbone, settings.weights)
+        load_into(network.backbone, settings.weights, name=settings.backbone_name)
     return network
 
 
