@@ -1,4 +1,4 @@
-"""Score all saliency methods on several sets of photographs with ground truth.
+r"""Score all saliency methods on several sets of photographs with ground truth.
 
     python benchmarks/saliency_methods.py --set NAME IMAGES MASKS [--set ...] [--maps SET NAME FOLDER ...]
         [--methods rbd fused ...] [--count 200] [--workers 2] [--output row.json]
@@ -9,9 +9,9 @@ images are those of +protocol=saliency. The row is written after each set, so th
 has. With the photographs of this project's measurements:
 
     DATA=../shared/data
-    python benchmarks/saliency_methods.py --output benchmarks/results/saliency_methods.json \\
-        --set ecssd_dev $DATA/ecssd_dev/images $DATA/ecssd_dev/masks \\
-        --set coco_small $DATA/coco_small/train2017 $DATA/coco_small/masks/train2017 \\
+    python benchmarks/saliency_methods.py --output benchmarks/results/saliency_methods.json \
+        --set ecssd_dev $DATA/ecssd_dev/images $DATA/ecssd_dev/masks \
+        --set coco_small $DATA/coco_small/train2017 $DATA/coco_small/masks/train2017 \
         --set voc_small $DATA/voc_small/VOCdevkit/VOC2007/JPEGImages $DATA/voc_small/VOCdevkit/VOC2007/SaliencyMasks
 """
 
