@@ -18,7 +18,9 @@ import castlit
 from castlit.cli.app import CONFIG_MODULE
 from castlit.cli.protocols import WITHOUT_CHECKPOINT, protocols
 from castlit.evaluation.inputs import CheckpointUnderTest, open_parameters, protocol_inputs, published_rows
+from castlit.reporting import html
 from castlit.reporting.published import PublishedRow
+from castlit.reporting.results import TableWithIntervals
 from castlit.reporting.tables import metrics_table
 from castlit.utils.validation import InputError
 
@@ -105,8 +107,8 @@ def test_backbone_of_compared_network(checkpoint, tmp_path):
 ROWS = [PublishedRow("CAST", {"map": 73.1, "ap": 54.2}, "a paper, unverified")]
 
 
-def shown(table):
-    console = Console(width=140, record=True, file=io.StringIO())
+def shown(table, width=140):
+    console = Console(width=width, soft_wrap=True, record=True, file=io.StringIO())
     console.print(table)
     return console.export_text()
 
@@ -122,6 +124,20 @@ def test_published_figures_in_table():
     line = next(line for line in rows.splitlines() if "CAST [published *]" in line)
     assert "73.1" in line
     assert "54.2" in line
+
+
+def test_intervals_and_narrow_terminals():
+    """Half widths stand below the metrics; on a narrow terminal the columns' names are broken, numbers are not."""
+    metrics = {f"a_long_name_{i}": 0.1 + i / 100 for i in range(9)}
+    table = TableWithIntervals({"mine": metrics}, {"mine": {"a_long_name_3": (0.12, 0.14)}})
+    for width in (200, 60):
+        text = shown(metrics_table("x.ckpt", table), width)
+        for value in metrics.values():
+            assert f"{value:.3f}" in text
+        assert text.count("± 0.010") == 1
+        assert "95 % interval" in text
+        assert ("a_long_name_3" in text) == (width == 200)
+    assert "± 0.010" in html.table(table).replace("\n", " ")
 
 
 def test_published_rows_of_protocol(monkeypatch):

@@ -15,7 +15,7 @@ from castlit.data.datamodules.worker_loader import end_workers
 from castlit.evaluation.inputs import open_parameters, protocol_inputs, published_rows
 from castlit.evaluation.mask_origin import protocol_masks
 from castlit.reporting.published import PublishedRow
-from castlit.reporting.results import Results, Table
+from castlit.reporting.results import Results, Table, TableWithIntervals
 from castlit.reporting.tables import metrics_table
 from castlit.utils.atomic_write import write_atomic
 from castlit.utils.lightning import pl, rank_zero_only
@@ -73,6 +73,8 @@ def _write(evaluated: Evaluated, output: Path, checkpoint: str | None, show: boo
     if masks is not None:
         content["masks"] = masks
     content["results"] = results
+    if isinstance(results, TableWithIntervals):
+        content["intervals"] = results.intervals
     if published:
         content["published"] = [row._asdict() for row in published]
     # Atomic: studies take a run with this file for finished.

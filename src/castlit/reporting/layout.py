@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from castlit.reporting.published import PublishedRow
-from castlit.reporting.results import Results, Table, rows_of
+from castlit.reporting.results import Results, Table, TableWithIntervals, rows_of
 
 
 class Layout(NamedTuple):
@@ -12,13 +12,13 @@ class Layout(NamedTuple):
 
     header: list[str]
     rows: list[list[str]]
-    """The first cell is the row's name."""
+    """The first cell is the row's name. A metric with an interval has half its width on a second line."""
     published_columns: int
     """Number of columns at the end with published metrics."""
     published_rows: int
     """Number of rows at the end with published metrics."""
     notes: list[str]
-    """Sources of the published metrics."""
+    """Sources of the published metrics, and what ± means."""
 
 
 def lay_out(results: Results | Table, published: Sequence[PublishedRow] = ()) -> Layout:
@@ -34,10 +34,13 @@ def lay_out(results: Results | Table, published: Sequence[PublishedRow] = ()) ->
         ours = rows_of(results, "")
         columns = list(dict.fromkeys(metric for metrics in ours.values() for metric in metrics))
         theirs = {mark: row.figures for mark, row in zip(marks, published, strict=True)}
+        intervals = results.intervals if isinstance(results, TableWithIntervals) else {}
         rows = [
-            [name, *(format_value(metrics.get(column)) for column in columns)]
+            [name, *(_cell(metrics.get(column), intervals.get(name, {}).get(column)) for column in columns)]
             for name, metrics in {**ours, **theirs}.items()
         ]
+        if intervals:
+            notes.append("± 95 % interval over images")
         return Layout(["", *columns], rows, 0, len(theirs), notes)
     (metrics,) = rows_of(results, "").values()
     rows = [
@@ -45,6 +48,11 @@ def lay_out(results: Results | Table, published: Sequence[PublishedRow] = ()) ->
         for name, value in metrics.items()
     ]
     return Layout(["metric", "value", *marks], rows, len(marks), 0, notes)
+
+
+def _cell(value: float | None, interval: tuple[float, float] | None) -> str:
+    text = format_value(value)
+    return text if interval is None else f"{text}\n± {format_value((interval[1] - interval[0]) / 2)}"
 
 
 def format_value(value: float | None) -> str:

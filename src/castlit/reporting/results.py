@@ -6,6 +6,22 @@ Results = dict[str, float]
 Table = dict[str, Results]
 """Metrics of several things, by name."""
 
+Intervals = dict[str, dict[str, tuple[float, float]]]
+"""Low and high end of the 95 % interval of a metric: by row, then by metric."""
+
+
+class TableWithIntervals(Table):
+    """A table whose metrics have 95 % intervals; ``results.json`` has these beside the results.
+
+    Args:
+        rows: The metrics.
+        intervals: Their intervals; what has none is left out.
+    """
+
+    def __init__(self, rows: Table, intervals: Intervals) -> None:
+        super().__init__(rows)
+        self.intervals = intervals
+
 
 def rows_of(results: Results | Table, alone: str) -> Table:
     """Return results as a table; single metrics become one row, or a row each if the results mix both forms.

@@ -19,8 +19,14 @@ def metrics_table(title: str, results: Results | Table, published: Sequence[Publ
     table = RichTable(title=escape(title))
     ours = len(layout.header) - layout.published_columns
     for i, column in enumerate(layout.header):
+        # On a narrow terminal the names of columns are broken, numbers are not: lines are rather longer.
+        needed = max((len(line) for row in layout.rows for line in row[i].split("\n")), default=0) if i else None
         table.add_column(
-            escape(column), justify="right" if i else "left", no_wrap=not i, style="dim" if i >= ours else ""
+            escape(column),
+            justify="right" if i else "left",
+            no_wrap=not i,
+            min_width=needed,
+            style="dim" if i >= ours else "",
         )
     ours = len(layout.rows) - layout.published_rows
     for i, row in enumerate(layout.rows):

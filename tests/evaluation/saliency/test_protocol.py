@@ -51,10 +51,13 @@ def test_methods_beat_baselines(data):
 def test_maps_from_folder_or_parent(data, folders):
     perfect = {"same": folders / "masks/train", "above": folders / "masks"}
     table = evaluate_saliency(data, methods=(), maps=perfect, floors=False, workers=1)
+    best = {"max_f": 1, "max_f_of_means": 1, "adaptive_f": 1, "weighted_f": 1, "max_e": 6912 / 6911}
+    best |= {"mae": 0, "s_measure": 1, "iou": 1, "images": 8}
     for name in perfect:
-        assert table[name] == pytest.approx(
-            {"max_f": 1, "mean_f": table[name]["mean_f"], "mae": 0, "s_measure": 1, "iou": 1, "images": 8}
-        )
+        means = {metric: table[name][metric] for metric in ("mean_f", "mean_e")}  # at the lowest threshold all is found
+        assert table[name] == pytest.approx({**best, **means})
+        for low, high in table.intervals[name].values():
+            assert high - low == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +99,12 @@ def test_processes_and_count(data):
     assert evaluate_saliency(data, methods=("rbd",), floors=False, workers=2) == {
         "rbd": pytest.approx(alone["rbd"], abs=1e-12)
     }
+    assert set(alone.intervals["rbd"]) == {*alone["rbd"]} - {"images"}
+    for metric, (low, high) in alone.intervals["rbd"].items():
+        assert low < alone["rbd"][metric] < high
     assert evaluate_saliency(data, methods=("rbd",), floors=False, workers=1, count=3)["rbd"]["images"] == 3
+    one = evaluate_saliency(data, methods=("rbd",), floors=False, workers=1, count=1)
+    assert one.intervals == {}
 
 
 def test_scenes():

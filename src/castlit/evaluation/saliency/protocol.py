@@ -16,7 +16,7 @@ from castlit.data.io.masks import MaskKind, decode_map, require_mask_kind
 from castlit.data.io.source import Source
 from castlit.evaluation.mask_origin import require_ground_truth
 from castlit.evaluation.saliency.scores import SaliencyScores
-from castlit.reporting.results import Table
+from castlit.reporting.results import TableWithIntervals
 from castlit.saliency.algorithms.registry import BASELINES, METHODS, shrink
 from castlit.utils.cores import available_cores
 from castlit.utils.lightning import pl
@@ -44,7 +44,7 @@ def evaluate_saliency(
     count: int | None = 1000,
     workers: int | None = None,
     mask_kind: MaskKind = "auto",
-) -> Table:
+) -> TableWithIntervals:
     """Score saliency methods and existing maps on images with ground-truth masks.
 
     Args:
@@ -58,7 +58,8 @@ def evaluate_saliency(
         mask_kind: What the pixels of ``maps`` mean, see :func:`castlit.data.io.masks.decode_mask`.
 
     Returns:
-        Metrics of each, see :class:`castlit.evaluation.saliency.scores.SaliencyScores`, baselines first.
+        Metrics of each, see :class:`castlit.evaluation.saliency.scores.SaliencyScores`, baselines first. Its
+        ``intervals`` holds the metrics' 95 % intervals over images: (low, high) by name, then by metric.
 
     Raises:
         NoGroundTruthError: The masks are saliency maps that castlit made.
@@ -90,7 +91,11 @@ def evaluate_saliency(
             bar.advance(task)
     if not all(score.images for score in scores.values()):
         raise InputError("none of the images has a mask to score against: give data.masks=, the ground truth")
-    return {name: {**score.results(), "images": score.images} for name, score in scores.items()}
+    intervals = {name: score.intervals() for name, score in scores.items()}
+    return TableWithIntervals(
+        {name: {**score.results(), "images": score.images} for name, score in scores.items()},
+        {name: ends for name, ends in intervals.items() if ends},
+    )
 
 
 def _jobs(sources: Sources, split: str, count: int | None) -> Iterator[Job]:

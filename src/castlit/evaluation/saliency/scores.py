@@ -5,12 +5,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castlit.data.io.masks import THRESHOLD
+from castlit.evaluation.saliency.moments import Moments, half_width
+from castlit.evaluation.saliency.s_measure import s_measure
+from castlit.evaluation.saliency.thresholds import BETA_SQUARED, LEVELS, Inside, Values, adaptive_f, curves, f_measure
+from castlit.evaluation.saliency.weighted_f import weighted_f
 
-Values = NDArray[np.float64]
-Inside = NDArray[np.bool_]
-
-BETA_SQUARED = 0.3
-_LEVELS = 256
+_CURVES = ("f", "e", "precision", "recall", "precision + recall")
+_MEANS = ("mean_f", "adaptive_f", "weighted_f", "mean_e", "s_measure", "mae", "iou")
+_ORDER = ("max_f", "max_f_of_means", *_MEANS[:3], "max_e", *_MEANS[3:])
 
 
 class SaliencyScores:
@@ -18,16 +20,22 @@ class SaliencyScores:
 
     - ``max_f``, ``mean_f``: F-measure with β² = 0.3, averaged over the images at each of 256 thresholds; the maximum
       and the mean of these (Achanta et al., CVPR 2009).
-    - ``mae``: mean absolute error; smaller is better.
+    - ``max_f_of_means``: as most papers have it: precision and recall are averaged over the images at each threshold;
+      the maximum of the F-measures of these. It is larger than ``max_f`` as a rule.
+    - ``adaptive_f``: F-measure of the map cut at twice its mean, averaged over the images.
+    - ``weighted_f``: of errors that count by where they are, β² = 1 (Margolin et al., CVPR 2014).
+    - ``max_e``, ``mean_e``: E-measure, averaged over the images at each of 256 thresholds; the maximum and the mean of
+      these (Fan et al., IJCAI 2018). By its definition, a perfect map has pixels / (pixels - 1).
     - ``s_measure``: structural similarity by object and by region (Fan et al., ICCV 2017).
+    - ``mae``: mean absolute error; smaller is better.
     - ``iou``: intersection over union at the threshold of castlit's data modules, 128 of 255.
 
     As usual, each map is first stretched to [0, 1]; only ``iou`` uses it unchanged, as training does.
     """
 
     def __init__(self) -> None:
-        self._curves = np.zeros(_LEVELS)
-        self._sums = {"mae": 0.0, "s_measure": 0.0, "iou": 0.0}
+        self._curves = {name: Moments((LEVELS,)) for name in _CURVES}
+        self._means = {name: Moments() for name in _MEANS}
         self.images = 0
 
     def add(self, values: NDArray[np.float32], mask: NDArray[np.uint8]) -> None:
@@ -41,85 +49,78 @@ class SaliencyScores:
         scaled = cv2.resize(np.asarray(values, np.float32), size, interpolation=cv2.INTER_LINEAR)
         levels = np.asarray(scaled * 255, np.float64).round().clip(0, 255)
         inside = mask > 0
-        self._sums["iou"] += overlap(levels > THRESHOLD * 255, inside)
         low, high = levels.min(), levels.max()
         stretched = (levels - low) / (high - low) if high > low else levels / 255
-        self._curves += f_curve(stretched, inside)
-        self._sums["mae"] += float(np.abs(stretched - inside).mean())
-        self._sums["s_measure"] += s_measure(stretched, inside)
+        precision, recall, f, e = curves(stretched, inside)
+        for moments, curve in zip(self._curves.values(), (f, e, precision, recall, precision + recall), strict=True):
+            moments.add(curve)
+        means = {
+            "mean_f": float(f.mean()),
+            "adaptive_f": adaptive_f(stretched, inside),
+            "weighted_f": weighted_f(stretched, inside),
+            "mean_e": float(e.mean()),
+            "s_measure": s_measure(stretched, inside),
+            "mae": float(np.abs(stretched - inside).mean()),
+            "iou": overlap(levels > THRESHOLD * 255, inside),
+        }
+        for name, value in means.items():
+            self._means[name].add(value)
         self.images += 1
 
     def merge(self, other: "SaliencyScores") -> None:
         """Add the images of another one."""
-        self._curves += other._curves
-        for name, total in other._sums.items():
-            self._sums[name] += total
+        for name, curve in other._curves.items():
+            self._curves[name].merge(curve)
+        for name, mean in other._means.items():
+            self._means[name].merge(mean)
         self.images += other.images
 
     def results(self) -> dict[str, float]:
         """Return the metrics; at least one image must have been added."""
-        curve = self._curves / self.images
-        means = {name: total / self.images for name, total in self._sums.items()}
-        return {"max_f": float(curve.max()), "mean_f": float(curve.mean()), **means}
+        found = {name: float(moments.mean) for name, moments in self._means.items()}
+        found["max_f"] = float(self._curves["f"].mean.max())
+        found["max_e"] = float(self._curves["e"].mean.max())
+        found["max_f_of_means"] = float(self._f_of_means().max())
+        return {name: found[name] for name in _ORDER}
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Return the 95 % interval of each metric over images, (low, high); none if there are fewer than two images.
+
+        They say how far the metric would move with other images of the same kind, for maps of the same method. Each is
+        mean ± Student's t times the standard error, by a normal approximation (no resampling): a maximum over
+        thresholds has the interval of the mean at its threshold, and ``max_f_of_means`` that of its linear
+        approximation in precision and recall (the delta method).
+        """
+        if self.images < 2:
+            return {}
+        found = {name: float(moments.variance) for name, moments in self._means.items()}
+        for name in ("f", "e"):
+            curve = self._curves[name]
+            found[f"max_{name}"] = float(curve.variance[curve.mean.argmax()])
+        found["max_f_of_means"] = self._variance_of_f_of_means()
+        values = self.results()
+        widths = {name: half_width(found[name], self.images) for name in _ORDER}
+        return {name: (values[name] - width, values[name] + width) for name, width in widths.items()}
+
+    def _f_of_means(self) -> Values:
+        return f_measure(self._curves["precision"].mean, self._curves["recall"].mean)
+
+    def _variance_of_f_of_means(self) -> float:
+        """Variance over the images of what each adds to the maximum, to first order."""
+        best = int(self._f_of_means().argmax())
+        precision, recall = (float(self._curves[name].mean[best]) for name in ("precision", "recall"))
+        below = BETA_SQUARED * precision + recall
+        if below == 0:
+            return 0.0
+        by_precision = (1 + BETA_SQUARED) * (recall / below) ** 2
+        by_recall = (1 + BETA_SQUARED) * BETA_SQUARED * (precision / below) ** 2
+        of_precision, of_recall, of_sum = (float(self._curves[name].variance[best]) for name in _CURVES[2:])
+        together = of_sum - of_precision - of_recall  # twice the covariance
+        variance = by_precision**2 * of_precision + by_recall**2 * of_recall + by_precision * by_recall * together
+        return max(variance, 0.0)
 
 
 def overlap(one: Inside, other: Inside) -> float:
     """Intersection over union; 1 if both are empty."""
     union = int((one | other).sum())
     return int((one & other).sum()) / union if union else 1.0
-
-
-def f_curve(values: Values, inside: Inside) -> Values:
-    """F-measures (256,) of a map (H, W) in [0, 1] at the thresholds 255, 254, … 0 of 255; 0 if nothing is found."""
-    levels = (values * 255).astype(np.uint8)
-    # Number of pixels at or above each threshold, on the object and in total.
-    hits = np.bincount(levels[inside], minlength=_LEVELS)[::-1].cumsum()
-    found = np.bincount(levels.ravel(), minlength=_LEVELS)[::-1].cumsum()
-    precision = hits / np.maximum(found, 1)
-    recall = hits / max(int(inside.sum()), 1)
-    weighted = BETA_SQUARED * precision + recall
-    return np.asarray((1 + BETA_SQUARED) * precision * recall / np.where(weighted > 0, weighted, 1))
-
-
-def s_measure(values: Values, inside: Inside) -> float:
-    """Half structural similarity by object, half by region, of a map (H, W) in [0, 1]; not below 0."""
-    fraction = float(inside.mean())
-    if fraction in (0.0, 1.0):
-        return float(values.mean()) if fraction else 1 - float(values.mean())
-    by_object = fraction * _evenness(values[inside]) + (1 - fraction) * _evenness(1 - values[~inside])
-    return max(0.0, 0.5 * by_object + 0.5 * _by_region(values, inside))
-
-
-def _evenness(x: Values) -> float:
-    """How close to 1, and how even, values are that should be 1."""
-    mean = float(x.mean())
-    deviation = float(x.std(ddof=1)) if x.size > 1 else 0.0
-    return 2 * mean / (mean**2 + 1 + deviation)
-
-
-def _by_region(values: Values, inside: Inside) -> float:
-    """Similarity in the four rectangles that meet at the object's centre of mass, weighted by their areas."""
-    height, width = inside.shape
-    rows, columns = np.nonzero(inside)
-    # The upper and left rectangles include the row and column of the centre.
-    y, x = int(rows.mean().round()) + 1, int(columns.mean().round()) + 1
-    total = 0.0
-    for down in (slice(0, y), slice(y, height)):
-        for across in (slice(0, x), slice(x, width)):
-            part = inside[down, across]
-            if part.size:
-                total += part.size / inside.size * _similarity(values[down, across], part.astype(np.float64))
-    return total
-
-
-def _similarity(x: Values, y: Values) -> float:
-    """Structural similarity of two rectangles, without constants."""
-    mean_x, mean_y = float(x.mean()), float(y.mean())
-    freedom = max(x.size - 1, 1)
-    spread = float(((x - mean_x) ** 2).sum() + ((y - mean_y) ** 2).sum()) / freedom
-    together = float(((x - mean_x) * (y - mean_y)).sum()) / freedom
-    above = 4 * mean_x * mean_y * together
-    below = (mean_x**2 + mean_y**2) * spread
-    if above == 0:
-        return 1.0 if below == 0 else 0.0
-    return above / below
