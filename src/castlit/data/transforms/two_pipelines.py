@@ -186,6 +186,7 @@ def _check(name: str, node: Any) -> None:  # noqa: ANN401
     if isinstance(node, A.Lambda) and node.custom_apply_fns["mask"] is A.Lambda().custom_apply_fns["mask"]:
         raise InputError(f"{name}: Lambda has no function for the mask: give mask=, one that moves it as image= does")
     if isinstance(node, A.BasicTransform) and not isinstance(node, A.ImageOnlyTransform):
-        declared = getattr(node, "_targets", ())
-        if Targets.MASK not in (declared if isinstance(declared, (tuple, list, set)) else (declared,)):
+        declared = getattr(node, "_targets", Targets.MASK)
+        declared = declared if isinstance(declared, (tuple, list, set)) else (declared,)
+        if Targets.MASK not in declared or "mask" not in node.targets:
             raise InputError(f"{name}: {kind} does not move the mask along with the pixels: leave it out")
