@@ -76,3 +76,19 @@ def test_run_of_another_kind(tmp_path, monkeypatch, capsys, settings):
         "outputs/2026-01-01/other is another run, they differ in data.scene_seed, data.seed, seed"
         in capsys.readouterr().out
     )
+
+
+def test_transforms_in_another_order(tmp_path, monkeypatch, capsys, settings):
+    words = [*ARGUMENTS, "views=albumentations", "+views.query.grey={_target_: albumentations.ToGray}"]
+    config = OmegaConf.create(settings.decode())
+    crop = {"size": config.data.size, "_target_": "castlit.crops.SaliencyCrop", **config.crop}
+    crop = {key: value for key, value in crop.items() if key not in ("constraint", "region")}
+    grey = {"_target_": "albumentations.ToGray"}
+    config.data = {key: value for key, value in config.data.items() if key not in config.crop}
+    config.data.update({"flip": 0.5, "constraint": "saliency", "region": "own"})
+    monkeypatch.chdir(tmp_path)
+    for name, query, age in (("same", {"crop": crop, "grey": grey}, 9), ("other", {"grey": grey, "crop": crop}, 0)):
+        config.data.views = {"query": query, "key": {"crop": crop}}
+        make_run(tmp_path, name, OmegaConf.to_yaml(config).encode(), age)
+    found = reuse_run_folder(words)
+    assert found == [*words, "hydra.run.dir='outputs/2026-01-01/same'"], capsys.readouterr().out

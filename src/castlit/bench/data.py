@@ -16,14 +16,15 @@ from PIL import Image
 from castlit.bench.pil_views import PilViews, pil_batch
 from castlit.bench.ratios import median_ratio
 from castlit.bench.rejection import rejection_box
-from castlit.crops import crop_resize, crop_resize_mask
-from castlit.data import ColourView, FileSource, TwoViews, ViewDataset, collate
+from castlit.crops import SaliencyCrop, crop_resize, crop_resize_mask
+from castlit.data import ColourView, FileSource, TwoPipelines, TwoViews, ViewDataset, collate
 from castlit.data.scenes import Scenes
 from castlit.data.transforms.decode_for_crops import decode_for_crops
 from castlit.utils.validation import InputError, require_int
 
 BATCH = 32
 PHOTOGRAPH = (480, 640)
+OURS = ("cpu", "bytes", "device", "albumentations")
 
 
 def bench_data(
@@ -77,6 +78,8 @@ def make_photographs(folder: Path, count: int) -> tuple[str, str]:
 def _measure(source: FileSource, chosen: list[int], views: TwoViews, rounds: int) -> dict[str, Any]:
     dataset = ViewDataset(source, views)
     deferred = ViewDataset(source, TwoViews(views.size, min_coverage=views.min_coverage, defer=True))
+    crop = [SaliencyCrop(views.size, views.min_coverage)]
+    pipelines = ViewDataset(source, TwoPipelines(views.size, crop, crop, colours="moco_v2", flip=views.flip))
     pil = PilViews(views.size)
     paths = [(source.image_path(i), path) for i in chosen if (path := source.mask_path(i)) is not None]
     if len(paths) < len(chosen):
@@ -108,6 +111,7 @@ def _measure(source: FileSource, chosen: list[int], views: TwoViews, rounds: int
         "cpu": partial(castlit_views, dataset, False),
         "bytes": partial(castlit_views, dataset, True),
         "device": partial(castlit_views, deferred, True),
+        "albumentations": partial(castlit_views, pipelines, False),
         "boxes": castlit_boxes,
         "rejection": rejection_boxes,
         "stages": partial(stages.run, chosen),
@@ -122,8 +126,9 @@ def _measure(source: FileSource, chosen: list[int], views: TwoViews, rounds: int
         "rounds": rounds,
         # cpu: all work on the CPU, to normalised float32 batches. bytes: the accelerator normalises (its default).
         # device: the accelerator does the colour augmentation, too (photometric=device).
-        "images_per_s": {name: round(len(chosen) / seconds[name], 1) for name in ("cpu", "bytes", "device", "pil")},
-        "ratio_to_pil": {name: median_ratio(timed["pil"], timed[name], 2) for name in ("cpu", "bytes", "device")},
+        # albumentations: cpu, with the same crops made by pipelines (views=albumentations).
+        "images_per_s": {name: round(len(chosen) / seconds[name], 1) for name in (*OURS, "pil")},
+        "ratio_to_pil": {name: median_ratio(timed["pil"], timed[name], 2) for name in OURS},
         "share": {name: round(spent / total, 3) for name, spent in stages.seconds.items()},
         "boxes_per_s": round(2 * len(masks) / seconds["boxes"]),
         "rejection_boxes_per_s": round(2 * len(masks) / seconds["rejection"]),

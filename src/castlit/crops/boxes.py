@@ -1,6 +1,9 @@
 """Random crop boxes that cover enough of the salient objects (CAST, arXiv 2012.04630, section 3.1)."""
 
 from collections import Counter
+from collections.abc import Iterator
+from itertools import count as count_up
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -116,6 +119,15 @@ class BoxSampler:
         self, mask: NDArray[np.generic], count: int, rng: np.random.Generator, relaxed: Counter[str] | None = None
     ) -> list[Box]:
         """Draw ``count`` boxes; arguments and errors as in :func:`sample_boxes`."""
+        return list(islice(self.draws(mask, rng, relaxed), count))
+
+    def draws(
+        self, mask: NDArray[np.generic], rng: np.random.Generator, relaxed: Counter[str] | None = None
+    ) -> Iterator[Box]:
+        """Draw boxes without end, as a call with their count does; each is drawn when it is asked for.
+
+        Arguments and errors are as in :func:`sample_boxes`. The mask must not change meanwhile.
+        """
         if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.size == 0:
             given = f"shape {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
             raise InputError(f"mask must be a two-dimensional array with at least one pixel, got {given}")
@@ -124,21 +136,21 @@ class BoxSampler:
         total = salient.count(salient.frame) if self.min_coverage > 0 else 0
         needs = [Need(pixels_needed(self.min_coverage, total), salient.frame)] if total else []
         rare: RareBoxes | None = None
-        boxes: list[Box] = []
-        for index in range(count):
-            if index == 1 and self.pair and needs:
-                needs.append(Need(pixels_needed(self.min_coverage, salient.count(boxes[0])), boxes[0]))
+        first: Box | None = None
+        for index in count_up():
+            if index == 1 and first and self.pair and needs:
+                needs.append(Need(pixels_needed(self.min_coverage, salient.count(first)), first))
                 if rare:
                     rare.require(needs[1])
             box = None if rare else _try_quickly(sizes, salient, needs, rng)
             if box is None:
                 rare = rare or RareBoxes(sizes, salient, needs, rng)
                 box = rare.draw()
-            boxes.append(box)
+            first = first or box
             limit = rare.relaxed if rare else sizes.relaxed
             if relaxed is not None and limit:
                 relaxed[limit] += 1
-        return boxes
+            yield box
 
 
 def _try_quickly(plan: Plan, mask: Mask, needs: list[Need], rng: np.random.Generator) -> Box | None:

@@ -7,17 +7,17 @@ import numpy as np
 from albumentations.core.type_definitions import Targets
 from numpy.typing import NDArray
 
-from castlit.crops.boxes import Law, sample_boxes
+from castlit.crops.boxes import BoxSampler, Law
 from castlit.crops.coverage import Box
 from castlit.crops.resize import crop_resize, crop_resize_mask
-from castlit.crops.sizes import check_range
-from castlit.utils.validation import InputError, require_choice, require_int, require_number
+from castlit.crops.shared_boxes import SharedBoxes
+from castlit.utils.validation import InputError, require_int, require_number
 
 
 class SaliencyCrop(A.DualTransform):  # type: ignore[misc]
     """Crop that covers at least ``min_coverage`` of the mask, resized to ``size``; for use in ``A.Compose``.
 
-    Draws one box with :func:`castlit.crops.sample_boxes` from albumentations' own random state. Call it with
+    Draws one box, see :func:`castlit.crops.sample_boxes`, from albumentations' own random state. Call it with
     ``image=`` and ``mask=`` (nonzero is salient); both are cropped alike, the image resized by area or bilinearly, the
     mask to the nearest pixel. Declare further images or masks with ``additional_targets``. Import this class before
     ``A.load`` or ``A.from_dict`` reads a pipeline that contains it.
@@ -48,11 +48,11 @@ class SaliencyCrop(A.DualTransform):  # type: ignore[misc]
     ) -> None:
         super().__init__(p=require_number("p", p, 0, 1))
         self.size = check_size(size)
-        self.min_coverage = require_number("min_coverage", min_coverage, 0, 1)
-        self.scale = check_range("scale", scale, 1.0)
-        self.ratio = check_range("ratio", ratio, None)
-        require_choice("law", law, ("uniform", "resized_crop"))
+        self._sampler = BoxSampler(min_coverage, scale, ratio, law=law)
+        self.min_coverage, self.scale, self.ratio = self._sampler.min_coverage, self._sampler.scale, self._sampler.ratio
         self.law: Law = law
+        self.shared: SharedBoxes | None = None
+        """Draws the boxes in place of this transform's own random state; :class:`castlit.data.TwoPipelines` sets it."""
 
     @property
     def targets_as_params(self) -> list[str]:
@@ -74,10 +74,8 @@ class SaliencyCrop(A.DualTransform):  # type: ignore[misc]
             raise InputError(f"the mask is {mask.shape[1]} x {mask.shape[0]} but the image {width} x {height}")
         if mask.ndim == 3:
             mask = mask.any(axis=2)
-        (box,) = sample_boxes(
-            mask, 1, self.min_coverage, self.scale, self.ratio, rng=self.random_generator, law=self.law
-        )
-        return {"box": box}
+        boxes = SharedBoxes(self.random_generator) if self.shared is None else self.shared
+        return {"box": boxes.draw(self._sampler, mask)}
 
     def apply(self, img: NDArray[np.uint8], box: Box, **params: object) -> NDArray[np.uint8]:
         """Crop and resize an image."""

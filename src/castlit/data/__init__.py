@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from castlit.data.shards import ShardsDataModule
     from castlit.data.transforms.albumentations_view import AlbumentationsView
     from castlit.data.transforms.photometric import ColourView
+    from castlit.data.transforms.two_pipelines import TwoPipelines
     from castlit.data.transforms.views import TwoViews
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "SaliencyDataModule",
     "ScenesDataModule",
     "ShardsDataModule",
+    "TwoPipelines",
     "TwoViews",
     "ViewDataset",
     "ViewsDataModule",
@@ -62,6 +64,7 @@ _HOMES = {
     "SaliencyDataModule": "datamodules.photographs",
     "ScenesDataModule": "datamodules.scenes",
     "ShardsDataModule": "shards",
+    "TwoPipelines": "transforms.two_pipelines",
     "TwoViews": "transforms.views",
     "ViewDataset": "datamodules.datasets",
     "ViewsDataModule": "datamodules.base",

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 ALL = "all"
 
-_OWN_DATA = ("data", "crop", "loader", "budget")
+_OWN_DATA = ("data", "crop", "views", "loader", "budget")
 """Groups and keys of the data; ignored for the scenes and for protocols with their own data set."""
 
 

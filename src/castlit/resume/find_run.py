@@ -118,6 +118,10 @@ def _settings(config: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever a file 
         value = OmegaConf.select(config, part)
         plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         _flatten(part, plain, found)
+    for view in ("query", "key"):
+        transforms = OmegaConf.select(config, f"data.views.{view}")
+        if OmegaConf.is_dict(transforms):
+            found[f"data.views.{view}"] = list(transforms)  # their order counts, too
     return {key: value for key, value in found.items() if key not in _MAY_DIFFER}
 
 

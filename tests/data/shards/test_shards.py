@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 
+from castlit.crops import SaliencyCrop
 from castlit.data import ShardsDataModule
 from castlit.data.datamodules.datasets import collate
 from castlit.data.io.errors import SampleError
@@ -456,3 +457,15 @@ def test_metadata_of_other_programs(tmp_path, metadata):
     url = write(tmp_path / "0.tar", {"a": {**sample(0), "json": metadata}})
     data = ShardsDataModule(url, size=32, batch_size=1, workers=0)
     assert next(iter(data.train_dataloader()))["query_mask"].any()
+
+
+def test_views_of_pipelines(folder):
+    views = {name: [SaliencyCrop(16)] for name in ("query", "key")}
+    own = list(module(folder).train_dataloader())
+    for workers in (0, 2):
+        made = list(module(folder, workers=workers, views=views, colours="moco_v2", flip=0.5).train_dataloader())
+        assert len(made) == len(own) > 1
+        for a, b in zip(own, made, strict=True):
+            assert torch.equal(a["index"], b["index"])
+            assert torch.equal(a["query_mask"], b["query_mask"])
+            assert torch.equal(a["key_mask"], b["key_mask"])

@@ -2,6 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -18,9 +19,11 @@ from castlit.data.datamodules.sampler import EpochSampler
 from castlit.data.datamodules.worker_loader import WorkerLoader, require_shared_memory
 from castlit.data.io.data_report import DataReport
 from castlit.data.io.source import Sample, Source
+from castlit.data.transforms.both_views import LIMITS
+from castlit.data.transforms.choose_views import choose_views
 from castlit.data.transforms.device_photometric import apply_draws
 from castlit.data.transforms.photometric import ColourView
-from castlit.data.transforms.views import LIMITS, TwoViews, ViewOptions
+from castlit.data.transforms.views import ViewOptions
 from castlit.utils.cores import available_cores
 from castlit.utils.distributed import rank
 from castlit.utils.lightning import pl
@@ -38,6 +41,7 @@ class LoaderOptions(ViewOptions, total=False):
     workers: int | None
     val_resize: int | None
     photometric: Place
+    views: Mapping[str, Any] | None
 
 
 class ViewsDataModule(pl.LightningDataModule, ABC):
@@ -65,7 +69,10 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
         photometric: Where colour augmentation is applied: ``"cpu"``, in the workers; or ``"device"``, to batches, with
             the same draws, which frees the workers (if the device is a CPU, it takes twenty times as long). ``"auto"``:
             on the device if it is a trainer's GPU and can apply the colours.
-        **views: See :class:`castlit.data.transforms.views.TwoViews`.
+        views: The query's and the key's albumentations pipeline, ``{"query": ..., "key": ...}``, see
+            :class:`castlit.data.TwoPipelines`; None means castlit's own crops.
+        **options: See :class:`castlit.data.TwoViews`. With ``views``, those of the crops belong to their
+            ``SaliencyCrop``, and ``colours`` and ``flip``, which then come after the pipelines, are off unless given.
 
     Raises:
         InputError: An argument is out of range.
@@ -83,11 +90,12 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
         workers: int | None = None,
         val_resize: int | None = None,
         photometric: Place = "cpu",
-        **views: Unpack[ViewOptions],
+        views: Mapping[str, Any] | None = None,
+        **options: Unpack[ViewOptions],
     ) -> None:
         super().__init__()
         self.photometric = require_choice("photometric", photometric, ("cpu", "device", "auto"))
-        self.views = TwoViews(size, defer=photometric == "device", **views)
+        self.views = choose_views(size, views, options, defer=photometric == "device")
         self.size = self.views.size
         self.batch_size = require_int("batch_size", batch_size, 1)
         self.seed = require_int("seed", seed, 0)
@@ -210,7 +218,7 @@ def finish(batch: dict[str, Tensor], colours: object) -> dict[str, Tensor]:
 
     Args:
         batch: A batch of one of castlit's loaders; a finished one is returned unchanged.
-        colours: The views' colour augmentation, ``TwoViews.colours``.
+        colours: The views' colour augmentation, ``ViewsDataModule.views.colours``.
     """
     finished = {name: x for name, x in batch.items() if not name.endswith("_colours")}
     for name in ("query", "key"):

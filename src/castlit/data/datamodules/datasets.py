@@ -15,8 +15,8 @@ from castlit.crops import crop_resize, crop_resize_mask
 from castlit.data.datamodules.sampler import sample_rng
 from castlit.data.io.errors import SampleError
 from castlit.data.io.source import MEAN, STD, Item, Sample, Source
+from castlit.data.transforms.both_views import BothViews
 from castlit.data.transforms.decode_for_crops import decode_for_crops
-from castlit.data.transforms.views import TwoViews
 from castlit.utils.validation import require_int
 
 
@@ -31,7 +31,7 @@ class ViewDataset(Dataset[Sample | None]):
         seed: Seed of the draws, at least 0.
     """
 
-    def __init__(self, source: Source, views: TwoViews, seed: int = 0) -> None:
+    def __init__(self, source: Source, views: BothViews, seed: int = 0) -> None:
         self.source = source
         self.views = views
         self.seed = require_int("seed", seed, 0)
@@ -50,7 +50,7 @@ class ViewDataset(Dataset[Sample | None]):
             return None
 
 
-def view_sample(views: TwoViews, item: Item, seed: int, epoch: int, index: int) -> Sample:
+def view_sample(views: BothViews, item: Item, seed: int, epoch: int, index: int) -> Sample:
     """The training sample of an image: its two views with their masks, and ``index``.
 
     Raises:

@@ -1,6 +1,8 @@
 """The data module of the built-in scenes: no files, no network."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +35,9 @@ class ScenesDataModule(ViewsDataModule):
         masks: Training masks, see :func:`castlit.data.datamodules.scene_masks.scene_masks`; validation masks are exact.
         workers: Loader processes; None means two, or fewer on fewer cores.
         photometric: See :class:`castlit.data.datamodules.base.ViewsDataModule`.
-        **views: ``min_coverage, scale, ratio, constraint, region, law, colours, flip`` of
-            :class:`castlit.data.transforms.views.TwoViews`.
+        views: See :class:`castlit.data.datamodules.base.ViewsDataModule`.
+        **options: ``min_coverage, scale, ratio, constraint, region, law, colours, flip`` of
+            :class:`castlit.data.TwoViews`.
 
     Raises:
         InputError: An argument is out of range.
@@ -54,7 +57,8 @@ class ScenesDataModule(ViewsDataModule):
         masks: str | Path = "exact",
         workers: int | None = None,
         photometric: Place = "cpu",
-        **views: Unpack[ViewOptions],
+        views: Mapping[str, Any] | None = None,
+        **options: Unpack[ViewOptions],
     ) -> None:
         super().__init__(
             size=size,
@@ -63,7 +67,8 @@ class ScenesDataModule(ViewsDataModule):
             workers=workers,
             val_resize=size,
             photometric=photometric,
-            **views,
+            views=views,
+            **options,
         )
         self.train_count = require_int("train_count", train_count, 1)
         self.val_count = require_int("val_count", val_count, 1)

@@ -3,8 +3,8 @@
 from castlit.utils.validation import InputError
 
 
-class SampleError(InputError):
-    """A sample or batch cannot be loaded. The message says in one line which file is at fault, and what to do.
+class LoaderError(InputError):
+    """A mistake of the user's that shows while batches are made, in one line.
 
     PyTorch raises a worker's exception in the training process as ``type(error)(text)``, with the worker's traceback in
     ``text``. Its last line is the message; only that is kept.
@@ -16,6 +16,14 @@ class SampleError(InputError):
     def __init__(self, text: str) -> None:
         last = text.rstrip().rpartition("\n")[2]
         super().__init__(last.removeprefix(f"{type(self).__module__}.{type(self).__qualname__}: "))
+
+
+class SampleError(LoaderError):
+    """A sample or batch cannot be loaded. The message says in one line which file is at fault, and what to do."""
+
+
+class ViewsError(LoaderError):
+    """The transforms of a view do not fit. No file is at fault, so ``on_bad`` does not apply."""
 
 
 class MismatchError(SampleError):

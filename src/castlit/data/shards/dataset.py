@@ -16,7 +16,7 @@ from castlit.data.io.source import Sample
 from castlit.data.shards.plan import Plan
 from castlit.data.shards.records import Record, RecordReader, make_record
 from castlit.data.shards.streams import read_samples
-from castlit.data.transforms.views import TwoViews
+from castlit.data.transforms.both_views import BothViews
 from castlit.utils.validation import require_int
 
 
@@ -40,7 +40,7 @@ class ShardDataset(Dataset[list[Sample | None]]):
         urls: Sequence[str],
         plan: Plan,
         reader: RecordReader,
-        views: TwoViews,
+        views: BothViews,
         masks: str | None,
         shuffle: int,
     ) -> None:

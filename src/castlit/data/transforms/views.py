@@ -1,37 +1,23 @@
 """Two views of one image: constrained crops of image and mask, flips, and colour augmentation."""
 
 from collections import Counter
-from typing import Literal, NamedTuple, TypedDict
+from typing import Literal, TypedDict
 
-import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from castlit.crops import BoxSampler, crop_resize, crop_resize_mask
 from castlit.crops.boxes import Constraint, Law
 from castlit.crops.coverage import Box
 from castlit.data.io.images import EncodedImage
+from castlit.data.transforms.both_views import LIMITS, BothViews, Crop, Views
 from castlit.data.transforms.decode_for_crops import decode_for_crops
-from castlit.data.transforms.photometric import PRESETS, ColourView, Photometric
-from castlit.utils.validation import InputError, require_choice, require_int, require_number
+from castlit.data.transforms.photometric import Photometric
+from castlit.utils.validation import require_choice, require_number
+
+__all__ = ["LIMITS", "Region", "TwoViews", "ViewOptions", "Views"]
 
 Region = Literal["own", "common"]
-
-LIMITS = ("scale", "ratio")
-"""The limits that are relaxed if no box satisfies all of them, in that order."""
-
-
-class Views(NamedTuple):
-    """The views of one image: images (size, size, 3) uint8 RGB, masks (size, size) uint8 {0, 1}."""
-
-    query: NDArray[np.uint8]
-    key: NDArray[np.uint8]
-    query_mask: NDArray[np.uint8]
-    key_mask: NDArray[np.uint8]
-    query_colours: NDArray[np.float32] | None = None
-    """Random parameters of the query's colour augmentation, if the device applies it; see ``ColourView.draw``."""
-    key_colours: NDArray[np.float32] | None = None
 
 
 class ViewOptions(TypedDict, total=False):
@@ -47,7 +33,7 @@ class ViewOptions(TypedDict, total=False):
     flip: float
 
 
-class TwoViews:
+class TwoViews(BothViews):
     """Makes the query and the key view of an image, each with its mask.
 
     Args:
@@ -84,68 +70,27 @@ class TwoViews:
         flip: float = 0.5,
         defer: bool = False,
     ) -> None:
-        self.size = require_int("size", size, 1)
+        super().__init__(size, colours, flip, defer)
         self.min_coverage = require_number("min_coverage", 0.0 if min_coverage is None else min_coverage, 0, 1)
         require_choice("region", region, ("own", "common"))
         self.region: Region = region
         self.boxes = BoxSampler(self.min_coverage, scale, ratio, constraint, law)
-        self.colours = _colour_augmentation(colours)
-        self.defer = defer and self.colours is not None
-        if self.defer and not isinstance(self.colours, ColourView):
-            raise InputError("photometric=device needs colours=moco_v1, moco_v2 or a ColourView")
-        # Number of boxes for which each limit was relaxed; shared by all processes of a loader.
-        self.relaxed = torch.zeros(len(LIMITS), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
-        self.flip = require_number("flip", flip, 0, 1)
 
-    def __call__(
-        self,
-        image: NDArray[np.uint8] | EncodedImage,
-        mask: NDArray[np.generic] | None,
-        rng: np.random.Generator,
-    ) -> Views:
-        """Make both views.
-
-        Args:
-            image: (H, W, 3) uint8 RGB; not written to.
-            mask: (H, W), nonzero is salient; None means an empty mask, for which crops are unconstrained.
-            rng: Source of all random draws.
-
-        Raises:
-            InputError: Image and mask differ in size.
-            SampleError: The image cannot be decoded.
-        """
-        salient = np.zeros(image.shape[:2], np.uint8) if mask is None else (mask != 0).view(np.uint8)
-        if salient.shape != image.shape[:2]:
-            raise InputError(f"the mask has shape {salient.shape} but the image {image.shape[:2]}")
-        first, second = self._boxes(salient, rng)
-        query_salient = _within(salient, second) if self.region == "common" else salient
-        pixels, pixel_boxes = decode_for_crops(image, [first, second], self.size)
-        query = self._view(pixels, pixel_boxes[0], query_salient, first, rng)
-        key = self._view(pixels, pixel_boxes[1], salient, second, rng)
-        return Views(query[0], key[0], query[1], key[1], query[2], key[2])
-
-    def _boxes(self, mask: NDArray[np.uint8], rng: np.random.Generator) -> list[Box]:
+    def crops(
+        self, image: NDArray[np.uint8] | EncodedImage, mask: NDArray[np.uint8], rng: np.random.Generator
+    ) -> tuple[Crop, Crop]:
+        """The query's and the key's crop, decoded at no higher resolution than they need."""
         relaxed: Counter[str] = Counter()
-        boxes = self.boxes(mask.view(np.bool_), 2, rng, relaxed)  # booleans are counted faster than bytes
-        for limit, count in relaxed.items():
-            self.relaxed[LIMITS.index(limit)] += count
-        return boxes
-
-    def _view(
-        self,
-        image: NDArray[np.uint8],
-        image_box: Box,
-        mask: NDArray[np.uint8],
-        mask_box: Box,
-        rng: np.random.Generator,
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32] | None]:
+        # Booleans are counted faster than bytes.
+        first, second = self.boxes(mask.view(np.bool_), 2, rng, relaxed)
+        self.count_relaxed(relaxed)
+        query_mask = _within(mask, second) if self.region == "common" else mask
+        pixels, (query_box, key_box) = decode_for_crops(image, [first, second], self.size)
         size = (self.size, self.size)
-        view, view_mask = crop_resize(image, image_box, size), crop_resize_mask(mask, mask_box, size)
-        if rng.random() < self.flip:
-            view, view_mask = np.asarray(cv2.flip(view, 1), np.uint8), np.asarray(cv2.flip(view_mask, 1), np.uint8)
-        if self.defer and isinstance(self.colours, ColourView):
-            return view, view_mask, self.colours.draw(rng)
-        return view if self.colours is None else self.colours(view, rng), view_mask, None
+        return (
+            (crop_resize(pixels, query_box, size), crop_resize_mask(query_mask, first, size)),
+            (crop_resize(pixels, key_box, size), crop_resize_mask(mask, second, size)),
+        )
 
 
 def _within(mask: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
@@ -154,9 +99,3 @@ def _within(mask: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
     inside = np.zeros_like(mask)
     inside[y1:y2, x1:x2] = mask[y1:y2, x1:x2]
     return inside
-
-
-def _colour_augmentation(value: str | Photometric | None) -> Photometric | None:
-    if value is None or (callable(value) and not isinstance(value, str)):
-        return value
-    return PRESETS[require_choice("colours", value, PRESETS)]
