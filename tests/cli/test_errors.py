@@ -176,7 +176,7 @@ def test_misspelt_key_hint(monkeypatch, capfd, tmp_path):
     ("typed", "told"),
     [
         ("zzzqqq=1", "zzzqqq is not a key of the config; all keys: add --cfg job"),
-        ("zzzqqq.weight=1", "zzzqqq.weight is not a key of the config; all keys: add --cfg job"),
+        ("zzzqqq.qqq=1", "zzzqqq.qqq is not a key of the config; all keys: add --cfg job"),
         ("expriment=cast_mocov2", "expriment is not a key of the config (did you mean '+experiment'?); all keys: add"),
         ("experiment=cast_mocov2", "experiment is a group without a default: type +experiment=cast_mocov2"),
         # Hydra adds any key with a plus: the whole training ran without what was asked for.

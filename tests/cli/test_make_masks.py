@@ -289,7 +289,7 @@ def test_photographs_to_training(run_line, tmp_path):
     ]
     result = run_line(f"{recommended} {' '.join(TINY)}", tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "masks=masks: quality=fast (RBD), made by castlit" in (tmp_path / "run" / "train.log").read_text()
+    assert "masks=masks: quality=fast (RBD and MC), made by castlit" in (tmp_path / "run" / "train.log").read_text()
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["masks"]["quality"] == "fast"
     assert np.isfinite(summary["metrics"]["train/attention"]["end"])
