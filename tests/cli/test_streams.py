@@ -3,11 +3,14 @@
 import io
 import logging
 import os
+import pickle
 import subprocess
 import sys
 
+import cloudpickle
 import pytest
 
+from castlit.cli import app
 from castlit.cli.streams import accept_any_name
 
 NAMES = ("plain.jpg", "\udcff raw.jpg", "🦊 fox.jpg")
@@ -61,6 +64,19 @@ def test_paths_in_ascii(tmp_path):
     words = [sys.executable, "-c", code]
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["ascii", "True", "True", "True"], done.stderr
+
+
+def test_task_can_be_sent_to_other_processes(monkeypatch):
+    """As the launchers of sweeps do, while the program holds Hydra's words back."""
+    sent = []
+
+    def main(**options):
+        return lambda task: lambda: sent.append(cloudpickle.dumps(task))
+
+    monkeypatch.setattr(app.hydra, "main", main)
+    monkeypatch.setattr(sys, "argv", ["train", "seed=1"])
+    app.program("train", len)
+    assert callable(pickle.loads(sent[0]))
 
 
 @pytest.mark.parametrize(("words", "said"), [(["--help"], ""), (["images=nowhere", "output=masks"], None)])

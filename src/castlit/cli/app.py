@@ -126,6 +126,10 @@ class _HeldBack:
         self._buffer: io.StringIO | None = None
         self._stream: TextIO | None = None
 
+    def __reduce__(self) -> tuple[type["_HeldBack"], tuple[()]]:
+        # Launchers send the task to other processes, which have nothing to hold back.
+        return _HeldBack, ()
+
     @property
     def held(self) -> str | None:
         """What it holds back; None if it does no more."""
