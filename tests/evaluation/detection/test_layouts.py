@@ -201,6 +201,19 @@ def test_invalid_test_segmentation(coco):
             read_coco(coco)
 
 
+def test_same_name_in_another_folder_is_another_image(coco):
+    file = coco / "annotations" / "instances_train2017.json"
+    content = json.loads(file.read_text())
+    name = content["images"][0]["file_name"]
+    content["images"][0]["file_name"] = f"sub/{name}"
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=rf"sub/{name} is missing"):
+        read_coco(coco)
+    (coco / "train2017" / "sub").mkdir()
+    (coco / "train2017" / name).rename(coco / "train2017" / "sub" / name)
+    read_coco(coco)
+
+
 @pytest.mark.parametrize("name", ["../../secret.jpg", "/etc/secret.jpg"])
 def test_images_outside_of_the_folder(voc, coco, name):
     (coco.parent / "secret.jpg").write_bytes(b"not to be read")

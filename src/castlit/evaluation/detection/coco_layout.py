@@ -106,8 +106,8 @@ def _records(file: Path, content: dict[str, Any], images: Path, numbers: dict[in
     twice = next((number for number, count in Counter(ids).items() if count > 1), None)
     if twice is not None:
         raise InputError(f"{file}: lists two images with the id {twice}; ids must be unique")
-    there = {entry.name for entry in os.scandir(images)}  # one call instead of 118,000
-    missing = next((r.path for r in records if r.path.name not in there and not r.path.is_file()), None)
+    there = {images / entry.name for entry in os.scandir(images)}  # one call instead of 118,000
+    missing = next((r.path for r in records if r.path not in there and not r.path.is_file()), None)
     if missing is not None:
         raise InputError(f"{missing} is missing: {file.name} lists it")
     return records
