@@ -45,6 +45,9 @@ def test_words(typed, meant):
     ("typed", "words"),
     [
         ("data=null", r"^data=null: choose one of data's options: coco, folder, scenes, shards$"),
+        ("data@x=1", r"^data@x=1: choose one of data's options: coco, folder, scenes, shards$"),
+        ("data=-1e3", r"^data=-1e3: choose one of data's options"),
+        ("logger=true", r"^logger=true: choose one of logger's options: csv, none, tensorboard, wandb$"),
         ("~crop", r"^~crop: choose one of crop's options: random, saliency$"),
         ("+protocol=null", r"^\+protocol=null: choose one of protocol's options: all, "),
     ],

@@ -112,6 +112,10 @@ def _is_path(text: str, is_path: bool) -> bool:
     return is_path or "/" in text or text.startswith("~") or bool(_RANGE.search(text) and not _RANGE.fullmatch(text))
 
 
+_NUMBER = re.compile(r"true|false|nan|[+-]?(inf|[\d_]*\.?\d[\d_]*\.?(e[+-]?\d+)?)", re.IGNORECASE)
+"""What Hydra reads as a number or a truth value."""
+
+
 def settle_group(argument: str) -> str:
     """Replace a group's null, or its removal, by its option ``none``: ``logger=null`` and ``~logger`` mean it.
 
@@ -119,17 +123,20 @@ def settle_group(argument: str) -> str:
         argument: One word of the command line.
 
     Raises:
-        InputError: The group has no such option, so that the program needs one of the others.
+        InputError: The group has no such option, so that the program needs one of the others; or the value is a number,
+            for which Hydra has a traceback.
     """
     key, equals, value = argument.lstrip("+~").partition("=")
+    key = key.partition("@")[0]  # the rest is where its keys go
     removed = argument.startswith("~") and not equals
-    if not (key.isidentifier() and (removed or (equals and value in ("null", "None", "~")))):
+    null = removed or (bool(equals) and value in ("null", "None", "~"))
+    if not (key.isidentifier() and (null or _NUMBER.fullmatch(value))):
         return argument
     folder = files("castlit.conf") / key
     if not folder.is_dir():
         return argument
     options = sorted(each.name.removesuffix(".yaml") for each in folder.iterdir() if each.name.endswith(".yaml"))
-    if "none" in options:
+    if null and "none" in options:
         return f"{key}=none"
     raise InputError(f"{argument}: choose one of {key}'s options: {', '.join(options)}")
 
