@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from castlit.cli.app import program
 from castlit.data.io.data_report import DataReport, rows_during_training
-from castlit.utils.locking import run_lock
+from castlit.utils.locking import output_folder_lock
 from castlit.utils.signals import Stopped, stoppable
 from castlit.utils.validation import InputError, require_int
 
@@ -89,13 +89,7 @@ def _make(config: DictConfig, folder: Path, samples_per_shard: int, seed: int) -
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     """Within the context, no other process writes shards here."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(run_lock(folder))
-        except InputError:
-            raise InputError(f"output={folder}: another process is writing these shards") from None
-        except OSError as error:
-            raise InputError(f"output={folder} cannot be written to ({error.strerror})") from None
+    with output_folder_lock(folder, folder, "writing these shards"):
         try:
             yield
         finally:

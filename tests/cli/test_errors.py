@@ -56,11 +56,11 @@ def run(monkeypatch, capfd, tmp_path, name, task, arguments):
 
 @pytest.mark.parametrize(("arguments", "words"), TRAIN_MISTAKES.values(), ids=TRAIN_MISTAKES.keys())
 def test_training(monkeypatch, capfd, tmp_path, arguments, words):
-    told = run(monkeypatch, capfd, tmp_path, "train", train, ["trainer.fast_dev_run=true", *arguments])
+    printed = run(monkeypatch, capfd, tmp_path, "train", train, ["trainer.fast_dev_run=true", *arguments])
     for word in words:
-        assert word in told
-    lines = [line for line in told.splitlines() if line.strip()]
-    assert len(lines) == 1, told
+        assert word in printed
+    lines = [line for line in printed.splitlines() if line.strip()]
+    assert len(lines) == 1, printed
     assert lines[0].startswith("error: ")
 
 
@@ -69,14 +69,14 @@ def test_evaluating_a_bad_checkpoint(monkeypatch, capfd, tmp_path, content):
     path = tmp_path / "bad.ckpt"
     if content is not None:
         path.write_bytes(content)
-    told = run(monkeypatch, capfd, tmp_path, "evaluate", evaluate, ["+protocol=scenes", f"checkpoint={path}"])
-    assert str(path) in told
-    assert len(told.strip().splitlines()) == 1, told
+    printed = run(monkeypatch, capfd, tmp_path, "evaluate", evaluate, ["+protocol=scenes", f"checkpoint={path}"])
+    assert str(path) in printed
+    assert len(printed.strip().splitlines()) == 1, printed
 
 
 def test_evaluating_without_a_protocol(monkeypatch, capfd, tmp_path):
-    told = run(monkeypatch, capfd, tmp_path, "evaluate", evaluate, ["checkpoint=x.ckpt"])
-    assert "+protocol=" in told
+    printed = run(monkeypatch, capfd, tmp_path, "evaluate", evaluate, ["checkpoint=x.ckpt"])
+    assert "+protocol=" in printed
 
 
 @pytest.mark.parametrize(
@@ -92,8 +92,8 @@ def test_evaluating_without_a_protocol(monkeypatch, capfd, tmp_path):
     ],
 )
 def test_missing_key(monkeypatch, capfd, tmp_path, name, task, arguments, key):
-    told = run(monkeypatch, capfd, tmp_path, name, task, arguments)
-    assert told == f"error: {key} must be given: add {key}=...\n"
+    printed = run(monkeypatch, capfd, tmp_path, name, task, arguments)
+    assert printed == f"error: {key} must be given: add {key}=...\n"
 
 
 def test_missing_keys_of_what_is_instantiated():
@@ -126,12 +126,12 @@ def test_resuming_finished_or_different_run(monkeypatch, capfd, tmp_path):
         ([longer, "+experiment=cast_byol"], "was trained with castlit.methods.moco.MoCo"),
         ([longer, "optimizer.name=adamw"], "optimizer.name=sgd"),
     ):
-        told = run(monkeypatch, capfd, tmp_path, "train", train, [*small, f"resume={checkpoint}", *more])
-        assert words in told
+        printed = run(monkeypatch, capfd, tmp_path, "train", train, [*small, f"resume={checkpoint}", *more])
+        assert words in printed
 
 
 def test_ddp_sweep_is_refused(monkeypatch, capfd, tmp_path):
-    told = run(
+    printed = run(
         monkeypatch,
         capfd,
         tmp_path,
@@ -139,28 +139,28 @@ def test_ddp_sweep_is_refused(monkeypatch, capfd, tmp_path):
         train,
         ["-m", "attention.weight=1,3", "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"],
     )
-    assert "use hydra/launcher=submitit_slurm" in told
+    assert "use hydra/launcher=submitit_slurm" in printed
     words = ["-m", "+protocol=linear", "checkpoint=random", "seed=0,1"]
     words += ["protocol.trainer.devices=2", "protocol.trainer.accelerator=cpu", "protocol.trainer.strategy=ddp"]
-    told = run(monkeypatch, capfd, tmp_path, "evaluate", evaluate, words)
-    assert "use hydra/launcher=submitit_slurm" in told
+    printed = run(monkeypatch, capfd, tmp_path, "evaluate", evaluate, words)
+    assert "use hydra/launcher=submitit_slurm" in printed
 
 
 def test_folder_named_by_number(monkeypatch, capfd, tmp_path):
-    told = run(monkeypatch, capfd, tmp_path, "train", train, ["data=folder", "data.images=007", "data.masks=8"])
-    assert "images=007 does not exist" in told
+    printed = run(monkeypatch, capfd, tmp_path, "train", train, ["data=folder", "data.images=007", "data.masks=8"])
+    assert "images=007 does not exist" in printed
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("+protocol=groundin", "grounding"), ("trainer=dpd", "ddp")])
 def test_misspelt_option(monkeypatch, capfd, tmp_path, typed, meant):
     name, task = ("evaluate", evaluate) if "protocol" in typed else ("train", train)
-    told = run(monkeypatch, capfd, tmp_path, name, task, [typed, *(["checkpoint=random"] * (name == "evaluate"))])
+    printed = run(monkeypatch, capfd, tmp_path, name, task, [typed, *(["checkpoint=random"] * (name == "evaluate"))])
     group, option = typed.lstrip("+").split("=")
-    assert told == f"error: {group} has no option {option} (did you mean {meant!r}?)\n"
+    assert printed == f"error: {group} has no option {option} (did you mean {meant!r}?)\n"
 
 
 def test_misspelt_key_hint(monkeypatch, capfd, tmp_path):
-    told = run(
+    printed = run(
         monkeypatch,
         capfd,
         tmp_path,
@@ -168,12 +168,12 @@ def test_misspelt_key_hint(monkeypatch, capfd, tmp_path):
         train,
         ["data=coco", "data.root=/a", "data.masks=/b", "atention.weight=1"],
     )
-    (line,) = told.splitlines()
+    (line,) = printed.splitlines()
     assert line.startswith("error: atention.weight is not a key of the config (did you mean 'attention.weight'?); all")
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "printed"),
     [
         ("zzzqqq=1", "zzzqqq is not a key of the config; all keys: add --cfg job"),
         ("zzzqqq.qqq=1", "zzzqqq.qqq is not a key of the config; all keys: add --cfg job"),
@@ -185,10 +185,10 @@ def test_misspelt_key_hint(monkeypatch, capfd, tmp_path):
         ("++optimiser.lr=1", "optimiser is no group of configurations (did you mean 'optimizer'?)"),
     ],
 )
-def test_unknown_key_gets_no_advice_to_add_it(monkeypatch, capfd, tmp_path, typed, told):
+def test_unknown_key_gets_no_advice_to_add_it(monkeypatch, capfd, tmp_path, typed, printed):
     (line,) = run(monkeypatch, capfd, tmp_path, "train", train, [typed]).splitlines()
     assert line.startswith("error: ")
-    assert told in line
+    assert printed in line
 
 
 def test_keys_that_a_user_may_add():
@@ -202,22 +202,22 @@ def test_keys_that_a_user_may_add():
 
 
 def test_other_words_of_hydra_are_shown(monkeypatch, capfd, tmp_path):
-    told = run(monkeypatch, capfd, tmp_path, "train", train, ["data.workers=[1"])
-    assert "no viable alternative at input '[1'" in told
+    printed = run(monkeypatch, capfd, tmp_path, "train", train, ["data.workers=[1"])
+    assert "no viable alternative at input '[1'" in printed
 
 
 def test_unknown_key_with_chosen_group(monkeypatch, capfd, tmp_path):
     arguments = ["+protocol=grounding", "data=folder", "data.images=/a", "data.masks=/b", "checkpoint=c", "output=/d"]
-    told = run(monkeypatch, capfd, tmp_path, "evaluate", evaluate, arguments)
-    assert "output is not a key of the config (did you mean 'output_dir'?)" in told
+    printed = run(monkeypatch, capfd, tmp_path, "evaluate", evaluate, arguments)
+    assert "output is not a key of the config (did you mean 'output_dir'?)" in printed
 
 
 def test_resuming_from_garbage(monkeypatch, capfd, tmp_path):
     (tmp_path / "bad.ckpt").write_bytes(b"not a checkpoint")
-    told = run(
+    printed = run(
         monkeypatch, capfd, tmp_path, "train", train, ["data.train_count=128", f"resume={tmp_path / 'bad.ckpt'}"]
     )
-    assert "bad.ckpt" in told
+    assert "bad.ckpt" in printed
 
 
 def test_full_errors_on_demand(run_program, tmp_path):

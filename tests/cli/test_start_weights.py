@@ -67,9 +67,9 @@ def test_one_line_errors(run_program, file, tmp_path):
         (["weights=[a]"], "weights must be null, random, a file, or a name"),
         (["weights=torchvision/resnet5O"], "torchvision has no classifier 'resnet5O' (did you mean 'resnet50'?)"),
     ]
-    for words, told in cases:
+    for words, printed in cases:
         result = run_program("train", *RUN, *words, cwd=tmp_path)
         assert result.returncode == 1
-        assert told in result.stderr
+        assert printed in result.stderr
         assert len(result.stderr.strip().splitlines()) == 1, result.stderr
     assert not (tmp_path / "run").exists() or not any((tmp_path / "run").rglob("*.ckpt"))

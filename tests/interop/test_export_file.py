@@ -72,9 +72,9 @@ def test_loads_in_torchvision_and_timm(resnet50, tmp_path):
 
 def test_detectron2_file(resnet50, tmp_path):
     torch.save(resnet50.state_dict(), tmp_path / "source.pth")
-    told = export(tmp_path / "source.pth", tmp_path / "R-50.pkl", "detectron2")
-    assert "INPUT.FORMAT RGB" in told
-    assert "STRIDE_IN_1X1 False" in told
+    printed = export(tmp_path / "source.pth", tmp_path / "R-50.pkl", "detectron2")
+    assert "INPUT.FORMAT RGB" in printed
+    assert "STRIDE_IN_1X1 False" in printed
     content = pickle.loads((tmp_path / "R-50.pkl").read_bytes())
     assert content["matching_heuristics"] is True
     assert all(isinstance(value, np.ndarray) for value in content["model"].values())
@@ -134,8 +134,8 @@ SHAPES = {
 def test_folder_for_transformers(name, tmp_path, request):
     network = request.getfixturevalue(name)
     torch.save(network.state_dict(), tmp_path / "source.pth")
-    told = export(tmp_path / "source.pth", tmp_path / "out", "transformers")
-    assert told == f"Transformers: AutoModel.from_pretrained('{tmp_path / 'out'}')"
+    printed = export(tmp_path / "source.pth", tmp_path / "out", "transformers")
+    assert printed == f"Transformers: AutoModel.from_pretrained('{tmp_path / 'out'}')"
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.safetensors", "config.json"}
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     common = {"model_type": "resnet", "embedding_size": 64, "num_channels": 3, "downsample_in_bottleneck": False}
@@ -155,8 +155,8 @@ def test_folder_for_transformers(name, tmp_path, request):
 def test_folder_for_the_hub(name, tmp_path):
     network = trained(build_backbone(name))
     torch.save(network.state_dict(), tmp_path / "source.pth")
-    told = export(tmp_path / "source.pth", tmp_path / "out", "hf", backbone=name)
-    assert ("untrained" in told) == (name == "timm/test_convnext"), "whose norm is behind the pooling"
+    printed = export(tmp_path / "source.pth", tmp_path / "out", "hf", backbone=name)
+    assert ("untrained" in printed) == (name == "timm/test_convnext"), "whose norm is behind the pooling"
     # timm's own loader, from the folder alone.
     theirs = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
     assert theirs.num_classes == 0

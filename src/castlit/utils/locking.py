@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from castlit.utils.paths import display_path
@@ -38,6 +38,28 @@ def run_lock(folder: Path) -> Iterator[None]:
             ) from None
         except OSError:
             pass  # The file system has no locks.
+        yield
+
+
+@contextmanager
+def output_folder_lock(folder: Path, output: Path, work: str) -> Iterator[None]:
+    """Lock the folder of a program's output for this process, within the context.
+
+    Args:
+        folder: The folder that is locked.
+        output: The output, as the user gave it.
+        work: What another process is doing there, for the message.
+
+    Raises:
+        InputError: Another process has locked it, or it cannot be written to.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(run_lock(folder))
+        except InputError:
+            raise InputError(f"output={output}: another process is {work}") from None
+        except OSError as error:
+            raise InputError(f"output={output} cannot be written to ({error.strerror})") from None
         yield
 
 

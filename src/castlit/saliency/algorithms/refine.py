@@ -40,9 +40,13 @@ def sharpen(values: Map, gain: float = GAIN) -> Map:
     Returns:
         (H, W) in [0, 1], in the same order.
     """
-    levels = np.asarray(values * 255, np.uint8)
-    level, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    level = otsu_level(np.asarray(values * 255, np.uint8))
     return np.asarray(stretch(1 / (1 + np.exp(-gain * (values.astype(np.float64) - level / 255)))), np.float32)
+
+
+def otsu_level(levels: NDArray[np.uint8]) -> float:
+    """The threshold (Otsu, 1979) of a two-dimensional array of levels; the upper class lies above it."""
+    return cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)[0]
 
 
 def guided_filter(guide: Image, values: Map, radius: int = 8, epsilon: float = 1e-3) -> Map:

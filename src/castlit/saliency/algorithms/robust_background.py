@@ -8,13 +8,13 @@ of superpixels.
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import shortest_path
 from scipy.spatial.distance import cdist
 
+from castlit.saliency.algorithms.refine import otsu_level
 from castlit.saliency.algorithms.superpixels import Floats, Image, Map, Superpixels, segment, stretch
 
 BORDER = 0.02
@@ -130,8 +130,7 @@ def background_weighted_contrast(regions: Superpixels, background: Floats) -> Fl
 def clean(contrast: Floats) -> Floats:
     """Set values in [0, 1] below their Otsu threshold (Otsu, 1979) to 0."""
     levels = np.asarray(contrast * 255, np.uint8)
-    threshold, _ = cv2.threshold(levels[None], 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-    return np.where(levels <= threshold, 0, contrast)
+    return np.where(levels <= otsu_level(levels[None]), 0, contrast)
 
 
 def optimise(

@@ -1,11 +1,10 @@
 """Lock the folder of a shard of the masks; remove it again if no mask was made."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from castlit.utils.locking import run_lock
-from castlit.utils.validation import InputError
+from castlit.utils.locking import output_folder_lock
 
 
 @contextmanager
@@ -20,13 +19,7 @@ def output_lock(folder: Path, output: Path) -> Iterator[None]:
         InputError: Another process makes them, or the output cannot be written.
     """
     new = not output.exists()
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(run_lock(folder))
-        except InputError:
-            raise InputError(f"output={output}: another process is making these masks") from None
-        except OSError as error:
-            raise InputError(f"output={output} cannot be written to ({error.strerror})") from None
+    with output_folder_lock(folder, output, "making these masks"):
         try:
             yield
         finally:
