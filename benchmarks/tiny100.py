@@ -8,9 +8,9 @@ protocols read: ``objects/images`` and ``objects/masks``, the validation images 
 ``all/original/val``, all validation images.
 
 ``masks`` scores masks of the training images, in folders made by castlit.make_masks, against the boxes: the fraction of
-the mask's energy in the box (energy), the fraction of images whose brightest pixel is in it (pointing), and the IoU at
-half the maximum; beside a Gaussian in the centre, and the boxes' mean area, which is the energy of a constant mask. The
-intervals are 95 % over images.
+the mask's energy in the box, the fraction of images whose brightest pixel is in it, and the IoU, as
+castlit.evaluation.grounding.scores defines them; beside a Gaussian in the centre, and the mean area of the boxes, the
+energy of a constant mask. The intervals are 95 % over images.
 """
 
 import csv
@@ -21,10 +21,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from castlit.bench.machine import machine
+from castlit.evaluation.grounding.scores import image_scores
 from castlit.saliency.algorithms.baselines import centre_gaussian
-from castlit.utils.progress_log import ProgressLog
 
 SIDE = 64
 
@@ -53,12 +54,12 @@ def prepare(archive, folder):
         link.symlink_to((folder / "tiny100" / "val").resolve())
 
 
-def measured(mask, box):
-    """Energy, pointing and IoU of one mask."""
-    salient = mask >= mask.max() / 2
-    energy = mask[box].sum() / mask.sum()
-    pointing = box[np.unravel_index(mask.argmax(), mask.shape)]
-    return energy, pointing, (salient & box).sum() / (salient | box).sum()
+def scores(made, boxed):
+    """Energy, pointing and IoU of masks, with their intervals over the images whose mask is not empty."""
+    shown = made.any((1, 2))
+    found = image_scores(torch.from_numpy(made[shown]), torch.from_numpy(boxed[shown])[:, None])
+    row = {name: with_interval(getattr(found, name).numpy()) for name in ("energy", "pointing", "iou")}
+    return row | {"images": int(shown.sum()), "empty masks": int((~shown).sum())}
 
 
 def with_interval(values):
@@ -66,31 +67,14 @@ def with_interval(values):
 
 
 def masks(folder, made, output):
-    centre = centre_gaussian(np.zeros((SIDE, SIDE, 3), np.uint8))
-    found = {name: [] for name in (*(path.name for path in made), "a Gaussian in the centre")}
-    areas, empty = [], dict.fromkeys(found, 0)
     train = [(name, box) for name, box in boxes(folder) if name.startswith("train/")]
-    with ProgressLog("Measuring", len(train)) as log:
-        for name, box in train:
-            areas.append(box.mean())
-            found["a Gaussian in the centre"].append(measured(centre, box))
-            for path in made:
-                mask = cv2.imread(str((path / name.removeprefix("train/")).with_suffix(".png")), cv2.IMREAD_GRAYSCALE)
-                if mask is None:
-                    raise SystemExit(f"{path} has no mask of {name}")
-                if mask.any():
-                    found[path.name].append(measured(mask.astype(float), box))
-                else:
-                    empty[path.name] += 1
-            log.advance()
-    rows = {}
-    for name, values in found.items():
-        columns = np.array(values, float).T
-        rows[name] = {
-            key: with_interval(column) for key, column in zip(("energy", "pointing", "iou"), columns, strict=True)
-        }
-        rows[name] |= {"images": len(values), "empty masks": empty[name]}
-    content = {"machine": machine(), "mean area of the boxes": with_interval(areas), "masks": rows}
+    boxed = np.stack([box for _, box in train])
+    centre = centre_gaussian(np.zeros((SIDE, SIDE, 3), np.uint8))
+    rows = {"a Gaussian in the centre": scores(np.broadcast_to(centre, boxed.shape).copy(), boxed)}
+    for path in made:
+        files = [(path / name.removeprefix("train/")).with_suffix(".png") for name, _ in train]
+        rows[path.name] = scores(np.stack([cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) for file in files]), boxed)
+    content = {"machine": machine(), "mean area of the boxes": with_interval(boxed.mean((1, 2))), "masks": rows}
     output.write_text(json.dumps(content, indent=1) + "\n")
     print(json.dumps(rows, indent=1))
 
