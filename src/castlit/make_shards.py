@@ -89,7 +89,7 @@ def _make(config: DictConfig, folder: Path, samples_per_shard: int, seed: int) -
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     """Within the context, no other process writes shards here."""
-    with output_folder_lock(folder, folder, "writing these shards"):
+    with output_folder_lock(folder, folder, f"output={folder}: another process is writing these shards"):
         try:
             yield
         finally:

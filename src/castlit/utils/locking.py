@@ -42,13 +42,13 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def output_folder_lock(folder: Path, output: Path, work: str) -> Iterator[None]:
+def output_folder_lock(folder: Path, output: Path, message: str) -> Iterator[None]:
     """Lock the folder of a program's output for this process, within the context.
 
     Args:
         folder: The folder that is locked.
         output: The output, as the user gave it.
-        work: What another process is doing there, for the message.
+        message: What to say if another process has locked the folder.
 
     Raises:
         InputError: Another process has locked it, or it cannot be written to.
@@ -57,7 +57,7 @@ def output_folder_lock(folder: Path, output: Path, work: str) -> Iterator[None]:
         try:
             stack.enter_context(run_lock(folder))
         except InputError:
-            raise InputError(f"output={output}: another process is {work}") from None
+            raise InputError(message) from None
         except OSError as error:
             raise InputError(f"output={output} cannot be written to ({error.strerror})") from None
         yield

@@ -19,7 +19,7 @@ def output_lock(folder: Path, output: Path) -> Iterator[None]:
         InputError: Another process makes them, or the output cannot be written.
     """
     new = not output.exists()
-    with output_folder_lock(folder, output, "making these masks"):
+    with output_folder_lock(folder, output, f"output={output}: another process is making these masks"):
         try:
             yield
         finally:
