@@ -3,9 +3,8 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,24 +101,23 @@ def test_trained_and_applied(run_program, photos):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGKILL", marks=pytest.mark.nightly)])
-def test_stopped_during_training(run_program, photos, name):
-    command = ["images=photos", "output=masks", *TINY, "deepusps.final_epochs=60"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "castlit.make_masks", *command, "workers=1"],
-        cwd=photos,
-        env={**os.environ, "COLUMNS": "200"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not (photos / "masks" / ".deepusps" / "training" / "rbd_1.pt").exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    process.send_signal(getattr(signal, name))
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == {"SIGKILL": -9, "SIGTERM": 143}[name]
+def test_stopped_during_training(run_program, fork_server, photos, name):
+    command = ["images=photos", "output=masks", *TINY, "deepusps.final_epochs=20"]
+    with Path(os.devnull).open("w+") as nothing, (photos / "errors").open("w") as errors:
+        words = ["-m", "castlit.make_masks", *command, "workers=1"]
+        streams = [each.fileno() for each in (nothing, nothing, errors)]
+        fork = fork_server.start(words, photos, dict(os.environ), streams)
+    try:
+        deadline = time.monotonic() + 120
+        while not (photos / "masks" / ".deepusps" / "training" / "rbd_1.pt").exists():
+            assert time.monotonic() < deadline, (photos / "errors").read_text()
+            time.sleep(0.01)
+        os.kill(fork.pid, getattr(signal, name))
+        assert fork.wait() == {"SIGKILL": -9, "SIGTERM": 143}[name]
+    finally:
+        fork.close()
     if name == "SIGTERM":
-        assert errors.strip() == "SIGTERM: stopped. The same command continues from here"
+        assert (photos / "errors").read_text().strip() == "SIGTERM: stopped. The same command continues from here"
     assert not list((photos / "masks").glob("*.png"))
     kept = (photos / "masks" / ".deepusps" / "training" / "rbd_1.pt").stat().st_mtime_ns
     again = run_program("make_masks", *command, cwd=photos)

@@ -102,12 +102,12 @@ def assert_same_run(folder, whole):
 @pytest.mark.parametrize(
     ("hook", "count"),
     [
-        ("on_train_batch_start", 5),
         ("on_before_optimizer_step", 9),
-        ("on_train_epoch_end", 1),
-        ("on_validation_batch_start", 4),  # two batches before training
         ("on_validation_end", 2),
-        ("on_fit_end", 1),
+        pytest.param("on_train_batch_start", 5, marks=pytest.mark.nightly),
+        pytest.param("on_train_epoch_end", 1, marks=pytest.mark.nightly),
+        pytest.param("on_validation_batch_start", 4, marks=pytest.mark.nightly),  # two batches before training
+        pytest.param("on_fit_end", 1, marks=pytest.mark.nightly),
     ],
 )
 def test_killed_in_a_hook(train, whole, tmp_path, hook, count):

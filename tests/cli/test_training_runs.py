@@ -151,7 +151,7 @@ def test_run_limited_by_steps(run_program, tmp_path):
     assert summary["metrics"]["val/knn"]["end"] == pytest.approx(metrics["val/knn"][-1])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_sweep_over_experiments(run_program, repository, tmp_path):
     result = run_program(
         "train",

@@ -74,7 +74,7 @@ def trained(fit, samples, name, layer, **switches):
     ("name", "layer", "graphs", "switches"),
     [
         # The trained trunk in two parts; the momentum encoder with statistics tracked, and for masked keys without.
-        ("moco", "layer4", 4, {}),
+        pytest.param("moco", "layer4", 4, {}, marks=pytest.mark.nightly),
         # layer4 is behind the tap and is differentiated twice: it is not compiled.
         pytest.param("moco", "layer3", 4, {}, marks=pytest.mark.nightly),
         pytest.param("moco", None, 2, {}, marks=pytest.mark.nightly),
@@ -104,7 +104,7 @@ def test_compiled_run_is_equal(fit, samples, tmp_path, name, layer, graphs, swit
     assert not [part for part in module.modules() if "forward" in vars(part)], "patches are removed after the fit"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_no_compiler_message(start_program, tmp_path):
     """From the command line, with a compiler that does not exist and nothing compiled before."""
     result = start_program(

@@ -1,4 +1,4 @@
-"""The parts of a network to compile, in evaluation mode and in copies; these tests compile nothing."""
+"""The parts of a network to compile, in evaluation mode and in copies."""
 
 import copy
 import pickle
@@ -9,6 +9,7 @@ from torch import nn
 
 from castlit.nn import build_backbone, tiny_resnet
 from castlit.nn.compiled_trunk import CompiledPart, parts_before
+from castlit.utils.validation import InputError
 
 
 class Own(nn.Module):
@@ -72,3 +73,15 @@ def test_copies_are_not_compiled():
     assert vars(twin)["forward"]._compiled is None
     part.remove()
     pickle.dumps(network)
+
+
+def test_no_compiler(monkeypatch, tmp_path):
+    from torch._inductor import config
+
+    monkeypatch.setattr(config.cpp, "cxx", ("/no/such/compiler",))
+    monkeypatch.setattr(config, "fx_graph_cache", False)
+    monkeypatch.setattr(config, "compile_threads", 1)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    part = CompiledPart(nn.ReLU())
+    with pytest.raises(InputError, match=r"^compile=true does not work on this machine \(.*or set compile=false$"):
+        part(torch.ones(3))

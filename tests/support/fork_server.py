@@ -7,6 +7,7 @@ imports are done. The server runs no torch operation, so that no thread exists w
 
 import gc
 import importlib
+import inspect
 import json
 import os
 import pkgutil
@@ -41,6 +42,7 @@ def preload():
 
     Plugins.instance()
     Image.init()
+    inspect.stack()  # fills its table of all modules' files, which Hydra looks through after every error
     for name in [*(f"castlit.{program}" for program in PROGRAMS), "castlit.bench.__main__"]:
         package, _, last = name.rpartition(".")
         del sys.modules[name]
