@@ -10,9 +10,9 @@ from omegaconf import DictConfig
 from castlit.cli.app import program
 
 BENCHMARKS = {
-    "data": "views of photographs, against PIL with torchvision and against the rejection sampler",
+    "data": "views of photographs, against PIL, torchvision, lightly and albumentations, and the rejection sampler",
     "gpu": "everything that needs a GPU, in at most 8 minutes",
-    "step": "a training step: plain MoCo, CAST as published, CASTModule under Lightning",
+    "step": "a training step: plain MoCo, CAST as published, castlit as it trains, lightly's MoCo",
 }
 
 

@@ -1,6 +1,7 @@
-"""How fast castlit makes views, by stage, against MoCo's official pipeline and the published crop sampler."""
+"""How fast castlit makes views, by stage, against other pipelines and the published crop sampler."""
 
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,8 +14,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from castlit.bench.peer_views import peer_views
 from castlit.bench.pil_views import PilViews, pil_batch
-from castlit.bench.ratios import median_ratio
+from castlit.bench.ratios import median_ratio, ratio_interval
 from castlit.bench.rejection import rejection_box
 from castlit.crops import SaliencyCrop, crop_resize, crop_resize_mask
 from castlit.data import ColourView, FileSource, TwoPipelines, TwoViews, ViewDataset, collate
@@ -24,13 +26,18 @@ from castlit.utils.validation import InputError, require_int
 
 BATCH = 32
 PHOTOGRAPH = (480, 640)
-OURS = ("cpu", "bytes", "device", "albumentations")
+VARIANTS = ("cpu", "cpu_without_masks", "bytes", "device", "views_albumentations")
+"""cpu: all work on the CPU, to normalised float32 batches; cpu_without_masks: the same without masks, so that the crops
+are unconstrained. bytes: the accelerator normalises. device: the accelerator does the colour augmentation, too.
+views_albumentations: cpu, with the same crops made by albumentations pipelines (views=albumentations)."""
 
 
 def bench_data(
     images: str | None, masks: str | None, count: int = 128, size: int = 224, rounds: int = 5, min_coverage: float = 0.2
 ) -> dict[str, Any]:
     """Measure in one process and one thread, the implementations in turn; report medians over the rounds.
+
+    Times are the processor's, which other programs on the machine change little.
 
     Args:
         images: Folder of photographs; None makes 640 × 480 JPEGs of the built-in scenes.
@@ -53,8 +60,9 @@ def bench_data(
             if images is None:
                 images, masks = make_photographs(Path(folder), count)
             source = FileSource(images, masks, on_bad="drop")
+            without = FileSource(images)
             chosen = np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int).tolist()
-            return _measure(source, chosen, TwoViews(size, min_coverage=min_coverage), rounds)
+            return _measure(source, without, chosen, TwoViews(size, min_coverage=min_coverage), rounds)
     finally:
         torch.set_num_threads(threads[0])
         cv2.setNumThreads(threads[1])
@@ -75,7 +83,9 @@ def make_photographs(folder: Path, count: int) -> tuple[str, str]:
     return str(folder / "images"), str(folder / "masks")
 
 
-def _measure(source: FileSource, chosen: list[int], views: TwoViews, rounds: int) -> dict[str, Any]:
+def _measure(
+    source: FileSource, without: FileSource, chosen: list[int], views: TwoViews, rounds: int
+) -> dict[str, Any]:
     dataset = ViewDataset(source, views)
     deferred = ViewDataset(source, TwoViews(views.size, min_coverage=views.min_coverage, defer=True))
     crop = [SaliencyCrop(views.size, views.min_coverage)]
@@ -87,13 +97,17 @@ def _measure(source: FileSource, chosen: list[int], views: TwoViews, rounds: int
     masks = [mask.view(np.bool_) for i in chosen if (mask := source.read(i).mask) is not None]
     stages = _Stages(source, views)
 
-    def castlit_views(dataset: ViewDataset, raw: bool, epoch: int) -> None:
-        for start in range(0, len(chosen), BATCH):
-            collate([dataset[epoch, i] for i in chosen[start : start + BATCH]], raw=raw)
+    # The same files: the source without masks also has those that `source` has dropped.
+    numbers = {without.image_path(i): i for i in range(len(without))}
+    same = [numbers[source.image_path(i)] for i in chosen]
 
-    def pil_views(epoch: int) -> None:
+    def castlit_views(dataset: ViewDataset, indices: list[int], raw: bool, epoch: int) -> None:
+        for start in range(0, len(indices), BATCH):
+            collate([dataset[epoch, i] for i in indices[start : start + BATCH]], raw=raw)
+
+    def others_views(make: Callable[[list[tuple[Path, Path]]], object], epoch: int) -> None:
         for start in range(0, len(paths), BATCH):
-            pil_batch(pil, paths[start : start + BATCH])
+            make(paths[start : start + BATCH])
 
     def castlit_boxes(epoch: int) -> None:
         rng = np.random.default_rng(epoch)
@@ -106,12 +120,17 @@ def _measure(source: FileSource, chosen: list[int], views: TwoViews, rounds: int
             for _ in range(2):
                 rejection_box(mask.view(np.uint8), views.min_coverage, rng)
 
+    peers: dict[str, Callable[[list[tuple[Path, Path]]], object]] = {"pil": partial(pil_batch, pil)}
+    peers.update(peer_views(views.size))
+    if "lightly" not in peers:
+        print("lightly is left out, because it is not installed: pip install lightly", file=sys.stderr)
     implementations: dict[str, Callable[[int], None]] = {
-        "pil": pil_views,
-        "cpu": partial(castlit_views, dataset, False),
-        "bytes": partial(castlit_views, dataset, True),
-        "device": partial(castlit_views, deferred, True),
-        "albumentations": partial(castlit_views, pipelines, False),
+        **{name: partial(others_views, make) for name, make in peers.items()},
+        "cpu": partial(castlit_views, dataset, chosen, False),
+        "cpu_without_masks": partial(castlit_views, ViewDataset(without, views), same, False),
+        "bytes": partial(castlit_views, dataset, chosen, True),
+        "device": partial(castlit_views, deferred, chosen, True),
+        "views_albumentations": partial(castlit_views, pipelines, chosen, False),
         "boxes": castlit_boxes,
         "rejection": rejection_boxes,
         "stages": partial(stages.run, chosen),
@@ -124,16 +143,23 @@ def _measure(source: FileSource, chosen: list[int], views: TwoViews, rounds: int
         "mean_megapixels": round(statistics.mean(int(np.prod(source.entry(i).size)) for i in chosen) / 1e6, 3),
         "size": views.size,
         "rounds": rounds,
-        # cpu: all work on the CPU, to normalised float32 batches. bytes: the accelerator normalises (its default).
-        # device: the accelerator does the colour augmentation, too (photometric=device).
-        # albumentations: cpu, with the same crops made by pipelines (views=albumentations).
-        "images_per_s": {name: round(len(chosen) / seconds[name], 1) for name in (*OURS, "pil")},
-        "ratio_to_pil": {name: median_ratio(timed["pil"], timed[name], 2) for name in OURS},
+        "clock": "processor",
+        "images_per_s": {name: round(len(chosen) / seconds[name], 1) for name in (*VARIANTS, *peers)},
+        **_ratios(timed, list(peers)),
         "share": {name: round(spent / total, 3) for name, spent in stages.seconds.items()},
         "boxes_per_s": round(2 * len(masks) / seconds["boxes"]),
         "rejection_boxes_per_s": round(2 * len(masks) / seconds["rejection"]),
         "ratio_to_rejection": median_ratio(timed["rejection"], timed["boxes"], 2),
     }
+
+
+def _ratios(timed: dict[str, list[float]], peers: list[str]) -> dict[str, Any]:
+    """How many times as fast castlit's variants are as each peer, with confidence intervals."""
+    row: dict[str, Any] = {}
+    for peer in peers:
+        row[f"ratio_to_{peer}"] = {name: median_ratio(timed[peer], timed[name], 2) for name in VARIANTS}
+        row[f"ratio_to_{peer}_interval"] = {name: ratio_interval(timed[peer], timed[name], 2) for name in VARIANTS}
+    return row
 
 
 class _Stages:
@@ -163,19 +189,19 @@ class _Stages:
         return {"query": query, "key": key, "query_mask": small[0], "key_mask": small[1], "index": index}
 
     def _timed(self, stage: str, work: Callable[[], Any]) -> Any:  # noqa: ANN401
-        start = time.perf_counter()
+        start = time.process_time()
         result = work()
-        self.seconds[stage] += time.perf_counter() - start
+        self.seconds[stage] += time.process_time() - start
         return result
 
 
 def _time_in_turn(implementations: dict[str, Callable[[int], None]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each implementation in each round; in turn, so that noise of the machine affects all of them."""
+    """Processor seconds of each implementation in each round; in turn, so that noise affects all of them."""
     timed: dict[str, list[float]] = {name: [] for name in implementations}
     for round_number in range(rounds + 1):
         for name, run in implementations.items():
-            start = time.perf_counter()
+            start = time.process_time()
             run(round_number)
             if round_number > 0:  # the first warms up
-                timed[name].append(time.perf_counter() - start)
+                timed[name].append(time.process_time() - start)
     return timed

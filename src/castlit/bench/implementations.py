@@ -1,24 +1,33 @@
 """The implementations of a training step that the benchmark compares."""
 
-import logging
+import sys
 import time
-import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import torch
-from torch.utils.data import DataLoader
 
 from castlit.attention import AttentionLoss
+from castlit.bench.fits import castlit_trainer, default_trainer, fit
 from castlit.bench.loops import RECIPE, BareMoCo, Batch, PublishedCAST
 from castlit.methods import MoCo
 from castlit.module import CASTModule
-from castlit.utils.lightning import PACKAGE, pl
 from castlit.utils.validation import require_choice, require_int
 
 WARM_UP = 1
 """Steps at the start of a run that are not timed."""
 
-IMPLEMENTATIONS = ("moco", "published", "cast", "cast_masked_features", "lightning_moco")
+IMPLEMENTATIONS = ("moco", "published", "cast", "cast_masked_features", "lightning_moco", "lightly_moco")
+"""moco, published: loops without Lightning. cast, cast_masked_features, lightning_moco: CASTModule with the trainer of
+``castlit.train``. lightly_moco: another library's MoCo, with Lightning's default trainer."""
+
+
+def installed_implementations() -> tuple[str, ...]:
+    """Those that can run here; says so if lightly is not installed."""
+    if find_spec("lightly") is not None:
+        return IMPLEMENTATIONS
+    print("lightly_moco is left out, because lightly is not installed: pip install lightly", file=sys.stderr)
+    return IMPLEMENTATIONS[:-1]
 
 
 class Settings:
@@ -44,6 +53,15 @@ class Settings:
     def autocast(self) -> bool:
         """Whether the step runs in bfloat16."""
         return self.precision == "bf16"
+
+    def clock(self) -> float:
+        """The time in seconds: of the processor where one thread does the work, of the wall otherwise.
+
+        Other programs on the machine do not change the processor's time.
+        """
+        if self.device == "cpu" and torch.get_num_threads() == 1:
+            return time.process_time()
+        return now(self.device)
 
     def method(self) -> MoCo:
         """A new method on the device; all implementations start from the same weights."""
@@ -72,50 +90,21 @@ def timed_training(name: str, settings: Settings) -> Callable[[list[Batch]], flo
 
         def run(batches: list[Batch]) -> float:
             loop.run(batches[:WARM_UP])
-            start = now(settings.device)
+            start = settings.clock()
             loop.run(batches[WARM_UP:])
-            return now(settings.device) - start
+            return settings.clock() - start
 
         return run
+    if name == "lightly_moco":
+        from castlit.bench.lightly_moco import LightlyMoCo
+
+        torch.manual_seed(0)
+        peer = LightlyMoCo(settings.backbone, settings.queue_size).to(memory_format=torch.channels_last)
+        return lambda batches: fit(peer, default_trainer, batches, WARM_UP, settings.clock, settings.autocast)
     key = "masked_features" if name == "cast_masked_features" else "masked_image"
     attention = None if name == "lightning_moco" else AttentionLoss(key=key)
     module = CASTModule(settings.method(), attention, RECIPE)
-    return lambda batches: _fit(module, settings, batches)
-
-
-class _Clock(pl.Callback):
-    """Seconds from the end of the warm-up to the end of the epoch, without the start and end of the run."""
-
-    def __init__(self, device: str) -> None:
-        self.device, self.start, self.seconds = device, 0.0, 0.0
-
-    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: object, i: int) -> None:
-        if i == WARM_UP:
-            self.start = now(self.device)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.seconds = now(self.device) - self.start
-
-
-def _fit(module: CASTModule, settings: Settings, batches: list[Batch]) -> float:
-    clock = _Clock(settings.device)
-    logging.getLogger(f"{PACKAGE}.utilities.rank_zero").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trainer = pl.Trainer(
-            accelerator="gpu" if settings.device == "cuda" else "cpu",
-            devices=1,
-            precision="bf16-mixed" if settings.autocast else "32-true",
-            max_epochs=1,
-            callbacks=[clock],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            log_every_n_steps=50,
-        )
-        trainer.fit(module, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
-    return clock.seconds
+    return lambda batches: fit(module, castlit_trainer, batches, WARM_UP, settings.clock, settings.autocast)
 
 
 def now(device: str) -> float:

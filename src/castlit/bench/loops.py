@@ -51,7 +51,8 @@ class PublishedCAST(BareMoCo):
 
     The second pass is for the CAM, whose score is taken from a second set of all logits. Each pass updates the
     momentum encoder, parameter by parameter; each step computes the accuracy over all logits, clips the gradient and
-    reads its metrics from the device. (The loss is castlit's: the reference's does not run on a current torch.)
+    reads its metrics from the device, after the optimiser's step. (The loss is castlit's: the reference's does not run
+    on a current torch.)
 
     Args:
         method: On its device already.
@@ -61,6 +62,7 @@ class PublishedCAST(BareMoCo):
     def __init__(self, method: MoCo, autocast: bool) -> None:
         super().__init__(method, autocast)
         self.attention = AttentionLoss()
+        self.metrics: tuple[Tensor, ...] = ()
 
     def run(self, batches: Iterable[Batch]) -> None:
         """Take one step on each batch."""
@@ -71,7 +73,8 @@ class PublishedCAST(BareMoCo):
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self.method.parameters(), 2.0)
             self.optimizer.step()
-            loss.item()
+            for metric in (loss, *self.metrics):
+                metric.item()
 
     def loss(self, batch: Batch) -> Tensor:
         """Contrastive and attention loss."""
@@ -92,8 +95,7 @@ class PublishedCAST(BareMoCo):
 
         contrastive = F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
         logits.detach().topk(5, 1)
-        for metric in (contrastive, attention):
-            metric.item()
+        self.metrics = (contrastive, attention)
         return self.attention.combine(contrastive, attention)
 
     @torch.no_grad()

@@ -2,11 +2,14 @@
 
 import platform
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from castlit.utils.cores import available_cores
 
 PACKAGES = ("castlit", "torch", "torchvision", "pytorch-lightning", "numpy", "opencv-python-headless", "pillow")
+PEERS = ("albumentations", "lightly")
+"""Listed where they are installed."""
 
 
 def machine() -> dict[str, object]:
@@ -19,7 +22,7 @@ def machine() -> dict[str, object]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: version(name) for name in (*PACKAGES, *filter(find_spec, PEERS))},
     }
 
 

@@ -1,4 +1,4 @@
-"""The time and memory of a training step: plain MoCo, CAST as published, and CASTModule under Lightning."""
+"""The time and memory of a training step: plain MoCo, CAST as published, castlit as it trains, and lightly's MoCo."""
 
 import statistics
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from castlit.bench.implementations import IMPLEMENTATIONS, WARM_UP, Settings, timed_training
+from castlit.bench.implementations import WARM_UP, Settings, installed_implementations, timed_training
 from castlit.bench.loops import BareMoCo, Batch, PublishedCAST
 from castlit.bench.memory import peak_memory
-from castlit.bench.ratios import median_ratio
+from castlit.bench.ratios import median_ratio, ratio_interval
 from castlit.utils.progress import progress
 from castlit.utils.validation import require_int
 
@@ -25,6 +25,7 @@ def bench_step(
     precision: str | None = None,
     steps: int = 2,
     rounds: int = 8,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Time training steps on batches that are on the device already, the implementations in turn.
 
@@ -37,10 +38,31 @@ def bench_step(
         steps: Steps of each implementation in each round.
         rounds: Number of rounds, of which medians are reported; use many short ones, as a busy machine is slow for
             seconds at a time.
+        threads: Threads on the CPU; None: as many as torch chooses. With one, the processor's time is measured, which
+            other programs on the machine do not change.
 
     Returns:
-        Plain values; ``ratio_to_moco`` is the time of a step over that of plain MoCo without Lightning.
+        Plain values; ``ratio_to_moco`` is the time of a step over that of plain MoCo without Lightning. Intervals are
+        those of :func:`castlit.bench.ratios.ratio_interval`.
     """
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(require_int("threads", threads, 1))
+    try:
+        return _bench_step(backbone, size, batch_size, queue_size, precision, steps, rounds)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _bench_step(
+    backbone: str | None,
+    size: int | None,
+    batch_size: int | None,
+    queue_size: int,
+    precision: str | None,
+    steps: int,
+    rounds: int,
+) -> dict[str, Any]:
     gpu = torch.cuda.is_available()
     settings = Settings(
         backbone or ("resnet50" if gpu else "resnet18"),
@@ -53,8 +75,9 @@ def bench_step(
     require_int("steps", steps, 1)
     require_int("rounds", rounds, 1)
     batches = settings.batches(4)
-    runs = {name: timed_training(name, settings) for name in IMPLEMENTATIONS}
-    seconds: dict[str, list[float]] = {name: [] for name in IMPLEMENTATIONS}
+    names = installed_implementations()
+    runs = {name: timed_training(name, settings) for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
     with progress("Steps") as bar:
         task = bar.add_task("", total=rounds + 1, rate="rounds")
         for round_number in range(rounds + 1):
@@ -73,16 +96,27 @@ def bench_step(
         "device": settings.device,
         "steps": steps,
         "rounds": rounds,
+        "threads": torch.get_num_threads(),
         "images_per_s": {name: round(settings.batch_size / each, 1) for name, each in median.items()},
-        "ratio_to_moco": {name: median_ratio(seconds[name], seconds["moco"], 3) for name in IMPLEMENTATIONS},
-        "ratio_to_published": {
-            name: median_ratio(seconds[name], seconds["published"], 3) for name in IMPLEMENTATIONS[2:4]
-        },
-        "peak_memory_mib": peak_memory(settings, IMPLEMENTATIONS),
+        "ratio_to_moco": {name: median_ratio(seconds[name], seconds["moco"], 3) for name in names},
+        "ratio_to_moco_interval": {name: ratio_interval(seconds[name], seconds["moco"], 3) for name in names},
+        **_ratios_to("published", ("cast", "cast_masked_features"), seconds),
+        **_ratios_to("lightly_moco", ("lightning_moco", "cast", "cast_masked_features"), seconds),
+        "peak_memory_mib": peak_memory(settings, names),
     }
     if gpu:
         row["model_flops_utilisation"] = _utilisation(settings, batches[0], median)
     return row
+
+
+def _ratios_to(peer: str, names: tuple[str, ...], seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """Times over those of a peer, with their intervals; empty if it did not run."""
+    if peer not in seconds:
+        return {}
+    return {
+        f"ratio_to_{peer}": {name: median_ratio(seconds[name], seconds[peer], 3) for name in names},
+        f"ratio_to_{peer}_interval": {name: ratio_interval(seconds[name], seconds[peer], 3) for name in names},
+    }
 
 
 def _utilisation(settings: Settings, batch: Batch, median: dict[str, float]) -> dict[str, float] | None:

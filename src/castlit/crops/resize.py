@@ -32,7 +32,9 @@ def crop_resize(image: NDArray[np.uint8], box: Box, size: tuple[int, int]) -> ND
         across, down = (x2 - x1) // block_x, (y2 - y1) // block_y
         # OpenCV is fast for complete blocks; what is cut off is less than one pixel of the result.
         crop = crop[: down * block_y, : across * block_x]
-        crop = _resize(crop, (down, across), cv2.INTER_AREA)
+        # Bilinear at exactly half the size is the mean of a pair, too, and four times as fast.
+        pairs = max(block_x, block_y) == 2
+        crop = _resize(crop, (down, across), cv2.INTER_LINEAR if pairs else cv2.INTER_AREA)
     return _resize(crop, size, cv2.INTER_LINEAR)
 
 

@@ -31,15 +31,28 @@ def build(config: DictConfig) -> tuple[CASTModule, pl.LightningDataModule, pl.Tr
     module: CASTModule = instantiate(config.module, _convert_="all")
     if config.channels_last:
         module = module.to(memory_format=torch.channels_last)
+    trainer = build_trainer(config)
+    if trainer.max_epochs == -1 and trainer.max_steps == -1:
+        # Before the first validation, and before an earlier run's files give way.
+        require_no_end(module.optimizer, module.method, endless_data=False)
+    return module, data, trainer
+
+
+def build_trainer(config: DictConfig) -> pl.Trainer:
+    """Instantiate the trainer with its callbacks and loggers.
+
+    Args:
+        config: The config of ``castlit.train``, in which no key of the trainer is ``auto``.
+
+    Raises:
+        InputError: A value is out of its range.
+    """
     if config.trainer.max_epochs is not None:
         # Lightning checks it late, and its error has a traceback.
         require_int("trainer.max_epochs", config.trainer.max_epochs, low=-1)
     loggers = [instantiate(logger) for logger in (config.get("logger") or {}).values() if logger]
     trainer: pl.Trainer = instantiate(config.trainer, callbacks=_callbacks(config), logger=loggers)
-    if trainer.max_epochs == -1 and trainer.max_steps == -1:
-        # Before the first validation, and before an earlier run's files give way.
-        require_no_end(module.optimizer, module.method, endless_data=False)
-    return module, data, trainer
+    return trainer
 
 
 def _callbacks(config: DictConfig) -> list[pl.Callback]:
