@@ -20,7 +20,7 @@ from castlit.module.contracam import find_objects
 from castlit.module.explain import Explanation, explain, known_negatives, query_of, score_of
 from castlit.module.metrics import step_metrics
 from castlit.module.run_end import require_no_end
-from castlit.module.step_hooks import progress, several_images, step_taken, takes_progress
+from castlit.module.step_hooks import progress, require_own_trainer, several_images, step_taken, takes_progress
 from castlit.module.trunks import Trunks
 from castlit.nn import batch_statistics, lacks_statistics
 from castlit.optim import OptimizerRecipe
@@ -195,16 +195,38 @@ class CASTModule(pl.LightningModule):
 
         Returns:
             ``loss`` of this rank's images, with graph; all other metrics over all ranks, without graph.
-        """
-        with several_images(len(batch["query"])):
-            return self._step(batch)
 
-    def _step(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        Raises:
+            InputError: The module is a part of another, or trained by Fabric, so that no Trainer takes its metrics.
+        """
+        require_own_trainer(self)
+        losses = self.losses(batch)
+        self._log_train({**losses, "loss": losses["loss"].detach()}, len(batch["query"]))
+        return losses
+
+    def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Compute a training step's losses, without logging: for modules that contain this one, and for Fabric.
+
+        Call :meth:`after_step` after each step of the optimiser.
+
+        Args:
+            batch: A training batch.
+
+        Returns:
+            ``loss`` of this rank's images, with graph; all other metrics over all ranks, without graph.
+
+        Raises:
+            InputError: The batch has one image and the method needs several; or several processes train, and ``setup``
+                was not called.
+        """
+        ranks.require_prepared(self)
+        with several_images(len(batch["query"])):
+            return self._losses(batch)
+
+    def _losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if self.attention is None:
             contrastive = self.method(batch["query"], batch["key"]).loss
-            metrics = step_metrics({"loss": contrastive, "contrastive": contrastive})
-            self._log_train(metrics, len(batch["query"]))
-            return {**metrics, "loss": contrastive}
+            return {**step_metrics({"loss": contrastive, "contrastive": contrastive}), "loss": contrastive}
         key = KEYS[self.attention.key]
         key_mask = key.region(batch["key_mask"])
         # The attention loss needs the object in both views: without it in the key, there is no score to explain.
@@ -218,9 +240,7 @@ class CASTModule(pl.LightningModule):
         attention = self.attention(score, activations, query_mask)
         loss = self.attention.combine(output.loss, attention.loss)
         losses = {"loss": loss, "contrastive": output.loss, "attention": attention.loss}
-        metrics = step_metrics(losses, attention.cam, query_mask)
-        self._log_train(metrics, len(query_mask))
-        return {**metrics, "loss": loss}
+        return {**step_metrics(losses, attention.cam, query_mask), "loss": loss}
 
     def on_validation_epoch_start(self) -> None:
         """Check the batch norms once, not at every batch: on a GPU each check waits for the device."""
@@ -290,9 +310,27 @@ class CASTModule(pl.LightningModule):
         """Step, then call the method's ``after_step``: once per optimiser step, whatever the accumulation."""
         with step_taken(optimizer) as taken:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        if taken and hasattr(self.method, "after_step"):
-            arguments = {"progress": progress(self.trainer)} if self._takes_progress else {}
-            self.method.after_step(**arguments)  # type: ignore[operator]
+        if taken:
+            self.after_step(progress(self.trainer) if self._takes_progress else 0.0)
+
+    def after_step(self, progress: float = 0.0) -> None:
+        """Move the momentum encoder. A Trainer has it called; call it after each optimiser step where there is none.
+
+        Args:
+            progress: Fraction in [0, 1] of the run's steps that have been taken, for a momentum that has a schedule.
+        """
+        if hasattr(self.method, "after_step"):
+            self.method.after_step(**({"progress": progress} if self._takes_progress else {}))  # type: ignore[operator]
+
+    @property
+    def lr(self) -> float:
+        """The peak learning rate; Lightning's ``Tuner.lr_find`` sets it."""
+        return self.optimizer.lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self.optimizer = part_from("optimizer", {**spec_of(self.optimizer), "lr": float(value)}, OptimizerRecipe)
+        self.hparams["optimizer"] = spec_of(self.optimizer)
 
     def configure_optimizers(self) -> pl.utilities.types.OptimizerLRSchedulerConfig:
         """Build optimiser and schedule for the length of this run."""

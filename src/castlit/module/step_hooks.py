@@ -13,6 +13,25 @@ from castlit.utils.run_length import total_steps
 from castlit.utils.validation import InputError
 
 
+def require_own_trainer(module: pl.LightningModule) -> None:
+    """Refuse a training step that no Trainer of this module's own takes.
+
+    Raises:
+        InputError: The module is a part of another one, or trained by Fabric.
+    """
+    trainer = module.trainer
+    if not isinstance(trainer, pl.Trainer):
+        raise InputError(
+            "Fabric takes no metrics from training_step: call losses(batch), and after_step() after the optimiser's "
+            "step (docs: Other loops)"
+        )
+    if trainer.lightning_module is not module:
+        raise InputError(
+            f"CASTModule is a part of {type(trainer.lightning_module).__name__}: call its losses(batch) in place of "
+            "training_step, and after_step() after the optimiser's step (docs: Other loops)"
+        )
+
+
 def takes_progress(method: nn.Module) -> bool:
     """Whether the method's ``after_step`` has an argument ``progress``.
 
