@@ -165,8 +165,15 @@ def test_on_a_gpu_only_at_logged_steps(run, monkeypatch):
                 patch.setattr(type(trainer.strategy), "root_device", torch.device("cuda"))
                 super().on_train_batch_end(trainer, *arguments)
 
-    lines, _ = run(Classifier(), labelled(), 3600.0, Elsewhere(advice="-"), log_every_n_steps=3, max_epochs=1)
-    assert [re.findall(r"step \d", line) for _, line in lines] == [[], ["step 6"], ["step 8"]]
+    # The expected time at step 3; ten minutes after each line the next one.
+    lines, _ = run(Classifier(), labelled(), 300.0, Elsewhere(advice="-"), log_every_n_steps=3, max_epochs=1)
+    assert [re.findall(r"step (\d).*loss", line) for _, line in lines] == [[], ["6"], ["8"]]
+    # Where steps are so long that no line may wait for a logged one, it has no metrics.
+    lines, _ = run(Classifier(), labelled(), 3600.0, Elsewhere(advice="-"), log_every_n_steps=5, max_epochs=1)
+    assert [line.partition(" images")[0] for _, line in lines[3:7]] == [
+        f"Epoch 1 of 1, step {step} of 8: 0.0" for step in (1, 2, 3, 4)
+    ]
+    assert [re.findall(r"step (\d).*loss", line) for _, line in lines[7:]] == [*4 * [[]], ["8"]]
 
 
 @pytest.mark.parametrize("accumulated", [1, 2])

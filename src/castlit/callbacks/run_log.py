@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 FIRST_STEPS, FIRST_S, LATEST_S = 5, 10.0, 60.0
 """The expected time is told after this many steps and seconds, or after ``LATEST_S`` and two steps."""
 
+OVERDUE_S = 60.0
+"""A line that is due waits for a step whose metrics can be read, but no longer."""
+
 DAY_S = 24 * 3600.0
 """A run that will take longer gets a warning."""
 
@@ -36,7 +39,8 @@ class RunLog(pl.Callback):
     progress bar is on the terminal, to the log alone. In a script that has set up no logging they are printed.
 
     A step costs one addition of scalars on the device. Metrics are read at the end of an epoch, for which the host
-    waits; within an epoch, on a GPU, only at steps that are logged (``log_every_n_steps``), where it waits anyway.
+    waits; within an epoch, on a GPU, only at steps that are logged (``log_every_n_steps``), where it waits anyway. A
+    line between two of these has no metrics.
 
     The metrics are those that castlit's modules and :class:`castlit.callbacks.AttentionSupervision` show, and the loss
     of any other ``LightningModule``.
@@ -89,18 +93,18 @@ class RunLog(pl.Callback):
             return
         self._add(outputs, trainer.accumulate_grad_batches)
         self._images += count_images(batch) * trainer.world_size
-        if trainer.strategy.root_device.type != "cpu" and not lightning.step_is_logged(trainer):
-            return
+        readable = trainer.strategy.root_device.type == "cpu" or lightning.step_is_logged(trainer)
         now = time.monotonic()
-        if self._expects and self._knows(trainer, now):
+        silent = now - self._last_line
+        if self._expects and readable and self._knows(trainer, now):
             self._expect(trainer, now)
-        elif now - self._last_line >= self._every:
-            self._log_epoch(trainer)
+        elif silent >= self._every and (readable or silent >= self._every + OVERDUE_S):
+            self._log_epoch(trainer, readable)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the epoch."""
         if trainer.is_global_zero:
-            self._log_epoch(trainer)
+            self._log_epoch(trainer, readable=True)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the validation's clock."""
@@ -161,13 +165,15 @@ class RunLog(pl.Callback):
         for name in latest:
             self._counts[name] = self._counts.get(name, 0) + 1
 
-    def _log_epoch(self, trainer: pl.Trainer) -> None:
-        """Log the epoch so far."""
+    def _log_epoch(self, trainer: pl.Trainer, readable: bool) -> None:
+        """Log the epoch so far; without its metrics where reading them would make the host wait."""
         line = epoch_name(trainer, trainer.current_epoch)
         total = total_steps(trainer)
         line += f", step {trainer.global_step:,}" + (f" of {total:,.0f}" if math.isfinite(total) else "")
-        sums = torch.stack([value.float() for value in self._sums.values()]).tolist() if self._sums else []
-        means = {name: value / self._counts[name] for name, value in zip(self._sums, sums, strict=True)}
+        means = {}
+        if readable and self._sums:
+            sums = torch.stack([value.float() for value in self._sums.values()]).tolist()  # one wait for all
+            means = {name: value / self._counts[name] for name, value in zip(self._sums, sums, strict=True)}
         seconds = time.monotonic() - self._epoch_started - self._paused
         left = self._pace.left(trainer)
         pace = [
@@ -186,7 +192,7 @@ class RunLog(pl.Callback):
         """Log how long the run will take, once."""
         self._expects = False
         left = self._pace.left(trainer)
-        if left is None:
+        if not left:
             return
         steps = total_steps(trainer) - trainer.global_step + self._pace.steps(trainer)
         self._log(trainer, f"Expected time: {_clock(now - self._fit_started + left)} for {steps:,.0f} steps")
