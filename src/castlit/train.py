@@ -43,7 +43,8 @@ def train(config: DictConfig) -> float | None:
         with run_lock(output_dir()) if trainer.is_global_zero else nullcontext():
             checkpoint = start_training(config.resume, module, trainer, trainer.loggers, output_dir())
             load_start_weights(config, module, trainer, checkpoint)
-            record = fit(trainer, module, data, checkpoint, begin=partial(begin, config, trainer, checkpoint))
+            begins = partial(begin, config, module, data, trainer, checkpoint)
+            record = fit(trainer, module, data, checkpoint, begins)
         if record is not None and trainer.is_global_zero:
             print_closing_table(config, trainer, record)
     if config.objective in trainer.callback_metrics:

@@ -27,6 +27,7 @@ from castlit.data.shards.unfinished import read_progress
 from castlit.data.shards.urls import find_shards
 from castlit.make_shards import make_shards
 from castlit.train import train
+from castlit.utils.gpu import has_accelerator
 from castlit.utils.locking import run_lock
 from castlit.utils.validation import InputError
 
@@ -442,7 +443,7 @@ def test_folders_to_training(run_line, mini, tmp_path):
     recommended = written.stdout.splitlines()[-1].strip()
     assert recommended == (
         "python -m castlit.train +experiment=cast_mocov2 data=shards "
-        f'data.urls="{tmp_path}/shards/{{000000..000004}}.tar"'
+        f'data.urls="{tmp_path}/shards/{{000000..000004}}.tar"' + " budget=laptop" * (not has_accelerator())
     )
     more = [*TINY, "data.batch_size=24", "data.val_count=24", "hydra.run.dir=run"]
     result = run_line(f"{recommended} {' '.join(more)}", tmp_path)

@@ -55,6 +55,17 @@ def test_budget_counts_where_it_is_used(made_run, tmp_path):
     assert keys(*unused) == []
 
 
+def test_budget_of_older_runs(made_run, tmp_path):
+    """castlit 0.2 had no group of budgets: the data chose them."""
+    older = made_run(tmp_path / "a")
+    newer = made_run(tmp_path / "b", choices={"data": "scenes", "budget": "scenes"})
+    assert keys(older, newer) == []
+    photographs = made_run(tmp_path / "c", choices={"data": "folder"})
+    small = made_run(tmp_path / "d", ["budget"], choices={"data": "folder", "budget": "laptop"})
+    assert keys(photographs, small) == ["budget"]
+    assert keys(older, photographs) == ["data"], "which determines the budget"
+
+
 def test_equal_numbers(made_run, tmp_path):
     assert keys(made_run(tmp_path / "a", attention__weight=1), made_run(tmp_path / "b", attention__weight=1.0)) == []
     assert keys(made_run(tmp_path / "a", compile=True), made_run(tmp_path / "b", compile=1)) == ["compile"]

@@ -16,6 +16,8 @@ SEED = "seed"
 
 _NOT_SETTINGS = ("output_dir", "resume")
 
+_BUDGET = "budget"
+
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # some ten times faster, where it is built in
 
 
@@ -78,6 +80,9 @@ def read_settings(folder: Path) -> Settings:
     except (KeyError, TypeError, ValueError):
         choices = {}
     found.choices = {group: option for group, option in choices.items() if not str(group).startswith("hydra/")}
+    if "data" in found.choices:
+        # In runs of castlit 0.2 the data chose it.
+        found.choices.setdefault(_BUDGET, "scenes" if found.choices["data"] == "scenes" else "photographs")
     words = _yaml(folder / ".hydra" / "overrides.yaml")
     found.typed = [str(word).partition("=")[0].lstrip("+~") for word in (words if isinstance(words, list) else [])]
     # A key may be typed for one run and derived in another; it counts for both.
@@ -94,7 +99,7 @@ def differing(runs: Sequence[Settings]) -> list[str]:
     typed = [key for key in _union(run.typed for run in runs) if key not in _NOT_SETTINGS and _varies(runs, key)]
     groups = set().union(*(run.choices for run in runs))
     kept = [key for key in typed if key in groups]
-    for group in sorted(groups - set(typed)):
+    for group in sorted(groups - set(typed), key=lambda name: (name == _BUDGET, name)):  # data may determine it
         if _varies(runs, group) and not _follows(runs, group, kept):
             kept.append(group)
     rest = [

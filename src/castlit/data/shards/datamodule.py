@@ -121,6 +121,11 @@ class ShardsDataModule(ViewsDataModule):
             self._train = urls, shard_counts(urls, self._cache_folder(self.cache))
         return self._train
 
+    @property
+    def train_images(self) -> int:
+        """The number of training images."""
+        return int(self.train_shards[1].sum())
+
     def make_sources(self) -> tuple[Source, Source, NDArray[np.int64] | None]:
         """Read the validation images. They are returned as training images too, which are not read from a source.
 
