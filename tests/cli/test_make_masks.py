@@ -17,11 +17,11 @@ from hydra import compose, initialize_config_module
 from PIL import Image
 
 from castlit.cli.app import CONFIG_MODULE, program
+from castlit.cli.next_training import shows_accelerator
 from castlit.cli.overrides import shell_override
 from castlit.make_masks import run
 from castlit.saliency.pipeline.records import shard_folder
 from castlit.saliency.pipeline.shard import Shard
-from castlit.utils.gpu import has_accelerator
 from castlit.utils.process_pool import AHEAD
 
 TINY = [
@@ -287,7 +287,7 @@ def test_photographs_to_training(run_line, tmp_path):
     assert shlex.split(recommended) == [
         *("python", "-m", "castlit.train", "+experiment=cast_mocov2", "data=folder"),
         *("data.images='my photos'", "data.masks=masks"),
-        *([] if has_accelerator() else ["budget=laptop"]),
+        *([] if shows_accelerator() else ["budget=laptop"]),
     ]
     result = run_line(f"{recommended} {' '.join(TINY)}", tmp_path)
     assert result.returncode == 0, result.stderr

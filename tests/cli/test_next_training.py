@@ -8,7 +8,7 @@ from castlit.cli.next_training import print_next_training
 
 @pytest.mark.parametrize("accelerator", [True, False])
 def test_command(monkeypatch, capsys, accelerator):
-    monkeypatch.setattr("castlit.utils.gpu.has_accelerator", lambda: accelerator)
+    monkeypatch.setattr("castlit.cli.next_training.shows_accelerator", lambda: accelerator)
     print_next_training(Console(soft_wrap=True, highlight=False), "data=folder", "data.images='my [photos]'")
     said, command = capsys.readouterr().out.splitlines()
     assert (

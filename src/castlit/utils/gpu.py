@@ -13,11 +13,6 @@ class GPU(NamedTuple):
     """Whether it computes in bfloat16 itself; older ones emulate it, slowly."""
 
 
-def has_accelerator() -> bool:
-    """Whether PyTorch has a device on this machine that is faster than the CPU, such as a GPU or Apple's MPS."""
-    return torch.accelerator.is_available()
-
-
 def find_gpu(accelerator: str = "auto") -> GPU | None:
     """Return the first CUDA device; None if there is none, or if Lightning's ``accelerator`` names another device."""
     if accelerator not in ("auto", "gpu", "cuda") or not torch.cuda.is_available():
