@@ -126,7 +126,7 @@ def propagate(errors: Floats, features: Floats, clusters: NDArray[np.int32]) -> 
         before /= np.maximum(before.sum(1, keepdims=True), 1e-300)
         own = np.where(np.arange(len(members)) > 0, 1 - PROPAGATION, 1.0) * errors[members]
         smoothed[members] = solve_triangular(np.eye(len(members)) - PROPAGATION * before, own, lower=True)
-    return smoothed
+    return np.asarray(smoothed)
 
 
 def towards_object(errors: Floats) -> Floats:

@@ -54,8 +54,9 @@ class Superpixels:
             inside[part] = True
         if inside.all():
             rows, columns = self.labels.shape
-            inside = self.sides[2:].any(0) if columns > rows else self.sides[:2].any(0)
-        return np.asarray(inside)
+            ends = self.sides[2:] if columns > rows else self.sides[:2]
+            return np.asarray(ends.any(0))
+        return inside
 
     @property
     def relative_centres(self) -> Floats:
@@ -162,7 +163,7 @@ def touching(labels: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
     ):
         apart = one != other
         touch[one[apart], other[apart]] = True
-    return touch | touch.T
+    return np.asarray(touch | touch.T)
 
 
 def stretch(values: NDArray[np.floating]) -> Floats:
