@@ -1,26 +1,24 @@
 """CASTModule: a contrastive method whose encoder learns where to look."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from typing_extensions import Self
 
 from castlit.attention import AttentionLoss, find_layer, has_object
 from castlit.attention.keys import KEYS
-from castlit.methods import Method
 from castlit.module import ranks
 from castlit.module.checkpoint_parts import part_from, reading, spec_of
 from castlit.module.contracam import find_objects
 from castlit.module.explain import Explanation, explain, known_negatives, query_of, score_of
 from castlit.module.metrics import step_metrics
 from castlit.module.run_end import require_no_end
-from castlit.module.step_hooks import progress, several_images, step_taken, takes_progress
+from castlit.module.step_hooks import StepFollower, progress, several_images, takes_progress
 from castlit.module.trunks import Trunks
 from castlit.nn import batch_statistics, lacks_statistics
 from castlit.optim import OptimizerRecipe
@@ -82,6 +80,7 @@ class CASTModule(pl.LightningModule):
         KEYS[self.cam_attention.key].check(self.method)
         self._trunks = Trunks(activation_checkpointing, compile)
         self._takes_progress = takes_progress(self.method)
+        self._follower = StepFollower(self._after_step)
         self._lacks_statistics = False
         self.save_hyperparameters(
             {
@@ -155,8 +154,8 @@ class CASTModule(pl.LightningModule):
         """Prepare the module for DDP, before it is wrapped.
 
         Raises:
-            InputError: The module optimises manually, which a momentum encoder would not follow; or it is compiled as a
-                whole; or the trainer's precision converts the head to half precision.
+            InputError: The module is compiled as a whole, or the trainer's precision converts the head to half
+                precision.
         """
         if "16-true" in str(self.trainer.precision):
             raise InputError(
@@ -168,17 +167,12 @@ class CASTModule(pl.LightningModule):
                 "the module is compiled as a whole, and torch.compile does not differentiate twice: give it as it is, "
                 "with compile=True"
             )
-        follows = getattr(type(self.method), "after_step", Method.after_step) is not Method.after_step
-        if stage == "fit" and follows and not self.automatic_optimization:
-            raise InputError(
-                f"automatic_optimization=False: {type(self.method).__name__} has its after_step called after each "
-                "automatic step, which moves its momentum encoder; leave automatic_optimization on"
-            )
         ranks.prepare(self, self.trainer)
 
     def on_fit_start(self) -> None:
         """Copy the first rank's queue to all ranks, and patch the trunks (compile, activation checkpointing)."""
         ranks.align(self)
+        self._follower.stop()  # of a fit that failed
         layer = self.encoder.backbone
         if self.attention is not None:
             # Everything behind the first of them may be differentiated twice.
@@ -189,6 +183,19 @@ class CASTModule(pl.LightningModule):
     def on_fit_end(self) -> None:
         """Remove the patches from the trunks."""
         self._trunks.remove()
+        self._follower.stop()
+
+    def on_train_start(self) -> None:
+        """Call the method's ``after_step`` after each step of its optimiser, whatever the accumulation."""
+        self._follow()
+
+    def _follow(self) -> None:
+        if hasattr(self.method, "after_step"):
+            self._follower.start(self.trainer.optimizers, self.method.parameters())
+
+    def _after_step(self) -> None:
+        arguments = {"progress": progress(self.trainer)} if self._takes_progress else {}
+        self.method.after_step(**arguments)  # type: ignore[operator]
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Compute contrastive and attention loss from one query forward pass.
@@ -196,6 +203,7 @@ class CASTModule(pl.LightningModule):
         Returns:
             ``loss`` of this rank's images, with graph; all other metrics over all ranks, without graph.
         """
+        self._follow()  # where a subclass has its own on_train_start
         with several_images(len(batch["query"])):
             return self._step(batch)
 
@@ -279,20 +287,6 @@ class CASTModule(pl.LightningModule):
             (N, H, W): each map's minimum is 0 and its maximum 1; all 0 where nothing was found. No graph.
         """
         return find_objects(self.method, self.cam_attention, images, iterations)
-
-    def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Optimizer | pl.core.optimizer.LightningOptimizer,
-        optimizer_closure: Callable[[], Any] | None = None,
-    ) -> None:
-        """Step, then call the method's ``after_step``: once per optimiser step, whatever the accumulation."""
-        with step_taken(optimizer) as taken:
-            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        if taken and hasattr(self.method, "after_step"):
-            arguments = {"progress": progress(self.trainer)} if self._takes_progress else {}
-            self.method.after_step(**arguments)  # type: ignore[operator]
 
     def configure_optimizers(self) -> pl.utilities.types.OptimizerLRSchedulerConfig:
         """Build optimiser and schedule for the length of this run."""
