@@ -36,8 +36,9 @@ def train(config: DictConfig) -> float | None:
     from castlit.training.closing_table import print_closing_table
     from castlit.training.fit import fit
     from castlit.training.start_weights import load_start_weights
+    from castlit.utils.cpu_threads import cpu_threads
 
-    with quiet_lightning():
+    with quiet_lightning(), cpu_threads(config.threads):
         module, data, trainer = build(config)
         refuse_relaunched_sweep(lambda: trainer)
         with run_lock(output_dir()) if trainer.is_global_zero else nullcontext():

@@ -103,6 +103,7 @@ def test_small_machines(repository):
         assert (small.method.backbone, small.optimizer.name, small.optimizer.warmup_epochs) == ("tiny_resnet", "sgd", 0)
         assert max(small.data.batch_size, small.method.get("queue_size", 0)) <= 40, "the smallest folder it is for"
         assert full.method.backbone == "resnet50"
+        assert (small.threads, full.threads) == (1, None)
         same = ("attention.target", "attention.mode", "crop.min_coverage", "colours", "method._target_", "name")
         assert all(OmegaConf.select(small, key) == OmegaConf.select(full, key) for key in same)
     for data, words in {"coco": COCO, "shards": SHARDS}.items():
@@ -113,7 +114,7 @@ def test_small_machines(repository):
         key, _, value = word.partition("=")
         assert str(OmegaConf.select(won, key)) == value
     evaluation = composed("evaluate", "+protocol=grounding", "checkpoint=x", "data=folder", *FOLDER, "budget=laptop")
-    assert (evaluation.data.size, evaluation.data.batch_size) == (96, 16)
+    assert (evaluation.data.size, evaluation.data.batch_size, evaluation.threads) == (96, 16, 1)
     assert composed("train", "budget=laptop") == composed("train")
 
 
