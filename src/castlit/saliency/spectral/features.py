@@ -1,7 +1,6 @@
 """An encoder's feature map of an image, on a grid that is fine enough to cut."""
 
 import threading
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import cv2
@@ -51,13 +50,19 @@ class CellFeatures:
         size: Longer side in pixels at which images enter; None: :data:`castlit.saliency.spectral.settings.CELLS` cells,
             at most :data:`castlit.saliency.spectral.settings.LARGEST` pixels.
         key: The settings' place in the configuration, for messages.
+        square: For images that come as squares: the least side, and the least cells along it, where there is no size.
 
     Raises:
         InputError: There is no such layer, it gives no feature map, or the network does not take the size.
     """
 
     def __init__(
-        self, network: nn.Module, layer: str | None = None, size: int | None = None, key: str = "spectral"
+        self,
+        network: nn.Module,
+        layer: str | None = None,
+        size: int | None = None,
+        key: str = "spectral",
+        square: tuple[int, int] | None = None,
     ) -> None:
         # A layer may be the backbone itself, which needs a name then.
         self.network = nn.ModuleDict({"backbone": network})
@@ -68,7 +73,7 @@ class CellFeatures:
         except InputError as error:
             raise InputError(f"{key}.layer={layer}: {error}") from None
         self.layer = layer
-        self.entry = self._entry(size, key)
+        self.entry = self._entry(size, key, square)
 
     def __call__(self, image: Image) -> NDArray[np.float32]:
         """The features (C, h, w) of an upright image (H, W, 3) RGB."""
@@ -104,34 +109,34 @@ class CellFeatures:
         """The nearest multiple of a cell's side, at least one cell."""
         return max(1, round(pixels / self._stride)) * self._stride
 
-    def _entry(self, size: int | None, key: str) -> _Entry:
+    def _entry(self, size: int | None, key: str, square: tuple[int, int] | None) -> _Entry:
         """Find out how images can enter, on blank ones."""
         modes = [(part, part.training) for part in self.network.modules()]
         self.network.eval()
         try:
             native, cells = self._native(key)
             self._stride = max(1, round(native / cells))
-            wanted = size or max(self._stride, min(CELLS * self._stride, LARGEST))
             margin = -(-MARGIN // self._stride) * self._stride if _pads_with_zeros(self.network) else 0
+            if square is None:
+                side = self._round(size or max(self._stride, min(CELLS * self._stride, LARGEST)))
+                first = _Entry(side, False, margin)
+            else:
+                side = size or self._round(max(square[0], square[1] * self._stride))
+                first = _Entry(side, True, margin)
             reason = ""
-            for entry in self._entries(self._round(wanted), size or native, margin):
+            for entry in (first, _Entry(size or native, True, 0)):
                 found, reason = self._tried(entry, reason)
+                if found > MOST_CELLS:
+                    raise InputError(
+                        f"{key}.size={size}: gives {found:,} cells of layer {self.layer}, whose pairs do not fit into "
+                        f"memory; up to {MOST_CELLS:,} do: take a smaller size, or a later layer"
+                    )
                 if found:
-                    if found > MOST_CELLS:
-                        raise InputError(
-                            f"{key}.size={size}: gives {found:,} cells of layer {self.layer}, whose pairs do not fit "
-                            f"into memory; up to {MOST_CELLS:,} do: take a smaller size, or a later layer"
-                        )
                     return entry
-            raise InputError(f"{key}.size={size}: the network does not accept it ({reason})")
+            raise InputError(f"{key}.size={size}: the encoder does not accept it ({reason})")
         finally:
             for part, training in modes:
                 part.training = training
-
-    @staticmethod
-    def _entries(side: int, square: int, margin: int) -> Iterator[_Entry]:
-        yield _Entry(side, False, margin)
-        yield _Entry(square, True, 0)
 
     def _tried(self, entry: _Entry, reason: str) -> tuple[int, str]:
         """The largest number of cells of an image, or 0 and why there are none."""

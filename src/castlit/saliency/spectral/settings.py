@@ -28,9 +28,9 @@ class SpectralSettings:
         layer: Layer whose output, a feature map, is used; None: the last one with more than one position.
         size: Longer side in pixels at which images enter the network; None: as many as give :data:`CELLS` cells, at
             most :data:`LARGEST`; for networks that take one size only, that.
-        sigma: Of the feature affinity exp((cosine - 1) / sigma), for ``border_cut``.
-        colour: Weight of the colours in the affinity, in [0, 1], for ``border_cut``; 0: features alone, 1: colours
-            alone. For ``deep_spectral`` the weight beside the features' 1.
+        sigma: Of the feature affinity exp((cosine - 1) / sigma), for ``border_cut``. Above 100, features hardly count.
+        colour: Weight of the colours beside the features, in [0, 1]: the power of the colour affinity in
+            ``border_cut``'s product, its factor in ``deep_spectral``'s sum; 0: features alone.
         colour_sigma: Of the colour affinity, in units of CIE Lab / 100.
         border: Weight of the background's expected place, at the border, for ``border_cut``.
         tau: Cosine above which two cells are linked, for ``tokencut``.
@@ -43,8 +43,8 @@ class SpectralSettings:
     method: str = "border_cut"
     layer: str | None = None
     size: int | None = None
-    sigma: float = 0.1
-    colour: float = 0.3
+    sigma: float = 0.3
+    colour: float = 1.0
     colour_sigma: float = 0.1
     border: float = 1.0
     tau: float = 0.2
