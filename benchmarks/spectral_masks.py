@@ -8,7 +8,8 @@ halves: settings were chosen on `decide`, and `report` is what is reported. Of e
 colours and without; --all-methods adds the published methods, and what masks=self makes (squares of 96 and 224 px; for
 castlit's checkpoints ContraCAM, too). Controls: a Gaussian in the centre, quality=fast, and border_cut with colours
 alone. Metrics are those of +protocol=saliency, and pointing: the share of images whose strongest pixel lies on an
-object. Each value has its 95 % interval over images. The row is written again and again, and keeps other sets that it
+object. Each value has its 95 % interval over images; pointing and IoU also the mean difference, image by image, from a
+Gaussian in the centre and from colours alone, which is the encoder's part. The row is written again and again, and keeps other sets that it
 has:
 
     DATA=../shared/data; VOC=$DATA/voc_small/VOCdevkit/VOC2007; RUNS=studies/attention_photographs/runs; EACH=
@@ -39,8 +40,9 @@ from castlit.bench.machine import machine
 from castlit.crops import crop_resize
 from castlit.data.datamodules.datasets import normalise
 from castlit.data.index.file_source import FileSource
-from castlit.evaluation.saliency.moments import Moments, half_width
-from castlit.evaluation.saliency.scores import SaliencyScores
+from castlit.data.io.masks import THRESHOLD
+from castlit.evaluation.saliency.moments import half_width
+from castlit.evaluation.saliency.scores import SaliencyScores, overlap
 from castlit.interop import open_backbone
 from castlit.saliency.algorithms.baselines import centre_gaussian
 from castlit.saliency.algorithms.fusion import fast
@@ -55,6 +57,7 @@ METRICS = ("max_f_of_means", "mae", "iou")
 PUBLISHED = ("tokencut", "lost", "deep_spectral")
 CONTRASTED = 16  # images that ContraCAM contrasts
 EVERY = 20  # images between two writes
+COLOURS = "colours alone: border_cut"
 ALONE = SpectralSettings(sigma=1e6)  # features do not count
 
 
@@ -62,21 +65,39 @@ class Row:
     """Scores of one kind of map."""
 
     def __init__(self):
-        self.scores, self.pointing = SaliencyScores(), Moments()
+        self.scores = SaliencyScores()
+        self.of_images = {"pointing": [], "iou": []}
 
     def add(self, values, mask):
         """Score a map (h, w) against its mask."""
         self.scores.add(values, mask)
         large = cv2.resize(np.asarray(values, np.float32), mask.shape[::-1])
-        self.pointing.add(float(large.max() > 0 and mask.flat[large.argmax()] > 0))
+        self.of_images["pointing"].append(large.max() > 0 and mask.flat[large.argmax()] > 0)
+        self.of_images["iou"].append(overlap(large * 255 > THRESHOLD * 255, mask > 0))
 
-    def results(self):
+    def results(self, references):
         """Each metric in per cent: its value, and the ends of its interval."""
         values, ends = self.scores.results(), self.scores.intervals()
-        hit, wide = float(self.pointing.mean), half_width(float(self.pointing.variance), self.pointing.count)
-        found = {"pointing": [hit, hit - wide, hit + wide]}
-        found |= {name: [values[name], *ends[name]] for name in METRICS}
+        found = {name: (values[name], *ends[name]) for name in METRICS}
+        for name, mine in self.of_images.items():
+            found.setdefault(name, interval(np.array(mine, float)))
+            for other, row in references.items():
+                if row is not self:
+                    theirs = np.array(row.of_images[name][: len(mine)], float)
+                    found[f"{name} over {other}"] = interval(np.array(mine, float) - theirs)
         return {name: [round(100 * value, 1) for value in three] for name, three in found.items()}
+
+
+def interval(values):
+    """The mean over images, and the ends of its 95 % interval."""
+    mean, wide = float(values.mean()), half_width(float(values.var(ddof=1)), len(values))
+    return mean, mean - wide, mean + wide
+
+
+def results(rows):
+    """The results of all rows, by name."""
+    references = {"centre": rows["centre Gaussian"], "colours": rows[COLOURS]}
+    return {name: {**row.results(references), "images": row.scores.images} for name, row in rows.items()}
 
 
 class Encoder:
@@ -140,7 +161,7 @@ def read(source, index):
 
 
 def score(source, order, encoders, write):
-    rows, waiting, done = {}, [], 0
+    rows, waiting = {}, []
     for index in order:
         pair = read(source, index)
         if pair is None:
@@ -148,7 +169,7 @@ def score(source, order, encoders, write):
         image, mask = pair
         made = {"centre Gaussian": centre_gaussian(image), "quality=fast": fast(image)}
         features = np.zeros((1, *(max(1, round(28 * side / max(image.shape[:2]))) for side in image.shape[:2])))
-        made["colours alone: border_cut"] = finish(image, object_map(features, image, ALONE))
+        made[COLOURS] = finish(image, object_map(features, image, ALONE))
         for encoder in encoders:
             made |= dict(encoder.maps(image))
         for name, values in made.items():
@@ -159,10 +180,9 @@ def score(source, order, encoders, write):
                 for values, (_, truth) in zip(encoder.contracams([each for each, _ in waiting]), waiting, strict=True):
                     rows.setdefault(encoder.contracam, Row()).add(values, truth)
             waiting = []
-        done += 1
-        if done % EVERY == 0:
-            write({name: {**row.results(), "images": row.scores.images} for name, row in rows.items()})
-    write({name: {**row.results(), "images": row.scores.images} for name, row in rows.items()})
+        if rows[COLOURS].scores.images % EVERY == 0:
+            write(results(rows))
+    write(results(rows))
 
 
 def main():
