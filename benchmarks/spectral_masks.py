@@ -9,8 +9,8 @@ colours and without; --all-methods adds the published methods, and what masks=se
 castlit's checkpoints ContraCAM, too). Controls: a Gaussian in the centre, quality=fast, and border_cut with colours
 alone. Metrics are those of +protocol=saliency, and pointing: the share of images whose strongest pixel lies on an
 object. Each value has its 95 % interval over images; pointing and IoU also the mean difference, image by image, from a
-Gaussian in the centre and from colours alone, which is the encoder's part. The row is written again and again, and keeps other sets that it
-has:
+Gaussian in the centre and from colours alone, which is the encoder's part. The row is written again and again, and
+keeps other sets that it has:
 
     DATA=../shared/data; VOC=$DATA/voc_small/VOCdevkit/VOC2007; RUNS=studies/attention_photographs/runs; EACH=
     for name in mocov2 cast_mocov2 evidence untrained; do
