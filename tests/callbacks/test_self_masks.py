@@ -18,6 +18,7 @@ from castlit import CASTModule
 from castlit.attention import AttentionLoss
 from castlit.callbacks import ExactResume, GradCAMPanel, LastCheckpoint, MetricsCSV, SelfMasks
 from castlit.callbacks.mask_maker import split_batches, temporary_eval
+from castlit.callbacks.self_masks import METHODS
 from castlit.callbacks.work_progress import progress_of
 from castlit.data import SaliencyDataModule
 from castlit.data.datamodules.datasets import normalise
@@ -27,7 +28,7 @@ from castlit.methods import MoCo
 from castlit.optim import OptimizerRecipe
 from castlit.saliency.algorithms.refine import sharpen
 from castlit.saliency.spectral.discovery import discover
-from castlit.saliency.spectral.settings import SpectralSettings
+from castlit.saliency.spectral.settings import DISCOVERY, SpectralSettings
 from castlit.utils.validation import InputError
 from support.cuts import KeepDisk, PowerCut
 
@@ -386,6 +387,7 @@ def test_progress_uses_trainer_bar(bar, capsys):
 
 
 def test_invalid_settings(photographs, tmp_path):
+    assert METHODS == (*DISCOVERY, "contracam")
     for options in ({"warmup_epochs": 0}, {"every_n_epochs": 0}, {"batch_size": 1}, {"iterations": 0}, {"most": 0}):
         (name,) = options
         with pytest.raises(InputError, match=f"callbacks.self_masks.{name} must be"):

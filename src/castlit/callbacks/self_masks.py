@@ -27,7 +27,6 @@ from castlit.data.datamodules.full_images import full_image_loader, self_masked_
 from castlit.data.index.file_source import FileSource
 from castlit.data.io import mask_versions
 from castlit.data.io.mask_versions import folder_of
-from castlit.saliency.spectral.settings import DISCOVERY, SpectralSettings
 from castlit.utils.cores import available_cores
 from castlit.utils.lightning import pl
 from castlit.utils.validation import InputError, require_choice, require_int, require_number
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CONTRACAM = "contracam"
-METHODS = (*DISCOVERY, CONTRACAM)
+METHODS = ("border_cut", "tokencut", "lost", "deep_spectral", CONTRACAM)
 """How masks can be made: from the encoder's features, or from its CAMs."""
 
 CELLS = 12
@@ -231,8 +230,9 @@ class SelfMasks(pl.Callback):
         if self.method == CONTRACAM:
             found = partial(module.find_objects, iterations=self.iterations)
             return self.size or data.size, partial(self._find, trainer, pl_module, found), None
-        # Not at the top: it imports scikit-image, which takes a second.
+        # Not at the top: it imports scikit-image, which takes a second, and only these runs need it.
         from castlit.saliency.spectral.predictor import object_map
+        from castlit.saliency.spectral.settings import SpectralSettings
 
         cells = self._cells(trainer, pl_module)
         settings = SpectralSettings(self.method)

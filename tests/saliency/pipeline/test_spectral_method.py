@@ -57,9 +57,7 @@ def test_masks_and_record(photos):
     assert not list((photos / "masks").glob("*pickle*"))
     # The same again does nothing; other weights, or settings, are other masks.
     assert made(photos, checkpoint).counts["skipped"] == 3
-    with pytest.raises(
-        InputError, match=r"masks with .* spectral\.sigma=0\.3 and .* spectral\.sigma=0\.5: give"
-    ):
+    with pytest.raises(InputError, match=r"masks with .* spectral\.sigma=0\.3 and .* spectral\.sigma=0\.5: give"):
         made(photos, checkpoint, {**SMALL, "sigma": 0.5})
     torch.save(build_backbone("tiny_resnet").state_dict(), checkpoint)
     with pytest.raises(InputError, match=r"contains masks with .* spectral\.checkpoint="):

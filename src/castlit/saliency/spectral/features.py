@@ -19,8 +19,8 @@ from castlit.utils.validation import InputError
 MARGIN = 48
 """Pixels of reflected image around each image: as far as zero padding spoils the features of a small ResNet.
 
-Without it, the cells at the border differ from all others, whatever the image shows, and the cuts part them off: LOST's
-seed lay on an object in 0 of 100 images with one encoder, and in 61 with the margin.
+Without it, the cells at the border differ from all others, whatever the image shows, and the cuts part them off: LOST
+pointed at an object in none of 100 images with one encoder, and in 61 with the margin.
 """
 
 _NATIVE = (224, 256, 384, 299, 512, 64, 32)  # sides to try where a network takes one size only
