@@ -387,7 +387,7 @@ def test_progress_uses_trainer_bar(bar, capsys):
 
 
 def test_invalid_settings(photographs, tmp_path):
-    assert METHODS == (*DISCOVERY, "contracam")
+    assert (*DISCOVERY, "contracam") == METHODS
     for options in ({"warmup_epochs": 0}, {"every_n_epochs": 0}, {"batch_size": 1}, {"iterations": 0}, {"most": 0}):
         (name,) = options
         with pytest.raises(InputError, match=f"callbacks.self_masks.{name} must be"):
