@@ -79,7 +79,11 @@ def load_into(backbone: nn.Module, path: str | Path, key: str = "backbone.weight
 
 
 def open_backbone(
-    checkpoint: str | Path, backbone: str | None = None, seed: int = 0, key: str = "checkpoint"
+    checkpoint: str | Path,
+    backbone: str | None = None,
+    seed: int = 0,
+    key: str = "checkpoint",
+    backbone_key: str = "backbone",
 ) -> nn.Module:
     """Build a backbone and load a file's weights into it.
 
@@ -89,6 +93,7 @@ def open_backbone(
             ResNets, the one that matches the weights' names and shapes; for ``"random"``, a ResNet-50.
         seed: Seed of a random network's weights; torch's global random state does not change.
         key: The config key of the checkpoint, for messages.
+        backbone_key: The config key of the backbone's name, for messages.
 
     Returns:
         A network in evaluation mode: images (N, 3, H, W), normalised by ImageNet's mean and standard deviation, to a
@@ -106,8 +111,8 @@ def open_backbone(
     weights = read_weights(checkpoint, key, () if network is None else network.state_dict())
     name = backbone or _name(weights)
     if network is None:
-        network = _built(_named(name, weights, given))
-    network.load_state_dict(_fitting(network.state_dict(), weights, given, name), strict=False)
+        network = _built(_named(name, weights, given, backbone_key))
+    network.load_state_dict(_fitting(network.state_dict(), weights, given, name, backbone_key), strict=False)
     return network.eval()
 
 
@@ -138,13 +143,13 @@ def _built(name: str) -> nn.Module:
         return build_backbone(name)
 
 
-def _named(name: str | None, weights: Weights, given: str) -> str:
+def _named(name: str | None, weights: Weights, given: str, backbone_key: str = "backbone") -> str:
     """The name of the backbone, which has to be known."""
     if name is None:
         like = which_vit(weights.state) or "convnext_tiny or timm/vit_small_patch16_224"
         raise InputError(
             f"{given}: does not say which backbone its weights{_under(weights)} are of "
-            f"({listed(list(weights.state))}): {_renamed(weights) or f'add backbone=NAME, such as {like}'}"
+            f"({listed(list(weights.state))}): {_renamed(weights) or f'add {backbone_key}=NAME, such as {like}'}"
         )
     return name
 
@@ -164,7 +169,9 @@ def _renamed(weights: Weights) -> str | None:
     return None
 
 
-def _fitting(known: Mapping[str, Tensor], weights: Weights, given: str, name: str | None) -> dict[str, Tensor]:
+def _fitting(
+    known: Mapping[str, Tensor], weights: Weights, given: str, name: str | None, backbone_key: str = "backbone"
+) -> dict[str, Tensor]:
     """The weights without heads, if they are those of a backbone.
 
     Args:
@@ -172,6 +179,7 @@ def _fitting(known: Mapping[str, Tensor], weights: Weights, given: str, name: st
         weights: Those of the file.
         given: What messages call the file.
         name: The backbone's name.
+        backbone_key: The config key of the name, for messages.
 
     Raises:
         InputError: Names or shapes differ, or a weight is not finite.
@@ -190,7 +198,7 @@ def _fitting(known: Mapping[str, Tensor], weights: Weights, given: str, name: st
         other = _name(weights) or which_vit(weights.state)
         raise InputError(
             f"{given}: its weights{_under(weights)} are not those of {name or 'this backbone'}: {'; '.join(problems)}"
-            + (f": take backbone={other}" if other not in (None, name) else "")
+            + (f": take {backbone_key}={other}" if other not in (None, name) else "")
         )
     broken = [name for name, value in state.items() if not value.isfinite().all()]
     if broken:

@@ -118,6 +118,8 @@ def _settings(config: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever a file 
         value = OmegaConf.select(config, part)
         plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         _flatten(part, plain, found)
+    if own_masks:
+        found.setdefault("callbacks.self_masks.method", "contracam")  # runs of castlit 0.2 have no such key
     for view in ("query", "key"):
         transforms = OmegaConf.select(config, f"data.views.{view}")
         if OmegaConf.is_dict(transforms):
