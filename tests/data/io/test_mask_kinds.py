@@ -194,10 +194,14 @@ def test_kinds(name, kind):
 
 
 def soft_maps():
-    """Grey maps in which label maps could be seen: of superpixels, of several people, resized, blurred, JPEGs."""
+    """Grey maps in which label maps could be seen: of superpixels, of several people, resized, blurred, JPEGs.
+
+    Of the saliency methods, RBD and DSR alone draw superpixels with steps as large as those of label maps. castlit
+    writes no such map.
+    """
     image = Scenes(1, size=96).images[0]
-    for name, method in METHODS.items():
-        yield name, np.rint(method(shrink(image)) * 255).astype(np.uint8)
+    for name in ("mc", "hs", "fast", "fused"):
+        yield name, np.rint(METHODS[name](shrink(image)) * 255).astype(np.uint8)
     rng = np.random.default_rng(0)
     people = [np.roll(OBJECT, tuple(rng.integers(-4, 5, 2)), (0, 1)) for _ in range(12)]
     yield "twelve people", np.rint(255 * np.mean(people, 0)).astype(np.uint8)
