@@ -92,3 +92,20 @@ def test_transforms_in_another_order(tmp_path, monkeypatch, capsys, settings):
         make_run(tmp_path, name, OmegaConf.to_yaml(config).encode(), age)
     found = reuse_run_folder(words)
     assert found == [*words, "hydra.run.dir='outputs/2026-01-01/same'"], capsys.readouterr().out
+
+
+def test_self_masks_of_a_run_before_methods(tmp_path, monkeypatch, capsys):
+    """castlit 0.2 had ContraCAM alone, and no key for it: only a run with ContraCAM continues it."""
+    monkeypatch.chdir(tmp_path)
+    words = [*ARGUMENTS, "data=folder", "data.images=images", "data.masks=self"]
+    GlobalHydra.instance().clear()
+    with initialize_config_module("castlit.conf", version_base="1.3"):
+        config = compose("train", words)
+    config.output_dir = "somewhere"
+    OmegaConf.set_struct(config, False)
+    del config.callbacks.self_masks["method"]
+    old = make_run(tmp_path, "old", OmegaConf.to_yaml(config, resolve=True).encode(), age=0)
+    assert reuse_run_folder(words) == words
+    assert "is another run, they differ in callbacks.self_masks.method" in capsys.readouterr().out
+    words.append("callbacks.self_masks.method=contracam")
+    assert reuse_run_folder(words) == [*words, f"hydra.run.dir='{old.relative_to(tmp_path)}'"]
