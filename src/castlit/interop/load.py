@@ -198,7 +198,7 @@ def _fitting(
         other = _name(weights) or which_vit(weights.state)
         raise InputError(
             f"{given}: its weights{_under(weights)} are not those of {name or 'this backbone'}: {'; '.join(problems)}"
-            + (f": take {backbone_key}={other}" if other not in (None, name) else "")
+            + (f": take {backbone_key}={other} instead" if other not in (None, name) else "")
         )
     broken = [name for name, value in state.items() if not value.isfinite().all()]
     if broken:
