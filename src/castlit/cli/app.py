@@ -33,6 +33,7 @@ CONFIG_MODULE = "castlit.conf"
 
 # Error classes by name: castlit.cli imports neither Lightning nor torch.
 _MISCONFIGURATION = "lightning_fabric.utilities.exceptions.MisconfigurationException"
+_WORKER = "DataLoader worker (pid"  # torch's words for a loader process that has died
 _BACKEND = "torch.distributed.DistBackendError"
 
 Task = Callable[[DictConfig], Any]
@@ -183,6 +184,11 @@ def explain_error(error: BaseException) -> str | None:
         return _one_line(str(error))
     if isinstance(error, RuntimeError) and _of_other_processes(error):
         return f"another process of this run has died or does not answer ({_one_line(str(error)).rpartition('] ')[2]})"
+    if isinstance(error, RuntimeError) and _WORKER in str(error):
+        return (
+            f"{_one_line(str(error)).rstrip('.')}; was the memory full? Set fewer workers, a smaller batch_size, or "
+            "data.workers=0 to see why"
+        )
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, (FileNotFoundError, NotADirectoryError, PermissionError)):
