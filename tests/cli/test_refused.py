@@ -2,7 +2,9 @@
 
 import fcntl
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from castlit.callbacks import MetricsCSV
 
@@ -10,12 +12,26 @@ RUN = "hydra.run.dir=run"
 SCENES = ["data.train_count=16", "data.val_count=8", "data.batch_size=8", "data.size=32", "data.scene_size=36"]
 SMALL = [*SCENES, "data.workers=0", "method.queue_size=16", "trainer.max_epochs=1", RUN]
 
+PHOTOS = ["backbone=tiny_resnet", "data.size=32", "data.batch_size=4", "data.workers=0", "method.queue_size=16"]
+
 REFUSED = {
     "another method": (["+experiment=cast_byol", "resume=last", RUN], "was trained with castlit.methods.moco.MoCo"),
     "another optimiser": ([*SMALL, "resume=last", "optimizer.name=adamw"], "was trained with another optimizer"),
     "value": ([*SMALL, "optimizer.lr=0"], "optimizer.lr must be greater than 0"),
     "data": (["data=folder", "data.images=/no/such", "data.masks=null", RUN], "/no/such does not exist"),
     "length": ([*SMALL, "trainer.max_epochs=-1"], "needs an end"),
+    "after a line in the log": (
+        [
+            "data=folder",
+            "data.images=photos",
+            "data.masks=null",
+            "data.cache=/sys",
+            *PHOTOS,
+            "trainer.max_epochs=-1",
+            RUN,
+        ],
+        "needs an end",
+    ),
     "precision": ([*SMALL, "trainer.precision=17-mixed"], "17-mixed"),
     "checkpoint": ([*SMALL, "resume=/no/such.ckpt"], "no such file"),
 }
@@ -32,6 +48,9 @@ def finished(run_program, tmp_path_factory):
     cwd = tmp_path_factory.mktemp("finished")
     done = run_program("train", *SMALL, cwd=cwd)
     assert done.returncode == 0, done.stderr
+    (cwd / "photos").mkdir()
+    for number in range(4):
+        Image.fromarray(np.full((32, 32, 3), 60 * number, np.uint8)).save(cwd / "photos" / f"{number}.png")
     return cwd
 
 
@@ -63,6 +82,16 @@ def test_refused_job_of_a_sweep(run_program, finished):
     assert after.pop("multirun.yaml")  # the sweep itself was accepted
     assert after == before
     (finished / "multirun.yaml").unlink()
+
+
+def test_other_program_in_the_folder(run_program, finished):
+    before = content(finished)
+    done = run_program("evaluate", "+protocol=knn", "checkpoint=random", RUN, cwd=finished)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"error: {finished}/run has a run of castlit.train: choose another hydra.run.dir\n",
+    )
+    assert content(finished) == before
 
 
 @pytest.mark.parametrize(
