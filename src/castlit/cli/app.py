@@ -252,8 +252,10 @@ def _suggest_option(arguments: list[str]) -> str | None:
         group, _, option = argument.lstrip("+").partition("=")
         options = GlobalHydra.instance().config_loader().get_group_options(group)
         if options and re.fullmatch(r"\w+", option) and option != "null" and option not in options:
-            hint = did_you_mean(option, options) or f": choose one of {', '.join(options)}"
-            return f"{group} has no option {option}{hint}"
+            near = did_you_mean(option, options)
+            if near:
+                return f"{group} has no option {option}{near}"
+            return f"{group} has no option {option}: choose one of {', '.join(options)}"
     return None
 
 
