@@ -93,9 +93,10 @@ def test_run_without_config(made_run, tmp_path):
     assert read_settings(failed).get("optimizer.lr") == 0.06
 
 
-def test_broken_config_is_named(made_run, tmp_path):
+@pytest.mark.parametrize("content", ["a: [1", "a: &a [*a]", "a: " + "[" * 10_000])
+def test_broken_config_is_named(made_run, tmp_path, content):
     folder = made_run(tmp_path / "a")
-    (folder / "config.yaml").write_text("a: [1")
+    (folder / "config.yaml").write_text(content)
     with pytest.raises(InputError, match=r"config\.yaml is not valid YAML"):
         read_settings(folder)
 

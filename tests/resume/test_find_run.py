@@ -43,6 +43,8 @@ DAMAGED = {
     "zeros": b"\0" * 500,
     "a list": b"- 1\n- 2\n",
     "no YAML": b"a:\n\t- b: : :",
+    "an alias without end": b"module: &a {b: *a}\ndata: {}\n",
+    "brackets without end": b"module: " + b"[" * 10_000,
     "unknown reference": b"module: {a: '${no.such.key}'}\ndata: {}\n",
 }
 
@@ -66,6 +68,14 @@ def test_folder_of_another_program(tmp_path, monkeypatch, capsys, settings):
     make_run(tmp_path, "other", None, age=0)
     assert reuse_run_folder(ARGUMENTS) == ARGUMENTS
     assert capsys.readouterr() == ("", "")
+
+
+def test_run_without_its_last_checkpoint(tmp_path, monkeypatch, capsys, settings):
+    monkeypatch.chdir(tmp_path)
+    for name, age in (("older", 100), ("newer", 0)):
+        last = make_run(tmp_path, name, settings, age) / "checkpoints" / "last.ckpt"
+    last.rename(last.with_name("previous.ckpt"))
+    assert reuse_run_folder(ARGUMENTS)[-1] == "hydra.run.dir='outputs/2026-01-01/newer'"
 
 
 def test_run_of_another_kind(tmp_path, monkeypatch, capsys, settings):

@@ -43,7 +43,7 @@ def load_backbone(path: str | Path, key: str = "checkpoint", backbone: str | Non
     given = f"{key}={path}"
     known = None if backbone is None else _built(backbone).state_dict()
     weights = read_weights(path, key, known or ())
-    if all(map(is_beside, weights.state)):
+    if all(map(is_beside, weights.state)) and not _renamed(weights):
         raise InputError(f"{given}: has only heads ({listed(list(weights.state))}), no backbone")
     name = backbone or _name(weights)
     if known is None and name is None and weights.own:
@@ -182,18 +182,16 @@ def _fitting(
         backbone_key: The config key of the name, for messages.
 
     Raises:
-        InputError: Names or shapes differ, or a weight is not finite.
+        InputError: Names or shapes differ, a weight is of integers, or is not finite.
     """
     # A part of the network may have the name of a head: then it is no head.
     state = {name: value for name, value in weights.state.items() if name in known or not is_beside(name)}
     missing = [name for name in known if name not in state and not name.endswith(COUNTER)]
     unexpected = [name for name in state if name not in known and not name.endswith(COUNTER)]
     shapes = [name for name in state if name in known and state[name].shape != known[name].shape]
-    problems = [
-        f"{what} {listed(names)}"
-        for names, what in ((missing, "it lacks"), (unexpected, "it also has"), (shapes, "of another shape are"))
-        if names
-    ]
+    whole = [name for name in state if name in known and _is_rounded(state[name], known[name])]
+    found = {"it lacks": missing, "it also has": unexpected, "of another shape are": shapes, "integers are": whole}
+    problems = [f"{what} {listed(names)}" for what, names in found.items() if names]
     if problems:
         other = _name(weights) or which_vit(weights.state)
         raise InputError(
@@ -205,6 +203,11 @@ def _fitting(
         raise InputError(f"{given}: its weights are not finite ({listed(broken)}): take a checkpoint of before")
     logger.info("%s: %s; left out: %s", given, weights.kind, ", ".join(_left_out(weights, state)) or "nothing")
     return state
+
+
+def _is_rounded(value: Tensor, known: Tensor) -> bool:
+    """Whether a weight that has fractions is of integers, as quantised networks are, which have scales elsewhere."""
+    return known.is_floating_point() and not value.is_floating_point()
 
 
 def _left_out(weights: Weights, state: Mapping[str, Tensor]) -> tuple[str, ...]:
