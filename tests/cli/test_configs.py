@@ -104,6 +104,7 @@ def test_small_machines(repository):
         assert max(small.data.batch_size, small.method.get("queue_size", 0)) <= 40, "the smallest folder it is for"
         assert full.method.backbone == "resnet50"
         assert (small.threads, full.threads) == (1, None)
+        assert "budget=laptop" in full.callbacks.run_log.advice, "the warning where a run will take days"
         same = ("attention.target", "attention.mode", "crop.min_coverage", "colours", "method._target_", "name")
         assert all(OmegaConf.select(small, key) == OmegaConf.select(full, key) for key in same)
     for data, words in {"coco": COCO, "shards": SHARDS}.items():
