@@ -48,8 +48,8 @@ def require_ground_truth(sources: tuple[Source, ...]) -> None:
         NoGroundTruthError: They are.
     """
     for source in sources:
-        in_folder = isinstance(source, FileSource) and source.masks is not None
-        masks = f"data.masks={display_path(source.masks)}" if in_folder else "the masks in the shards"
+        folder = source.masks if isinstance(source, FileSource) else None
+        masks = "the masks in the shards" if folder is None else f"data.masks={display_path(folder)}"
         for made, mark in ((_noted(source), "remove the masks.json beside them"), (_signed(source), "save them anew")):
             if made:
                 raise NoGroundTruthError(

@@ -58,8 +58,8 @@ def start(
     wish = requested(resume, key or "resume")
     prefix = f"{key}={wish}: " if key else ""
     path = last if wish == LAST else None if wish is None else Path(wish).expanduser()
-    if path is not None and wish == LAST and not path.exists() and path.with_name(PREVIOUS).is_file():
-        path = path.with_name(PREVIOUS)
+    if wish == LAST and last is not None and not last.exists() and last.with_name(PREVIOUS).is_file():
+        path = last.with_name(PREVIOUS)
         rank_zero_only(print)(f"{prefix}{display_path(last)} is missing: the one before it is used", file=sys.stderr)
     if path is None or (wish == LAST and not path.is_file()):
         if wish is not None:
