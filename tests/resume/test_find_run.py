@@ -88,6 +88,19 @@ def test_run_of_another_kind(tmp_path, monkeypatch, capsys, settings):
     )
 
 
+def test_choices_of_the_run_continue(tmp_path, monkeypatch, settings):
+    # Runs of castlit 0.1 had no auto; and a value may have been given.
+    monkeypatch.chdir(tmp_path)
+    earlier = OmegaConf.create(settings.decode())
+    assert (earlier.trainer.precision, earlier.data.photometric) == ("auto", "auto")
+    earlier.trainer.precision, earlier.data.photometric = "32-true", "cpu"
+    make_run(tmp_path, "earlier", OmegaConf.to_yaml(earlier).encode(), age=0)
+    chosen = reuse_run_folder(ARGUMENTS)[len(ARGUMENTS) :]
+    assert chosen == ["hydra.run.dir='outputs/2026-01-01/earlier'", "data.photometric=cpu", "trainer.precision=32-true"]
+    given = [*ARGUMENTS, "trainer.precision=bf16-mixed"]
+    assert reuse_run_folder(given) == given, "another run"
+
+
 def test_transforms_in_another_order(tmp_path, monkeypatch, capsys, settings):
     words = [*ARGUMENTS, "views=albumentations", "+views.query.grey={_target_: albumentations.ToGray}"]
     config = OmegaConf.create(settings.decode())

@@ -34,11 +34,16 @@ _SAME = (
     "data",
     *(f"trainer.{key}" for key in _TRAINER),
 )
+AUTO = "auto"
+"""Chosen for the machine."""
+
 _MAY_DIFFER = ("data.workers", "data.cache", "callbacks.self_masks.path")
 
 
 def reuse_run_folder(arguments: list[str]) -> list[str]:
     """Add the folder of the newest run of the same kind to a command line that says ``resume=last``.
+
+    What is ``auto`` here, and was chosen by hand there, continues as it was: the command line gets that value, too.
 
     The command line is unchanged if there is none, if it names a folder (``hydra.run.dir``), and for sweeps, which give
     each job a folder: then the run looks for ``last.ckpt`` in the folder that it gets.
@@ -55,10 +60,11 @@ def reuse_run_folder(arguments: list[str]) -> list[str]:
     config, root = _composed(arguments)
     if config is None:
         return arguments  # Hydra will report the error.
-    folder = _newest(config, root)
-    if folder is None:
+    found = _newest(config, root)
+    if found is None:
         return arguments
-    return [*arguments, f"hydra.run.dir={quoted(str(folder))}"]
+    folder, chosen = found
+    return [*arguments, f"hydra.run.dir={quoted(str(folder))}", *(f"{key}={value}" for key, value in chosen.items())]
 
 
 def _composed(arguments: list[str]) -> tuple[DictConfig | None, Path]:
@@ -74,8 +80,8 @@ def _composed(arguments: list[str]) -> tuple[DictConfig | None, Path]:
         return None, Path()
 
 
-def _newest(config: DictConfig, root: Path) -> Path | None:
-    """The folder of the newest run whose config has the same settings."""
+def _newest(config: DictConfig, root: Path) -> tuple[Path, dict[str, str]] | None:
+    """The folder of the newest run whose config has the same settings, and its values of those that are auto here."""
     mine = _settings(config)
     other: tuple[Path, list[str]] | None = None
     found = (*root.glob(f"*/*/{LAST_CHECKPOINT}"), *root.glob(f"*/*/{LAST_CHECKPOINT.with_name(PREVIOUS)}"))
@@ -84,10 +90,15 @@ def _newest(config: DictConfig, root: Path) -> Path | None:
         its = _settings_of(folder / "config.yaml")
         if its is None:
             continue
-        if its == mine:
-            return folder
+        chosen = {
+            key: its[key]
+            for key, value in mine.items()
+            if value == AUTO and isinstance(its.get(key), str) and its[key] != AUTO
+        }
+        if its == {**mine, **chosen}:
+            return folder, chosen
         if other is None and its.get("name") == mine.get("name"):
-            other = folder, sorted(key for key in {*its, *mine} if its.get(key) != mine.get(key))
+            other = folder, sorted(key for key in {*its, *mine} - set(chosen) if its.get(key) != mine.get(key))
     if other is not None and is_first_process():
         some = ", ".join(other[1][:3]) + (" ..." if len(other[1]) > 3 else "")
         print(f"resume=last: {display_path(other[0])} is another run, they differ in {some}")

@@ -201,3 +201,31 @@ def test_no_images(network, scenes, tmp_path):
     assert not Path(tmp_path / "o").exists()
     with pytest.raises(InputError, match="pictures must be at least 0"):
         evaluate_grounding(network.backbone, CPU, tmp_path, "random", scenes, pictures=-1)
+
+
+class AsBytes(ScenesDataModule):
+    """Loads as for a GPU, wherever the network is."""
+
+    _raw = True
+
+
+def test_images_as_bytes_give_the_same(network, scenes, tmp_path):
+    data = AsBytes(train_count=200, val_count=48, batch_size=20, workers=0)
+    data.setup("validate")
+    assert next(iter(data.val_dataloader()))["image"].dtype == torch.uint8
+    found, wanted = (
+        evaluate_grounding(network.backbone, CPU, tmp_path / name, "random", given, pictures=2, classifier_images=100)
+        for name, given in (("bytes", data), ("floats", scenes))
+    )
+    for key, row in wanted.items():
+        assert found[key] == pytest.approx(row, abs=1e-3), key
+    drawn, expected = (cv2.imread(str(tmp_path / name / "grounding.png")) for name in ("bytes", "floats"))
+    assert np.abs(drawn.astype(int) - expected).mean() < 0.1, "up to rounding"
+
+
+def test_the_loaders_know_the_device(scenes, tmp_path):
+    # The classifier's features stop at their first copy back to the host; nothing lies on this device.
+    device = torch.device("meta")
+    with pytest.raises(NotImplementedError, match="Cannot copy out of meta"):
+        evaluate_grounding(open_backbone("random", "tiny_resnet").to(device), device, tmp_path, "random", scenes)
+    assert next(iter(scenes.val_dataloader()))["image"].dtype == torch.uint8

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -80,6 +81,12 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
 
     most_workers = 2
     """Default number of loader processes, if there are enough cores; images in memory need few."""
+
+    device: torch.device | None = None
+    """Where the loaders' batches go, set by whoever iterates over them without a trainer; None: the trainer's device.
+
+    For one that is not the CPU, images are uint8, and :func:`castlit.data.finish` normalises them there.
+    """
 
     def __init__(
         self,
@@ -210,7 +217,10 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
     @property
     def _raw(self) -> bool:
         """Whether images are transferred to the device as uint8."""
-        return self.trainer is not None and self.trainer.strategy.root_device.type != "cpu"
+        device = self.device
+        if device is None and self.trainer is not None:
+            device = self.trainer.strategy.root_device
+        return device is not None and device.type != "cpu"
 
     def _worker_options(self) -> dict[str, Any]:
         processes = self.trainer.num_devices if self.trainer is not None else None

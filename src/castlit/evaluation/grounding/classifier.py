@@ -1,6 +1,5 @@
 """A linear classifier on a frozen backbone."""
 
-from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -45,7 +44,7 @@ def train_classifier(
     features, labels = [], []
     together = partial(collate, raw=device.type != "cpu")
     for batch in DataLoader(dataset, batch_size=data.batch_size, collate_fn=together):  # type: ignore[attr-defined]
-        features.append(pooled(backbone, batch, device))
+        features.append(pooled(backbone, images_on(batch["image"], device)).cpu())
         labels.append(batch["label"])
     known = torch.cat(labels).numpy()
     if len(np.unique(known)) < 2:
@@ -60,10 +59,10 @@ def _labelled(source: Source, index: int) -> bool:
         return False
 
 
-def pooled(backbone: nn.Module, batch: Mapping[str, Tensor], device: torch.device) -> Tensor:
-    """Return the pooled features (N, C) of a batch, on the CPU."""
+def pooled(backbone: nn.Module, images: Tensor) -> Tensor:
+    """Return the pooled features (N, C) of normalised images, on their device."""
     with torch.inference_mode():
-        features: Tensor = backbone(images_on(batch["image"], device)).float().mean((2, 3)).cpu()
+        features: Tensor = backbone(images).float().mean((2, 3))
     return features
 
 

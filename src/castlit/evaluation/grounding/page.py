@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from castlit.data.datamodules.datasets import images_on
 from castlit.data.index.file_source import FileSource
 from castlit.evaluation.grounding.examples import ImageResults
 from castlit.evaluation.mask_origin import mask_origin
@@ -118,7 +120,7 @@ def _fetch(data: pl.LightningDataModule, wanted: Mapping[int, int]) -> dict[int,
         for place in range(start, start + len(batch["image"])):
             if place in wanted:
                 mask = batch["mask"][place - start, 0].numpy().astype(np.uint8)
-                image = to_picture(batch["image"][place - start])
+                image = to_picture(images_on(batch["image"][place - start, None], torch.device("cpu"))[0])
                 found[wanted[place]] = _Example(enlarge(image, HEIGHT), enlarge(mask, HEIGHT, cv2.INTER_NEAREST))
         start += len(batch["image"])
         if len(found) == len(wanted):

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from castlit.attention import has_object
+from castlit.data import ViewsDataModule
+from castlit.data.datamodules.datasets import images_on
 from castlit.evaluation.grounding.classifier import pooled, train_classifier
 from castlit.evaluation.grounding.examples import ImageResults
 from castlit.evaluation.grounding.page import write_pictures
@@ -83,6 +85,8 @@ def evaluate_grounding(
     """
     require_int("protocol.pictures", pictures, 0)
     require_int("protocol.classifier_images", classifier_images, 2)
+    if isinstance(data, ViewsDataModule):
+        data.device = device
     data.setup("validate")
     asked: dict[str, Question] = {}
     classifiers: dict[str, tuple[nn.Module, nn.Linear]] = {}
@@ -135,7 +139,8 @@ def _explain_all(
             places.append(start + masked.nonzero()[:, 0])
             if "index" in batch:
                 indices.append(batch["index"][masked])
-            on_device = {name: x.to(device, non_blocking=True) for name, x in batch.items()}
+            on_device = {name: x.to(device, non_blocking=True) for name, x in batch.items() if name != "image"}
+            on_device["image"] = images_on(batch["image"], device)
             for key, ask in asked.items():
                 found = ask(on_device).float().cpu()[masked]
                 cams[key].append(found)
@@ -144,7 +149,7 @@ def _explain_all(
                     scores[f"{key}{SHUFFLED_MASKS}"].append(image_scores(found[paired], other_masks))
             scores[CENTRE].append(image_scores(_centre(masks), masks))
             for key, (backbone, classifier) in classifiers.items():
-                right[key].append(_right(backbone, classifier, batch, device))
+                right[key].append(_right(backbone, classifier, on_device))
             for _ in masked:
                 pace.advance()
     chosen = torch.cat(places)
@@ -156,10 +161,10 @@ def _explain_all(
     return seen, {key: torch.cat(parts).double().mean().item() for key, parts in right.items()}
 
 
-def _right(backbone: nn.Module, classifier: nn.Linear, batch: Batch, device: torch.device) -> Tensor:
+def _right(backbone: nn.Module, classifier: nn.Linear, batch: Batch) -> Tensor:
     with torch.inference_mode():
-        logits: Tensor = classifier(pooled(backbone, batch, device).to(device))
-    return logits.argmax(1).cpu() == batch["label"]
+        logits: Tensor = classifier(pooled(backbone, batch["image"]))
+    return (logits.argmax(1) == batch["label"]).cpu()
 
 
 def _centre(masks: Tensor) -> Tensor:
