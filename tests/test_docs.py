@@ -52,7 +52,16 @@ def test_site_builds(repository, tmp_path):
     assert '<script src="assets/iframe-worker.js">' in pages["index.html"]
     for name, text in pages.items():
         article = text[text.find("<article") : text.find("</article>")]
-        for left_over in (":class:", ":func:", ":meth:", "<!-- keys", "<!-- config", "--8&lt;--", "$<code>", "language-math"):
+        for left_over in (
+            ":class:",
+            ":func:",
+            ":meth:",
+            "<!-- keys",
+            "<!-- config",
+            "--8&lt;--",
+            "$<code>",
+            "language-math",
+        ):
             assert left_over not in article, (name, left_over)
         # The site needs no network.
         assert not re.search(r'(?:src|<link[^>]* href)="(?:https?:)?//', text), name
@@ -166,7 +175,10 @@ def test_formulas_are_latex(docs):
     formulas = [
         formula
         for page in pages
-        for formula in (*re.findall(r"^```math\n(.*?)^```$", page, re.DOTALL | re.MULTILINE), *re.findall(r"\$`(.+?)`\$", page))
+        for formula in (
+            *re.findall(r"^```math\n(.*?)^```$", page, re.DOTALL | re.MULTILINE),
+            *re.findall(r"\$`(.+?)`\$", page),
+        )
     ]
     assert formulas
     convert = pytest.importorskip("latex2mathml.converter").convert
