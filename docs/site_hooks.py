@@ -24,7 +24,8 @@ OUTSIDE = {
 
 _LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)([)#])")
 _KEYS = re.compile(r"^<!-- keys of (\w+) -->$", re.MULTILINE)
-_DATA = {"scenes": ["data=scenes"], "photographs": ["data=folder", "data.images=/photos", "data.masks=/photo_masks"]}
+_PHOTOGRAPHS = ["data=folder", "data.images=/photos", "data.masks=/photo_masks"]
+_DATA = {"scenes": ["data=scenes"], "photographs": _PHOTOGRAPHS, "laptop": [*_PHOTOGRAPHS, "budget=laptop"]}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -71,14 +72,15 @@ def notebook_page(notebook: dict[str, Any]) -> str:
 
 
 def keys_table(method: str) -> str:
-    """The keys that an experiment sets, with their values on scenes and on photographs, as Hydra composes them."""
+    """The keys that an experiment sets, with their values by data and budget, as Hydra composes them."""
     columns = {}
     with initialize_config_module("castlit.conf", version_base="1.3"):
         for name, words in _DATA.items():
             columns[name] = _values(compose("train", [f"+experiment=cast_{method}", *words]))
-    lines = ["| key | `data=scenes` | photographs |", "| --- | --- | --- |"]
+    lines = ["| key | `data=scenes` | photographs | with `budget=laptop` |", "| --- | --- | --- | --- |"]
     for key, value in columns["scenes"].items():
-        cells = (json.dumps(each).strip('"') for each in (key, value, columns["photographs"][key]))  # as in YAML
+        values = (value, columns["photographs"][key], columns["laptop"][key])
+        cells = (json.dumps(each).strip('"') for each in (key, *values))  # as in YAML
         lines.append(f"| {' | '.join(f'`{cell}`' for cell in cells)} |")
     return "\n".join(lines)
 

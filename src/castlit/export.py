@@ -13,7 +13,7 @@ def main() -> None:
 
 def export_as(config: DictConfig) -> None:
     """Write a backbone as the config says, and print how to read it."""
-    given = (config.checkpoint, config.output, config.format, config.backbone)
+    given = (config.checkpoint, config.output, config.format, config.backbone, config.size)
     from castlit.interop import export  # only now, because it takes seconds: torch
 
     readers = export(*given)

@@ -36,14 +36,16 @@ def train(config: DictConfig) -> float | None:
     from castlit.training.closing_table import print_closing_table
     from castlit.training.fit import fit
     from castlit.training.start_weights import load_start_weights
+    from castlit.utils.cpu_threads import cpu_threads
 
-    with quiet_lightning():
+    with quiet_lightning(), cpu_threads(config.threads):
         module, data, trainer = build(config)
         refuse_relaunched_sweep(lambda: trainer)
         with run_lock(output_dir()) if trainer.is_global_zero else nullcontext():
             checkpoint = start_training(config.resume, module, trainer, trainer.loggers, output_dir())
             load_start_weights(config, module, trainer, checkpoint)
-            record = fit(trainer, module, data, checkpoint, begin=partial(begin, config, trainer, checkpoint))
+            begins = partial(begin, config, module, data, trainer, checkpoint)
+            record = fit(trainer, module, data, checkpoint, begins)
         if record is not None and trainer.is_global_zero:
             print_closing_table(config, trainer, record)
     if config.objective in trainer.callback_metrics:

@@ -52,7 +52,9 @@ def samples(count):
 def train(tmp_path, monkeypatch):
     """Train for two epochs of eight steps, of which each takes ``seconds`` by the bar's clock."""
 
-    def run(bar, seconds=0.1, **options):
+    def run(bar, seconds=0.1, terminal=True, **options):
+        for name, value in {"FORCE_COLOR": "1" if terminal else "", "TERM": "xterm"}.items():
+            monkeypatch.setenv(name, value)
         clock = iter(seconds * step for step in range(10**6))
         monkeypatch.setattr(progress_bar.time, "monotonic", lambda: next(clock))
         losses = Losses()
@@ -121,7 +123,31 @@ def test_time_left_of_the_run(train):
     assert left == sorted(left, reverse=True)
     assert left[-1] == 0
     # The clock is read two or three times a step: 14 steps are left after the second one.
-    assert 2 * 14 <= left[1] <= 3 * 14
+    assert 2 * 14 <= left[0] <= 3 * 14
+
+
+def test_epochs_are_counted_from_one(train):
+    """``Epoch 1 of 2``, also where the steps end the run."""
+
+    class Named(Watched):
+        def on_train_epoch_start(self, trainer, pl_module):
+            super().on_train_epoch_start(trainer, pl_module)
+            names.append(self.progress.tasks[self.train_progress_bar_id].description.strip())
+
+    names = []
+    train(Named())
+    train(Named(), max_steps=3 * STEPS // 2)
+    assert names == 2 * ["Epoch 1 of 2", "Epoch 2 of 2"]
+    names.clear()
+    train(Named(), max_steps=STEPS - 1)
+    assert names == ["Epoch 1 of 1"]
+
+
+def test_shows_nothing_in_a_file(train, capsys):
+    bar = Watched()
+    train(bar, terminal=False)
+    assert (bar.updates, bar.run_left) == ([], None)
+    assert capsys.readouterr().out == ""
 
 
 def test_other_bars_get_metrics(train):

@@ -18,6 +18,7 @@ from castlit import CASTModule
 from castlit.attention import AttentionLoss
 from castlit.callbacks import ExactResume, GradCAMPanel, LastCheckpoint, MetricsCSV, SelfMasks
 from castlit.callbacks.mask_maker import split_batches, temporary_eval
+from castlit.callbacks.self_masks import METHODS
 from castlit.callbacks.work_progress import progress_of
 from castlit.data import SaliencyDataModule
 from castlit.data.datamodules.datasets import normalise
@@ -25,6 +26,9 @@ from castlit.data.datamodules.full_images import FullImages
 from castlit.data.scenes import Scenes
 from castlit.methods import MoCo
 from castlit.optim import OptimizerRecipe
+from castlit.saliency.algorithms.refine import sharpen
+from castlit.saliency.spectral.discovery import discover
+from castlit.saliency.spectral.settings import DISCOVERY, SpectralSettings
 from castlit.utils.validation import InputError
 from support.cuts import KeepDisk, PowerCut
 
@@ -44,7 +48,8 @@ def photographs(tmp_path_factory):
 class Noted(pl.Callback):
     """Records the masks in use, and the final state of a run."""
 
-    def __init__(self):
+    def __init__(self, method):
+        self.method = method
         self.found, self.versions, self.empty = {}, [], []
 
     def on_train_epoch_start(self, trainer, pl_module):
@@ -53,13 +58,25 @@ class Noted(pl.Callback):
         epoch = trainer.current_epoch
         if source.mask_store is None or source.mask_store.version != epoch:
             return
-        whole = FullImages(source, 24)
+        whole = FullImages(source, 32)
         maps = {}
         with temporary_eval(pl_module):
             for block in split_batches(np.arange(COUNT), 5):
-                pixels = torch.from_numpy(np.stack([whole[i]["image"] for i in block.tolist()]))
-                found = pl_module.find_objects(normalise(pixels.permute(0, 3, 1, 2)))
-                maps.update(zip(block.tolist(), (found * 255).round().byte().numpy(), strict=True))
+                pixels = np.stack([whole[i]["image"] for i in block.tolist()])
+                images = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+                if self.method == "contracam":
+                    found = pl_module.find_objects(images).numpy()
+                else:
+                    with torch.no_grad():
+                        # 48 px of the mirrored image on each side, six cells of layer4, are cut off again.
+                        padded = np.pad(np.arange(32), 48, mode="reflect")
+                        features = pl_module.encoder.backbone(images[:, :, padded][..., padded])[:, :, 6:-6, 6:-6]
+                    settings = SpectralSettings(self.method)
+                    cuts = [
+                        discover(each.numpy(), image, settings) for each, image in zip(features, pixels, strict=True)
+                    ]
+                    found = np.stack([sharpen(cv2.resize(cut, (32, 32)).clip(0, 1)) for cut in cuts])
+                maps.update(zip(block.tolist(), (found * 255).round().astype(np.uint8), strict=True))
         self.found[epoch] = [maps[i] for i in range(COUNT)]
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
@@ -100,8 +117,9 @@ def run(
     method = MoCo(backbone, dim=4, queue_size=17, momentum=0.9)
     recompute = options.pop("activation_checkpointing", False)
     module = CASTModule(method, AttentionLoss(), OptimizerRecipe(lr=0.1), activation_checkpointing=recompute)
-    settings = {"warmup_epochs": WARMUP, "every_n_epochs": EVERY, "batch_size": 5, "refine": "none", **options}
-    logger, noted = MetricsCSV(folder, name="", version=""), Noted()
+    settings = {"warmup_epochs": WARMUP, "every_n_epochs": EVERY, "batch_size": 5, "refine": "none", "size": 32}
+    settings |= options
+    logger, noted = MetricsCSV(folder, name="", version=""), Noted(options.get("method", "border_cut"))
     if resume is not None:
         logger.keep(torch.load(resume, weights_only=True)["castlit"]["rows"])
     with warnings.catch_warnings():
@@ -191,12 +209,21 @@ def test_masks_after_warmup_and_again(whole):
 
 
 def test_masks_equal_encoder_maps(whole):
-    noted, folder = whole
+    assert_masks_by_hand(*whole)
+
+
+@pytest.mark.parametrize("method", ["contracam", "lost"])
+def test_masks_of_other_methods(photographs, tmp_path, method):
+    assert_masks_by_hand(run(tmp_path, photographs, method=method), tmp_path)
+
+
+def assert_masks_by_hand(noted, folder):
     assert set(noted.found) == {2, 4}
     for epoch, maps in noted.found.items():
         written = folder / "self_masks" / f"epoch_{epoch}" / "train"
-        counts = json.loads((written / "masks.json").read_text())["counts"]
-        empty = 0
+        about = json.loads((written / "masks.json").read_text())
+        assert about["settings"]["method"] == noted.method
+        counts, empty = about["counts"], 0
         for number, expected in enumerate(maps):
             found = cv2.imread(str(written / f"{number:02d}.png"), cv2.IMREAD_UNCHANGED)
             share = (expected > 128).mean()
@@ -300,7 +327,8 @@ def test_masks_of_validation_images(photographs, tmp_path):
     assert len(list((made / "val").glob("*.png"))) == 3
     about = json.loads((made / "val" / "masks.json").read_text())
     assert about["counts"]["images"] == 3
-    assert about["settings"] == {"size": 32, "batch_size": 5, "iterations": 2, "refine": "guided", "most": 0.95}
+    settings = {"size": 32, "batch_size": 5, "iterations": 2, "refine": "guided", "most": 0.95}
+    assert about["settings"] == {"method": "border_cut", **settings}
     assert (tmp_path / "gradcam.png").is_file()
     assert "val/pointing" not in (tmp_path / "metrics.csv").read_text(), "another callback logs it"
 
@@ -359,16 +387,21 @@ def test_progress_uses_trainer_bar(bar, capsys):
 
 
 def test_invalid_settings(photographs, tmp_path):
+    assert (*DISCOVERY, "contracam") == METHODS
     for options in ({"warmup_epochs": 0}, {"every_n_epochs": 0}, {"batch_size": 1}, {"iterations": 0}, {"most": 0}):
         (name,) = options
         with pytest.raises(InputError, match=f"callbacks.self_masks.{name} must be"):
             SelfMasks(**options)
+    with pytest.raises(InputError, match=r"self_masks\.method must be one of border_cut, .*mean 'contracam'"):
+        SelfMasks(method="contra_cam")
     with pytest.raises(InputError, match="refine must be one of crf, guided, none"):
         SelfMasks(refine="guide")
     with pytest.raises(InputError, match=r"would come after 6 epochs, and the run has 6: .*warmup_epochs"):
         run(tmp_path, photographs, warmup_epochs=EPOCHS)
     with pytest.raises(InputError, match=r"callbacks\.self_masks\.size=40: the encoder does not accept it \(.*16.*\)"):
         run(tmp_path, photographs, size=40, backbone="timm/test_vit")
+    with pytest.raises(InputError, match=r"callbacks\.self_masks\.size=40: the encoder does not accept it \(.*16.*\)"):
+        run(tmp_path, photographs, size=40, backbone="timm/test_vit", method="contracam")
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=30, logger=False, callbacks=[SelfMasks(tmp_path)], default_root_dir=tmp_path
     )

@@ -48,7 +48,18 @@ def options(repository, group):
 def pytest_generate_tests(metafunc):
     if "override" in metafunc.fixturenames:
         root = metafunc.config.rootpath
-        groups = ["experiment", "method", "attention", "crop", "data", "trainer", "logger", "callbacks", "sweep"]
+        groups = [
+            "experiment",
+            "method",
+            "attention",
+            "crop",
+            "data",
+            "budget",
+            "trainer",
+            "logger",
+            "callbacks",
+            "sweep",
+        ]
         cases = [
             f"{'+' * (group in ('experiment', 'sweep'))}{group}={option}"
             for group in groups
@@ -81,6 +92,44 @@ def test_experiments_with_every_data(repository, data):
         cast = experiment.startswith("cast_")
         assert (config.crop.min_coverage > 0) == (cast or experiment.endswith("_crop"))
         assert bool(config.attention) == cast
+
+
+def test_small_machines(repository):
+    """``budget=laptop`` goes with every experiment and all photographs; what is given wins; scenes keep their own."""
+    for experiment in options(repository, "experiment"):
+        full = composed("train", f"+experiment={experiment}", "data=folder", *FOLDER)
+        small = composed("train", f"+experiment={experiment}", "data=folder", *FOLDER, "budget=laptop")
+        OmegaConf.to_container(small, resolve=True, throw_on_missing=True)
+        assert (small.method.backbone, small.optimizer.name, small.optimizer.warmup_epochs) == ("tiny_resnet", "sgd", 0)
+        assert max(small.data.batch_size, small.method.get("queue_size", 0)) <= 40, "the smallest folder it is for"
+        assert full.method.backbone == "resnet50"
+        assert (small.threads, full.threads) == (1, None)
+        assert "budget=laptop" in full.callbacks.run_log.advice, "the warning where a run will take days"
+        same = ("attention.target", "attention.mode", "crop.min_coverage", "colours", "method._target_", "name")
+        assert all(OmegaConf.select(small, key) == OmegaConf.select(full, key) for key in same)
+    for data, words in {"coco": COCO, "shards": SHARDS}.items():
+        assert composed("train", f"data={data}", *words, "budget=laptop").data.size == 96
+    given = ["backbone=resnet18", "data.size=48", "data.batch_size=8", "method.queue_size=64", "trainer.max_epochs=2"]
+    won = composed("train", "budget=laptop", "+experiment=cast_mocov2", *given, "data=folder", *FOLDER)
+    for word in given:
+        key, _, value = word.partition("=")
+        assert str(OmegaConf.select(won, key)) == value
+    evaluation = composed("evaluate", "+protocol=grounding", "checkpoint=x", "data=folder", *FOLDER, "budget=laptop")
+    assert (evaluation.data.size, evaluation.data.batch_size, evaluation.threads) == (96, 16, 1)
+    assert composed("train", "budget=laptop") == composed("train")
+
+
+def test_budgets_have_the_same_keys(repository):
+    def keys(node, prefix=""):
+        for key, value in node.items():
+            yield from keys(value, f"{prefix}{key}.") if isinstance(value, DictConfig) else [f"{prefix}{key}"]
+
+    found = {
+        name: set(keys(OmegaConf.load(repository / "conf" / "budget" / f"{name}.yaml")))
+        for name in options(repository, "budget")
+    }
+    assert set(found) == {"laptop", "photographs", "scenes"}
+    assert all(each == found["laptop"] for each in found.values())
 
 
 @pytest.mark.parametrize("name", METHODS)

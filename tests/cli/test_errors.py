@@ -38,6 +38,11 @@ TRAIN_MISTAKES = {
     "missing folder": (["data=coco", "data.root=/no/such", "data.masks=/no/such"], ["/no/such"]),
     "folder not given": (["data=coco"], ["data.root must be given"]),
     "missing checkpoint": (["resume=/no/such.ckpt"], ["/no/such.ckpt", "no such file"]),
+    "plus before a key": (["+trainer.deterministic=true"], ["trainer.deterministic is a key of the config already"]),
+    "values without a sweep": (["callbacks=default,none"], ["Ambiguous value", "callbacks=default,none"]),
+    "option that only others have": (["crop=none"], ["crop has no option none: choose one of random, saliency"]),
+    "folder of configs": (["--config-dir", "nope"], ["--config-dir nope does not exist"]),
+    "no backbone": (["backbone=null"], ["backbone must be a name"]),
     "no accelerator": (["trainer.accelerator=abacus"], ["abacus"]),
 }
 

@@ -1,6 +1,7 @@
 """``castlit.evaluate +protocol=linear, finetune, knn`` from the command line."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -39,6 +40,12 @@ def test_linear_and_resume(run_program, folders, tmp_path):
     assert first["top5"] == 100  # of two classes
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
     assert "train/loss" in (tmp_path / "run" / "metrics.csv").read_text()
+    # How far it is, and how to open the log, in a file as on a terminal.
+    log = (tmp_path / "run" / "evaluate.log").read_text()
+    for written in (result.stdout, log):
+        assert re.search(r"Epoch 2 of 2, step 6 of 6: train/loss \d+\.\d{3}; [\d.]+ images/s, 0:00:00 left\n", written)
+        assert re.search(r"Validation: val/top1 \d+\.000, val/top5 100\.000; it took 0:", written)
+    assert "Metrics: run/metrics.csv\n" in result.stdout
     again = run_program("evaluate", *words, "protocol.resume=last", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert results_of(tmp_path) == first
@@ -53,7 +60,8 @@ def test_two_processes(run_program, folders, tmp_path):
     words += ["protocol.trainer.accelerator=cpu", "protocol.trainer.devices=2"]
     result = run_program("evaluate", *words, cwd=tmp_path, CASTLIT_TESTS_FORK_RANKS="1")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("top1") == result.stdout.count("Written to") == 1
+    assert result.stdout.count("val/top1") == result.stdout.count("Written to") == 1
+    assert result.stdout.count("top1") == 2, "in the log and in the table, by one process"
     assert results_of(tmp_path)["top5"] == 100
     # A broken image stops both processes, whichever reads it.
     for file in (folders / "val" / "kiwi").iterdir():

@@ -65,6 +65,12 @@ class Frozen(Breaker):
                 os.kill(worker.pid, signal.SIGSTOP)
             (self.folder / "frozen").touch()
 
+class Killed(Breaker):
+    # As where the memory is full.
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if trainer.global_step == 2:
+            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
 class Worse(CSVLogger):
     # Fails, and fails again where Lightning closes it: Lightning then leaves the loaders as they are.
     def log_metrics(self, metrics, step=None):
@@ -81,6 +87,7 @@ PLACES = {
     "NoValidation": "error: the validation broke",
     "NoPicture": "gradcam.png: Is a directory",
     "Worse": "error: it cannot be closed, either",
+    "Killed": "; was the memory full? Set fewer workers",
 }
 
 
@@ -124,6 +131,8 @@ def assert_ends(run, folder, words):
     assert result.returncode == 1, result.stderr
     assert words in result.stderr
     assert "Traceback" not in result.stderr
+    errors = [line for line in result.stderr.splitlines() if "rror" in line]
+    assert len(errors) == 1, result.stderr
     assert time.monotonic() - begin < 40
     if Path("/proc").is_dir():
         assert processes_in(folder.resolve()) == []

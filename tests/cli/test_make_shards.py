@@ -20,6 +20,7 @@ from hydra import compose, initialize_config_module
 from PIL import Image
 
 from castlit.cli.app import CONFIG_MODULE, program
+from castlit.cli.next_training import shows_accelerator
 from castlit.data import FileSource, ShardsDataModule
 from castlit.data.shards import write
 from castlit.data.shards.streams import read_samples
@@ -442,7 +443,7 @@ def test_folders_to_training(run_line, mini, tmp_path):
     recommended = written.stdout.splitlines()[-1].strip()
     assert recommended == (
         "python -m castlit.train +experiment=cast_mocov2 data=shards "
-        f'data.urls="{tmp_path}/shards/{{000000..000004}}.tar"'
+        f'data.urls="{tmp_path}/shards/{{000000..000004}}.tar"' + " budget=laptop" * (not shows_accelerator())
     )
     more = [*TINY, "data.batch_size=24", "data.val_count=24", "hydra.run.dir=run"]
     result = run_line(f"{recommended} {' '.join(more)}", tmp_path)

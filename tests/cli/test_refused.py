@@ -2,7 +2,9 @@
 
 import fcntl
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from castlit.callbacks import MetricsCSV
 
@@ -45,6 +47,20 @@ def test_earlier_run_stays_as_it_was(run_program, finished, arguments, words):
     assert content(finished) == before
 
 
+def test_log_stays_as_it_was(run_program, finished, tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / name / f"{name}.png")
+    log = finished / "run" / "train.log"
+    before = log.read_bytes()
+    words = ["data=folder", f"data.images={tmp_path / 'a'}", f"data.masks={tmp_path / 'b'}", RUN]
+    done = run_program("train", *words, f"data.cache={tmp_path / 'cache'}", "backbone=tiny_resnet", cwd=finished)
+    assert "none of the 1 images has a mask" in done.stderr
+    assert "Indexing" in done.stdout  # logged before
+    assert log.read_bytes() == before
+    (finished / "run" / "data_report.csv").unlink()
+
+
 def test_second_training_in_a_folder(run_program, finished):
     before = content(finished)
     with (finished / "run" / ".running").open("r+") as file:
@@ -63,6 +79,16 @@ def test_refused_job_of_a_sweep(run_program, finished):
     assert after.pop("multirun.yaml")  # the sweep itself was accepted
     assert after == before
     (finished / "multirun.yaml").unlink()
+
+
+def test_other_program_in_the_folder(run_program, finished):
+    before = content(finished)
+    done = run_program("evaluate", "+protocol=knn", "checkpoint=random", RUN, cwd=finished)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"error: {finished}/run has a run of castlit.train: choose another hydra.run.dir\n",
+    )
+    assert content(finished) == before
 
 
 @pytest.mark.parametrize(

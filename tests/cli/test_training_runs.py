@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shlex
 import subprocess
 
@@ -91,6 +92,16 @@ def test_run_and_recommended_command(run_program, tmp_path):
 
     for figure in ("train/attention", "val/pointing"):
         assert figure in result.stdout
+    # What will run, and how far it is: this output is no terminal.
+    log = (folder / "train.log").read_text()
+    for written in (result.stdout, log):
+        assert "cast_mocov2: 192 images, 6 steps an epoch, 3 epochs; tiny_resnet, 48 px, batches of 32; " in written
+        assert re.findall(r"Epoch (\d) of 3, step (\d+) of 18: train/loss ", written) == [
+            *(("1", "6"), ("2", "12"), ("3", "18")),
+        ]
+        assert re.search(r"Epoch 3 of 3.*, val/pointing 0\.\d{3}; [\d.]+ images/s, 0:00:00 left\n", written)
+    assert "method.queue_size=2048: more than the 192 images" in log
+    assert "━━━" not in result.stdout.partition("cast_mocov2: 3 epochs, 18 steps")[0], "no bar"
     evaluation = typed(
         recommended(result), "protocol.train_count=60", "protocol.test_count=30", "hydra.run.dir=e", cwd=tmp_path
     )

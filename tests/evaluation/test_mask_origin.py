@@ -1,15 +1,20 @@
 """Whose masks a protocol measures against: every report says so, and castlit's own are no ground truth."""
 
 import json
+import re
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 
-from castlit.data import SaliencyDataModule, ScenesDataModule
+from castlit.data import SaliencyDataModule, ScenesDataModule, ShardsDataModule
 from castlit.data.io.masks_json import MASKS_FILE, PROGRAM
 from castlit.evaluation import evaluate_saliency
-from castlit.evaluation.mask_origin import NoGroundTruthError, mask_origin, protocol_masks
+from castlit.evaluation.mask_origin import NoGroundTruthError, mask_origin, protocol_masks, require_ground_truth
+from castlit.make_shards import make_shards
+from castlit.saliency.pipeline.quality import Quality
+from castlit.saliency.pipeline.signature import Signature, sign
 
 MADE = {"made_by": PROGRAM, "quality": "fused", "method": "fusion", "castlit": "0.2.0", "complete": True}
 
@@ -80,6 +85,49 @@ def test_own_masks_are_no_ground_truth(photographs, place):
         evaluate_saliency(opened(photographs, photographs / "masks"), methods=("fast",), workers=0)
     (photographs / place / MASKS_FILE).write_text('{"made_by": "somebody else"}')
     assert evaluate_saliency(opened(photographs, photographs / "masks"), methods=("fast",), floors=False, workers=0)
+
+
+def copied(folder):
+    """Without the masks.json."""
+    return folder / "masks"
+
+
+def of_a_training(folder):
+    """As data.masks=self writes them."""
+    about = {"made_by": "castlit.train", "method": "self", "epoch": 20, "castlit": "0.2.0"}
+    (folder / "masks" / MASKS_FILE).write_text(json.dumps(about))
+    return folder / "masks"
+
+
+def in_shards(folder):
+    written = {"images": folder / "images", "masks": folder / "masks", "output": folder / "shards"}
+    given = {"samples_per_shard": 8, "seed": 0, "shuffle": False, "on_bad": "error", "threshold": None, "cache": None}
+    make_shards(OmegaConf.create({**{key: str(path) for key, path in written.items()}, **given, "mask_kind": "auto"}))
+    return folder / "shards"
+
+
+SIGNED = "quality=fast side=320 mask_side=1024 methods=2, made by castlit"
+
+
+@pytest.mark.parametrize(
+    ("place", "made"),
+    [(copied, SIGNED), (of_a_training, "masks=self after 20 epochs, made by castlit 0.2.0"), (in_shards, SIGNED)],
+)
+def test_own_masks_elsewhere(photographs, place, made):
+    quality = Quality(area=0.2, grey=0.1, overlap=0.3, border=0.0)
+    for path in (photographs / "masks").iterdir():
+        if place is not of_a_training:
+            signature = Signature(SIGNED.partition(",")[0], quality)
+            path.write_bytes(sign(path.read_bytes(), signature))
+    masks = place(photographs)
+    if place is in_shards:
+        data = ShardsDataModule(masks, val_count=8, size=32, batch_size=4, workers=0)
+        data.setup("validate")
+    else:
+        data = opened(photographs, masks)
+    assert f": saliency maps, {made}; no ground truth" in mask_origin(data)
+    with pytest.raises(NoGroundTruthError, match=rf" are saliency maps that castlit made \({re.escape(made)}\), no "):
+        require_ground_truth(data.sources[:2])
 
 
 @pytest.mark.slow

@@ -55,6 +55,17 @@ def test_budget_counts_where_it_is_used(made_run, tmp_path):
     assert keys(*unused) == []
 
 
+def test_budget_of_older_runs(made_run, tmp_path):
+    """castlit 0.2 had no group of budgets: the data chose them."""
+    older = made_run(tmp_path / "a")
+    newer = made_run(tmp_path / "b", choices={"data": "scenes", "budget": "scenes"})
+    assert keys(older, newer) == []
+    photographs = made_run(tmp_path / "c", choices={"data": "folder"})
+    small = made_run(tmp_path / "d", ["budget"], choices={"data": "folder", "budget": "laptop"})
+    assert keys(photographs, small) == ["budget"]
+    assert keys(older, photographs) == ["data"], "which determines the budget"
+
+
 def test_equal_numbers(made_run, tmp_path):
     assert keys(made_run(tmp_path / "a", attention__weight=1), made_run(tmp_path / "b", attention__weight=1.0)) == []
     assert keys(made_run(tmp_path / "a", compile=True), made_run(tmp_path / "b", compile=1)) == ["compile"]
@@ -82,9 +93,10 @@ def test_run_without_config(made_run, tmp_path):
     assert read_settings(failed).get("optimizer.lr") == 0.06
 
 
-def test_broken_config_is_named(made_run, tmp_path):
+@pytest.mark.parametrize("content", ["a: [1", "a: &a [*a]", "a: " + "[" * 10_000])
+def test_broken_config_is_named(made_run, tmp_path, content):
     folder = made_run(tmp_path / "a")
-    (folder / "config.yaml").write_text("a: [1")
+    (folder / "config.yaml").write_text(content)
     with pytest.raises(InputError, match=r"config\.yaml is not valid YAML"):
         read_settings(folder)
 

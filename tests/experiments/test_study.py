@@ -112,6 +112,12 @@ def test_config_to_report(run_program, tmp_path):
     [
         ("columns: []\narms:\n  1:\n", "columns: name the metrics"),
         ("columns: [knn]\n", "arms: a study needs at least one"),
+        ("columns: [knn]\narms: 3\n", "arms must be lists of overrides by name"),
+        ("columns: [knn]\narms:\n  a: +experiment=simclr\n", "arms must be lists of overrides by name"),
+        (
+            "columns: [knn]\nbase: trainer.max_epochs=1\narms:\n  a:\n",
+            "base must be a list, got 'trainer.max_epochs=1'",
+        ),
         ("columns: [knn]\ncontrol: 3\narms:\n  1:\n  2:\n", "control: 3 is none of the configurations in arms (1, 2)"),
         ("columns: [knn]\ncontrol: [[1, 2, 1]]\narms:\n  1:\n  2:\n", "control: give a configuration"),
         (

@@ -237,6 +237,14 @@ OTHER_NAMES = {
         lambda state: {**under("model.", state), "adapter.weight": torch.zeros(2)},
         r"its model\.\* are those of resnet18: save them alone",
     ),
+    "the slow network alone": (
+        lambda state: under("momentum_encoder.", state),
+        r"its momentum_encoder\.\* are those of",
+    ),
+    "quantised": (
+        lambda state: {name: (x * 100).to(torch.int8) for name, x in state.items()},
+        r"are not those of resnet18: integers are conv1\.weight",
+    ),
     "unknown wrapper": (lambda state: under("body.", state), r"its body\.\* are those of resnet18"),
     "by number": (
         lambda state: {f"encoder_q.{list(state).index(name)}.weight": value for name, value in state.items()},

@@ -9,7 +9,7 @@ from torch import nn
 
 from castlit import CASTModule
 from castlit.attention import AttentionLoss
-from castlit.methods import BYOL, MoCo, SimCLR
+from castlit.methods import BYOL, MoCo
 from castlit.optim import OptimizerRecipe
 from castlit.utils.validation import InputError
 
@@ -140,10 +140,22 @@ class Manual(CASTModule):
         optimizer.step()
 
 
-def test_manual_optimisation(fit, make_backbone, samples):
-    with pytest.raises(InputError, match=r"automatic_optimization=False: BYOL has its after_step called after each"):
-        fit(Manual(BYOL(make_backbone(), dim=4, hidden=6)), samples(4))
-    module = Manual(SimCLR(make_backbone(), dim=4))  # without a momentum encoder, nothing is missed
-    before = [parameter.clone() for parameter in module.parameters()]
-    assert fit(module, samples(4)).global_step == 1
-    assert any(not torch.equal(old, new) for old, new in zip(before, module.parameters(), strict=True))
+class OwnStep(CASTModule):
+    """As Lightning's documentation overrides it, for a warm-up of one's own; and other hooks, without super."""
+
+    def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None):
+        optimizer.step(closure=optimizer_closure)
+
+    def on_train_start(self):
+        pass
+
+
+@pytest.mark.parametrize("module", [Manual, OwnStep])
+@pytest.mark.parametrize("fits", [1, 2])
+def test_average_follows_the_optimiser(fit, make_backbone, samples, module, fits):
+    """It moves after each step, whoever takes it, also in a second fit."""
+    method = BYOL(make_backbone(), dim=4, hidden=6, momentum=0.5, momentum_schedule="cosine")
+    found = watched(method)
+    for _ in range(fits):
+        fit(module(method, None, OptimizerRecipe(lr=0.1)), samples(12))
+    assert found == pytest.approx(cosine(0.5, 3) * fits, abs=1e-4)

@@ -229,8 +229,8 @@ def step_of(path):
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*have no `val_dataloader`")
-@pytest.mark.parametrize("links", [True, False])
-def test_one_before_is_kept_and_used(samples, tmp_path, capsys, monkeypatch, links):
+@pytest.mark.parametrize(("links", "missing"), [(True, False), (False, False), (True, True)])
+def test_one_before_is_kept_and_used(samples, tmp_path, capsys, monkeypatch, links, missing):
     if not links:  # a disk without hard links
         monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(PermissionError()))
     made = samples(12, (32, 32))
@@ -239,11 +239,15 @@ def test_one_before_is_kept_and_used(samples, tmp_path, capsys, monkeypatch, lin
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     previous = last.with_name(PREVIOUS)
     assert (step_of(previous), step_of(last)) == (3, 6)
-    last.write_bytes(last.read_bytes()[:5000])
+    if missing:
+        last.unlink()
+    else:
+        last.write_bytes(last.read_bytes()[:5000])
     capsys.readouterr()
     resumed, trainer = run(tmp_path / "run", made, "last", epochs=3)
     told = capsys.readouterr()
-    assert re.search(r"last.ckpt: not a checkpoint, or damaged \(.+\): the one before it is used", told.err)
+    what = "last.ckpt is missing" if missing else r"last.ckpt: not a checkpoint, or damaged \(.+\)"
+    assert re.search(f"{what}: the one before it is used", told.err)
     assert "continuing from" in told.out
     assert "previous.ckpt, at epoch 1, step 3" in told.out
     assert (trainer.global_step, step_of(previous), step_of(last)) == (9, 6, 9)

@@ -43,6 +43,8 @@ DAMAGED = {
     "zeros": b"\0" * 500,
     "a list": b"- 1\n- 2\n",
     "no YAML": b"a:\n\t- b: : :",
+    "an alias without end": b"module: &a {b: *a}\ndata: {}\n",
+    "brackets without end": b"module: " + b"[" * 10_000,
     "unknown reference": b"module: {a: '${no.such.key}'}\ndata: {}\n",
 }
 
@@ -66,6 +68,14 @@ def test_folder_of_another_program(tmp_path, monkeypatch, capsys, settings):
     make_run(tmp_path, "other", None, age=0)
     assert reuse_run_folder(ARGUMENTS) == ARGUMENTS
     assert capsys.readouterr() == ("", "")
+
+
+def test_run_without_its_last_checkpoint(tmp_path, monkeypatch, capsys, settings):
+    monkeypatch.chdir(tmp_path)
+    for name, age in (("older", 100), ("newer", 0)):
+        last = make_run(tmp_path, name, settings, age) / "checkpoints" / "last.ckpt"
+    last.rename(last.with_name("previous.ckpt"))
+    assert reuse_run_folder(ARGUMENTS)[-1] == "hydra.run.dir='outputs/2026-01-01/newer'"
 
 
 def test_run_of_another_kind(tmp_path, monkeypatch, capsys, settings):
@@ -92,3 +102,20 @@ def test_transforms_in_another_order(tmp_path, monkeypatch, capsys, settings):
         make_run(tmp_path, name, OmegaConf.to_yaml(config).encode(), age)
     found = reuse_run_folder(words)
     assert found == [*words, "hydra.run.dir='outputs/2026-01-01/same'"], capsys.readouterr().out
+
+
+def test_self_masks_of_a_run_before_methods(tmp_path, monkeypatch, capsys):
+    """castlit 0.2 had ContraCAM alone, and no key for it: only a run with ContraCAM continues it."""
+    monkeypatch.chdir(tmp_path)
+    words = [*ARGUMENTS, "data=folder", "data.images=images", "data.masks=self"]
+    GlobalHydra.instance().clear()
+    with initialize_config_module("castlit.conf", version_base="1.3"):
+        config = compose("train", words)
+    config.output_dir = "somewhere"
+    OmegaConf.set_struct(config, False)
+    del config.callbacks.self_masks["method"]
+    old = make_run(tmp_path, "old", OmegaConf.to_yaml(config, resolve=True).encode(), age=0)
+    assert reuse_run_folder(words) == words
+    assert "is another run, they differ in callbacks.self_masks.method" in capsys.readouterr().out
+    words.append("callbacks.self_masks.method=contracam")
+    assert reuse_run_folder(words) == [*words, f"hydra.run.dir='{old.relative_to(tmp_path)}'"]

@@ -98,6 +98,11 @@ def imitate(order, streams, base_path):
     sys.path[:] = ["", *more, *base_path]
     importlib.invalidate_caches()
     sys.executable = order["executable"]
+    private = sys.modules.get("wandb.sdk.data_types._private")
+    if private is not None:
+        # A folder of its own for images: at its end a program removes the one that it has.
+        private.MEDIA_TMP._finalizer.detach()
+        private.MEDIA_TMP.__init__("wandb-media")
     import numpy as np
     import torch
 

@@ -5,6 +5,7 @@ from castlit.callbacks.probes import KNNProbe, PointingProbe
 from castlit.callbacks.progress_bar import ProgressBar
 from castlit.callbacks.pruning import Pruning
 from castlit.callbacks.record import Change, RunRecord
+from castlit.callbacks.run_log import RunLog
 from castlit.callbacks.scores import LabelLogit, MaskedKey
 from castlit.callbacks.self_masks import SelfMasks
 from castlit.callbacks.short_epochs import LogShortEpochs
@@ -32,6 +33,7 @@ __all__ = [
     "PointingProbe",
     "ProgressBar",
     "Pruning",
+    "RunLog",
     "RunRecord",
     "SelfMasks",
     "wandb_logger",

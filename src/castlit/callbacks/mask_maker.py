@@ -22,6 +22,8 @@ from castlit.utils.distributed import world_size
 Pixels = NDArray[np.uint8]
 Map = NDArray[np.float32]
 
+Draw = Callable[[Pixels, NDArray[np.float32]], Map]
+
 REFINEMENTS = ("crf", "guided", "none")
 """The names of :func:`refinement`."""
 
@@ -40,14 +42,18 @@ class MaskMaker:
     """Writes the masks of a source's images.
 
     Args:
-        find: A function of images (N, 3, H, W) uint8 to maps (N, H, W) in [0, 1].
+        find: A function of images (N, 3, H, W) uint8 to what a map is drawn from, one entry for each image.
+        draw: Draws an image's map (H, W) in [0, 1] from its pixels (H, W, 3) and that; None: it is the map.
         refine: One of :data:`REFINEMENTS`.
         most: Fraction of an image above which a mask counts as everything.
-        threads: Number of threads that refine and write.
+        threads: Number of threads that draw, refine and write.
     """
 
-    def __init__(self, find: Callable[[Tensor], Tensor], refine: str, most: float, threads: int) -> None:
-        self.find, self.refine, self.most, self.threads = find, refinement(refine), most, threads
+    def __init__(
+        self, find: Callable[[Tensor], Tensor], draw: Draw | None, refine: str, most: float, threads: int
+    ) -> None:
+        self.find, self.draw, self.most, self.threads = find, draw, most, threads
+        self.refine = refinement(refine, sharp=draw is not None)
 
     def make(
         self, source: FileSource, batches: Iterable[dict[str, Tensor] | None], folder: Path, done: Callable[[int], None]
@@ -69,21 +75,22 @@ class MaskMaker:
             for batch in batches:
                 if batch is None:
                     continue
-                maps = self.find(batch["image"]).float().cpu().numpy()
+                found = self.find(batch["image"]).float().cpu().numpy()
                 pixels = np.ascontiguousarray(batch["image"].permute(0, 2, 3, 1).numpy())
                 # One batch is written while the next one is computed; not more, to bound the memory.
                 areas += [future.result() for future in writing]
                 writing = [
                     pool.submit(self._write, source, folder, index, *pair)
-                    for index, *pair in zip(batch["index"].tolist(), pixels, maps, strict=True)
+                    for index, *pair in zip(batch["index"].tolist(), pixels, found, strict=True)
                 ]
-                done(len(maps))
+                done(len(found))
             areas += [future.result() for future in writing]
         return Counts(len(areas), sum(area == 0 for area in areas), sum(area > self.most for area in areas))
 
-    def _write(self, source: FileSource, folder: Path, index: int, pixels: Pixels, values: Map) -> float:
+    def _write(self, source: FileSource, folder: Path, index: int, pixels: Pixels, found: Map) -> float:
         """Write one mask, empty if useless, and return the fraction of its image that it covered before."""
         assert source.mask_store is not None
+        values = found if self.draw is None else self.draw(pixels, found)
         # A refinement of a map of zeros need not be zero.
         refined = self.refine(pixels, values) if values.any() else values
         levels = np.asarray((refined * 255).round(), np.uint8)
@@ -95,13 +102,21 @@ class MaskMaker:
         return area
 
 
-def refinement(name: str) -> Callable[[Pixels, Map], Map]:
-    """Return the function that aligns a map (H, W) in [0, 1] with the edges of its image (H, W, 3)."""
-    if name == "none":
+def refinement(name: str, sharp: bool) -> Callable[[Pixels, Map], Map]:
+    """Return the function that aligns a map (H, W) in [0, 1] with the edges of its image (H, W, 3).
+
+    Args:
+        name: One of :data:`REFINEMENTS`.
+        sharp: Move the map's Otsu threshold to one half, where masks are cut.
+    """
+    if name == "none" and not sharp:
         return lambda image, values: values
     from castlit.saliency.algorithms import refine  # not at the top: it imports scikit-image, which takes a second
 
-    return refine.crf if name == "crf" else refine.guided_filter
+    if name == "none":
+        return lambda image, values: refine.sharpen(values)
+    align = refine.crf if name == "crf" else refine.guided_filter
+    return (lambda image, values: refine.sharpen(align(image, values))) if sharp else align
 
 
 def split_batches(which: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
@@ -125,14 +140,19 @@ def write_counts(folder: Path, version_number: int, counts: Counts, settings: di
 
 
 @contextmanager
-def temporary_eval(module: nn.Module) -> Iterator[None]:
+def temporary_eval(module: nn.Module, align: bool = True) -> Iterator[None]:
     """Within the context, a module is in evaluation mode and the same on all ranks; then all is restored.
 
     Each rank's batch norms have their own running statistics; within the context all ranks use the first rank's, which
     are those of the checkpoint. The global random states are restored, too.
+
+    Args:
+        module: The module.
+        align: Whether it must be the same on all ranks. Before a fit has moved it to its device it cannot be: NCCL does
+            not send from a CPU.
     """
     modes = [(part, part.training) for part in module.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()] if world_size() > 1 else []
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()] if align and world_size() > 1 else []
     random = random_state()
     module.eval()
     for buffer, _ in buffers:

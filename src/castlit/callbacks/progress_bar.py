@@ -1,19 +1,20 @@
 """A progress bar for which the host does not wait."""
 
-import math
 import time
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.progress import ProgressColumn, Task
 from rich.text import Text
 from torch import Tensor
 
 from castlit.utils import lightning_internals as lightning
 from castlit.utils.lightning import pl
-from castlit.utils.run_length import total_steps
+from castlit.utils.run_length import epoch_name
+from castlit.utils.run_pace import RunPace
 from castlit.utils.validation import require_int
 
 
@@ -22,7 +23,8 @@ class ProgressBar(pl.callbacks.RichProgressBar):
 
     Lightning's own bars read all their metrics from the device and format them at every batch, whatever their refresh
     rate. This one does so ``refresh_rate`` times a second at most; and where reading a number makes the host wait for
-    the device, only at steps that are logged (``log_every_n_steps``) and so wait anyway.
+    the device, only at steps that are logged (``log_every_n_steps``) and so wait anyway. Where the output is neither a
+    terminal nor a notebook it shows nothing: see :class:`castlit.callbacks.RunLog`.
 
     Args:
         refresh_rate: Updates per second, 1 to 10.
@@ -37,8 +39,7 @@ class ProgressBar(pl.callbacks.RichProgressBar):
         self._latest: dict[str, Tensor] = {}
         self._shown: dict[str, float] = {}
         self._next = 0.0
-        self._started = 0.0
-        self._first_step = 0
+        self._pace = RunPace()
         self.run_left: float | None = None
         """Seconds until the last step of the run; None while they are not known."""
 
@@ -52,6 +53,13 @@ class ProgressBar(pl.callbacks.RichProgressBar):
         """The metrics to show: those of the steps as last read, and what was logged for bars."""
         return {**self._shown, **super().get_metrics(trainer, pl_module)}
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Show nothing on other processes than the first, and in a file."""
+        super().setup(trainer, pl_module, stage)
+        console = Console()
+        if not (console.is_interactive or console.is_jupyter):
+            self.disable()
+
     def configure_columns(self, trainer: pl.Trainer) -> list[Any]:
         """Add the time left of the run."""
         return [*super().configure_columns(trainer), _RunLeft(self)]
@@ -59,7 +67,8 @@ class ProgressBar(pl.callbacks.RichProgressBar):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock of the run."""
         super().on_train_start(trainer, pl_module)
-        self._started, self._first_step, self.run_left = time.monotonic(), trainer.global_step, None
+        self._pace.start(trainer)
+        self.run_left = None
         self._latest, self._shown = {}, {}
 
     def on_train_batch_end(
@@ -71,11 +80,14 @@ class ProgressBar(pl.callbacks.RichProgressBar):
         batch_idx: int,
     ) -> None:
         """Update the bar if it is time to."""
-        if self.is_disabled or not self._is_time(batch_idx, self.total_train_batches):
+        if self.is_disabled:
+            return
+        self._pace.note(trainer)
+        if not self._is_time(batch_idx, self.total_train_batches):
             return
         if trainer.strategy.root_device.type == "cpu" or lightning.step_is_logged(trainer):
             self._read()
-        self.run_left = self._time_left(trainer)
+        self.run_left = self._pace.left(trainer)
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -109,11 +121,9 @@ class ProgressBar(pl.callbacks.RichProgressBar):
             values = torch.stack([value.float() for value in self._latest.values()]).tolist()  # one wait for all
             self._shown = dict(zip(self._latest, values, strict=True))
 
-    def _time_left(self, trainer: pl.Trainer) -> float | None:
-        total, done = total_steps(trainer), trainer.global_step - self._first_step
-        if done < 1 or not math.isfinite(total):
-            return None
-        return max(total - trainer.global_step, 0) * (time.monotonic() - self._started) / done
+    def _get_train_description(self, current_epoch: int) -> str:
+        """``Epoch 1 of 14``: Lightning counts from 0, to 13."""
+        return f"{epoch_name(self.trainer, current_epoch):{len(self.validation_description)}}"
 
 
 class _RunLeft(ProgressColumn):

@@ -2,15 +2,25 @@
 
 import logging
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from castlit.callbacks.mask_maker import REFINEMENTS, Counts, MaskMaker, split_batches, temporary_eval, write_counts
+from castlit.callbacks.mask_maker import (
+    REFINEMENTS,
+    Counts,
+    Draw,
+    MaskMaker,
+    split_batches,
+    temporary_eval,
+    write_counts,
+)
 from castlit.callbacks.work_progress import progress_of
 from castlit.data.datamodules.datasets import normalise
 from castlit.data.datamodules.full_images import full_image_loader, self_masked_sources
@@ -21,17 +31,28 @@ from castlit.utils.cores import available_cores
 from castlit.utils.lightning import pl
 from castlit.utils.validation import InputError, require_choice, require_int, require_number
 
+if TYPE_CHECKING:
+    from castlit.saliency.spectral.features import CellFeatures
+
 logger = logging.getLogger(__name__)
+
+CONTRACAM = "contracam"
+METHODS = ("border_cut", "tokencut", "lost", "deep_spectral", CONTRACAM)
+"""How masks can be made: from the encoder's features, or from its CAMs."""
+
+CELLS = 12
+"""Cells along an image's side below which a cut is too coarse: ``size=None`` gives at least these."""
 
 
 class SelfMasks(pl.Callback):
     """Makes the masks of a data module with ``masks="self"``, from the encoder in training.
 
     For the first ``warmup_epochs`` there are no masks: crops are unconstrained, and there is no attention loss. Then,
-    and again every ``every_n_epochs``, the encoder computes a map for each image, of what differs from the other images
-    of its batch (ContraCAM, see :meth:`castlit.CASTModule.find_objects`). The maps are aligned with the image's edges
-    and written as 8-bit PNGs to ``<path>/epoch_<number>/train`` and ``val``. Until the next version they are the masks,
-    where they exceed the data's ``threshold``. The last two versions stay.
+    and again every ``every_n_epochs``, a map is made for each image: of its object by the encoder's features and its
+    colours (:mod:`castlit.saliency.spectral`), or of what differs from the other images of its batch (ContraCAM, see
+    :meth:`castlit.CASTModule.find_objects`). The maps are aligned with the image's edges and written as 8-bit PNGs to
+    ``<path>/epoch_<number>/train`` and ``val``. Until the next version they are the masks, where they exceed the data's
+    ``threshold``. The last two versions stay.
 
     An image in which nothing is found, or nearly everything, gets an empty mask: it has free crops and is left out of
     the attention loss. ``masks.json`` next to the PNGs counts such images.
@@ -43,12 +64,14 @@ class SelfMasks(pl.Callback):
         path: Folder for the masks.
         warmup_epochs: Epochs before the first masks, at least 1: an untrained encoder finds no objects.
         every_n_epochs: Epochs between two versions, at least 1.
-        size: Side in pixels of the encoder's input; None: that of the training views.
-        batch_size: Images that are contrasted with each other, at least 2.
+        size: Side in pixels of the encoder's input; None: that of the training views, or that of :data:`CELLS` cells of
+            the last feature map, if the method cuts features and this is more.
+        batch_size: Images in a pass, at least 2; ContraCAM contrasts them with each other.
         iterations: ContraCAM's iterations; each masks what the earlier ones found.
         refine: How to align maps with the image's edges: ``"crf"``, ``"guided"`` or ``"none"``, see
             :mod:`castlit.saliency.algorithms.refine`.
         most: Fraction of the image above which a mask counts as everything, in (0, 1].
+        method: One of :data:`METHODS`, see :mod:`castlit.saliency.spectral.discovery`.
 
     Raises:
         InputError: An argument is out of range.
@@ -64,6 +87,7 @@ class SelfMasks(pl.Callback):
         iterations: int = 1,
         refine: str = "guided",
         most: float = 0.95,
+        method: str = "border_cut",
     ) -> None:
         key = "callbacks.self_masks"
         self.path = Path(path)
@@ -74,6 +98,7 @@ class SelfMasks(pl.Callback):
         self.iterations = require_int(f"{key}.iterations", iterations, low=1)
         self.refine = require_choice(f"{key}.refine", refine, REFINEMENTS)
         self.most = require_number(f"{key}.most", most, high=1, above=0)
+        self.method = require_choice(f"{key}.method", method, METHODS)
         self.version: int | None = None
         """The masks in use: the number of epochs after which they were made; None before the first."""
         self._sources: list[tuple[FileSource, NDArray[np.int64]]] = []
@@ -119,10 +144,12 @@ class SelfMasks(pl.Callback):
                 f"masks=self: the first masks would come after {self.warmup_epochs} epochs, and the run has {last}: "
                 "set callbacks.self_masks.warmup_epochs (and every_n_epochs), or train longer (trainer.max_epochs)"
             )
-        if self.size is not None:
-            # Fail now and not after days: a ViT does not accept a size that its patches do not divide.
-            images = torch.zeros(2, 3, self.size, self.size, dtype=next(pl_module.parameters()).dtype)
-            with temporary_eval(pl_module):
+        # Fail now and not after days: a ViT does not accept a size that its patches do not divide.
+        with temporary_eval(pl_module, align=False):
+            if self.method != CONTRACAM:
+                self._cells(trainer, pl_module)
+            elif self.size is not None:
+                images = torch.zeros(2, 3, self.size, self.size, dtype=next(pl_module.parameters()).dtype)
                 try:
                     pl_module.find_objects(images.to(pl_module.device))  # type: ignore[operator]
                 except (ValueError, RuntimeError, AssertionError) as error:
@@ -181,25 +208,58 @@ class SelfMasks(pl.Callback):
         folder = mask_versions.part_of(self.path, version)
         # The batches, and so the masks, do not depend on the number of processes.
         mine = split_batches(which, self.batch_size)[trainer.global_rank :: trainer.world_size]
-        maker = MaskMaker(
-            lambda images: self._find(trainer, pl_module, images),
-            self.refine,
-            self.most,
-            threads=max(1, available_cores() // trainer.num_devices),
-        )
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        size = data.size if self.size is None else self.size
+        size, find, draw = self._how(trainer, pl_module)
+        threads = max(1, available_cores() // trainer.num_devices)
+        maker = MaskMaker(find, draw, self.refine, self.most, threads)
         title = f"Masks of epoch {version} ({source.mask_store.split})"
         with progress_of(trainer, title, sum(map(len, mine))) as done:
             counts = maker.make(source, full_image_loader(data, source, mine, size), folder, done)
         total = trainer.strategy.reduce(torch.tensor(counts, device=pl_module.device), reduce_op="sum")
         if trainer.is_global_zero:
-            settings = {name: getattr(self, name) for name in ("batch_size", "iterations", "refine", "most")}
+            named = ("method", "batch_size", "iterations", "refine", "most")
+            settings = {name: getattr(self, name) for name in named}
             write_counts(folder / source.mask_store.split, version, Counts(*total.tolist()), {"size": size, **settings})
 
-    def _find(self, trainer: pl.Trainer, pl_module: pl.LightningModule, images: Tensor) -> Tensor:
+    def _how(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> tuple[int, Callable[[Tensor], Tensor], Draw | None]:
+        """The images' side in pixels, and the two steps from images to maps."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        module: Any = pl_module
+        if self.method == CONTRACAM:
+            found = partial(module.find_objects, iterations=self.iterations)
+            return self.size or data.size, partial(self._find, trainer, pl_module, found), None
+        # Not at the top: it imports scikit-image, which takes a second, and only these runs need it.
+        from castlit.saliency.spectral.predictor import object_map
+        from castlit.saliency.spectral.settings import SpectralSettings
+
+        cells = self._cells(trainer, pl_module)
+        settings = SpectralSettings(self.method)
+        return (
+            cells.entry.side,
+            partial(self._find, trainer, pl_module, torch.no_grad()(cells.of_batch)),
+            lambda pixels, features: object_map(features, pixels, settings),
+        )
+
+    def _cells(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> "CellFeatures":
+        """What computes the features that are cut."""
+        from castlit.saliency.spectral.features import CellFeatures
+
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        module: Any = pl_module
+        return CellFeatures(
+            module.encoder.backbone, size=self.size, key="callbacks.self_masks", square=(data.size, CELLS)
+        )
+
+    def _find(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        step: Callable[[Tensor], Tensor],
+        images: Tensor,
+    ) -> Tensor:
         pixels = normalise(images.to(pl_module.device))
         precision = trainer.precision_plugin
         with precision.forward_context():
-            found: Tensor = pl_module.find_objects(precision.convert_input(pixels), self.iterations)  # type: ignore[operator]
-        return found
+            return step(precision.convert_input(pixels))

@@ -1,15 +1,15 @@
-"""A progress bar for a callback's work between training steps."""
+"""The progress of a callback's work between training steps."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from castlit.utils.lightning import pl
-from castlit.utils.progress import progress
+from castlit.utils.progress_log import ProgressLog
 
 
 @contextmanager
 def progress_of(trainer: pl.Trainer, title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show the progress of some work, if the trainer shows a progress bar.
+    """Show the progress of some work, if the trainer has a progress bar.
 
     Args:
         trainer: Its rich progress bar gets a task: two live displays would overwrite each other.
@@ -36,6 +36,5 @@ def progress_of(trainer: pl.Trainer, title: str, total: int) -> Iterator[Callabl
         finally:
             live.remove_task(task)
     else:
-        with progress(title) as own_bar:
-            number = own_bar.add_task("", total=total, rate="")
-            yield lambda count: own_bar.advance(number, count)
+        with ProgressLog(title, total) as own_bar:
+            yield own_bar.advance

@@ -35,6 +35,7 @@ CONFIG_MODULE = "castlit.conf"
 
 # Error classes by name: castlit.cli imports neither Lightning nor torch.
 _MISCONFIGURATION = "lightning_fabric.utilities.exceptions.MisconfigurationException"
+_WORKER = "DataLoader worker (pid"  # torch's words for a loader process that has died
 _BACKEND = "torch.distributed.DistBackendError"
 
 Task = Callable[[DictConfig], Any]
@@ -88,9 +89,12 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
     logging.raiseExceptions = full_errors()
     try:
         refuse_expanded(sys.argv[1:])
-        if split_config_dir(sys.argv[1:])[0] is None:  # whose groups may have any name
+        own = split_config_dir(sys.argv[1:])[0]
+        if own is None:  # whose groups may have any name
             for word in sys.argv[1:]:
                 refuse_misspelt_group(word)
+        elif not Path(own).is_dir():
+            raise InputError(f"--config-dir {own} does not exist: give the folder of your configurations")
         sys.argv[1:] = [settle_group(quote_path(word)) for word in sys.argv[1:]]
         if prepare is not None:
             sys.argv[1:] = prepare(sys.argv[1:])
@@ -108,12 +112,13 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
     try:
         main()
     except SystemExit as stop:
-        # Hydra's advice for a misspelt key is to add it with a plus.
         held = hydras_words.held
-        hint = suggest_override(config_name, sys.argv[1:], held) if stop.code and held is not None else None
-        if hint:
+        refusal = None if not stop.code or held is None else _refusal(held)
+        if refusal is not None:
             hydras_words.drop()
-            print(f"error: {hint}", file=sys.stderr)
+            # Hydra's advice for a misspelt key is to add it with a plus.
+            line = suggest_override(config_name, sys.argv[1:], refusal) or _one_line(refusal)
+            print(f"error: {line}", file=sys.stderr)
         raise
     except BrokenPipeError:
         # The reader of a pipe, such as head after --help, has had enough. Python's flush at exit must not fail again.
@@ -189,6 +194,11 @@ def explain_error(error: BaseException) -> str | None:
         return _one_line(str(error))
     if isinstance(error, RuntimeError) and _of_other_processes(error):
         return f"another process of this run has died or does not answer ({_one_line(str(error)).rpartition('] ')[2]})"
+    if isinstance(error, RuntimeError) and _WORKER in str(error):
+        return (
+            f"{_one_line(str(error)).rstrip('.')}; was the memory full? Set fewer workers, a smaller batch_size, or "
+            "data.workers=0 to see why"
+        )
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, (FileNotFoundError, NotADirectoryError, PermissionError)):
@@ -198,14 +208,23 @@ def explain_error(error: BaseException) -> str | None:
     return None
 
 
-def suggest_override(config_name: str, arguments: list[str], refusal: str = "") -> str | None:
+def _refusal(printed: str) -> str | None:
+    """The words in which Hydra refuses a command; None if something else was printed."""
+    words, _, rest = printed.partition("Set the environment variable HYDRA_FULL_ERROR=1")
+    return words if rest and "Traceback" not in words else None
+
+
+def suggest_override(config_name: str, arguments: list[str], refusal: str) -> str | None:
     """Return a line on the first override whose option or key does not exist, with the nearest one; or ``None``.
 
     Args:
         config_name: The primary config.
         arguments: The words of the command line.
-        refusal: Hydra's words, which name the key also where none is near.
+        refusal: Hydra's words, which name the key.
     """
+    there = re.search(r"An item is already at '([^']+)'", refusal)
+    if there is not None:
+        return f"{there[1]} is a key of the config already: leave the plus before it out"
     GlobalHydra.instance().clear()
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         option = _suggest_option(arguments)
@@ -222,11 +241,12 @@ def suggest_override(config_name: str, arguments: list[str], refusal: str = "") 
         key, equals, value = argument.partition("=")
         if not equals or key[:1] in "-+~" or key in known or "@" in key or "/" in key or key.startswith("hydra."):
             continue
+        if f"Could not override '{key}'" not in refusal:
+            continue
         if key in groups:
             return f"{key} is a group without a default: type +{key}={value}"
         hint = did_you_mean(key, sorted(known)) or did_you_mean(f"+{key}", [f"+{group}" for group in groups])
-        if hint or f"Could not override '{key}'" in refusal:
-            return f"{key} is not a key of the config{hint}; all keys: add --cfg job"
+        return f"{key} is not a key of the config{hint}; all keys: add --cfg job"
     return None
 
 
@@ -238,7 +258,10 @@ def _suggest_option(arguments: list[str]) -> str | None:
         group, _, option = argument.lstrip("+").partition("=")
         options = GlobalHydra.instance().config_loader().get_group_options(group)
         if options and re.fullmatch(r"\w+", option) and option != "null" and option not in options:
-            return f"{group} has no option {option}{did_you_mean(option, options)}"
+            near = did_you_mean(option, options)
+            if near:
+                return f"{group} has no option {option}{near}"
+            return f"{group} has no option {option}: choose one of {', '.join(options)}"
     return None
 
 

@@ -3,6 +3,7 @@
 Hydra writes the command's configuration into the run's folder before the program can look at it.
 """
 
+import os
 import shutil
 import sys
 import tempfile
@@ -19,6 +20,9 @@ from castlit.utils.locking import LOCK
 
 _before: dict[Path, bytes] = {}
 """Hydra's files of earlier runs."""
+
+_logs: dict[Path, int] = {}
+"""Sizes of their logs."""
 
 _folders: set[Path] = set()
 """The runs' folders that were there."""
@@ -57,6 +61,10 @@ class NoteEarlierRuns(Callback):
         for file in root.glob(f"{below}{subfolder}/*.yaml"):
             _before[file] = file.read_bytes()
             _folders.add(file.parent.parent)
+        for log in root.glob(f"{below}*.log"):
+            _logs[log] = log.stat().st_size
+        if not below:
+            _require_same_program(root / subfolder / "hydra.yaml", config.hydra.job.config_name, key)
 
 
 def _require_writable(folder: Path, key: str) -> None:
@@ -74,6 +82,24 @@ def _require_writable(folder: Path, key: str) -> None:
         sys.exit(1)
 
 
+def _require_same_program(file: Path, name: str, key: str) -> None:
+    """End the program with one line where a run of another program is in its folder: their files have the same names.
+
+    Args:
+        file: The earlier run's ``hydra.yaml``.
+        name: Of this program's configuration.
+        key: Of the folder.
+    """
+    try:
+        earlier = OmegaConf.select(OmegaConf.load(file), "hydra.job.config_name")
+    except Exception:  # no earlier run, or a damaged file, which will be replaced
+        return
+    if isinstance(earlier, str) and earlier != name:
+        folder = file.parent.parent
+        print(f"error: {folder} has a run of castlit.{earlier}: choose another {key}", file=sys.stderr)
+        sys.exit(1)
+
+
 def accept() -> None:
     """The command is accepted: from here on, :func:`leave_no_trace` does nothing."""
     global _accepted
@@ -81,7 +107,7 @@ def accept() -> None:
 
 
 def leave_no_trace() -> None:
-    """Restore Hydra's files of an earlier run in this run's folder; remove a new folder in which nothing else is."""
+    """Restore Hydra's files and logs of an earlier run in this run's folder; remove a new folder with nothing else."""
     config = HydraConfig.get()
     folder, subfolder = Path(config.runtime.output_dir), config.output_subdir
     if _accepted or subfolder is None:
@@ -92,6 +118,11 @@ def leave_no_trace() -> None:
                 file.write_bytes(_before[file])
             else:
                 file.unlink()
+        for log in folder.glob("*.log"):
+            if log in _logs:
+                os.truncate(log, _logs[log])
+            else:
+                log.unlink()
         with suppress(OSError):
             (folder / subfolder).rmdir()
     elif config.mode == RunMode.RUN and all(_is_trace(each, subfolder) for each in folder.iterdir()):

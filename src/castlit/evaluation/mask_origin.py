@@ -8,6 +8,8 @@ from castlit.data import ArraySource
 from castlit.data.index.file_source import FileSource
 from castlit.data.io.masks_json import describe_masks, read_masks_file
 from castlit.data.io.source import Source
+from castlit.data.shards.memory_source import MemorySource
+from castlit.saliency.pipeline.signature import Signature, find_signature, read_signature
 from castlit.utils.lightning import pl
 from castlit.utils.paths import display_path
 from castlit.utils.validation import InputError
@@ -46,12 +48,14 @@ def require_ground_truth(sources: tuple[Source, ...]) -> None:
         NoGroundTruthError: They are.
     """
     for source in sources:
-        if isinstance(source, FileSource) and source.masks is not None and source.masks_json is not None:
-            raise NoGroundTruthError(
-                f"data.masks={display_path(source.masks)} are saliency maps that castlit made "
-                f"({describe_masks(source.masks_json)}), no ground truth: give masks that were drawn by hand, or "
-                "remove the masks.json beside them if these were"
-            )
+        folder = source.masks if isinstance(source, FileSource) else None
+        masks = "the masks in the shards" if folder is None else f"data.masks={display_path(folder)}"
+        for made, mark in ((_noted(source), "remove the masks.json beside them"), (_signed(source), "save them anew")):
+            if made:
+                raise NoGroundTruthError(
+                    f"{masks} are saliency maps that castlit made ({made}), no ground truth: give masks that were "
+                    f"drawn by hand, or {mark} if these were"
+                )
 
 
 def _origin(source: Source) -> str | None:
@@ -60,14 +64,45 @@ def _origin(source: Source) -> str | None:
             return None if source.mask_store is None else "the run's own saliency maps, no ground truth"
         if source.masks.is_file():
             return f"{display_path(source.masks)}: the annotated objects"
-        return _of_folder(source.masks)
+        return _told(display_path(source.masks), _noted(source) or _signed(source))
     if isinstance(source, ArraySource):
         return "exact, of the built-in scenes"
-    return "those in the shards"
+    return _told("those in the shards", _signed(source))
 
 
 def _of_folder(masks: Path) -> str:
-    made = read_masks_file(masks)
-    if made is not None:
-        return f"{display_path(masks)}: saliency maps, {describe_masks(made)}; no ground truth"
-    return f"{display_path(masks)}: as given, castlit did not make them"
+    noted = read_masks_file(masks)
+    made = _signature_of(next(masks.rglob("*.png"), None)) if noted is None else describe_masks(noted)
+    return _told(display_path(masks), made)
+
+
+def _told(masks: str, made: str) -> str:
+    origin = f"saliency maps, {made}; no ground truth" if made else "as given, castlit did not make them"
+    return f"{masks}: {origin}"
+
+
+def _noted(source: Source) -> str:
+    """How castlit made a source's masks, by their ``masks.json``; empty if there is none."""
+    noted = source.masks_json if isinstance(source, FileSource) else None
+    return "" if noted is None else describe_masks(noted)
+
+
+def _signed(source: Source) -> str:
+    """Likewise by the signature in the first mask, which copies and shards have, too."""
+    if isinstance(source, FileSource):
+        return _signature_of(next(filter(None, map(source.mask_path, range(len(source)))), None))
+    if isinstance(source, MemorySource):
+        mask = next((record.mask for record in source.records if record.mask is not None), None)
+        return "" if mask is None else _words(find_signature(mask.data))
+    return ""
+
+
+def _signature_of(path: Path | None) -> str:
+    try:
+        return "" if path is None else _words(read_signature(path))
+    except OSError:
+        return ""
+
+
+def _words(signature: Signature | None) -> str:
+    return "" if signature is None else f"{signature.made}, made by castlit"

@@ -18,6 +18,7 @@ from castlit.reporting.published import PublishedRow
 from castlit.reporting.results import Results, Table, TableWithIntervals
 from castlit.reporting.tables import metrics_table
 from castlit.utils.atomic_write import write_atomic
+from castlit.utils.cpu_threads import cpu_threads
 from castlit.utils.lightning import pl, rank_zero_only
 from castlit.utils.validation import require_int
 
@@ -47,7 +48,8 @@ def run_protocol(config: DictConfig, output: Path) -> Evaluated:
         refuse_relaunched_sweep(trainer)
     parameters = open_parameters(protocol)
     try:
-        results: Results | Table = protocol(**protocol_inputs(protocol, config, output))
+        with cpu_threads(config.threads):
+            results: Results | Table = protocol(**protocol_inputs(protocol, config, output))
     except BaseException:
         end_workers()  # the error keeps the loaders alive, and a sweep or +protocol=all goes on
         raise

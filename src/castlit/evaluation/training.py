@@ -9,12 +9,13 @@ import torch
 
 from castlit.cli.refused import accept
 from castlit.nn.sync_batchnorm import synchronise_batchnorm
+from castlit.reporting.open_logs import open_lines
 from castlit.resume.checkpoint_io import Checkpoint
 from castlit.resume.request import LAST_CHECKPOINT
 from castlit.resume.restoring import restoring
 from castlit.resume.start import put_aside, report_stop, start
 from castlit.utils.distributed import gather
-from castlit.utils.lightning import pl
+from castlit.utils.lightning import pl, rank_zero_only
 from castlit.utils.quiet import quiet_lightning
 from castlit.utils.signals import Stopped
 from castlit.utils.validation import InputError
@@ -99,7 +100,7 @@ def fit_and_test(
     loggers: Mapping[str, Any] | None = None,
     resume: str | None = None,
 ) -> None:
-    """Train, then run the validation once; batch norms use the images of all processes.
+    """Train, then run the validation once, and print how to open the logs; batch norms use the images of all processes.
 
     Args:
         training: What is trained; it keeps the results of its validation.
@@ -156,6 +157,11 @@ def fit_and_test(
         except Stopped as stop:
             report_stop(stop, trainer, f"protocol.resume={output / LAST_CHECKPOINT}")
             raise
+    for line in open_lines(trainer.loggers):
+        _print(line)
+
+
+_print = rank_zero_only(print)
 
 
 def _made(key: str, parts: Mapping[str, Any] | None, output: Path) -> list[Any]:

@@ -10,14 +10,14 @@ import yaml  # type: ignore[import-untyped]
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from castlit.utils.plain_yaml import load_plain
 from castlit.utils.validation import InputError
 
 SEED = "seed"
 
 _NOT_SETTINGS = ("output_dir", "resume")
 
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # some ten times faster, where it is built in
-
+_BUDGET = "budget"
 
 _REFERENCE = re.compile(r"\$\{[\w.\[\]]+\}")
 """A reference to another key; other interpolations may call a resolver, also by a name that is itself a reference."""
@@ -78,6 +78,9 @@ def read_settings(folder: Path) -> Settings:
     except (KeyError, TypeError, ValueError):
         choices = {}
     found.choices = {group: option for group, option in choices.items() if not str(group).startswith("hydra/")}
+    if "data" in found.choices:
+        # In runs of castlit 0.2 the data chose it.
+        found.choices.setdefault(_BUDGET, "scenes" if found.choices["data"] == "scenes" else "photographs")
     words = _yaml(folder / ".hydra" / "overrides.yaml")
     found.typed = [str(word).partition("=")[0].lstrip("+~") for word in (words if isinstance(words, list) else [])]
     # A key may be typed for one run and derived in another; it counts for both.
@@ -94,7 +97,7 @@ def differing(runs: Sequence[Settings]) -> list[str]:
     typed = [key for key in _union(run.typed for run in runs) if key not in _NOT_SETTINGS and _varies(runs, key)]
     groups = set().union(*(run.choices for run in runs))
     kept = [key for key in typed if key in groups]
-    for group in sorted(groups - set(typed)):
+    for group in sorted(groups - set(typed), key=lambda name: (name == _BUDGET, name)):  # data may determine it
         if _varies(runs, group) and not _follows(runs, group, kept):
             kept.append(group)
     rest = [
@@ -175,10 +178,10 @@ def _mapping(path: Path) -> dict[str, Any] | None:
 
 def _yaml(path: Path) -> Any:  # noqa: ANN401
     try:
-        return yaml.load(path.read_bytes(), Loader=_Loader)
+        return load_plain(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(
             f"{path} is not valid YAML ({' '.join(str(error).split())}): remove it, or leave this run out"
         ) from None

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
@@ -37,8 +38,14 @@ def read_study(config: DictConfig) -> StudySettings:
         InputError: A value is not valid.
     """
     given: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    for key in ("base", "overrides", "prepare", "in_percent", "evaluate"):
+        if not isinstance(given[key], list):
+            raise InputError(f"{key} must be a list, got {given[key]!r}")
+    arms = given["arms"]
+    if not isinstance(arms, dict) or not all(isinstance(each, (list, NoneType)) for each in arms.values()):
+        raise InputError("arms must be lists of overrides by name, such as {mocov2: [+experiment=mocov2]}")
     # In YAML a name may be a number, and a configuration without overrides may be null.
-    arms = {str(name): [*given["base"], *(overrides or [])] for name, overrides in given["arms"].items()}
+    arms = {str(name): [*given["base"], *(overrides or [])] for name, overrides in arms.items()}
     output = Path(given["output"]).expanduser().resolve()
     runs = plan(arms, given["seeds"], given["overrides"], output)
     columns = list(as_list(given["columns"]))
@@ -57,7 +64,9 @@ def read_study(config: DictConfig) -> StudySettings:
     )
 
 
-def _evaluations(given: dict[Any, Any]) -> dict[str, list[str]]:
+def _evaluations(given: Any) -> dict[str, list[str]]:  # noqa: ANN401 - any YAML value
+    if not isinstance(given, dict):
+        raise InputError(f"evaluations must be lists of overrides by name, got {given!r}")
     for name, words in given.items():
         if not re.fullmatch(r"\w[\w-]*", str(name)) or not isinstance(words, list):
             raise InputError(

@@ -1,4 +1,4 @@
-"""Write a backbone's weights in the format of torchvision, timm, detectron2, safetensors or the Hugging Face hub."""
+"""Write a backbone for torchvision, timm, detectron2, safetensors, the Hugging Face hub, ONNX or torch.export."""
 
 import io
 import pickle
@@ -10,19 +10,29 @@ import torch
 from torch import Tensor, nn
 
 from castlit.interop.detectron2_names import COUNTER, to_detectron2
+from castlit.interop.graphs import graph_bytes
 from castlit.interop.hub_folders import CONFIG, OWN_RESNETS, WEIGHTS, config_bytes, timm_folder, transformers_folder
 from castlit.interop.load import open_backbone
 from castlit.interop.resnets import FAMILY, which_resnet
 from castlit.nn.timm_backbones import PREFIX
 from castlit.utils.atomic_write import write_atomic
-from castlit.utils.validation import InputError, require_choice
+from castlit.utils.validation import InputError, require_choice, require_int
 
-FORMATS = ("torchvision", "timm", "safetensors", "detectron2", "hf", "transformers")
+FORMATS = ("torchvision", "timm", "safetensors", "detectron2", "hf", "transformers", "onnx", "pt2")
+GRAPHS = ("onnx", "pt2")
+"""The formats that hold the network itself, beside its weights."""
+
 FOLDERS = ("hf", "transformers")
 """The formats that are folders."""
 
 
-def export(source: str | Path, target: str | Path, format: str = "torchvision", backbone: str | None = None) -> str:
+def export(
+    source: str | Path,
+    target: str | Path,
+    format: str = "torchvision",
+    backbone: str | None = None,
+    size: int = 224,
+) -> str:
     """Write the backbone of a checkpoint in the format of another library, without any head.
 
     ``torchvision`` and ``timm`` are state dicts (``torch.save``); ResNets have the same names in both, other backbones
@@ -37,11 +47,17 @@ def export(source: str | Path, target: str | Path, format: str = "torchvision", 
     103.53]``, ``MODEL.PIXEL_STD [58.395, 57.12, 57.375]``, and for torchvision's stride in the 3 × 3 convolution
     ``MODEL.RESNETS.STRIDE_IN_1X1 False``.
 
+    ``onnx`` and ``pt2`` (``torch.export``) are the network itself, which runs without castlit. Its input ``images`` is
+    (N, 3, H, W), float32, normalised by ImageNet's mean and standard deviation; its outputs are ``features`` (N, C),
+    pooled, and ``feature_map`` (N, C, h, w).
+
     Args:
         source: Any file that :func:`castlit.interop.open_backbone` reads.
         target: The file to write, atomically; for ``hf`` and ``transformers`` the folder.
         format: One of :data:`FORMATS`.
         backbone: As in :func:`castlit.interop.open_backbone`.
+        size: Side of the images in pixels, for ``onnx`` and ``pt2`` of backbones that are traced for one size, such as
+            vision transformers. Convolutional ones take any size.
 
     Returns:
         Instructions to read the file.
@@ -60,10 +76,18 @@ def export(source: str | Path, target: str | Path, format: str = "torchvision", 
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     resnet = which_resnet(state)
     _require_supported(format, str(source), network, resnet)
+    if format in GRAPHS:
+        content, any_size = graph_bytes(network, format, require_int("size", size, 1))
+        write_atomic(path, content)
+        reader = (
+            f"onnxruntime.InferenceSession('{path}')" if format == "onnx" else f"torch.export.load('{path}').module()"
+        )
+        sizes = "any size" if any_size else f"{size} x {size} px"
+        return f"{reader}: images of {sizes}, outputs features and feature_map"
     if format == "detectron2":
         arrays = {to_detectron2(name): x.numpy() for name, x in state.items() if not name.endswith(COUNTER)}
-        content = {"model": arrays, "__author__": "castlit", "matching_heuristics": True}
-        write_atomic(path, pickle.dumps(content, protocol=4))
+        weights = {"model": arrays, "__author__": "castlit", "matching_heuristics": True}
+        write_atomic(path, pickle.dumps(weights, protocol=4))
         return (
             "detectron2, with the settings INPUT.FORMAT RGB, MODEL.PIXEL_MEAN [123.675, 116.28, 103.53], "
             "MODEL.PIXEL_STD [58.395, 57.12, 57.375], MODEL.RESNETS.STRIDE_IN_1X1 False"
@@ -94,7 +118,7 @@ def _require_supported(format: str, source: str, network: nn.Module, resnet: str
     if resnet in FAMILY:  # whose names are the same in torchvision and timm
         possible = tuple(name for name in FORMATS if name != "transformers" or resnet in OWN_RESNETS)
     else:
-        possible = ("timm", "hf", "safetensors") if from_timm else ("torchvision", "safetensors")
+        possible = (*(("timm", "hf", "safetensors") if from_timm else ("torchvision", "safetensors")), *GRAPHS)
     if format not in possible:
         whose = f"a timm backbone ({PREFIX}...)" if from_timm else f"{resnet or 'a backbone'} with torchvision's names"
         other = "hf" if format == "transformers" and "hf" in possible else possible[0]

@@ -43,7 +43,7 @@ def load_backbone(path: str | Path, key: str = "checkpoint", backbone: str | Non
     given = f"{key}={path}"
     known = None if backbone is None else _built(backbone).state_dict()
     weights = read_weights(path, key, known or ())
-    if all(map(is_beside, weights.state)):
+    if all(map(is_beside, weights.state)) and not _renamed(weights):
         raise InputError(f"{given}: has only heads ({listed(list(weights.state))}), no backbone")
     name = backbone or _name(weights)
     if known is None and name is None and weights.own:
@@ -79,7 +79,11 @@ def load_into(backbone: nn.Module, path: str | Path, key: str = "backbone.weight
 
 
 def open_backbone(
-    checkpoint: str | Path, backbone: str | None = None, seed: int = 0, key: str = "checkpoint"
+    checkpoint: str | Path,
+    backbone: str | None = None,
+    seed: int = 0,
+    key: str = "checkpoint",
+    backbone_key: str = "backbone",
 ) -> nn.Module:
     """Build a backbone and load a file's weights into it.
 
@@ -89,6 +93,7 @@ def open_backbone(
             ResNets, the one that matches the weights' names and shapes; for ``"random"``, a ResNet-50.
         seed: Seed of a random network's weights; torch's global random state does not change.
         key: The config key of the checkpoint, for messages.
+        backbone_key: The config key of the backbone's name, for messages.
 
     Returns:
         A network in evaluation mode: images (N, 3, H, W), normalised by ImageNet's mean and standard deviation, to a
@@ -106,8 +111,8 @@ def open_backbone(
     weights = read_weights(checkpoint, key, () if network is None else network.state_dict())
     name = backbone or _name(weights)
     if network is None:
-        network = _built(_named(name, weights, given))
-    network.load_state_dict(_fitting(network.state_dict(), weights, given, name), strict=False)
+        network = _built(_named(name, weights, given, backbone_key))
+    network.load_state_dict(_fitting(network.state_dict(), weights, given, name, backbone_key), strict=False)
     return network.eval()
 
 
@@ -138,13 +143,13 @@ def _built(name: str) -> nn.Module:
         return build_backbone(name)
 
 
-def _named(name: str | None, weights: Weights, given: str) -> str:
+def _named(name: str | None, weights: Weights, given: str, backbone_key: str = "backbone") -> str:
     """The name of the backbone, which has to be known."""
     if name is None:
         like = which_vit(weights.state) or "convnext_tiny or timm/vit_small_patch16_224"
         raise InputError(
             f"{given}: does not say which backbone its weights{_under(weights)} are of "
-            f"({listed(list(weights.state))}): {_renamed(weights) or f'add backbone=NAME, such as {like}'}"
+            f"({listed(list(weights.state))}): {_renamed(weights) or f'add {backbone_key}=NAME, such as {like}'}"
         )
     return name
 
@@ -164,7 +169,9 @@ def _renamed(weights: Weights) -> str | None:
     return None
 
 
-def _fitting(known: Mapping[str, Tensor], weights: Weights, given: str, name: str | None) -> dict[str, Tensor]:
+def _fitting(
+    known: Mapping[str, Tensor], weights: Weights, given: str, name: str | None, backbone_key: str = "backbone"
+) -> dict[str, Tensor]:
     """The weights without heads, if they are those of a backbone.
 
     Args:
@@ -172,31 +179,35 @@ def _fitting(known: Mapping[str, Tensor], weights: Weights, given: str, name: st
         weights: Those of the file.
         given: What messages call the file.
         name: The backbone's name.
+        backbone_key: The config key of the name, for messages.
 
     Raises:
-        InputError: Names or shapes differ, or a weight is not finite.
+        InputError: Names or shapes differ, a weight is of integers, or is not finite.
     """
     # A part of the network may have the name of a head: then it is no head.
     state = {name: value for name, value in weights.state.items() if name in known or not is_beside(name)}
     missing = [name for name in known if name not in state and not name.endswith(COUNTER)]
     unexpected = [name for name in state if name not in known and not name.endswith(COUNTER)]
     shapes = [name for name in state if name in known and state[name].shape != known[name].shape]
-    problems = [
-        f"{what} {listed(names)}"
-        for names, what in ((missing, "it lacks"), (unexpected, "it also has"), (shapes, "of another shape are"))
-        if names
-    ]
+    whole = [name for name in state if name in known and _is_rounded(state[name], known[name])]
+    found = {"it lacks": missing, "it also has": unexpected, "of another shape are": shapes, "integers are": whole}
+    problems = [f"{what} {listed(names)}" for what, names in found.items() if names]
     if problems:
         other = _name(weights) or which_vit(weights.state)
         raise InputError(
             f"{given}: its weights{_under(weights)} are not those of {name or 'this backbone'}: {'; '.join(problems)}"
-            + (f": take backbone={other}" if other not in (None, name) else "")
+            + (f": take {backbone_key}={other} instead" if other not in (None, name) else "")
         )
     broken = [name for name, value in state.items() if not value.isfinite().all()]
     if broken:
         raise InputError(f"{given}: its weights are not finite ({listed(broken)}): take a checkpoint of before")
     logger.info("%s: %s; left out: %s", given, weights.kind, ", ".join(_left_out(weights, state)) or "nothing")
     return state
+
+
+def _is_rounded(value: Tensor, known: Tensor) -> bool:
+    """Whether a weight that has fractions is of integers, as quantised networks are, which have scales elsewhere."""
+    return known.is_floating_point() and not value.is_floating_point()
 
 
 def _left_out(weights: Weights, state: Mapping[str, Tensor]) -> tuple[str, ...]:

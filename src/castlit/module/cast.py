@@ -1,26 +1,31 @@
 """CASTModule: a contrastive method whose encoder learns where to look."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from typing_extensions import Self
 
 from castlit.attention import AttentionLoss, find_layer, has_object
 from castlit.attention.keys import KEYS
-from castlit.methods import Method
 from castlit.module import ranks
 from castlit.module.checkpoint_parts import part_from, reading, spec_of
 from castlit.module.contracam import find_objects
 from castlit.module.explain import Explanation, explain, known_negatives, query_of, score_of
 from castlit.module.metrics import step_metrics
 from castlit.module.run_end import require_no_end
-from castlit.module.step_hooks import progress, several_images, step_taken, takes_progress
+from castlit.module.step_hooks import (
+    StepFollower,
+    progress,
+    require_own_trainer,
+    several_images,
+    takes_progress,
+    trainer_of,
+)
 from castlit.module.trunks import Trunks
 from castlit.nn import batch_statistics, lacks_statistics
 from castlit.optim import OptimizerRecipe
@@ -82,6 +87,7 @@ class CASTModule(pl.LightningModule):
         KEYS[self.cam_attention.key].check(self.method)
         self._trunks = Trunks(activation_checkpointing, compile)
         self._takes_progress = takes_progress(self.method)
+        self._follower = StepFollower(self._after_step)
         self._lacks_statistics = False
         self.save_hyperparameters(
             {
@@ -155,8 +161,8 @@ class CASTModule(pl.LightningModule):
         """Prepare the module for DDP, before it is wrapped.
 
         Raises:
-            InputError: The module optimises manually, which a momentum encoder would not follow; or it is compiled as a
-                whole; or the trainer's precision converts the head to half precision.
+            InputError: The module is compiled as a whole, or the trainer's precision converts the head to half
+                precision.
         """
         if "16-true" in str(self.trainer.precision):
             raise InputError(
@@ -168,17 +174,12 @@ class CASTModule(pl.LightningModule):
                 "the module is compiled as a whole, and torch.compile does not differentiate twice: give it as it is, "
                 "with compile=True"
             )
-        follows = getattr(type(self.method), "after_step", Method.after_step) is not Method.after_step
-        if stage == "fit" and follows and not self.automatic_optimization:
-            raise InputError(
-                f"automatic_optimization=False: {type(self.method).__name__} has its after_step called after each "
-                "automatic step, which moves its momentum encoder; leave automatic_optimization on"
-            )
         ranks.prepare(self, self.trainer)
 
     def on_fit_start(self) -> None:
         """Copy the first rank's queue to all ranks, and patch the trunks (compile, activation checkpointing)."""
         ranks.align(self)
+        self._follower.stop()  # of a fit that failed
         layer = self.encoder.backbone
         if self.attention is not None:
             # Everything behind the first of them may be differentiated twice.
@@ -189,22 +190,74 @@ class CASTModule(pl.LightningModule):
     def on_fit_end(self) -> None:
         """Remove the patches from the trunks."""
         self._trunks.remove()
+        self._follower.stop()
+
+    def on_train_start(self) -> None:
+        """Call the method's ``after_step`` after each step of its optimiser, whatever the accumulation."""
+        self._follow()
+
+    def _follow(self) -> None:
+        trainer = trainer_of(self)
+        if trainer is not None and hasattr(self.method, "after_step"):
+            self._follower.start(trainer.optimizers, self.method.parameters())
+
+    def _after_step(self) -> None:
+        self.after_step(progress(self.trainer) if self._takes_progress else 0.0)
+
+    def after_step(self, progress: float = 0.0) -> None:
+        """Move the momentum encoder: call it after each optimiser step, where no Trainer trains the module.
+
+        Under a Trainer it follows the optimiser by itself.
+
+        Args:
+            progress: Fraction in [0, 1] of the run's steps that have been taken, for a momentum that has a schedule.
+        """
+        if hasattr(self.method, "after_step"):
+            self.method.after_step(**({"progress": progress} if self._takes_progress else {}))  # type: ignore[operator]
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Compute contrastive and attention loss from one query forward pass.
 
         Returns:
             ``loss`` of this rank's images, with graph; all other metrics over all ranks, without graph.
-        """
-        with several_images(len(batch["query"])):
-            return self._step(batch)
 
-    def _step(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        Raises:
+            InputError: The module is a part of another, or trained by Fabric, so that no Trainer takes its metrics.
+        """
+        require_own_trainer(self)
+        loss, metrics = self._step(batch)
+        self._log_train(metrics, len(batch["query"]))
+        return {**metrics, "loss": loss}
+
+    def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Compute a training step's losses, without logging: for modules that contain this one, and for Fabric.
+
+        Under Fabric, call :meth:`after_step` after each step of the optimiser.
+
+        Args:
+            batch: A training batch.
+
+        Returns:
+            ``loss`` of this rank's images, with graph; all other metrics over all ranks, without graph.
+
+        Raises:
+            InputError: The batch has one image and the method needs several; or several processes train, and ``setup``
+                was not called.
+        """
+        loss, metrics = self._step(batch)
+        return {**metrics, "loss": loss}
+
+    def _step(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """This rank's loss, with graph, and the metrics over all ranks, of which the loss is one."""
+        ranks.require_prepared(self)
+        self._follow()  # where a subclass, or a module that contains this one, has its own on_train_start
+        with several_images(len(batch["query"])):
+            return self._losses(batch)
+
+    def _losses(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         if self.attention is None:
             contrastive = self.method(batch["query"], batch["key"]).loss
-            metrics = step_metrics({"loss": contrastive, "contrastive": contrastive})
-            self._log_train(metrics, len(batch["query"]))
-            return {**metrics, "loss": contrastive}
+            return contrastive, step_metrics({"loss": contrastive, "contrastive": contrastive})
         key = KEYS[self.attention.key]
         key_mask = key.region(batch["key_mask"])
         # The attention loss needs the object in both views: without it in the key, there is no score to explain.
@@ -218,9 +271,7 @@ class CASTModule(pl.LightningModule):
         attention = self.attention(score, activations, query_mask)
         loss = self.attention.combine(output.loss, attention.loss)
         losses = {"loss": loss, "contrastive": output.loss, "attention": attention.loss}
-        metrics = step_metrics(losses, attention.cam, query_mask)
-        self._log_train(metrics, len(query_mask))
-        return {**metrics, "loss": loss}
+        return loss, step_metrics(losses, attention.cam, query_mask)
 
     def on_validation_epoch_start(self) -> None:
         """Check the batch norms once, not at every batch: on a GPU each check waits for the device."""
@@ -280,19 +331,15 @@ class CASTModule(pl.LightningModule):
         """
         return find_objects(self.method, self.cam_attention, images, iterations)
 
-    def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Optimizer | pl.core.optimizer.LightningOptimizer,
-        optimizer_closure: Callable[[], Any] | None = None,
-    ) -> None:
-        """Step, then call the method's ``after_step``: once per optimiser step, whatever the accumulation."""
-        with step_taken(optimizer) as taken:
-            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        if taken and hasattr(self.method, "after_step"):
-            arguments = {"progress": progress(self.trainer)} if self._takes_progress else {}
-            self.method.after_step(**arguments)  # type: ignore[operator]
+    @property
+    def lr(self) -> float:
+        """The peak learning rate; Lightning's ``Tuner.lr_find`` sets it."""
+        return self.optimizer.lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self.optimizer = part_from("optimizer", {**spec_of(self.optimizer), "lr": float(value)}, OptimizerRecipe)
+        self.hparams["optimizer"] = spec_of(self.optimizer)
 
     def configure_optimizers(self) -> pl.utilities.types.OptimizerLRSchedulerConfig:
         """Build optimiser and schedule for the length of this run."""

@@ -7,6 +7,7 @@ from castlit.nn.sync_batchnorm import separate_batchnorm, synchronise_batchnorm
 from castlit.utils import lightning_internals as lightning
 from castlit.utils.distributed import world_size
 from castlit.utils.lightning import pl
+from castlit.utils.validation import InputError
 
 
 class SyncBatchNorms(pl.plugins.layer_sync.TorchSyncBatchNorm):
@@ -38,6 +39,19 @@ def prepare(module: pl.LightningModule, trainer: pl.Trainer) -> None:
     # keys is 33 MB. Every rank enqueues the same keys anyway.
     module._ddp_params_and_buffers_to_ignore = list(_equal_buffers(module))  # type: ignore[assignment]
     synchronise_for_cams(trainer)
+
+
+def require_prepared(module: nn.Module) -> None:
+    """Refuse training on several processes for which :func:`prepare` was not called.
+
+    Raises:
+        InputError: It was not: batch norms would differ, and DDP would send the queue before each step.
+    """
+    if world_size() > 1 and not hasattr(module, "_ddp_params_and_buffers_to_ignore"):
+        raise InputError(
+            "CASTModule trains on several processes only under a Trainer: in a module that contains it, call its "
+            "setup(stage) and on_fit_start() from those of the module; Fabric takes one process (docs: Other loops)"
+        )
 
 
 def synchronise_for_cams(trainer: pl.Trainer) -> None:

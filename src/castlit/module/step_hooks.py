@@ -1,16 +1,46 @@
-"""Around a step: what a method's ``after_step`` gets, once per optimiser step taken; and batches of one image."""
+"""Around a step: what a method's ``after_step`` gets, after each step of its optimiser; and batches of one image."""
 
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from operator import is_
 
 from torch import nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from castlit.utils.lightning import pl
 from castlit.utils.run_length import total_steps
 from castlit.utils.validation import InputError
+
+
+def trainer_of(module: pl.LightningModule) -> pl.Trainer | None:
+    """The Trainer that trains the module or the module that contains it; None without one, and under Fabric."""
+    try:
+        trainer = module.trainer
+    except RuntimeError:  # Lightning's, for a module without one
+        return None
+    return trainer if isinstance(trainer, pl.Trainer) else None
+
+
+def require_own_trainer(module: pl.LightningModule) -> None:
+    """Refuse a training step that no Trainer of this module's own takes.
+
+    Raises:
+        InputError: The module is a part of another one, or trained by Fabric.
+    """
+    trainer = trainer_of(module)
+    if trainer is None:
+        raise InputError(
+            "there is no Trainer, which takes the metrics of training_step: call losses(batch), and after_step() after "
+            "the optimiser's step (docs: Other loops)"
+        )
+    if trainer.lightning_module is not module:
+        raise InputError(
+            f"CASTModule is a part of {type(trainer.lightning_module).__name__}: call its losses(batch) in place of "
+            "training_step (docs: Other loops)"
+        )
 
 
 def takes_progress(method: nn.Module) -> bool:
@@ -62,17 +92,38 @@ def progress(trainer: pl.Trainer) -> float:
     return min(trainer.global_step / total, 1.0) if 0 < total < math.inf else 0.0
 
 
-@contextmanager
-def step_taken(optimizer: Optimizer | pl.core.optimizer.LightningOptimizer) -> Iterator[list[bool]]:
-    """Yield a list that stays empty until the optimiser has stepped.
+class StepFollower:
+    """Calls a function after each step that optimisers take, whoever calls them.
 
-    A gradient scaler (``16-mixed``) skips steps whose gradients overflowed.
+    A gradient scaler (``16-mixed``) skips steps whose gradients overflowed; a subclass may step on its own, by manual
+    optimisation or its own ``optimizer_step``.
+
+    Args:
+        after_step: The function.
     """
-    taken: list[bool] = []
-    # A hook on the optimiser needs no further wait for the device; reading the scaler's state would.
-    own = optimizer.optimizer if isinstance(optimizer, pl.core.optimizer.LightningOptimizer) else optimizer
-    hook = own.register_step_post_hook(lambda *_: taken.append(True))
-    try:
-        yield taken
-    finally:
-        hook.remove()
+
+    def __init__(self, after_step: Callable[[], None]) -> None:
+        self._after_step = after_step
+        self._followed: list[Optimizer] = []
+        self._hooks: list[RemovableHandle] = []
+
+    def start(self, optimizers: Iterable[Optimizer], parameters: Iterable[nn.Parameter]) -> None:
+        """Follow those of the optimisers that train one of these parameters; no change while it follows them."""
+        optimizers = list(optimizers)
+        if len(optimizers) == len(self._followed) and all(map(is_, optimizers, self._followed)):
+            return
+        self.stop()
+        self._followed = optimizers
+        mine = set(parameters)
+        for optimizer in optimizers:
+            if not mine.isdisjoint(each for group in optimizer.param_groups for each in group["params"]):
+                self._hooks.append(optimizer.register_step_post_hook(self._stepped))
+
+    def stop(self) -> None:
+        """Follow none."""
+        self._followed = []
+        while self._hooks:
+            self._hooks.pop().remove()
+
+    def _stepped(self, *_: object) -> None:
+        self._after_step()

@@ -80,6 +80,8 @@ def build_backbone(backbone: str | nn.Module) -> nn.Module:
     """
     if isinstance(backbone, nn.Module):
         return backbone
+    if not isinstance(backbone, str):
+        raise InputError(f"backbone must be a name, or a network, got {backbone!r}")
     if backbone in _OWN:
         return _OWN[backbone]()
     if backbone.startswith(PREFIX):

@@ -37,7 +37,8 @@ class TokensToGrid(nn.Module):
         columns = round((count * width / height) ** 0.5)
         if rows * columns != count:
             raise InputError(f"{count} tokens are no grid for images of {height} x {width} px")
-        return tokens.transpose(1, 2).reshape(len(tokens), -1, rows, columns)
+        # Not len(tokens), which torch.export takes for a constant.
+        return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, rows, columns)
 
     def extra_repr(self) -> str:
         """Show the number of dropped tokens."""

@@ -16,9 +16,10 @@ from castlit.cli.app import CONFIG_MODULE
 from castlit.cli.config_dir import composable, split_config_dir
 from castlit.cli.launch import is_first_process
 from castlit.cli.overrides import quoted
-from castlit.resume.request import LAST, LAST_CHECKPOINT, requested
+from castlit.resume.request import LAST, LAST_CHECKPOINT, PREVIOUS, requested
 from castlit.utils.moved import current_name
 from castlit.utils.paths import display_path
+from castlit.utils.plain_yaml import load_plain
 from castlit.utils.serializable import TARGET
 
 # The keys that must be equal in two configs of the same run. Its length and hardware may differ.
@@ -77,8 +78,9 @@ def _newest(config: DictConfig, root: Path) -> Path | None:
     """The folder of the newest run whose config has the same settings."""
     mine = _settings(config)
     other: tuple[Path, list[str]] | None = None
-    for checkpoint in sorted(root.glob(f"*/*/{LAST_CHECKPOINT}"), key=_modified, reverse=True):
-        folder = checkpoint.parents[1]
+    found = (*root.glob(f"*/*/{LAST_CHECKPOINT}"), *root.glob(f"*/*/{LAST_CHECKPOINT.with_name(PREVIOUS)}"))
+    folders = dict.fromkeys(path.parents[1] for path in sorted(found, key=_modified, reverse=True))
+    for folder in folders:
         its = _settings_of(folder / "config.yaml")
         if its is None:
             continue
@@ -95,6 +97,7 @@ def _newest(config: DictConfig, root: Path) -> Path | None:
 def _settings_of(path: Path) -> dict[str, Any] | None:
     """The settings of a run; None, with a warning, where its configuration is damaged."""
     try:
+        load_plain(path.read_bytes())  # refuses values without end
         config = OmegaConf.load(path)
         missing = [key for key in ("module", "data") if not OmegaConf.is_dict(OmegaConf.select(config, key))]
         if missing:
@@ -102,7 +105,7 @@ def _settings_of(path: Path) -> dict[str, Any] | None:
         return _settings(config)
     except FileNotFoundError:
         return None  # no run of castlit.train
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException, RecursionError) as error:
         why = " ".join(str(error).split())
         if is_first_process():
             print(f"resume=last: {display_path(path)} is damaged ({why}): this run is left out", file=sys.stderr)
@@ -118,6 +121,8 @@ def _settings(config: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever a file 
         value = OmegaConf.select(config, part)
         plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         _flatten(part, plain, found)
+    if own_masks:
+        found.setdefault("callbacks.self_masks.method", "contracam")  # runs of castlit 0.2 have no such key
     for view in ("query", "key"):
         transforms = OmegaConf.select(config, f"data.views.{view}")
         if OmegaConf.is_dict(transforms):

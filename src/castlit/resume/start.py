@@ -58,6 +58,9 @@ def start(
     wish = requested(resume, key or "resume")
     prefix = f"{key}={wish}: " if key else ""
     path = last if wish == LAST else None if wish is None else Path(wish).expanduser()
+    if wish == LAST and last is not None and not last.exists() and last.with_name(PREVIOUS).is_file():
+        path = last.with_name(PREVIOUS)
+        rank_zero_only(print)(f"{prefix}{display_path(last)} is missing: the one before it is used", file=sys.stderr)
     if path is None or (wish == LAST and not path.is_file()):
         if wish is not None:
             rank_zero_only(print)(f"{prefix}nothing to resume yet, starting from scratch in {display_path(folder)}")

@@ -1,33 +1,49 @@
 """What happens once a run is sure to train: until then it may be refused, and a refused command leaves no trace."""
 
+import logging
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from castlit.cli.app import output_dir
 from castlit.cli.refused import accept
+from castlit.module import CASTModule
 from castlit.resume.start import put_aside, remove_old_results
 from castlit.resume.training_run import last_path
 from castlit.training.machine_choices import choices_line
+from castlit.training.plan import plan_line, plan_of, too_few_images
 from castlit.utils.atomic_write import write_atomic
 from castlit.utils.gpu import find_gpu
 from castlit.utils.lightning import pl
+from castlit.utils.log_lines import say
+
+logger = logging.getLogger(__name__)
 
 
-def begin(config: DictConfig, trainer: pl.Trainer, checkpoint: Path | None) -> None:
-    """Replace what an earlier run has left in this run's folder, write this run's configuration, say what was chosen.
+def begin(
+    config: DictConfig, module: CASTModule, data: pl.LightningDataModule, trainer: pl.Trainer, checkpoint: Path | None
+) -> None:
+    """Replace what an earlier run has left in this run's folder, write this run's configuration, say what will run.
 
     Args:
         config: The run's.
+        module: What is trained.
+        data: Its data, set up.
         trainer: Trains it.
         checkpoint: What it starts from; None: from scratch.
     """
     accept()
     if not trainer.is_global_zero:
         return
+    plan = plan_of(module, data, trainer)
+    say(logger, plan_line(plan, config, module, trainer, output_dir()))
     line = choices_line(config, find_gpu(str(config.trainer.accelerator)))
     if line is not None:
-        print(line)
+        say(logger, line)
+    warning = too_few_images(plan, HydraConfig.get().runtime.choices.get("budget"))
+    if warning is not None:
+        logger.warning("%s", warning)
     last = last_path(trainer)
     if not config.trainer.fast_dev_run:
         if checkpoint is None and last is not None:

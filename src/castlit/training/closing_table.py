@@ -13,6 +13,7 @@ from rich.table import Table
 from castlit.callbacks.record import RunRecord
 from castlit.cli.app import output_dir, this_python
 from castlit.cli.config_dir import split_config_dir
+from castlit.reporting.open_logs import open_lines
 from castlit.utils.lightning import pl
 from castlit.utils.paths import display_path
 
@@ -26,7 +27,7 @@ _MEANINGS = {
 
 
 def print_closing_table(config: DictConfig, trainer: pl.Trainer, record: RunRecord) -> None:
-    """Print how the metrics changed, where the files are, and how to evaluate the checkpoint.
+    """Print how the metrics changed, where the files are, how to open the logs, and how to evaluate the checkpoint.
 
     Args:
         config: The config of ``castlit.train``.
@@ -41,6 +42,8 @@ def print_closing_table(config: DictConfig, trainer: pl.Trainer, record: RunReco
     panel = folder / "gradcam.png"
     if panel.is_file():
         console.print(f"Where it looks: {display_path(panel)}", markup=False)
+    for line in open_lines(trainer.loggers):
+        console.print(line, markup=False, highlight=False)
     checkpoint = Path(getattr(trainer.checkpoint_callback, "last_model_path", ""))
     if checkpoint.is_file() and _has_ground_truth(config):
         console.print("Evaluate it next:")
@@ -78,8 +81,9 @@ def _trust(config: DictConfig) -> list[str]:
 
 
 def _evaluate_command(config: DictConfig, checkpoint: Path) -> str:
-    # The user's own overrides of the data; its other settings keep their defaults.
-    overrides = [word for word in HydraConfig.get().overrides.task if word.startswith(("data=", "data."))]
+    # The user's own overrides of the data, and of the budget that sets its sizes; other settings keep their defaults.
+    parts = ("data=", "data.", "budget=", "budget.")
+    overrides = [word for word in HydraConfig.get().overrides.task if word.lstrip("+").startswith(parts)]
     # data= may name a config of the user's.
     config_dir, _ = split_config_dir(sys.argv[1:])
     options = ["--config-dir", config_dir] if config_dir is not None and overrides else []

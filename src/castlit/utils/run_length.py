@@ -40,6 +40,18 @@ def epochs_of_steps(trainer: pl.Trainer, steps: int) -> int:
     return epoch
 
 
+def epoch_name(trainer: pl.Trainer, epoch: int) -> str:
+    """Return ``Epoch 1 of 14`` for epoch 0, or ``Epoch 1`` where the number of epochs is not known.
+
+    Args:
+        trainer: In a fit whose training data are set up.
+        epoch: The epoch's number, from 0, as Lightning counts.
+    """
+    total = total_steps(trainer)
+    known = math.isfinite(total) and math.isfinite(trainer.num_training_batches)
+    return f"Epoch {epoch + 1}" + (f" of {epochs_of_steps(trainer, int(total))}" if known else "")
+
+
 def _steps(trainer: pl.Trainer, epoch: int) -> float:
     batches = trainer.num_training_batches
     return math.ceil(batches / _accumulated(trainer, epoch)) if math.isfinite(batches) else math.inf

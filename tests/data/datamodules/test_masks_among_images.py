@@ -170,6 +170,29 @@ def grey_and_colour(folder):
         grey(folder / "then" / f"{i + 4}.png", i)
 
 
+def ultrasound(folder):
+    """Grey photographs and their masks, all PNGs of one folder; one has two masks."""
+    for i, name in enumerate(("x/a", "x/b", "y/a", "y/c")):
+        grey(folder / f"{name} (1).png", i)
+        mask(folder / f"{name} (1)_mask.png")
+    mask(folder / "x" / "a (1)_mask_1.png")
+    return {f"{name} (1).png" for name in ("x/a", "x/b", "y/a", "y/c")}
+
+
+def radiographs_and_masks(folder):
+    for i in range(4):
+        grey(folder / "images" / f"{i}.png", i)
+        mask(folder / "masks" / f"{i}.png")
+    return {f"images/{i}.png" for i in range(4)}
+
+
+def named_photographs(folder):
+    """Photographs whose names have such words: of gas masks, some in black and white."""
+    for i in range(4):
+        photograph(folder / f"mask_{i}.png", i)
+        grey(folder / f"gas_mask_{i}.png", i)
+
+
 def one_grey(folder):
     for i in range(4):
         photograph(folder / "a" / f"{i}.jpg", i)
@@ -185,7 +208,12 @@ STRAYS = {
     "in a folder, JPEGs": (photos_and("masks/{}.jpg", "black and white"), 4),
     "with other names": (photos_and("masks/{}_mask.png", "black and white"), 4),
     "of make_masks": (photos_and("", "made"), 4),
+    "named as masks": (photos_and("{}_mask.jpg", "black and white"), 4),
+    "named as masks, soft": (photos_and("{}-gt.jpg", "soft"), 4),
+    "ultrasound": (ultrasound, 5),
+    "radiographs and masks": (radiographs_and_masks, 4),
     "nothing but masks": (all_masks, 0),
+    "photographs of masks": (named_photographs, 0),
     "radiographs": (radiographs, 0),
     "grey and colour": (grey_and_colour, 0),
     "one grey photograph": (one_grey, 0),
@@ -196,7 +224,7 @@ STRAYS = {
 def test_masks_among_images_without_masks(tmp_path, name):
     make, count = STRAYS[name]
     images = tmp_path / "images"
-    make(images)
+    photographs = make(images) or {"x/a.jpg", "x/b.jpg", "y/a.jpg", "y/c.jpg"}
     total = len([path for path in images.rglob("*") if path.suffix in (".jpg", ".png")])
     if not count:
         assert len(FileSource(images)) == total
@@ -207,7 +235,7 @@ def test_masks_among_images_without_masks(tmp_path, name):
     with pytest.raises(InputError, match=message):
         FileSource(images)
     source = FileSource(images, on_bad="drop", cache=tmp_path / "cache")
-    assert {source.entry(i).image for i in range(len(source))} == {"x/a.jpg", "x/b.jpg", "y/a.jpg", "y/c.jpg"}
+    assert {source.entry(i).image for i in range(len(source))} == photographs
     source = FileSource(images, on_bad="unconstrained", cache=tmp_path / "cache")
     assert len(source) == total
     assert all(source.read(i).mask is None for i in range(total))

@@ -96,11 +96,16 @@ def test_lookup_by_path_or_name(tmp_path):
         "polygon",
         [["a", "b", "c", "d", "e", "f"]],
         [3, 4, 5],
+        # Layouts of other programs, in which every part looked too short to enclose anything.
+        [[5, 5], [20, 5], [20, 20]],
+        [[[5, 5, 20, 5, 20, 20]]],
+        [{"x": 5, "y": 5}, {"x": 20, "y": 5}, {"x": 20, "y": 20}],
+        {"size": [HEIGHT, WIDTH], "counts": "0" * 100},
     ],
     ids=str,
 )
 def test_invalid_segmentations(tmp_path, segment):
-    masks = AnnotationMasks(write(tmp_path / "i.json", content([segment])))
+    masks = AnnotationMasks(write(tmp_path / "i.json", content([[polygon(2, 3, 10)], segment])))
     with pytest.raises(SampleError, match=r"i.json: the segmentation of a.jpg is not COCO's") as caught:
         masks.mask("a.jpg")
     assert "\n" not in str(caught.value)

@@ -216,6 +216,7 @@ TAILS = {
     "cut, progressive": (jpeg_of(progressive=True)[:-500], False),
     "cut, with a thumbnail": (jpeg_of(comment=jpeg_of())[:-500], False),
     "second half zeros": (jpeg_of()[:1500] + bytes(1500), False),
+    "second half many zeros": (jpeg_of(comment=jpeg_of())[:-1500] + bytes(300_000), False),
     "second half a page": (jpeg_of()[:1500] + b"<p>404</p>" * 150, False),
 }
 

@@ -336,6 +336,8 @@ class TestFinding:
         assert find_shards("urls", [f"{tmp_path}/{{00..05}}.tar", f"{tmp_path}/{{06..11}}.tar"]) == expected
         assert find_shards("urls", f"{tmp_path}/0?.tar") == expected[:10]
         assert find_shards("urls", str(tmp_path)) == expected
+        assert find_shards("urls", tmp_path) == expected
+        assert find_shards("urls", [tmp_path / "00.tar"]) == expected[:1]
         assert find_shards("urls", "http://host/{a,b}.tar::pipe:cat x") == [
             "http://host/a.tar",
             "http://host/b.tar",

@@ -307,6 +307,11 @@ BAD = {
         "has no image .*; it has .edit.jpg and .edit.mask.png: a sample's name ends at its first dot, so rename such",
         False,
     ),
+    "many names with dots": (
+        {f"{i}.x.jpg": sample(0)["jpg"] for i in range(9)},
+        r"has no image .*; it has .0.x.jpg and .1.x.jpg and 7 more: a sample's name",
+        False,
+    ),
     "a mask with dots": (
         {"jpg": sample(0)["jpg"], "edit.mask.png": encoded(mask(0), ".png")},
         "has no mask; it has .edit.mask.png: a sample's name .* or give masks= the suffix of its mask",

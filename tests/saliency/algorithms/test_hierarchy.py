@@ -14,12 +14,12 @@ def test_cue(red_on_green):
     for i in range(len(regions)):
         total = 0.0
         for j in range(len(regions)):
-            apart = np.sqrt(((regions.centres[i] - regions.centres[j]) ** 2).sum())
+            apart = ((regions.relative_centres[i] - regions.relative_centres[j]) ** 2).sum()
             colour = np.sqrt(((regions.lab[i] - regions.lab[j]) ** 2).sum())
-            total += regions.sizes[j] / (height * width) * np.exp(-apart / 0.2) * colour
+            total += regions.sizes[j] / (height * width) * np.exp(-apart / 0.1) * colour
         contrast.append(total)
         weights = [
-            np.exp(-9 * (((x + 0.5) - width / 2) ** 2 + ((y + 0.5) - height / 2) ** 2) / max(height, width) ** 2)
+            np.exp(-9 * (((x + 0.5) / width - 0.5) ** 2 + ((y + 0.5) / height - 0.5) ** 2))
             for y, x in np.argwhere(regions.labels == i)
         ]
         central.append(np.mean(weights))

@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import json
+import logging
 import re
 import threading
 import zlib
@@ -265,6 +266,32 @@ class TestProgressLog:
         lines = [record.getMessage() for record in caplog.records]
         assert lines[0] == "Making masks: 21 of 1,000 (2.1%), 2.0 images/s, 0:08:10 left"
         assert len(lines) == 1 + int((500 - FIRST_LINE_S - 0.5) // EVERY_S)
+
+    def test_items_in_blocks(self, caplog):
+        now = 0.0
+        with caplog.at_level("INFO"), ProgressLog("Indexing", 1000, clock=lambda: now) as log:
+            for _ in range(4):
+                now += 25
+                log.advance(250)
+        assert log.rate == pytest.approx(10)
+        lines = [record.getMessage() for record in caplog.records]
+        assert lines == ["Indexing: 500 of 1,000 (50.0%), 10.0 images/s, 0:00:50 left"]
+
+    def test_on_a_terminal_to_files_only(self, caplog, tmp_path, monkeypatch):
+        now = 0.0
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+        root, file = logging.getLogger(), logging.FileHandler(tmp_path / "run.log")
+        root.addHandler(file)
+        try:
+            with caplog.at_level("INFO"), ProgressLog("Making masks", 30, clock=lambda: now) as log:
+                for _ in range(30):
+                    now += 1
+                    log.advance()
+        finally:
+            root.removeHandler(file)
+            file.close()
+        assert not caplog.records
+        assert (tmp_path / "run.log").read_text() == "Making masks: 11 of 30 (36.7%), 1.0 images/s, 0:00:19 left\n"
 
     def test_rate_needs_two_images(self):
         with ProgressLog("", 3) as log:

@@ -136,6 +136,11 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
             self._sources = self.make_sources()
         return self._sources
 
+    @property
+    def train_images(self) -> int:
+        """The number of training images."""
+        return len(self.sources[0])
+
     def setup(self, stage: str | None = None) -> None:
         """Create the sources, so that errors in the data are raised before training starts.
 

@@ -19,7 +19,7 @@ from castlit.data.io.images import file_state, quiet_decoding
 from castlit.data.io.masks import MaskKind
 from castlit.utils.bytes_array import BytesArray, encode_path, encode_text
 from castlit.utils.cores import available_cores
-from castlit.utils.progress import progress
+from castlit.utils.progress_log import ProgressLog
 
 BLOCK = 256
 """Images that a thread checks per task."""
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 def build_index(
     images: Path, masks: Path | None, threshold: float, kind: MaskKind = "auto", scratch: Path | None = None
 ) -> ImageIndex:
-    """Open every image and mask once, on all cores, with a progress bar on a terminal.
+    """Open every image and mask once, on all cores, and show the progress.
 
     Args:
         images: Folder of images.
@@ -111,15 +111,14 @@ def _check_all(checker: Checker, pairs: list[Pair]) -> Iterator[Check]:
     with (
         quiet_decoding(),
         ThreadPoolExecutor(threads) as pool,
-        progress("Indexing images") as bar,
+        ProgressLog("Indexing images", len(pairs)) as pace,
     ):
-        task = bar.add_task("", total=len(pairs), rate="")
         blocks = (pairs[i : i + BLOCK] for i in range(0, len(pairs), BLOCK))
         waiting = [pool.submit(checker.block, block) for block in itertools.islice(blocks, 4 * threads)]
         while waiting:
             results = waiting.pop(0).result()
             waiting += [pool.submit(checker.block, block) for block in itertools.islice(blocks, 1)]
-            bar.update(task, advance=len(results), rate=f"{bar.tasks[0].speed or 0:.0f}/s")
+            pace.advance(len(results))
             yield from results
 
 

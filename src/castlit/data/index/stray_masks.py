@@ -1,6 +1,7 @@
 """Find masks among the images of a folder for which no masks were given: they would be trained on as photographs."""
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,6 +14,9 @@ _GREY = 16  # largest difference between the channels of a grey pixel; JPEGs cha
 _NEAR = 8  # levels of black and white
 _BLACK_WHITE = 0.95  # fraction of a mask's pixels that are black or white
 _ALIKE = 0.9  # fraction of a group's images
+_SAYS_MASK = re.compile(
+    r"[-_. ]*(?<![a-z])(?:masks?|gt|groundtruth|seg(?:mentation)?|labels?|annotations?|matte)(?![a-z])[-_. ]*", re.I
+)
 
 
 class Look(NamedTuple):
@@ -35,9 +39,9 @@ def look_at(image: NDArray[np.uint8]) -> Look:
 def stray_masks(names: Sequence[str], grey: NDArray[np.bool_], black_white: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which images are masks of others, to all appearances.
 
-    Images are compared in groups: those of a folder with the same suffix. The images of a group are masks if they are
-    grey and have the names of images in colour; or if they are black and white while the images of other groups are
-    not.
+    Images are compared in groups: those of a folder with the same suffix, and apart from these those whose names say
+    that they are masks (``a_mask.png``). The images of a group are masks if they are grey and have the names of images
+    in colour; or if they are black and white while the images of other groups are not.
 
     Args:
         names: Paths of the images.
@@ -47,28 +51,23 @@ def stray_masks(names: Sequence[str], grey: NDArray[np.bool_], black_white: NDAr
     Returns:
         (N,) whether it is one.
     """
-    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    groups: dict[tuple[str, str, bool], list[int]] = defaultdict(list)
+    stems = []
     for row, name in enumerate(names):
         folder, _, file = name.rpartition("/")
-        groups[folder, os.path.splitext(file)[1].lower()].append(row)  # noqa: PTH122 - a loop over millions
+        stem, suffix = os.path.splitext(file)  # noqa: PTH122 - a loop over millions
+        plain = _SAYS_MASK.sub("", stem)
+        stems.append(plain)
+        groups[folder, suffix.lower(), plain != stem].append(row)
     found = np.zeros(len(names), bool)
     suspects = {key: rows for key, rows in groups.items() if len(rows) > 1 and np.mean(grey[rows]) >= _ALIKE}
-    if not suspects:
-        return found
-    others = np.ones(len(names), bool)
-    for rows in suspects.values():
-        others[rows] = False
-    if not others.any():
-        return found  # all are grey: photographs, too
-    stems: dict[tuple[str, str], set[str]] = {
-        key: {_stem(names[row]) for row in rows if not grey[row]} for key, rows in groups.items() if key not in suspects
-    }
-    for rows in suspects.values():
-        mine = {_stem(names[row]) for row in rows}
-        twins = any(len(mine & theirs) >= _ALIKE * len(mine) for theirs in stems.values())
-        found[rows] = twins or np.mean(black_white[rows]) >= _ALIKE
+    drawn = [key for key, rows in suspects.items() if np.mean(black_white[rows]) >= _ALIKE]
+    colour = [rows for key, rows in groups.items() if key not in suspects]
+    if not colour and len(drawn) == len(groups):
+        return found  # nothing else: these are the images
+    coloured = [{stems[row] for row in rows if not grey[row]} for rows in colour]
+    for key, rows in suspects.items():
+        mine = {stems[row] for row in rows}
+        twins = any(len(mine & theirs) >= _ALIKE * len(mine) for theirs in coloured)
+        found[rows] = twins or key in drawn
     return found
-
-
-def _stem(name: str) -> str:
-    return os.path.splitext(name.rpartition("/")[2])[0]  # noqa: PTH122

@@ -178,10 +178,12 @@ def run_lengths(segment: Any, height: int, width: int) -> list[dict[str, Any]]: 
             faster_coco_eval raises other types for other faults.
     """
     if isinstance(segment, list):
+        numbers = [np.asarray(polygon, np.float64) for polygon in segment if polygon is not None]
+        if any(points.ndim != 1 or points.size in (1, 2) for points in numbers):
+            raise ValueError("a polygon must be a list of numbers, x1, y1, x2, y2 and so on")  # no list of points
         # Fewer than three points enclose nothing.
         polygons = [polygon for polygon in segment if polygon is not None and len(polygon) >= 6]
-        for polygon in polygons:
-            points = np.asarray(polygon, np.float64)
+        for points in numbers:
             for values, side in ((points[0::2], width), (points[1::2], height)):
                 near = (values >= -_FAR * side) & (values <= (_FAR + 1) * side)  # not where NaN is
                 if not near.all():
@@ -194,4 +196,6 @@ def run_lengths(segment: Any, height: int, width: int) -> list[dict[str, Any]]: 
             raise ValueError("the run lengths do not add up to the image")
         return [coco_mask.frPyObjects(segment, height, width)]
     counts = segment["counts"]
-    return [{"size": [height, width], "counts": counts.encode() if isinstance(counts, str) else counts}]
+    runs = {"size": [height, width], "counts": counts.encode() if isinstance(counts, str) else counts}
+    coco_mask.decode(runs)  # checks them, which merging several does not
+    return [runs]

@@ -12,6 +12,9 @@ Encoded = NDArray[np.uint8]
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _SIDEWAYS = (5, 6, 7, 8)  # the orientations that swap width and height
+JPEG_END = b"\xff\xd9"
+"""A JPEG's end marker."""
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
@@ -19,6 +22,11 @@ _DECODE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError
 def is_jpeg(data: Encoded) -> bool:
     """Whether these bytes start as a JPEG does."""
     return data[:2].tobytes() == b"\xff\xd8"
+
+
+def has_end(data: Encoded) -> bool:
+    """Whether a JPEG's pixels have an end marker behind them, as whole ones have; what follows it does not matter."""
+    return JPEG_END in data[_jpeg_segments(data)[2] :].tobytes()
 
 
 def is_png(data: Encoded) -> bool:
@@ -54,16 +62,17 @@ def _header(data: Encoded) -> tuple[tuple[int, int] | None, int]:
         head = data[16:24].tobytes()
         size = struct.unpack(">II", head)[::-1] if len(head) == 8 else None
         return size, _png_orientation(data.tobytes())
-    return _jpeg_header(data) if is_jpeg(data) else (None, 1)
+    return _jpeg_segments(data)[:2] if is_jpeg(data) else (None, 1)
 
 
-def _jpeg_header(data: Encoded) -> tuple[tuple[int, int] | None, int]:
+def _jpeg_segments(data: Encoded) -> tuple[tuple[int, int] | None, int, int]:
+    """(H, W) as stored, the orientation, and where the pixels start, of a JPEG."""
     size, turned = None, None
     at = 2
     while at + 4 <= data.size:
         mark, kind, length = struct.unpack(">BBH", data[at : at + 4].tobytes())
         if mark != 0xFF:
-            return None, turned or 1
+            return None, turned or 1, at
         if kind == 0xFF:  # bytes that fill up before a marker
             at += 1
             continue
@@ -77,7 +86,7 @@ def _jpeg_header(data: Encoded) -> tuple[tuple[int, int] | None, int]:
             if content.startswith(b"Exif\0\0"):
                 turned = _tiff_orientation(content[6:])
         at += 2 + length
-    return size, turned or 1
+    return size, turned or 1, at
 
 
 def _png_orientation(data: bytes) -> int:

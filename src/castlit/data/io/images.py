@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castlit.data.io.errors import SampleError
-from castlit.data.io.image_header import Encoded, is_jpeg, upright_size
+from castlit.data.io.image_header import JPEG_END, Encoded, has_end, is_jpeg, upright_size
 
 REDUCTIONS = {
     1: cv2.IMREAD_COLOR_RGB,
@@ -137,9 +137,10 @@ def decode(data: Encoded, name: str, flags: int) -> NDArray[Any]:
         image = cv2.imdecode(data, flags)
     except cv2.error as error:
         raise SampleError(f"{name}: cannot be decoded ({error.err})") from None
+    # OpenCV takes zeros, which file systems leave where the rest of a file was not written, for pixels.
+    if is_jpeg(data) and not (data[-2:].tobytes() == JPEG_END or has_end(data)):
+        raise SampleError(f"{name}: the JPEG is cut short")
     if image is None:
-        if is_jpeg(data) and data[-2:].tobytes() != b"\xff\xd9":  # the end marker
-            raise SampleError(f"{name}: the JPEG is cut short")
         raise SampleError(f"{name}: is not an image that can be decoded")
     return np.asarray(image)
 

@@ -23,11 +23,17 @@ _FEW = 7
 """Fewer different levels say nothing on how similar neighbouring regions are."""
 
 _STEP = 0.22
-"""Mean step between neighbouring regions, as a fraction of the number of levels: up to 0.16 in saliency maps of
-superpixels and in means of several people's masks, from 0.29 in maps of COCO's classes and objects."""
+"""Mean step between neighbouring regions, as a fraction of the number of levels: up to 0.21 in most saliency maps of
+superpixels and in means of several people's masks, from 0.29 in maps of COCO's classes and objects. Some methods' raw
+maps have more (castlit's RBD up to 0.44): they are refused, and ``kind="levels"`` takes them."""
 
 _WHITE = 0.9
 """Fraction of the full level that saliency maps reach."""
+
+_CHANGED = 2  # JPEGs of good quality change a level in a region by less
+_BLACK = 8  # and black, white
+_FREQUENT = 0.02  # fraction of a map's pixels
+_SOFT = 0.05  # fraction of pixels with other levels that makes a map soft
 
 _NAMED = 5  # levels in a message
 
@@ -102,14 +108,21 @@ def has_label_palette(pixels: MaskPixels, name: str) -> bool:
     )
 
 
-def refuse_labels(levels: Levels, name: str, threshold: float) -> None:
+def refuse_labels(levels: Levels, name: str, threshold: float, lossy: bool = False) -> None:
     """Check that levels are grey.
+
+    Args:
+        levels: The levels.
+        name: The mask's name in messages.
+        threshold: As in :func:`castlit.data.io.masks.decode_mask`.
+        lossy: Whether their file's format changes levels.
 
     Raises:
         LabelMapError: They look like numbers of classes or objects.
     """
     if np.issubdtype(levels.values.dtype, np.integer) and levels.full > 1:
-        found = _numbers(levels.values, levels.cut(threshold), levels.full)
+        values = few_levels(levels.values) if lossy else levels.values
+        found = _numbers(values, levels.cut(threshold), levels.full)
         if found is not None:
             shown = ", ".join(map(str, found[:_NAMED])) + (" ..." if len(found) > _NAMED else "")
             raise LabelMapError(
@@ -152,6 +165,24 @@ def _numbers(levels: NDArray[np.integer], cut: int, full: int) -> NDArray[np.int
         return None
     soft = len(found) >= _FEW and high >= _WHITE * full and _step(levels, found) <= _STEP
     return None if soft else found
+
+
+def few_levels(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Undo a JPEG's changes to levels (h, w): each becomes the nearest of the frequent ones.
+
+    Levels that are not around a few frequent ones are soft; they stay.
+    """
+    left = np.bincount(levels.ravel(), minlength=256).astype(np.float64) / levels.size
+    frequent: list[int] = []
+    while (around := np.convolve(left, np.ones(2 * _CHANGED + 1), "same")).max() >= _FREQUENT:
+        peak = int(around.argmax())
+        frequent.append(0 if peak <= _BLACK else 255 if peak >= 255 - _BLACK else peak)
+        left[max(peak - _CHANGED, 0) : peak + _CHANGED + 1] = 0
+    if not frequent or left.sum() > _SOFT:
+        return levels
+    known = np.unique(frequent)
+    nearest = known[np.abs(np.arange(256)[:, None] - known).argmin(1)]
+    return np.asarray(nearest[levels], np.uint8)
 
 
 def _inside(levels: NDArray[np.integer]) -> NDArray[np.bool_]:

@@ -63,7 +63,10 @@ def _checked(values: NDArray[Any], name: str) -> Levels:
         return Levels(values, 1)
     if np.issubdtype(values.dtype, np.floating):
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-            raise SampleError(f"{name}: a soft mask must have values in [0, 1]")
+            raise SampleError(
+                f"{name}: a soft mask must have values in [0, 1], got {values.min():g} to {values.max():g}; if they "
+                "are numbers of classes or objects, set mask_kind=labels"
+            )
         return Levels(values, 1)
     if not np.issubdtype(values.dtype, np.integer):
         raise SampleError(f"{name}: a mask must have numbers, got {values.dtype}")

@@ -24,7 +24,7 @@ class MaskPixels(NamedTuple):
     values: NDArray[Any]
     """(h, w) levels, or numbers of the palette; or (h, w, 3) RGB."""
     alpha: NDArray[Any] | None = None
-    """(h, w), of the levels' full range; None if there is none, or it is the same everywhere."""
+    """(h, w), of the levels' full range; None if there is none, or nothing is transparent, or everything alike."""
     palette: NDArray[np.uint8] | None = None
     """(256, 3) RGB; ``values`` are its rows."""
     stretched: bool = False
@@ -87,7 +87,8 @@ def _rgb(pixels: NDArray[Any]) -> NDArray[Any]:
 
 
 def _varying(alpha: NDArray[Any]) -> NDArray[Any] | None:
-    return None if (alpha == alpha.flat[0]).all() else np.ascontiguousarray(alpha)
+    """The alpha channel; None if no pixel is less than half as opaque as another: it shows no object."""
+    return None if 2 * float(alpha.min()) > float(alpha.max()) or not alpha.any() else np.ascontiguousarray(alpha)
 
 
 def _alpha_of(data: Encoded) -> NDArray[Any] | None:

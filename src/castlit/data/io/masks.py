@@ -63,7 +63,7 @@ def decode_mask(data: Encoded, name: str, threshold: float = THRESHOLD, kind: Ma
 
     ``"levels"``: brighter is more salient.
 
-    - An alpha channel that is not the same everywhere is the mask, as in cut-outs.
+    - An alpha channel in which something is transparent is the mask, as in cut-outs.
     - Grey, 8 or 16 bit (also colours, by their luma): salient above ``threshold`` times the full level; the full level
       is always salient. A map of only 0 and 1 is used unchanged.
     - 1 bit: white is salient.
@@ -75,7 +75,8 @@ def decode_mask(data: Encoded, name: str, threshold: float = THRESHOLD, kind: Ma
     (224, 224, 192). In both, what is fully transparent is not.
 
     ``"auto"``: a palette of colours whose number 0, alone, is black means labels; all else means levels. What looks
-    like a label map nevertheless is refused: colours, and levels that fill regions as numbers do (0, 13 and 255).
+    like a label map nevertheless is refused: colours, and levels that fill regions as numbers do (0, 13 and 255), also
+    in a JPEG.
 
     Args:
         data: The file's bytes.
@@ -111,5 +112,5 @@ def _read(pixels: MaskPixels, name: str, threshold: float, kind: MaskKind) -> Le
         return by_number(pixels, name)
     levels = read_levels(pixels, name)
     if kind == "auto" and pixels.alpha is None:
-        refuse_labels(levels, name, threshold)
+        refuse_labels(levels, name, threshold, pixels.lossy)
     return levels

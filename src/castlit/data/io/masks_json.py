@@ -10,6 +10,8 @@ MASKS_FILE = "masks.json"
 
 PROGRAM = "castlit.make_masks"
 
+_TRAINING = "castlit.train"  # with masks=self
+
 
 def read_masks_file(folder: Path) -> dict[str, Any] | None:
     """Read how the masks in a folder were made.
@@ -20,7 +22,7 @@ def read_masks_file(folder: Path) -> dict[str, Any] | None:
         folder: Folder of masks.
 
     Returns:
-        The contents of ``masks.json`` (``quality``, ``method``, ``castlit`` and so on); None if there is no such file,
+        The contents of ``masks.json`` (``made_by``, ``method``, ``castlit`` and so on); None if there is no such file,
         or castlit did not write it.
 
     Raises:
@@ -32,7 +34,10 @@ def read_masks_file(folder: Path) -> dict[str, Any] | None:
 
 def describe_masks(content: dict[str, Any]) -> str:
     """One line for the log about masks with this ``masks.json``."""
-    line = f"quality={content.get('quality')} ({content.get('method')}), made by castlit {content.get('castlit')}"
+    by = f"made by castlit {content.get('castlit')}"
+    if content["made_by"] == _TRAINING:
+        return f"masks=self after {content.get('epoch')} epochs, {by}"
+    line = f"quality={content.get('quality')} ({content.get('method')}), {by}"
     return line if content.get("complete") else f"{line}, incomplete so far"
 
 
@@ -49,4 +54,4 @@ def _read(path: Path, *, strict: bool) -> dict[str, Any] | None:
             f"{path}: cannot be read ({why}); it says how the masks beside it were made: run castlit.make_masks "
             "again, or remove it"
         ) from None
-    return content if isinstance(content, dict) and content.get("made_by") == PROGRAM else None
+    return content if isinstance(content, dict) and content.get("made_by") in (PROGRAM, _TRAINING) else None

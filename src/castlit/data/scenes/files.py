@@ -7,6 +7,7 @@ import cv2
 from castlit.data.io.folders import MARK
 from castlit.data.scenes.objects import OBJECTS
 from castlit.data.scenes.scenes import Scenes
+from castlit.utils.atomic_write import ALONE, write_atomic
 
 
 def scene_file(index: int, label: int) -> PurePosixPath:
@@ -32,5 +33,6 @@ def write_scenes(scenes: Scenes, images: Path, masks: Path) -> None:
     for i in range(len(scenes)):
         image, mask, label = scenes[i]
         for folder, pixels in ((images, image[..., ::-1]), (masks, mask * 255)):
-            (folder / scene_file(i, label)).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+            data = cv2.imencode(".png", pixels)[1].tobytes()
+            write_atomic(folder / scene_file(i, label), data, writer=ALONE)
     (images / MARK).unlink()

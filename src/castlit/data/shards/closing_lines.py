@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.filesize import decimal
 
-from castlit.cli.app import this_python
+from castlit.cli.next_training import print_next_training
 from castlit.cli.overrides import shell_override
 from castlit.data.io.masks import MaskKind
 from castlit.data.shards.write import Written
@@ -36,11 +36,9 @@ def print_closing_lines(
     names = list(written.counts)
     shards = names[0] if len(names) == 1 else f"{{{names[0][:-4]}..{names[-1][:-4]}}}.tar"
     urls = _urls(str(folder.absolute() / shards))
-    masks = "" if with_masks else " data.masks=null"
-    masks += "" if mask_kind == "auto" else f" data.mask_kind={mask_kind}"
-    console.print("Train on them next:", markup=False)
-    command = f"{this_python()} -m castlit.train +experiment=cast_mocov2 data=shards {urls}{masks}"
-    console.print(f"  {command}", style="bold", markup=False)
+    masks = [] if with_masks else ["data.masks=null"]
+    masks += [] if mask_kind == "auto" else [f"data.mask_kind={mask_kind}"]
+    print_next_training(console, "data=shards", urls, *masks)
 
 
 def _urls(pattern: str) -> str:

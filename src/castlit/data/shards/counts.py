@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from castlit.data.shards.manifest import MANIFEST, parse_counts, save_counts
 from castlit.data.shards.streams import count_samples, read_small_file, split_folder
 from castlit.data.shards.urls import local_path
-from castlit.utils.progress import progress
+from castlit.utils.progress_log import ProgressLog
 
 CACHE_FORMAT = 2
 """Increase it when the format of the cache changes, or shards are counted otherwise: older ones are ignored."""
@@ -67,11 +67,10 @@ def shard_counts(urls: Sequence[str], cache: Path | None) -> NDArray[np.int64]:
 
 def _count(urls: list[str]) -> list[int]:
     counts = []
-    with ThreadPoolExecutor(_THREADS) as pool, progress("Counting samples in shards") as bar:
-        task = bar.add_task("", total=len(urls), rate="")
+    with ThreadPoolExecutor(_THREADS) as pool, ProgressLog("Counting samples", len(urls), what="shards") as pace:
         for count in pool.map(count_samples, urls):
             counts.append(count)
-            bar.update(task, advance=1)
+            pace.advance()
     return counts
 
 

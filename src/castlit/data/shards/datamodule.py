@@ -71,9 +71,9 @@ class ShardsDataModule(ViewsDataModule):
 
     def __init__(
         self,
-        urls: str | Sequence[str],
+        urls: str | Path | Sequence[str | Path],
         *,
-        val_urls: str | Sequence[str] | None = None,
+        val_urls: str | Path | Sequence[str | Path] | None = None,
         val_count: int = 1024,
         masks: str | None = AUTO,
         shuffle: int = 256,
@@ -121,6 +121,11 @@ class ShardsDataModule(ViewsDataModule):
             self._train = urls, shard_counts(urls, self._cache_folder(self.cache))
         return self._train
 
+    @property
+    def train_images(self) -> int:
+        """The number of training images."""
+        return int(self.train_shards[1].sum())
+
     def make_sources(self) -> tuple[Source, Source, NDArray[np.int64] | None]:
         """Read the validation images. They are returned as training images too, which are not read from a source.
 
@@ -135,7 +140,8 @@ class ShardsDataModule(ViewsDataModule):
         else:
             records = spread_records(*self.train_shards, self.val_count, self.masks)
         if not records:
-            raise InputError("the validation shards have no samples")
+            key = "urls" if self.val_urls is None else "val_urls"
+            raise InputError(f"{key}={getattr(self, key)}: the validation shards have no samples")
         bad = BadSamples(self.on_bad, len(records), "val", self._bad_report)
         source = MemorySource(records, RecordReader(self.threshold, bad, self.mask_kind))
         return source, source, None

@@ -141,10 +141,15 @@ def _note(sample: RawSample) -> str:
     dotted = [suffix for suffix in dotted if suffix not in MASKS]
     if dotted:
         left_out.append(
-            f"it has .{' and .'.join(dotted)}: a sample's name ends at its first dot, so rename such files, or give "
+            f"it has {_listed(dotted)}: a sample's name ends at its first dot, so rename such files, or give "
             "masks= the suffix of its mask"
         )
     return "".join(f"; {each}" for each in left_out)
+
+
+def _listed(suffixes: list[str]) -> str:
+    more = f" and {len(suffixes) - 2} more" if len(suffixes) > 2 else ""
+    return " and ".join(f".{suffix}" for suffix in suffixes[:2]) + more
 
 
 def _metadata(data: bytes) -> dict[str, object]:

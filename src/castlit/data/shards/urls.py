@@ -1,5 +1,6 @@
 """Find shards: expand patterns of local paths and of URLs that webdataset opens."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlparse
@@ -12,7 +13,7 @@ from castlit.data.io.folders import refuse_unfinished
 from castlit.utils.validation import InputError
 
 
-def find_shards(key: str, urls: str | Sequence[str]) -> list[str]:
+def find_shards(key: str, urls: str | Path | Sequence[str | Path]) -> list[str]:
     """The shards that match patterns, in the order of the patterns.
 
     Braces expand as in webdataset (``/data/{000..099}.tar``). Local patterns may also contain ``*`` and ``?``, and a
@@ -26,7 +27,8 @@ def find_shards(key: str, urls: str | Sequence[str]) -> list[str]:
         InputError: A pattern is invalid or matches nothing, or a shard is listed twice.
         FileNotFoundError: A local shard does not exist.
     """
-    patterns = [urls] if isinstance(urls, str) else list(urls)
+    given = [urls] if isinstance(urls, (str, Path)) else list(urls or ())
+    patterns = [os.fspath(each) if isinstance(each, Path) else each for each in given]
     if not patterns or not all(isinstance(pattern, str) and pattern for pattern in patterns):
         raise InputError(f"{key} must be a pattern such as /data/{{000..099}}.tar, or a list of patterns; got {urls!r}")
     try:

@@ -21,7 +21,7 @@ from castlit.data.io.folders import MARK
 from castlit.data.io.images import read_bytes
 from castlit.data.shards.manifest import MANIFEST, write_manifest
 from castlit.data.shards.unfinished import Progress, progress_key, read_progress
-from castlit.utils.progress import progress
+from castlit.utils.progress_log import ProgressLog
 from castlit.utils.validation import InputError
 
 _THREADS = 8
@@ -75,14 +75,13 @@ def write_shards(source: FileSource, order: Sequence[int], folder: Path, samples
     """
     begun = _begin(folder, progress_key(source, order, samples_per_shard))
     shards, position = dict(begun.shards), begun.position
-    with progress("Writing shards") as bar:
-        task = bar.add_task("", total=len(order), completed=position, rate="")
+    with ProgressLog("Writing shards", len(order) - position) as pace:
 
         def samples() -> Generator[Members, None, None]:
             nonlocal position
             for members in _prefetch(lambda index: _members(source, index), order[position:]):
                 position += 1
-                bar.update(task, advance=1, rate=f"{bar.tasks[0].speed or 0:.0f} images/s")
+                pace.advance()
                 if members is not None:
                     yield members
 

@@ -9,7 +9,7 @@ import numpy as np
 from castlit.evaluation.detection.records import Annotated, Annotations
 from castlit.evaluation.voc07.lists import VOC_CLASSES
 from castlit.utils.inside import require_inside
-from castlit.utils.progress import progress
+from castlit.utils.progress_log import ProgressLog
 from castlit.utils.validation import InputError
 
 
@@ -41,13 +41,12 @@ def read_voc(
         raise InputError("protocol.train and protocol.test need a split each, such as VOC2007/trainval")
     splits = [[entry for split in splits for entry in _listed(folder, split)] for splits in (train, test)]
     records: list[list[Annotated]] = []
-    with progress("Reading annotations") as bar:
-        task = bar.add_task("", total=sum(map(len, splits)), rate="")
+    with ProgressLog("Reading annotations", sum(map(len, splits))) as pace:
         for split in splits:
             records.append([])
             for number, (place, name) in enumerate(split):
                 records[-1].append(_read(place, name, number + 1, numbers))
-                bar.advance(task)
+                pace.advance()
     return Annotations(records[0], records[1], list(numbers))
 
 

@@ -21,7 +21,7 @@ from castlit.saliency.algorithms.registry import BASELINES, METHODS, shrink
 from castlit.utils.cores import available_cores
 from castlit.utils.lightning import pl
 from castlit.utils.process_pool import in_processes
-from castlit.utils.progress import progress
+from castlit.utils.progress_log import ProgressLog
 from castlit.utils.validation import InputError, as_list, require_choice, require_int
 
 logger = logging.getLogger(__name__)
@@ -83,12 +83,11 @@ def evaluate_saliency(
     workers = available_cores() if workers is None else require_int("workers", workers, 0)
     scores: dict[str, SaliencyScores] = {name: SaliencyScores() for name in (*names, *folders)}
     score = partial(_score, sources[:2], names, folders, require_mask_kind("protocol.mask_kind", mask_kind))
-    with progress("Scoring maps") as bar:
-        task = bar.add_task("", total=len(jobs), rate="")
+    with ProgressLog("Scoring maps", len(jobs)) as pace:
         for found in in_processes(score, jobs, workers, died=_skip):
             for name, of_image in found.items():
                 scores[name].merge(of_image)
-            bar.advance(task)
+            pace.advance()
     if not all(score.images for score in scores.values()):
         raise InputError("none of the images has a mask to score against: give data.masks=, the ground truth")
     intervals = {name: score.intervals() for name, score in scores.items()}

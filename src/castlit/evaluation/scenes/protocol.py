@@ -16,6 +16,7 @@ from castlit.evaluation.frozen import linear_probe
 from castlit.evaluation.network import Explain
 from castlit.nn.nearest_neighbours import knn_accuracy
 from castlit.reporting.results import Results
+from castlit.utils.progress_log import ProgressLog
 from castlit.utils.validation import InputError, require_int
 
 CPU = torch.device("cpu")
@@ -77,35 +78,39 @@ def evaluate_scenes(
 
     together = partial(collate, raw=device.type != "cpu")
 
-    def explained(scenes: Scenes) -> _Explained:
+    def explained(scenes: Scenes, pace: ProgressLog) -> _Explained:
         dataset = EvalDataset(ArraySource(scenes.images, scenes.masks, scenes.objects), size, size, None)
-        return _explain_all(explain_batch, DataLoader(dataset, 256, collate_fn=together), device)
+        return _explain_all(explain_batch, DataLoader(dataset, 256, collate_fn=together), device, pace)
 
-    # Not the seed of pretraining: the probe sees new scenes of the same kind.
-    like_training = Scenes(train_count, size=scene_size, background_correlation=background_correlation, seed=1)
-    probe = linear_probe(explained(like_training).features.numpy(), like_training.objects)
     results: Results = {}
-    for split in TEST_SPLITS:
-        scenes = Scenes(test_count, split=split, size=scene_size, background_correlation=background_correlation)
-        seen = explained(scenes)
-        results[f"linear/{split}"] = float(probe.score(seen.features.numpy(), scenes.objects))
-        if explain is not None:
-            results[f"pointing/{split}"] = pointing_hits(seen.cams, seen.masks).float().mean().item()
-        if split == "mixed_rand":
-            random_test, random_scenes = seen, scenes
-    random_train = Scenes(train_count, split="mixed_rand", size=scene_size, seed=1)
-    on_random = linear_probe(explained(random_train).features.numpy(), random_train.objects)
+    with ProgressLog("Explaining", 2 * train_count + len(TEST_SPLITS) * test_count) as pace:
+        # Not the seed of pretraining: the probe sees new scenes of the same kind.
+        like_training = Scenes(train_count, size=scene_size, background_correlation=background_correlation, seed=1)
+        probe = linear_probe(explained(like_training, pace).features.numpy(), like_training.objects)
+        for split in TEST_SPLITS:
+            scenes = Scenes(test_count, split=split, size=scene_size, background_correlation=background_correlation)
+            seen = explained(scenes, pace)
+            results[f"linear/{split}"] = float(probe.score(seen.features.numpy(), scenes.objects))
+            if explain is not None:
+                results[f"pointing/{split}"] = pointing_hits(seen.cams, seen.masks).float().mean().item()
+            if split == "mixed_rand":
+                random_test, random_scenes = seen, scenes
+        random_train = Scenes(train_count, split="mixed_rand", size=scene_size, seed=1)
+        on_random = linear_probe(explained(random_train, pace).features.numpy(), random_train.objects)
     results["linear/background_gap"] = results["linear/mixed_same"] - results["linear/mixed_rand"]
     results["object_information"] = float(on_random.score(random_test.features.numpy(), random_scenes.objects))
     results["knn"] = knn_accuracy(random_test.features, torch.from_numpy(random_scenes.objects))
     return results
 
 
-def _explain_all(explain: Explain, batches: Iterable[Mapping[str, Tensor]], device: torch.device) -> _Explained:
+def _explain_all(
+    explain: Explain, batches: Iterable[Mapping[str, Tensor]], device: torch.device, pace: ProgressLog
+) -> _Explained:
     parts = []
     for batch in batches:
         features, cams = explain(images_on(batch["image"], device), batch["mask"].to(device, non_blocking=True))
         parts.append((features.float().cpu(), cams.float().cpu(), batch["mask"]))
+        pace.advance(len(features))
     return _Explained(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 

@@ -5,11 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from castlit.saliency.algorithms.hierarchy import hs
-from castlit.saliency.algorithms.markov_chain import mc
-from castlit.saliency.algorithms.reconstruction import dsr
+from castlit.saliency.algorithms.markov_chain import mc_values
+from castlit.saliency.algorithms.reconstruction import dsr_map
 from castlit.saliency.algorithms.refine import finish, sharpen
-from castlit.saliency.algorithms.robust_background import rbd
-from castlit.saliency.algorithms.superpixels import Image, Map, stretch
+from castlit.saliency.algorithms.robust_background import rbd_values
+from castlit.saliency.algorithms.superpixels import Image, Map, segment, stretch
+
+COUNT = 300
+"""Superpixels of RBD and MC."""
 
 DSR_SCALES = (100, 200, 300, 400)
 """Every other scale of DSR: half the time, and the same metrics on photographs."""
@@ -24,7 +27,8 @@ def fast(image: Image) -> Map:
     Returns:
         (H, W) in [0, 1]; all 0 where nothing stands out.
     """
-    return fuse(image, [rbd(image), mc(image)])
+    regions = segment(image, COUNT)
+    return fuse(image, [regions.to_pixels(values(regions)) for values in (rbd_values, mc_values)])
 
 
 def fused(image: Image) -> Map:
@@ -36,7 +40,10 @@ def fused(image: Image) -> Map:
     Returns:
         (H, W) in [0, 1]; all 0 where nothing stands out.
     """
-    return fuse(image, [rbd(image), dsr(image, DSR_SCALES), mc(image), hs(image)])
+    regions = segment(image, COUNT)
+    maps = [regions.to_pixels(values(regions)) for values in (rbd_values, mc_values)]
+    layers = [regions if count == COUNT else segment(image, count) for count in DSR_SCALES]
+    return fuse(image, [*maps, dsr_map(image, layers), hs(image)])
 
 
 def fuse(image: Image, maps: Sequence[Map]) -> Map:

@@ -1,4 +1,9 @@
-"""HS: hierarchical saliency, contrast on several scales."""
+"""HS: hierarchical saliency, contrast on several scales.
+
+The equations are the paper's. Ours: superpixels in place of its watershed regions, positions relative to width and
+height, the regions' sizes for images of 256 pixels, how fast nearness falls, a link twice as strong between the layers,
+and an exact solution in place of message passing.
+"""
 
 from itertools import pairwise
 
@@ -11,20 +16,24 @@ from scipy.spatial.distance import cdist
 
 from castlit.saliency.algorithms.superpixels import Floats, Image, Map, Superpixels, describe, segment, stretch, to_lab
 
-SCALES = (17, 33)
-"""Sides in pixels of the square that fits into each region of the second and third layer."""
+COUNT = 600
+"""Superpixels of the first layer."""
+
+SCALES = (11, 33)
+"""Sides in pixels of the square that fits into each region of the second and third layer, in an image of 256 pixels."""
 
 OWN_WEIGHTS = (0.5, 4.0, 2.0)
-LINK_WEIGHT = 4.0
-NEARNESS = 0.2
+LINK_WEIGHT = 8.0
+NEARNESS = 0.1
+"""Squared distance over which nearness falls to 1/e, where width and height are 1."""
+
 CENTRE_DECAY = 9.0
 
 
-def hs(image: Image, count: int = 600) -> Map:
+def hs(image: Image, count: int = COUNT) -> Map:
     """Local contrast in layers of growing regions, made consistent over the tree that they form.
 
-    Yan, Xu, Shi, Jia: Hierarchical Saliency Detection, CVPR 2013. The paper's first layer is a watershed
-    segmentation; here it is SLIC.
+    Yan, Xu, Shi, Jia: Hierarchical Saliency Detection, CVPR 2013.
 
     Args:
         image: (H, W, 3) RGB.
@@ -33,8 +42,13 @@ def hs(image: Image, count: int = 600) -> Map:
     Returns:
         (H, W) in [0, 1]; all 0 where nothing stands out.
     """
-    layers = [segment(image, count)]
-    if layers[0].uniform:
+    return hs_map(image, segment(image, count))
+
+
+def hs_map(image: Image, finest: Superpixels) -> Map:
+    """Like :func:`hs`, for the first layer's superpixels."""
+    layers = [finest]
+    if finest.uniform:
         return np.zeros(image.shape[:2], np.float32)
     for scale in SCALES:
         layers.append(merge_small(image, layers[-1], scale))
@@ -43,11 +57,12 @@ def hs(image: Image, count: int = 600) -> Map:
 
 def cue(regions: Superpixels) -> Floats:
     """Local contrast by nearness to the centre (equations 2 to 4), (n,) in [0, 1]."""
-    nearness = np.exp(-cdist(regions.centres, regions.centres) / NEARNESS)
+    centres = regions.relative_centres
+    nearness = np.exp(-cdist(centres, centres, "sqeuclidean") / NEARNESS)
     contrast = stretch((nearness * regions.colour_distances) @ (regions.sizes / regions.sizes.sum()))
     height, width = regions.labels.shape
     rows, columns = np.mgrid[:height, :width]
-    off_centre = ((columns + 0.5 - width / 2) ** 2 + (rows + 0.5 - height / 2) ** 2) / max(height, width) ** 2
+    off_centre = ((columns + 0.5) / width - 0.5) ** 2 + ((rows + 0.5) / height - 0.5) ** 2
     central = np.bincount(regions.labels.ravel(), np.exp(-CENTRE_DECAY * off_centre).ravel()) / regions.sizes
     return stretch(contrast * central)
 
@@ -102,6 +117,9 @@ def square_sides(labels: NDArray[np.int32], count: int) -> NDArray[np.int64]:
             inner &= padded[1 + dy : 1 + dy + labels.shape[0], 1 + dx : 1 + dx + labels.shape[1]] == labels
     # 0 on the outermost pixels of each region; d on those whose square of 2 d + 1 lies inside.
     depth = cv2.distanceTransform(np.pad(inner, 1).astype(np.uint8), cv2.DIST_C, 3)[1:-1, 1:-1]
-    deepest = np.zeros(count)
-    np.maximum.at(deepest, labels.ravel(), depth.ravel())
-    return np.asarray(2 * deepest.round() + 1, np.int64)
+    # Of several values for one region, the last assigned stays: the largest.
+    flat = np.asarray(depth.ravel().round(), np.uint16)
+    order = np.argsort(flat, kind="stable")
+    deepest = np.zeros(count, np.int64)
+    deepest[labels.ravel()[order]] = flat[order]
+    return 2 * deepest + 1

@@ -63,22 +63,12 @@ def rbd_values(regions: Superpixels, cleaned: bool = True) -> Floats:
     """The saliency (n,) of superpixels, in [0, 1]."""
     if regions.uniform or len(regions) < 3:
         return np.zeros(len(regions))
-    border, scales = _border(regions), colour_scales(regions)
+    border, scales = regions.near_border(BORDER), colour_scales(regions)
     connectivity = boundary_connectivity(regions, border, scales)
     background = 1 - np.exp(-(connectivity**2) / (2 * CONNECTIVITY_SIGMA**2))
     contrast = background_weighted_contrast(regions, background)
     weight = BACKGROUND_WEIGHT * np.where(connectivity > SURE_BACKGROUND, SURE_WEIGHT, background)
     return stretch(optimise(regions, border, weight, clean(contrast) if cleaned else contrast, scales.smooth))
-
-
-def _border(regions: Superpixels) -> NDArray[np.bool_]:
-    """(n,): the superpixels at the image's border; in a narrow strip, where all are, those at its two ends."""
-    border = regions.near_border(BORDER)
-    if not border.all():
-        return border
-    height, width = regions.labels.shape
-    ends = regions.sides[2:] if width > height else regions.sides[:2]
-    return np.asarray(ends.any(0))
 
 
 def colour_scales(regions: Superpixels) -> ColourScales:
@@ -117,7 +107,7 @@ def geodesic_distances(regions: Superpixels, border: NDArray[np.bool_], free: fl
     # In a sparse graph, 0 would mean no edge.
     rows, columns = np.nonzero(linked)
     graph = csr_array((np.maximum(steps[rows, columns], 1e-9), (rows, columns)), shape=colour.shape)
-    return np.asarray(shortest_path(graph, method="D", directed=False))
+    return np.asarray(shortest_path(graph, method="FW"))
 
 
 def background_weighted_contrast(regions: Superpixels, background: Floats) -> Floats:

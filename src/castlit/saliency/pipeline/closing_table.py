@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from castlit.cli.app import this_python
+from castlit.cli.next_training import print_next_training
 from castlit.cli.overrides import shell_override
 from castlit.saliency.pipeline.run import RunSummary
 from castlit.utils.paths import display_path
@@ -45,11 +45,9 @@ def print_closing_table(summary: RunSummary, images: Path, output: Path) -> None
         console.print(f"{summary.missing} shards are not complete yet", markup=False)
     elif summary.failed < summary.images:
         # Images without a mask would stop the training.
-        bad = " data.on_bad=unconstrained" if summary.failed else ""
-        command = f"{this_python()} -m castlit.train +experiment=cast_mocov2 data=folder"
+        bad = ["data.on_bad=unconstrained"] if summary.failed else []
         paths = [
             shell_override("data.images", display_path(images)),
             shell_override("data.masks", display_path(output)),
         ]
-        console.print("Train on them next:", markup=False)
-        console.print(f"  {command} {' '.join(paths)}{bad}", style="bold", markup=False)
+        print_next_training(console, "data=folder", *paths, *bad)

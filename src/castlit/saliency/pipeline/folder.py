@@ -16,12 +16,18 @@ from castlit.saliency.pipeline.records import PACKAGES, Records
 from castlit.saliency.pipeline.run import Run, RunSummary
 from castlit.saliency.pipeline.scan import check_output
 from castlit.saliency.pipeline.shard import Shard
+from castlit.saliency.pipeline.spectral_method import SPECTRAL, SpectralMethod
 from castlit.utils.cores import available_cores
 from castlit.utils.process_pool import in_processes
 from castlit.utils.validation import InputError, require_choice, require_int
 
-QUALITIES = {"fast": "RBD and MC", "fused": "RBD, DSR, MC and HS", DEEPUSPS: "DeepUSPS"}
-"""Quality → its methods, in words. Those without training are in
+QUALITIES = {
+    "fast": "RBD and MC",
+    "fused": "RBD, DSR, MC and HS",
+    DEEPUSPS: "DeepUSPS",
+    SPECTRAL: "an encoder's features",
+}
+"""Quality → its methods, in words. Those without a network are in
 :data:`castlit.saliency.algorithms.registry.METHODS`."""
 
 MASK_SIDE = 1024
@@ -40,6 +46,8 @@ def make_masks(
     preview: int = PREVIEW,
     overwrite: bool = False,
     deepusps: Mapping[str, Any] | None = None,
+    checkpoint: str | Path | None = None,
+    spectral: Mapping[str, Any] | None = None,
 ) -> RunSummary:
     """Make a saliency mask for every image below a folder, without labels.
 
@@ -65,6 +73,10 @@ def make_masks(
         overwrite: Make all masks again, also those of other settings or programs.
         deepusps: Settings of ``quality="deepusps"``, see
             :class:`castlit.saliency.pipeline.deepusps_method.DeepUSPSMethod`.
+        checkpoint: The encoder of ``quality="spectral"``: a checkpoint of castlit, or whatever
+            :func:`castlit.interop.open_backbone` opens.
+        spectral: Settings of ``quality="spectral"``, see
+            :class:`castlit.saliency.pipeline.spectral_method.SpectralMethod`.
 
     Returns:
         What was done. Failures of single images raise nothing.
@@ -75,7 +87,16 @@ def make_masks(
         OSError: The output cannot be written.
     """
     require_choice("quality", quality, QUALITIES)
-    network = DeepUSPSMethod(deepusps or {}) if quality == DEEPUSPS else None
+    if checkpoint is not None and quality != SPECTRAL:
+        raise InputError(
+            f"checkpoint={checkpoint} is for quality={SPECTRAL}, and this run has quality={quality}: add "
+            f"quality={SPECTRAL}, or leave it out (quality={DEEPUSPS} takes backbone.weights)"
+        )
+    network: DeepUSPSMethod | SpectralMethod | None = None
+    if quality == DEEPUSPS:
+        network = DeepUSPSMethod(deepusps or {})
+    elif quality == SPECTRAL:
+        network = SpectralMethod(checkpoint, spectral or {})
     if side is None:
         side = network.side if network else SIDE
     require_int("side", side, 16)
@@ -90,13 +111,13 @@ def make_masks(
     settings: dict[str, Any] = {"side": side, "mask_side": mask_side}
     made = f"quality={quality} side={side} mask_side={mask_side}"
     if network:
-        if part.total > 1 and network.folder is None:
+        if part.total > 1 and isinstance(network, DeepUSPSMethod) and network.folder is None:
             raise InputError(
                 "quality=deepusps trains one network on all images: leave shard out; or train on some, and give "
                 "deepusps.network=OUTPUT/.deepusps/training for the shards"
             )
-        settings[DEEPUSPS] = network.facts
-        made += f" training={network.digest}"
+        settings[quality] = network.facts
+        made += f" {'training' if quality == DEEPUSPS else 'encoder'}={network.digest}"
     else:
         settings["methods"] = METHODS_VERSION
         made += f" methods={METHODS_VERSION}"
@@ -126,9 +147,9 @@ def make_masks(
 
 
 def _worker(
-    run: Run, quality: str, workers: int, count: int, network: DeepUSPSMethod | None
+    run: Run, quality: str, workers: int, count: int, network: DeepUSPSMethod | SpectralMethod | None
 ) -> Callable[[Iterator[str]], Iterator[Outcome]]:
-    """The function that makes masks of ``count`` names, after the network is trained."""
+    """The function that makes masks of ``count`` names, after the network is trained or opened."""
     if network:
         return network.worker(run.recipe, run.shard, workers, count, run.overwrite)
     work = functools.partial(make_mask, run.recipe, quality)

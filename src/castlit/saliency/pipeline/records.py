@@ -56,8 +56,8 @@ class Records:
         for path, record in self._all():
             if any(record.get(key) != self.facts[key] for key in ("quality", "method", "settings")):
                 raise InputError(
-                    f"{self.output} contains masks with {_settings_text(record)} and this run has "
-                    f"{_settings_text(self.facts)}: give another output, or overwrite=true "
+                    f"{self.output} contains masks with {_settings_text(record, self.facts)} and this run has "
+                    f"{_settings_text(self.facts, record)}: give another output, or overwrite=true "
                     f"({path.relative_to(self.output)})"
                 )
 
@@ -172,11 +172,21 @@ class Failures:
         self._file.close()
 
 
-def _settings_text(record: dict[str, Any]) -> str:
-    """A record's quality and settings, as the user types them."""
+def _settings_text(record: dict[str, Any], other: dict[str, Any]) -> str:
+    """A record's quality and settings, as the user types them; of a network's, those that differ from another's."""
+    mine, others = _flat(record), _flat(other)
+    return " ".join(f"{key}={value}" for key, value in mine.items() if "." not in key or value != others.get(key))
+
+
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
     settings = record.get("settings")
-    pairs = {"quality": record.get("quality"), **(settings if isinstance(settings, dict) else {})}
-    return " ".join(f"{key}={value}" for key, value in pairs.items() if not isinstance(value, dict))
+    found: dict[str, Any] = {"quality": record.get("quality")}
+    for key, value in settings.items() if isinstance(settings, dict) else ():
+        if isinstance(value, dict):
+            found |= {f"{key}.{name}": each for name, each in value.items() if not isinstance(each, dict)}
+        else:
+            found[key] = value
+    return found
 
 
 def _json(record: dict[str, Any]) -> bytes:

@@ -45,7 +45,12 @@ def read_signature(path: Path) -> Signature | None:
         head = file.read(_READ)
     if not head.strip(b"\0"):
         raise FileNotFoundError(f"{path}: the file is empty")
-    start = _FIRST_CHUNK + 8
+    return find_signature(head)
+
+
+def find_signature(data: bytes) -> Signature | None:
+    """The signature of a file with these bytes, or with these first ones; None if it has none."""
+    head, start = data[:_READ], _FIRST_CHUNK + 8
     if head[:8] != PNG or head[_FIRST_CHUNK + 4 : start] != b"tEXt" or not head.startswith(KEYWORD + b"\0", start):
         return None
     stop = start + int.from_bytes(head[_FIRST_CHUNK : _FIRST_CHUNK + 4], "big")
