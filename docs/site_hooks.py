@@ -47,6 +47,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         target = OUTSIDE.get(aim, aim.removeprefix("docs/") if aim.startswith("docs/") else None)
         return found[0] if target is None else f"]({posixpath.relpath(target, posixpath.dirname(here))}{found[2]}"
 
+    markdown = markdown.replace(" ± ", "\u00a0±\u00a0")  # a number and its interval stay on one line
     return _KEYS.sub(lambda mark: keys_table(mark[1]), _LINK.sub(link, markdown))
 
 

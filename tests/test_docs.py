@@ -45,9 +45,23 @@ def test_site_builds(repository, tmp_path):
     assert "protocol.variant=[pool_2x2,wide_costs]" in pages["protocols/voc07.html"]
     assert "<code>method.shuffle_bn</code></td>\n<td><code>true</code>" in pages["methods/mocov2.html"]
     assert "<img alt=" in pages["notebooks/03_attention.html"]
+    assert "</math>" in pages["cast.html"]
+    assert "max_epochs" in pages["keys.html"]
+    # Search works from the files: the index is a script, and so is what takes a worker's place.
+    assert (tmp_path / "search" / "search_index.js").is_file()
+    assert '<script src="assets/iframe-worker.js">' in pages["index.html"]
     for name, text in pages.items():
         article = text[text.find("<article") : text.find("</article>")]
-        for left_over in (":class:", ":func:", ":meth:", "<!-- keys", "--8&lt;--"):
+        for left_over in (
+            ":class:",
+            ":func:",
+            ":meth:",
+            "<!-- keys",
+            "<!-- config",
+            "--8&lt;--",
+            "$<code>",
+            "language-math",
+        ):
             assert left_over not in article, (name, left_over)
         # The site needs no network.
         assert not re.search(r'(?:src|<link[^>]* href)="(?:https?:)?//', text), name
@@ -60,7 +74,7 @@ def test_method_pages(repository, docs):
     for experiment in experiments:
         name = experiment.removeprefix("cast_").removesuffix("_crop").removesuffix("_fast").removesuffix("_evidence")
         page = (docs / "methods" / f"{name}.md").read_text()
-        assert f"`{experiment}`" in page or f"+experiment={experiment} " in page, experiment
+        assert f"`{experiment}`" in page or re.search(rf"\+experiment={experiment}\s", page), experiment
         assert f"<!-- keys of {name} -->" in page
         assert f"]({name}.md)" in overview
 
@@ -131,7 +145,8 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("page_with_commands", pages, ids=[str(page.relative_to(root)) for page in pages])
 
 
-def test_every_command_composes(page_with_commands):
+def test_every_command_composes(page_with_commands, repository):
+    budgets = {f"budget={path.stem}" for path in (repository / "conf" / "budget").glob("*.yaml")}
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         for program, words in commands(page_with_commands.read_text()):
             if "--help" in words or "--config-dir" in words:  # the latter is run by test_your_own_method.py
@@ -142,7 +157,35 @@ def test_every_command_composes(page_with_commands):
             if program == "compare":
                 words = folders_as_runs(words)
             words = [word for word in words if word not in ("-m", "--multirun")]
+            if "budget=laptop" not in budgets:
+                words = [word for word in words if word != "budget=laptop"]
             compose(config, list(composable(words)))
+
+
+def test_every_config_is_on_the_page_of_keys(repository, docs):
+    marks = set(re.findall(r"^<!-- config (\S+) -->$", (docs / "keys.md").read_text(), re.MULTILINE))
+    conf = repository / "conf"
+    groups = {f"{path.parent.relative_to(conf)}/" for path in conf.glob("*/*.yaml")}
+    assert marks == groups | {path.name for path in conf.glob("*.yaml")}
+
+
+def test_formulas_are_latex(docs):
+    """Every formula on every page becomes MathML; what LaTeX does not know would stand there as it is."""
+    pages = [page.read_text() for page in docs.rglob("*.md")]
+    formulas = [
+        formula
+        for page in pages
+        for formula in (
+            *re.findall(r"^```math\n(.*?)^```$", page, re.DOTALL | re.MULTILINE),
+            *re.findall(r"\$`(.+?)`\$", page),
+        )
+    ]
+    assert formulas
+    convert = pytest.importorskip("latex2mathml.converter").convert
+    for formula in formulas:
+        shown = convert(" ".join(formula.split()))
+        assert "\\" not in shown, formula
+        assert "&</mi>" not in shown, formula
 
 
 def test_links_resolve(repository):

@@ -29,6 +29,15 @@ def test_committed_outputs(repository, name):
         assert not any(place in text for place in ("/home/", "/tmp/", "/root/", "/usr/"))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_no_cell_needs_a_shell(repository, name):
+    """Where Python has the function, programs are for the command line: on Windows and in hosted notebooks, too."""
+    cells = json.loads((repository / "notebooks" / f"{name}.ipynb").read_text())["cells"]
+    for source in ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"):
+        assert not any(line.lstrip().startswith(("!", "%")) for line in source.splitlines())
+        assert "subprocess" not in source
+
+
 @pytest.mark.slow
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", NAMES)
@@ -42,7 +51,7 @@ def test_notebook_runs(repository, tmp_path, name):
     wanted = [[output.output_type for output in cell.get("outputs", [])] for cell in notebook.cells]
     client.execute()
     assert all(output.output_type != "error" for cell in notebook.cells for output in cell.get("outputs", []))
-    # Failed shell commands raise nothing, but lack the outputs of the committed run.
+    # What printed or drew in the committed run does so again.
     for cell, types in zip(notebook.cells, wanted, strict=True):
         found = {output.output_type for output in cell.get("outputs", [])}
         assert set(types) <= found, cell.source

@@ -1,4 +1,4 @@
-"""The README's examples and commands work."""
+"""The examples of README and of the pages on Python work, and README's commands exist."""
 
 import re
 import subprocess
@@ -9,30 +9,91 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
 import castlit
+from castlit.data.scenes import Scenes
+
+README, PYTHON, YOUR_TRAINING = "README.md", "docs/python.md", "docs/your_training.md"
 
 
-def blocks(repository, language):
-    return re.findall(rf"```{language}\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)
+def blocks(repository, page, language):
+    return re.findall(rf"```{language}\n(.*?)```", (repository / page).read_text(), re.DOTALL)
 
 
-def block_with(repository, words):
+def block_with(repository, page, words):
     """The single Python block that contains these words."""
-    (found,) = [block for block in blocks(repository, "python") if words in block]
+    (found,) = [block for block in blocks(repository, page, "python") if words in block]
     return found
 
 
-def test_python_example(repository, tmp_path):
-    example = block_with(repository, "trainer.fit(module")
+def smaller(example, **changes):
+    """The example with other values of some arguments, each of which it gives once."""
+    for name, value in changes.items():
+        example, count = re.subn(rf"\b{name}=[^,()]+", f"{name}={value}", example)
+        assert count == 1, name
+    return example
+
+
+@pytest.fixture
+def photographs(tmp_path, monkeypatch):
+    """A folder with photographs, and the current one; masks are not made."""
+    (tmp_path / "photos").mkdir()
+    for i, image in enumerate(Scenes(8, size=40, seed=0).images):
+        Image.fromarray(image).save(tmp_path / "photos" / f"{i}.jpg")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_quietly(example):
+    """Execute a block as the main program, without a line of the trainer's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(example, {"__name__": "__main__"})
+
+
+def test_readme_is_short(repository):
+    assert len((repository / README).read_text().split()) <= 1000
+
+
+def test_ten_lines(repository, tmp_path):
+    example = block_with(repository, PYTHON, "ScenesDataModule(")
     check = "\nassert 'layer4.0.conv1.weight' in backbone.state_dict()\nassert trainer.global_step == 4\n"
     check += "import sys; assert 'hydra' not in sys.modules, 'the library must not need Hydra'\n"
     result = subprocess.run(
         [sys.executable, "-c", example + check], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_all_in_python(repository, photographs):
+    """Masks, training, a look and an evaluation, as the page has them; only smaller, and in one process."""
+    example = smaller(
+        block_with(repository, PYTHON, "make_masks("), size=32, batch_size=4, max_epochs=1, check_val_every_n_epoch=1
+    ).replace('make_masks("photos", "masks")', 'make_masks("photos", "masks", workers=0)')
+    run_quietly(example.replace(" size=32", " size=32, workers=0"))
+    for file in ("masks/preview.html", "gradcam.png", "look/grounding.html", "backbone.pth"):
+        assert (photographs / file).is_file(), file
+    module = castlit.CASTModule.load_from_checkpoint("last.ckpt")
+    weights = castlit.interop.load_backbone("backbone.pth")
+    for name, value in module.method.encoder.backbone.state_dict().items():
+        assert torch.equal(weights[name], value), name
+
+
+def test_your_lightning_module(repository, photographs):
+    """README's block, only smaller."""
+    castlit.saliency.make_masks("photos", "masks", workers=0, preview=0)
+    example = smaller(
+        block_with(repository, README, "AttentionSupervision("),
+        size=32,
+        batch_size=4,
+        max_epochs=1,
+        check_val_every_n_epoch=1,
+    ).replace(" size=32", " size=32, workers=0")
+    run_quietly(example + "\nassert {'train/attention', 'train/pointing'} <= set(trainer.callback_metrics)\n")
+    assert (photographs / "gradcam.png").is_file()
 
 
 def test_callback_example(repository):
@@ -53,7 +114,7 @@ def test_callback_example(repository):
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), lr=0.01)
 
-    example = block_with(repository, "AttentionSupervision(")
+    example = block_with(repository, YOUR_TRAINING, "AttentionSupervision(")
     wanted = "trainer = pl.Trainer(max_epochs=100, callbacks=[supervision])\ntrainer.fit(your_module, your_data)\n"
     assert example.endswith(wanted)
     names = {}
@@ -75,8 +136,16 @@ def test_callback_example(repository):
     assert 0 < trainer.callback_metrics["train/attention"] < 1
 
 
+def test_albumentations_example(repository):
+    scenes = Scenes(1, size=256, seed=0)
+    names = {"image": scenes.images[0], "mask": scenes.masks[0]}
+    exec(block_with(repository, YOUR_TRAINING, "SaliencyCrop("), names)
+    assert names["view"]["image"].shape == (224, 224, 3)
+    assert names["view"]["mask"].any()
+
+
 def test_loss_example_matches_script(repository):
-    lines = block_with(repository, "attention.combine(").rstrip("\n").split("\n")
+    lines = block_with(repository, YOUR_TRAINING, "attention.combine(").rstrip("\n").split("\n")
     step = (repository / "examples" / "guided_classifier.py").read_text()
     assert "\n".join(f"        {line}" for line in lines) in step
 
@@ -98,7 +167,7 @@ def test_guided_classifier(repository, run_python, tmp_path):
 
 def test_commands_name_existing_options(repository):
     """Experiments, groups and protocols in the README's commands exist."""
-    text = "\n".join(blocks(repository, "bash"))
+    text = "\n".join(blocks(repository, README, "bash"))
     used = set(re.findall(r"\+?\b(experiment|protocol|data|trainer|logger)=(\w+)", text))
     assert used
     for group, option in used:

@@ -5,7 +5,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from castlit import attention, callbacks, crops, data, evaluation, interop, methods, nn
+    from castlit import attention, callbacks, crops, data, evaluation, interop, methods, nn, optim, saliency
     from castlit.module import CASTModule
 
     __version__: str
@@ -24,6 +24,8 @@ __all__ = [
     "interop",
     "methods",
     "nn",
+    "optim",
+    "saliency",
 ]
 
 

@@ -38,10 +38,15 @@ def committed(repository, name):
 @pytest.mark.parametrize("name", STUDIES)
 def test_study_tables_in_docs(repository, name):
     study, metrics, data, config = committed(repository, name)
-    page = (repository / "docs" / "studies" / f"{PAGES[name]}.md").read_text().splitlines()
-    for _, rows in (means(study, metrics), differences(study, metrics)):
+    folder = repository / "docs" / "studies"
+    page, everything = ((folder / f"{file}.md").read_text().splitlines() for file in (PAGES[name], "all_metrics"))
+    for header, rows in (means(study, metrics), differences(study, metrics)):
+        shown = next(line for line in page if line.startswith("| |") and any(name in line for name in study.columns))
+        chosen = [0, *(header.index(column.strip()) for column in shown.strip("| ").split(" | "))]
+        assert 3 <= len(chosen) <= 5, "a table that fits the page"
         for row in rows:
-            assert f"| {' | '.join(row)} |" in page
+            assert f"| {' | '.join(row)} |" in everything
+            assert f"| {' | '.join(row[i] for i in chosen)} |" in page
     assert not data["failed"]
     given, overrides = STUDIES[name]
     for key, value in given.items():
@@ -52,14 +57,58 @@ def test_study_tables_in_docs(repository, name):
     assert all(len(seeds) == len(metrics[next(iter(metrics))]) for seeds in metrics.values()), "no run is left out"
 
 
-def test_study_table_in_readme(repository):
-    _, metrics, _, _ = committed(repository, "cast")
-    columns = ["linear/mixed_rand", "linear/background_gap", "object_information", "knn", "pointing/mixed_rand"]
+def test_table_of_readme(repository):
+    rows = [
+        ("cast", "mocov2", "linear/mixed_rand"),
+        ("cast", "byol", "linear/mixed_rand"),
+        ("cast", "simclr", "linear/mixed_rand"),
+        ("photographs", "mocov2", "voc07/mAP"),
+        ("photographs", "mocov2", "grounding/features/pointing"),
+    ]
     lines = (repository / "README.md").read_text().splitlines()
-    rows = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    for name, *cells in rows:
-        if name in metrics:
-            assert cells == [str(estimates(metrics[name], column)) for column in columns], name
+    assert [line.strip("| ").split(" | ")[1:] for line in lines if line.startswith("|") and "±" in line] == [
+        [str(estimates(committed(repository, study)[1][arm], column)) for arm in (control, f"cast_{control}")]
+        for study, control, column in rows
+    ]
+
+
+def test_times_of_a_step_in_readme(repository):
+    row = json.loads((repository / "benchmarks" / "results" / "step_resnet18_64px.json").read_text())
+    text = " ".join((repository / "README.md").read_text().split())
+    for name in ("cast", "cast_masked_features"):
+        ratio, (low, high) = row["ratio_to_moco"][name], row["ratio_to_moco_interval"][name]
+        assert f"{ratio:.2f} ({low:.2f} to {high:.2f})" in text
+
+
+# In docs/data.md: row → the implementation; for other libraries, the variant of castlit that is compared with it.
+VIEWS = {
+    "PIL and torchvision as in MoCo's official code, masks": ("pil", "cpu"),
+    "torchvision v2, masks": ("torchvision_v2", "cpu"),
+    "albumentations, masks": ("albumentations_masks", "cpu"),
+    "albumentations, no masks": ("albumentations", "cpu_without_masks"),
+    "lightly, no masks": ("lightly", "cpu_without_masks"),
+    "castlit, normalised here": ("cpu", None),
+    "castlit, normalised here, no masks": ("cpu_without_masks", None),
+    "castlit, bytes to the accelerator (`data.photometric=cpu`)": ("bytes", None),
+    "castlit, colours on the accelerator too (its default on a GPU)": ("device", None),
+    "castlit, crops by albumentations pipelines (`views=albumentations`)": ("views_albumentations", None),
+}
+
+
+def test_speed_of_views_in_docs(repository):
+    page = (repository / "docs" / "data.md").read_text().splitlines()
+    table = [line.strip("| ").split(" | ") for line in page if line.startswith("| ")]
+    rows = {name: cells for name, *cells in table if name in VIEWS}
+    assert set(rows) == set(VIEWS)
+    for column, file in enumerate(("data_voc_350x256", "data_640x480")):
+        row = json.loads((repository / "benchmarks" / "results" / f"{file}.json").read_text())
+        for name, (what, castlit) in VIEWS.items():
+            speed, *ratio = re.findall(r"[\d.]+", rows[name][column])
+            assert abs(float(speed) - row["images_per_s"][what]) <= 0.5, (name, file)
+            if castlit is not None:
+                median, interval = row[f"ratio_to_{what}"][castlit], row[f"ratio_to_{what}_interval"][castlit]
+                for shown, measured in zip(ratio, (median, *interval), strict=True):
+                    assert abs(float(shown) - measured) <= 0.0501, (name, file)
 
 
 def test_table_of_summary(repository):

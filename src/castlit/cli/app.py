@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
 from castlit.cli.config_dir import composable, split_config_dir
+from castlit.cli.help import asks_for_help, help_text
 from castlit.cli.missing import explain_missing
 from castlit.cli.overrides import quote_path, refuse_expanded, refuse_misspelt_group, settle_group
 from castlit.cli.refused import leave_no_trace
@@ -100,7 +102,11 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     lightning_on_stderr()
-    main = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=config_name)(guarded)
+    main: Callable[[], Any]
+    if asks_for_help(sys.argv[1:]):
+        main = partial(print, help_text(config_name, sys.argv[1:]), flush=True)
+    else:
+        main = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=config_name)(guarded)
     if not full_errors():
         hydras_words.hold()
     try:

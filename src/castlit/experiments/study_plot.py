@@ -12,18 +12,19 @@ MIN_SPAN = 8.0
 MAX_COLUMNS = 4
 
 
-def draw_study(columns: Sequence[str], metrics: ByConfiguration) -> bytes:
+def draw_study(columns: Sequence[str], metrics: ByConfiguration, max_columns: int = MAX_COLUMNS) -> bytes:
     """A PNG with a panel for each metric and a row for each configuration.
 
     Args:
         columns: The metrics, fractions in [0, 1].
         metrics: Configuration → seed → metric → value.
+        max_columns: Panels side by side, at most.
 
     Raises:
         InputError: matplotlib is not installed.
     """
     require_matplotlib("studies")
-    rows = math.ceil(len(columns) / MAX_COLUMNS)
+    rows = math.ceil(len(columns) / max_columns)
     per_row = math.ceil(len(columns) / rows)
     plot = new_plot(1.6 + 2.6 * per_row, 0.3 + rows * (0.6 + 0.3 * len(metrics)))
     panels = plot.subplots(rows, per_row, sharey=True, squeeze=False).ravel()

@@ -10,13 +10,15 @@ if TYPE_CHECKING:
     from castlit.saliency.algorithms.markov_chain import mc
     from castlit.saliency.algorithms.reconstruction import dsr
     from castlit.saliency.algorithms.robust_background import rbd
+    from castlit.saliency.pipeline.folder import make_masks
 
-__all__ = ["dsr", "fused", "hs", "mc", "rbd"]
+__all__ = ["dsr", "fused", "hs", "make_masks", "mc", "rbd"]
 
 _HOMES = {
     "dsr": "algorithms.reconstruction",
     "fused": "algorithms.fusion",
     "hs": "algorithms.hierarchy",
+    "make_masks": "pipeline.folder",
     "mc": "algorithms.markov_chain",
     "rbd": "algorithms.robust_background",
 }
