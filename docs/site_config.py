@@ -27,7 +27,7 @@ WIDTH = 100
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Replace a page's marks by files, and marks that end in a slash by all options of a group."""
-    markdown = _SNIPPET.sub(lambda mark: reflow((CONF / mark[1]).read_text()).strip(), markdown)
+    markdown = _SNIPPET.sub(lambda mark: reflow(_read(CONF / mark[1])).strip(), markdown)
     return MARK.sub(lambda mark: _group(mark[1]) if mark[1].endswith("/") else _program(mark[1]), markdown)
 
 
@@ -63,8 +63,12 @@ def _wrapped(words: str, mark: str, width: int) -> list[str]:
 
 def _group(name: str) -> str:
     options = sorted((CONF / name).glob("*.yaml"))
-    shown = [(f"{name.rstrip('/')}={option.stem}", option.read_text().replace(_PACKAGE, "")) for option in options]
+    shown = [(f"{name.rstrip('/')}={option.stem}", _read(option)) for option in options]
     return "\n\n".join(f"### {title}\n\n{_yaml(text)}" for title, text in shown)
+
+
+def _read(file: Path) -> str:
+    return file.read_text().replace(_PACKAGE, "")
 
 
 def _program(file: str) -> str:
