@@ -95,7 +95,7 @@ def draw(runs: list[Run], height: int) -> NDArray[np.uint8]:
     for ask in (Run.cams, Run.classifier_cams):
         found += [row for run in runs for row in ask(run, batch, shown)]
     rows += [(label, [overlay_cam(*pair) for pair in zip(images, cams, strict=True)]) for label, cams in found]
-    caption = "validation images; each CAM is scaled by its own maximum, red is hottest"
+    caption = "validation images; each CAM is scaled by its own maximum, red is hottest, a grey image has no CAM"
     return grid(rows, "Where the encoders look", caption)
 
 
