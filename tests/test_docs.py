@@ -1,7 +1,7 @@
 """The documentation: the site builds, commands compose, and quoted messages exist."""
 
 import ast
-import importlib
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -167,6 +167,33 @@ def test_every_config_is_on_the_page_of_keys(repository, docs):
     conf = repository / "conf"
     groups = {f"{path.parent.relative_to(conf)}/" for path in conf.glob("*/*.yaml")}
     assert marks == groups | {path.name for path in conf.glob("*.yaml")}
+
+
+@pytest.fixture(scope="module")
+def site_config(docs):
+    """docs/site_config.py, which mkdocs imports by its path."""
+    pytest.importorskip("mkdocs")
+    spec = importlib.util.spec_from_file_location("site_config", docs / "site_config.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_comments_fit_the_page(repository, site_config):
+    """Comments of conf/ are broken where the page is narrower, and nothing else changes."""
+    broken = 0
+    for file in (repository / "conf").rglob("*.yaml"):
+        text = file.read_text()
+        shown = site_config.reflow(text)
+        comments = [line for line in shown.splitlines() if line.lstrip().startswith("# ")]
+        assert all(len(line) <= site_config.WIDTH for line in comments), file
+        assert [word for word in shown.split() if word != "#"] == [word for word in text.split() if word != "#"]
+        assert yaml.safe_load(shown) == yaml.safe_load(text)
+        broken += shown != text.rstrip("\n")
+    assert broken > 20
+    assert site_config.reflow("a: 1\n# one two\n# three\n  # four five six\nb: 2", 9) == (
+        "a: 1\n# one two\n# three\n  # four\n  # five\n  # six\nb: 2"
+    )
 
 
 def test_formulas_are_latex(docs):

@@ -1,8 +1,10 @@
-"""The scripts of examples/ that train modules of other libraries."""
+"""The scripts of examples/: those that train modules of other libraries, and the gallery."""
 
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 
 
 @pytest.mark.parametrize("name", ["dino", "swav"])
@@ -16,3 +18,31 @@ def test_attention_in_lightlys_methods(run_python, repository, tmp_path, name):
     assert float(found["train/loss"]) > 0
     assert 0 < float(found["train/attention"]) < 1
     assert 0 <= float(found["train/pointing"]) <= 1
+
+
+def test_gallery(run_program, run_python, repository, tmp_path):
+    """Two runs of few steps become one picture: image, mask, and before and after of each."""
+    small = ("data.train_count=64", "data.val_count=64", "data.batch_size=16", "data.workers=0", "method.queue_size=32")
+    small += ("trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1", "callbacks.panel.count=5", "logger=none")
+    for name, words in (("moco", ["mocov2"]), ("cast", ["cast_mocov2"]), ("other", ["cast_mocov2", "seed=1"])):
+        words = [f"+experiment={words[0]}", *words[1:], *small, f"hydra.run.dir={name}"]
+        done = run_program("train", *words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    script = repository / "examples" / "gallery.py"
+    # Image, mask, before, MoCo and CAST after, and a classifier on each; runs of two seeds began differently.
+    for second, count in (("cast", 7), ("other", 8)):
+        done = run_python(script, "moco", second, "gallery.png", "--height", "32", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        picture = np.asarray(Image.open(tmp_path / "gallery.png")).astype(int)
+        height, left = 32 + 6, 132
+        assert picture.shape == (40 + count * height + 34, left + 5 * height + 6, 3)
+        rows = [picture[40 + i * height : 40 + i * height + 32, left:] for i in range(count)]
+        for i, row in enumerate(rows):
+            assert all(np.abs(row - other).mean() > 1 for other in rows[:i]), "two rows are alike"
+
+
+def test_gallery_refuses_other_data(run_python, repository, tmp_path):
+    script = repository / "examples" / "gallery.py"
+    done = run_python(script, "nothing", "nowhere", "gallery.png", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["error: nothing: no folder of a run of castlit.train (it has no config.yaml)"]

@@ -111,6 +111,52 @@ def test_speed_of_views_in_docs(repository):
                     assert abs(float(shown) - measured) <= 0.0501, (name, file)
 
 
+# In docs/masks.md: row → its name in the results; set → a table's title.
+SALIENCY = {
+    "a Gaussian in the centre": "centre_gaussian",
+    "RBD": "rbd",
+    "DSR": "dsr",
+    "MC": "mc",
+    "HS": "hs",
+    "`fast`": "fast",
+    "`fused`": "fused",
+}
+SALIENCY_SETS = {
+    "300 photographs of ECSSD": "ecssd_dev",
+    "466 of COCO, all objects": "coco_small",
+    "1,449 of VOC, its 20 classes": "voc_small",
+}
+
+
+def saliency(repository, name, method, metric):
+    """A metric as means with half the width of their 95 % intervals."""
+    found = json.loads((repository / "benchmarks" / "results" / "saliency_methods.json").read_text())["sets"][name]
+    low, high = found["intervals"][method][metric]
+    return found["results"][method][metric], (high - low) / 2
+
+
+@pytest.mark.parametrize("title", SALIENCY_SETS)
+def test_saliency_methods_in_docs(repository, title):
+    page = (repository / "docs" / "masks.md").read_text()
+    lines = page[page.index(f"| {title} |") :].splitlines()[2 : 2 + len(SALIENCY)]
+    rows = {name: cells for name, *cells in (line.strip("| ").split(" | ") for line in lines)}
+    assert set(rows) == set(SALIENCY)
+    for name, cells in rows.items():
+        for cell, metric in zip(cells, ("max_f_of_means", "mae", "iou"), strict=True):
+            shown = [float(number) for number in cell.rpartition("→ ")[2].split(" ± ")]  # before it: castlit 0.2
+            for number, measured in zip(
+                shown, saliency(repository, SALIENCY_SETS[title], SALIENCY[name], metric), strict=True
+            ):
+                assert abs(number - measured) <= 0.00051, (name, metric)
+
+
+def test_saliency_methods_in_readme(repository):
+    text = " ".join((repository / "README.md").read_text().split())
+    for method in ("fast", "centre_gaussian"):
+        mean, half = saliency(repository, "ecssd_dev", method, "iou")
+        assert f"{100 * mean:.1f} ± {100 * half:.1f} %" in text
+
+
 def test_table_of_summary(repository):
     rows = [
         ("cast", "linear/mixed_rand"),
@@ -137,6 +183,9 @@ def test_intervals_in_text(repository):
             found = [estimates(seeds, column) for seeds in metrics.values()]
             found += [difference(a, b, column) for a, b in itertools.permutations(metrics.values(), 2)]
             known |= {str(value) for value in found}
+    for method in ("fast", "centre_gaussian"):
+        mean, half = saliency(repository, "ecssd_dev", method, "iou")
+        known.add(f"{100 * mean:.1f} ± {100 * half:.1f}")
     studies = [repository / "docs" / "studies" / f"{page}.md" for page in PAGES.values()]
     for path in (repository / "docs" / "does_it_work.md", repository / "README.md", *studies):
         text = " ".join(line for line in path.read_text().splitlines() if not line.startswith("|"))
