@@ -8,11 +8,13 @@ from castlit.cli.unread import refuse_unread
 from castlit.utils.validation import InputError
 
 
-def check(words, program="train", folder=None):
+def check(words, program="train", folder=None, name=None):
     where = initialize_config_module("castlit.conf", version_base="1.3")
     more = [] if folder is None else [f"hydra.searchpath=['file://{folder}']"]
     with where:
         config = compose(program, [*words, *more], return_hydra_config=True)
+    if name is not None:
+        config.hydra.job.config_name = name
     HydraConfig.instance().set_config(config)
     refuse_unread(config.copy())
 
@@ -73,3 +75,8 @@ def test_keys_of_the_users_own_configurations(tmp_path, caplog):
     assert not caplog.text
     with pytest.raises(InputError, match="nothing reads a key sed "):
         check(["+mine=wide", "+sed=2"], folder=tmp_path)
+
+
+def test_a_primary_configuration_of_the_users_own(caplog):
+    check(["+sed=1"], name="mine")
+    assert not caplog.text

@@ -31,10 +31,11 @@ def refuse_unread(config: DictConfig) -> None:
     hydra = HydraConfig.get()
     added = re.compile(r"\++([\w.]+)(?:@[\w.]*)?=")
     typed = [found[1] for found in map(added.match, hydra.overrides.task) if found is not None]
-    if not typed:
-        return
     conf = files("castlit.conf")
-    primary = OmegaConf.create((conf / f"{hydra.job.config_name}.yaml").read_text("utf-8"))
+    file = conf / f"{hydra.job.config_name}.yaml"
+    if not typed or not file.is_file():  # --config-name names one of the user's
+        return
+    primary = OmegaConf.create(file.read_text("utf-8"))
     known = {folder.name for folder in conf.iterdir() if folder.is_dir()}
     known |= {str(key) for key in (*primary, *hydra.runtime.choices)}
     # Those of the user's own configurations.
