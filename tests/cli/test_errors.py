@@ -42,6 +42,9 @@ TRAIN_MISTAKES = {
     "values without a sweep": (["callbacks=default,none"], ["Ambiguous value", "callbacks=default,none"]),
     "option that only others have": (["crop=none"], ["crop has no option none: choose one of random, saliency"]),
     "folder of configs": (["--config-dir", "nope"], ["--config-dir nope does not exist"]),
+    "no callback": (["+callbacks.foo=1"], ["callbacks.foo must be null, or have the _target_ of a class; got 1"]),
+    "no logger": (["+logger.foo.bar=1"], ["logger.foo must be null, or have the _target_ of a class"]),
+    "nearly a key": (["+sed=1"], ["nothing reads a key sed (did you mean 'seed'?)"]),
     "no backbone": (["backbone=null"], ["backbone must be a name"]),
     "no accelerator": (["trainer.accelerator=abacus"], ["abacus"]),
 }

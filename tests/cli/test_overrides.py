@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from castlit.cli.app import CONFIG_MODULE
 from castlit.cli.launch import in_one_folder
-from castlit.cli.overrides import quote_path, quoted, refuse_expanded, shell_override
+from castlit.cli.overrides import paths_from_here, quote_path, quoted, refuse_expanded, shell_override
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,12 @@ from castlit.cli.overrides import quote_path, quoted, refuse_expanded, shell_ove
         ("data.images=/a (1)/${oc.env:HOME}", "data.images='/a (1)/${oc.env:HOME}'"),
         ("data.images=[2020] spring/a", "data.images='[2020] spring/a'"),
         ("a=/x/{1.tar", "a='/x/{1.tar'"),
+        ("overrides=[a.b=2,c=[1,2], +d={e: 1}]", "overrides=['a.b=2','c=[1,2]','+d={e: 1}']"),
+        ("overrides=[data.images=/it's here]", r"overrides=['data.images=/it\'s here']"),
+        ("arms={one: [+experiment=a,b=2],two: []}", "arms={one:['+experiment=a','b=2'],two:[]}"),
+        *((f"overrides={text}", f"overrides='{text}'") for text in ("a=1", "[a=1")),  # castlit.study wants a list
+        ("+arms.one=[+experiment=a]", "+arms.one=['+experiment=a']"),
+        ("prepare=[[castlit.make_scenes,output=scenes]]", "prepare=[[castlit.make_scenes,'output=scenes']]"),
     ],
 )
 def test_paths_are_quoted(typed, given):
@@ -64,6 +70,7 @@ def test_paths_are_quoted(typed, given):
         "a={b=1,c=2}",
         "a=[{b:1}]",
         "a=[1,2",
+        "overrides=['a=1',\"b=2\"]",
         "protocol.maps={mine: /a (1), b}",
         "data.size=32",
         "data.images=/photos, with commas",
@@ -127,3 +134,27 @@ def test_recommended_commands(tmp_path, name):
     (word,) = shlex.split(shell_override("data.images", f"/x/{name}"))
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         assert compose("export", [f"+{quote_path(word)}"]).data.images == f"/x/{name}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("data.images=photos", "data.images={here}/photos"),
+        ("data.images='photos'", "data.images={here}/photos"),
+        ("checkpoint=run/last.ckpt", "checkpoint={here}/run/last.ckpt"),
+        ("+data.val_images=photos", "+data.val_images={here}/photos"),
+        ("data.urls=photos/{0..3}.tar", "data.urls={here}/photos/{0..3}.tar"),
+        *((same, same) for same in ("data.images=other", "data.images=/photos", "data.urls=http://host/a.tar")),
+        *(
+            (same, same)
+            for same in ("output=photos", "hydra.run.dir=photos", "resume=last", "data.masks=self", "data=photos")
+        ),
+        ("data.cache=photos", "data.cache=photos"),
+    ],
+)
+def test_paths_are_those_of_the_folder_where_they_were_typed(tmp_path, monkeypatch, typed, expected):
+    for name in ("photos", "run", "last", "self"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert paths_from_here([typed]) == [typed]
+    assert paths_from_here([typed, "hydra.job.chdir=True"])[0] == expected.replace("{here}", str(tmp_path))

@@ -293,3 +293,18 @@ def test_weights_that_are_not_finite(resnet18, tmp_path, value):
     for read in (load_backbone, open_backbone):
         with pytest.raises(InputError, match=r"its weights are not finite \(layer2.0.conv1.weight\)"):
             read(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "line"),
+    [
+        ("bn1.running_var", lambda value: value - 2, "not finite"),  # the root of a negative variance
+        ("conv1.weight", lambda value: value.to_sparse(), "sparse, or have no values"),
+        ("conv1.weight", lambda value: value.to("meta"), "sparse, or have no values"),
+    ],
+)
+def test_weights_that_cannot_be_used(resnet18, tmp_path, name, change, line):
+    state = resnet18.state_dict()
+    torch.save({**state, name: change(state[name])}, tmp_path / "weights.pth")
+    with pytest.raises(InputError, match=rf"its weights are {line} \({name}\)"):
+        load_backbone(tmp_path / "weights.pth")

@@ -23,9 +23,10 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 from castlit.cli.config_dir import composable, split_config_dir
 from castlit.cli.help import asks_for_help, help_text
 from castlit.cli.missing import explain_missing
-from castlit.cli.overrides import quote_path, refuse_expanded, refuse_misspelt_group, settle_group
+from castlit.cli.overrides import paths_from_here, quote_path, refuse_expanded, refuse_misspelt_group, settle_group
 from castlit.cli.refused import leave_no_trace
 from castlit.cli.streams import accept_any_name
+from castlit.cli.unread import refuse_unread
 from castlit.utils.atomic_write import FULL
 from castlit.utils.paths import display_path, shown_from
 from castlit.utils.quiet import lightning_on_stderr
@@ -67,9 +68,11 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
         typed_in = Path(HydraConfig.get().runtime.cwd)  # hydra.job.chdir=true has left it
         if full_errors():
             with shown_from(typed_in):
+                refuse_unread(config)
                 return task(config)
         try:
             with shown_from(typed_in):
+                refuse_unread(config)
                 return task(config)
         except Exception as error:
             line = explain_error(error)
@@ -95,7 +98,7 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
                 refuse_misspelt_group(word)
         elif not Path(own).is_dir():
             raise InputError(f"--config-dir {own} does not exist: give the folder of your configurations")
-        sys.argv[1:] = [settle_group(quote_path(word)) for word in sys.argv[1:]]
+        sys.argv[1:] = [settle_group(quote_path(word)) for word in paths_from_here(sys.argv[1:])]
         if prepare is not None:
             sys.argv[1:] = prepare(sys.argv[1:])
     except InputError as error:

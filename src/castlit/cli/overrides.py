@@ -25,6 +25,15 @@ _PATHS = {
 }
 """Last parts of the keys that hold paths: their values are paths also where they do not look like one."""
 
+_WRITTEN = {"save_dir", "dirpath", "cache", "output", "dir"}
+"""Those of what is written."""
+
+_NO_PATHS = {"last", "self", "random", "null"}
+"""Values of such keys that mean something else."""
+
+_WORDS = {"base", "overrides", "arms", "evaluate", "evaluations", "prepare"}
+"""First parts of the keys that hold lists of overrides."""
+
 
 def quoted(text: str) -> str:
     """The text in single quotes, with the characters escaped that are special in Hydra's grammar."""
@@ -45,6 +54,26 @@ def shell_override(key: str, value: str) -> str:
     return shlex.quote(f"{key}={quoted(value)}")
 
 
+def paths_from_here(arguments: list[str]) -> list[str]:
+    """Make the paths of what is read absolute where Hydra will leave the current folder (``hydra.job.chdir=true``).
+
+    Args:
+        arguments: The words of the command line.
+    """
+    leaves = any(word.lstrip("+").lower() == "hydra.job.chdir=true" for word in arguments)
+    return [_from_here(word) for word in arguments] if leaves else arguments
+
+
+def _from_here(argument: str) -> str:
+    key, equals, value = argument.partition("=")
+    text = value.strip("'\"")
+    if not equals or key.lstrip("+").rpartition(".")[2] not in _PATHS - _WRITTEN or text in _NO_PATHS:
+        return argument
+    # A pattern of shards is not there itself.
+    is_here = os.path.lexists(text) or os.path.isdir(os.path.dirname(text))  # noqa: PTH112, PTH120 - as typed
+    return f"{key}={os.path.abspath(text)}" if is_here else argument  # noqa: PTH100
+
+
 def quote_path(argument: str) -> str:
     """Quote what is a path but not parsed as that text by Hydra: numbers, special characters, braces, lists of these.
 
@@ -61,6 +90,9 @@ def quote_path(argument: str) -> str:
         return f"{key}={quoted(value)}"
     if _parses(argument):
         return argument
+    if key.lstrip("+").partition(".")[0] in _WORDS:
+        words = f"{key}={_quote_words(value)}"
+        return words if _parses(words) else argument
     parts = f"{key}={_quote_parts(value, is_path)}"
     if _parses(parts):
         return parts
@@ -98,6 +130,17 @@ def _quote_parts(value: str, is_path: bool) -> str:
         pairs = [element.partition(":") for element in _elements(value[1:-1])]
         return "{" + ",".join(f"{name}{colon}{_quote_parts(part, is_path)}" for name, colon, part in pairs) + "}"
     return ",".join(_quote_part(element, is_path) for element in _elements(value))
+
+
+def _quote_words(value: str) -> str:
+    """Quote the overrides in lists, and in dictionaries of lists."""
+    text = value.strip()
+    if text[:1] + text[-1:] == "[]":
+        return f"[{','.join(_quote_words(element) for element in _elements(text[1:-1]))}]"
+    if text[:1] + text[-1:] == "{}":
+        pairs = [element.partition(":") for element in _elements(text[1:-1])]
+        return "{" + ",".join(f"{name}{colon}{_quote_words(part)}" for name, colon, part in pairs) + "}"
+    return quoted(text) if "=" in text and text[0] not in "'\"" else value
 
 
 def _quote_part(element: str, is_path: bool) -> str:

@@ -182,7 +182,7 @@ def _fitting(
         backbone_key: The config key of the name, for messages.
 
     Raises:
-        InputError: Names or shapes differ, a weight is of integers, or is not finite.
+        InputError: Names or shapes differ, a weight is of integers or sparse, or is not finite.
     """
     # A part of the network may have the name of a head: then it is no head.
     state = {name: value for name, value in weights.state.items() if name in known or not is_beside(name)}
@@ -198,11 +198,19 @@ def _fitting(
             f"{given}: its weights{_under(weights)} are not those of {name or 'this backbone'}: {'; '.join(problems)}"
             + (f": take {backbone_key}={other} instead" if other not in (None, name) else "")
         )
-    broken = [name for name, value in state.items() if not value.isfinite().all()]
+    odd = [name for name, value in state.items() if value.layout != torch.strided or value.is_meta]
+    if odd:
+        raise InputError(f"{given}: its weights are sparse, or have no values ({listed(odd)}): save dense tensors")
+    broken = [name for name, value in state.items() if not _is_possible(name, value)]
     if broken:
         raise InputError(f"{given}: its weights are not finite ({listed(broken)}): take a checkpoint of before")
     logger.info("%s: %s; left out: %s", given, weights.kind, ", ".join(_left_out(weights, state)) or "nothing")
     return state
+
+
+def _is_possible(name: str, value: Tensor) -> bool:
+    """Whether a weight is finite; the root of a variance below 0 is not."""
+    return bool(value.isfinite().all()) and not (name.endswith("running_var") and bool((value < 0).any()))
 
 
 def _is_rounded(value: Tensor, known: Tensor) -> bool:

@@ -9,7 +9,7 @@ from castlit.module.run_end import require_no_end
 from castlit.training.machine_choices import with_choices
 from castlit.utils.gpu import find_gpu
 from castlit.utils.lightning import pl
-from castlit.utils.validation import require_choice, require_int
+from castlit.utils.validation import InputError, require_choice, require_int
 
 
 def build(config: DictConfig) -> tuple[CASTModule, pl.LightningDataModule, pl.Trainer]:
@@ -50,18 +50,30 @@ def build_trainer(config: DictConfig) -> pl.Trainer:
     if config.trainer.max_epochs is not None:
         # Lightning checks it late, and its error has a traceback.
         require_int("trainer.max_epochs", config.trainer.max_epochs, low=-1)
-    loggers = [instantiate(logger) for logger in (config.get("logger") or {}).values() if logger]
+    loggers = [instantiate(logger) for logger in _parts(config, "logger")]
     trainer: pl.Trainer = instantiate(config.trainer, callbacks=_callbacks(config), logger=loggers)
     return trainer
 
 
 def _callbacks(config: DictConfig) -> list[pl.Callback]:
     """The callbacks, except those that the trainer's switches turn off."""
-    parts = config.get("callbacks") or {}
-    callbacks = [instantiate(callback, _convert_="all") for callback in parts.values() if callback]
+    callbacks = [instantiate(callback, _convert_="all") for callback in _parts(config, "callbacks")]
     off: tuple[type, ...] = ()
     if not config.trainer.enable_progress_bar:
         off += (pl.callbacks.ProgressBar,)
     if not config.trainer.enable_checkpointing:
         off += (pl.callbacks.Checkpoint,)
     return [callback for callback in callbacks if not isinstance(callback, off)]
+
+
+def _parts(config: DictConfig, key: str) -> list[DictConfig]:
+    """The configs of callbacks or loggers, but those that are null.
+
+    Raises:
+        InputError: One is no config, or names no class.
+    """
+    parts = {name: part for name, part in (config.get(key) or {}).items() if part}
+    for name, part in parts.items():
+        if not isinstance(part, DictConfig) or "_target_" not in part:
+            raise InputError(f"{key}.{name} must be null, or have the _target_ of a class; got {part}")
+    return list(parts.values())

@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from castlit.data.io.folders import MARK
 from castlit.data.shards import streams, tar_samples
 from castlit.data.shards.counts import shard_counts
 from castlit.data.shards.manifest import write_manifest
 from castlit.data.shards.memory_source import samples_per_shard
 from castlit.data.shards.streams import ShardError, count_samples, read_samples
+from castlit.data.shards.unfinished import Progress
 from castlit.data.shards.urls import find_shards
 from castlit.utils.validation import InputError
 
@@ -110,6 +112,19 @@ def test_over_http(served, tmp_path, shard):
     assert shard_counts([url], None).tolist() == [7], "from the manifest"
     with pytest.raises(ShardError, match=r"/1\.tar: cannot be read"):
         list(read_samples(f"{served}/1.tar"))
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="webdataset needs curl")
+@pytest.mark.parametrize(("mark", "refused"), [(b"<html>no such file</html>", False), (None, True)])
+def test_unfinished_over_http(served, tmp_path, shard, mark, refused):
+    Progress("key", {}, 0).save(tmp_path)
+    if mark is not None:  # a server that answers with a page
+        (tmp_path / MARK).write_bytes(mark)
+    if refused:
+        with pytest.raises(InputError, match=rf"{served} is unfinished \({MARK}\): complete the shards"):
+            shard_counts([f"{served}/0.tar"], None)
+    else:
+        assert shard_counts([f"{served}/0.tar"], None).tolist() == [5]
 
 
 class TestDamage:

@@ -10,10 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from castlit.data.io.folders import MARK
 from castlit.data.shards.manifest import MANIFEST, parse_counts, save_counts
 from castlit.data.shards.streams import count_samples, read_small_file, split_folder
+from castlit.data.shards.unfinished import is_mark
 from castlit.data.shards.urls import local_path
 from castlit.utils.progress_log import ProgressLog
+from castlit.utils.validation import InputError
 
 CACHE_FORMAT = 2
 """Increase it when the format of the cache changes, or shards are counted otherwise: older ones are ignored."""
@@ -41,6 +44,7 @@ def shard_counts(urls: Sequence[str], cache: Path | None) -> NDArray[np.int64]:
 
     Raises:
         ShardError: A shard must be counted, but cannot be opened or is damaged.
+        InputError: A folder on a server is unfinished.
     """
     manifest = functools.cache(_manifest)
     cached = {} if cache is None else _load(cache / _CACHE)
@@ -76,7 +80,12 @@ def _count(urls: list[str]) -> list[int]:
 
 def _manifest(folder: str) -> dict[str, Any]:
     data = read_small_file(folder, MANIFEST)
-    return {} if data is None else parse_counts(data)
+    if data is not None:
+        return parse_counts(data)
+    # A folder that was copied to a server before its shards were complete; local ones were refused already.
+    if local_path(folder) is None and is_mark(read_small_file(folder, MARK)):
+        raise InputError(f"{folder} is unfinished ({MARK}): complete the shards, and copy them there again")
+    return {}
 
 
 def _load(file: Path) -> dict[str, Any]:

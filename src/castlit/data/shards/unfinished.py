@@ -36,13 +36,25 @@ class Progress(NamedTuple):
 def read_progress(folder: Path) -> Progress | None:
     """Read the mark of a folder; None if it has none, or only a damaged one."""
     try:
-        content = json.loads((folder / MARK).read_bytes())
+        return _parse((folder / MARK).read_bytes())
+    except OSError:
+        return None
+
+
+def is_mark(data: bytes | None) -> bool:
+    """Whether these bytes are a mark. A server may answer with a page where it has no file."""
+    return data is not None and _parse(data) is not None
+
+
+def _parse(data: bytes) -> Progress | None:
+    try:
+        content = json.loads(data)
         shards = {
             str(name): {key: int(shard[key]) for key in ("samples", "unmasked", "bytes")}
             for name, shard in content["shards"].items()
         }
         return Progress(str(content["key"]), shards, int(content["position"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
