@@ -4,14 +4,14 @@
     python -m castlit.train +experiment=cast_mocov2 hydra.run.dir=runs/cast
     python examples/gallery.py runs/moco runs/cast gallery.jpg
 
-Takes the folders of any two runs of castlit.train with the same data=, on photographs as on the built-in scenes. Start
-it from the folder in which they were started, since the paths of their photographs may be relative. docs/gallery.md
-shows what it draws.
+Takes the folders of any runs of castlit.train with the same data=, on photographs as on the built-in scenes. Start it
+from the folder in which they were started, since the paths of their photographs may be relative. docs/gallery.md and
+docs/what_the_cam_explains.md show what it draws.
 """
 
 import argparse
 import sys
-from collections.abc import Callable
+import textwrap
 from pathlib import Path
 
 import cv2
@@ -51,7 +51,7 @@ class Run:
             raise InputError(f"{folder}: no folder of a run of castlit.train (it has no config.yaml)")
         config = OmegaConf.load(folder / "config.yaml")
         file = folder / "checkpoints" / "last.ckpt"
-        self.name: str = config.name
+        self.name = "\n".join(textwrap.wrap(config.name.replace("_", " "), 12))
         self.epochs: int = config.trainer.max_epochs
         self.data: pl.LightningDataModule = instantiate(config.data)
         self.module = castlit.CASTModule.load_from_checkpoint(file, map_location="cpu").eval()
@@ -67,20 +67,26 @@ class Run:
         cams = self.module.explain(batch["image"], batch["mask"]).cam[shown].float().numpy()
         return [(f"{self.name}\nafter {self.epochs}\nepochs", cams)]
 
+    def features_cams(self, batch: dict[str, Tensor], shown: Tensor) -> Cams:
+        """What the pooled features are made of; neither masks nor classes take part."""
+        ask = questions(Network(self.name, self.module.method.encoder.backbone, None))["features"]
+        return [(f"{self.name},\nfeatures", ask(batch)[shown].float().numpy())]
+
     def classifier_cams(self, batch: dict[str, Tensor], shown: Tensor) -> Cams:
         """What a linear classifier on the frozen features sees of an image's class; nothing without classes."""
         backbone, cpu = self.module.method.encoder.backbone, torch.device("cpu")
         classifier = train_classifier(backbone, cpu, self.data, CLASSIFIER_IMAGES)
         if classifier is None:
             return []
-        ask: Callable[[dict[str, Tensor]], Tensor] = questions(Network(self.name, backbone, None), None, classifier)[
-            "classifier"
-        ]
+        ask = questions(Network(self.name, backbone, None), None, classifier)["classifier"]
         return [(f"{self.name},\nclassifier", ask(batch)[shown].float().numpy())]
 
 
-def draw(runs: list[Run], height: int) -> NDArray[np.uint8]:
-    """Rows of the same images: as they are, their masks, and what each run's network looks at."""
+ROWS = {"after": Run.cams, "features": Run.features_cams, "classifier": Run.classifier_cams}
+
+
+def draw(runs: list[Run], wanted: list[str], height: int) -> NDArray[np.uint8]:
+    """Rows of the same images: as they are, their masks, and the wanted CAMs of each run's network."""
     data = runs[0].data
     for run in runs:
         run.data.setup("validate")
@@ -89,25 +95,29 @@ def draw(runs: list[Run], height: int) -> NDArray[np.uint8]:
     images = [enlarge(to_picture(batch["image"][i]), height) for i in shown]
     masks = [enlarge(batch["mask"][i, 0].numpy().astype(np.uint8), height, cv2.INTER_NEAREST) for i in shown]
     rows = [("image", images), ("mask", [overlay_mask(*pair) for pair in zip(images, masks, strict=True)])]
-    found: Cams = [(f"{run.name}\nbefore", run.before) for run in runs]
-    if np.allclose(*(run.before for run in runs), atol=1e-4):  # of one seed: both began with the same weights
-        found = [("before\ntraining", runs[0].before)]
-    for ask in (Run.cams, Run.classifier_cams):
-        found += [row for run in runs for row in ask(run, batch, shown)]
+    found: Cams = []
+    if "before" in wanted:
+        found = [(f"{run.name}\nbefore", run.before) for run in runs]
+        if all(np.allclose(run.before, runs[0].before, atol=1e-4) for run in runs):
+            found = [("before\ntraining", runs[0].before)]  # of one seed: all began with the same weights
+    for name in wanted:
+        if name in ROWS:
+            found += [row for run in runs for row in ROWS[name](run, batch, shown)]
     rows += [(label, [overlay_cam(*pair) for pair in zip(images, cams, strict=True)]) for label, cams in found]
     caption = "validation images; each CAM is scaled by its own maximum, red is hottest, a grey image has no CAM"
     return grid(rows, "Where the encoders look", caption)
 
 
 def main() -> None:
-    """Read two runs and draw the gallery."""
+    """Read the runs and draw the gallery."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs=2, type=Path, help="folders of runs: the first without CAST, the second with it")
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, such as one without CAST and one with it")
     parser.add_argument("output", type=Path, help="picture to write, such as gallery.jpg")
+    parser.add_argument("--rows", nargs="+", choices=("before", *ROWS), default=["before", "after", "classifier"])
     parser.add_argument("--height", type=int, default=112, help="pixels of one image")
     given = parser.parse_args()
     try:
-        picture = draw([Run(folder) for folder in given.runs], given.height)
+        picture = draw([Run(folder) for folder in given.runs], given.rows, given.height)
     except InputError as error:
         sys.exit(f"error: {error}")
     write_atomic(given.output, encode(picture, given.output.suffix))
