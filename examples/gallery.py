@@ -97,9 +97,11 @@ def draw(runs: list[Run], wanted: list[str], height: int) -> NDArray[np.uint8]:
     rows = [("image", images), ("mask", [overlay_mask(*pair) for pair in zip(images, masks, strict=True)])]
     found: Cams = []
     if "before" in wanted:
-        found = [(f"{run.name}\nbefore", run.before) for run in runs]
-        if all(np.allclose(run.before, runs[0].before, atol=1e-4) for run in runs):
-            found = [("before\ntraining", runs[0].before)]  # of one seed: all began with the same weights
+        for run in runs:  # those of one seed began with the same weights
+            if not any(np.allclose(run.before, cams, atol=1e-4) for _, cams in found):
+                found.append((f"{run.name}\nbefore", run.before))
+        if len(found) == 1:
+            found = [("before\ntraining", runs[0].before)]
     for name in wanted:
         if name in ROWS:
             found += [row for run in runs for row in ROWS[name](run, batch, shown)]

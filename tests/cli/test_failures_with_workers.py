@@ -1,5 +1,6 @@
 """A run that fails while its loader's workers live ends within seconds, with its error, its code and no worker left."""
 
+import multiprocessing
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from castlit.cli.app import explain_error
 from castlit.data import ScenesDataModule
 from castlit.interop import open_backbone
 from castlit.utils.validation import InputError
@@ -136,6 +138,20 @@ def assert_ends(run, folder, words):
     assert time.monotonic() - begin < 40
     if Path("/proc").is_dir():
         assert processes_in(folder.resolve()) == []
+
+
+def test_batch_of_a_dead_loader():
+    """Where the pipe to a killed process breaks before torch looks at the process."""
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    # torch's file, from which the batch is received.
+    receive = eval(compile("lambda pipe: pipe.recv()", "torch/utils/data/dataloader.py", "eval"))
+    with pytest.raises(EOFError) as caught:
+        receive(ours)
+    assert explain_error(caught.value).startswith("a loader process has died (EOFError); was the memory full?")
+    with pytest.raises(EOFError) as caught:
+        ours.recv()
+    assert explain_error(caught.value) is None
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -177,6 +178,16 @@ def _of_other_processes(error: RuntimeError) -> bool:
     return _is_a(error, _BACKEND) or any(word in str(error) for word in ("gloo", "pair closure"))
 
 
+def _of_a_dead_loader(error: BaseException) -> bool:
+    if isinstance(error, RuntimeError):
+        return _WORKER in str(error)
+    # The process died before torch looked at it, while it sent a batch.
+    if not isinstance(error, (ConnectionError, EOFError)):
+        return False
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    return "multiprocessing" in files[-1] and any("dataloader" in file for file in files)
+
+
 def _is_a(error: BaseException, name: str) -> bool:
     """Whether the error is of the class with this full name, without importing the package that defines it."""
     return any(f"{cls.__module__}.{cls.__qualname__}" == name for cls in type(error).__mro__)
@@ -197,11 +208,10 @@ def explain_error(error: BaseException) -> str | None:
         return _one_line(str(error))
     if isinstance(error, RuntimeError) and _of_other_processes(error):
         return f"another process of this run has died or does not answer ({_one_line(str(error)).rpartition('] ')[2]})"
-    if isinstance(error, RuntimeError) and _WORKER in str(error):
-        return (
-            f"{_one_line(str(error)).rstrip('.')}; was the memory full? Set fewer workers, a smaller batch_size, or "
-            "data.workers=0 to see why"
-        )
+    if _of_a_dead_loader(error):
+        what = _one_line(str(error)).rstrip(".")
+        what = what if _WORKER in what else f"a loader process has died ({what or type(error).__name__})"
+        return f"{what}; was the memory full? Set fewer workers, a smaller batch_size, or data.workers=0 to see why"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, (FileNotFoundError, NotADirectoryError, PermissionError)):
