@@ -178,6 +178,6 @@ def test_truth_values_are_no_paths(typed):
         refuse_truth_value(typed)
 
 
-@pytest.mark.parametrize("typed", ["data.cache=null", "callbacks.checkpoint=false", "data.drop_last=true", "cache", "-m"])
+@pytest.mark.parametrize("typed", ["data.cache=null", "callbacks.checkpoint=false", "data.x=true", "cache", "-m"])
 def test_other_truth_values(typed):
     refuse_truth_value(typed)

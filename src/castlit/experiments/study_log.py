@@ -63,10 +63,8 @@ class StudyLog:
             print_wide(self._console, "Differences, in points", *compared)
         self._console.print(f"Written to {display_path(report)}", markup=False)
         if self.failed:
-            raise InputError(
-                f"{len(self.failed)} of {len(self.runs)} runs failed{one_reason(self.failed.values())}; the same command tries them "
-                "again"
-            )
+            number = f"{len(self.failed)} of {len(self.runs)} runs failed"
+            raise InputError(f"{number}{one_reason(self.failed.values())}; the same command tries them again")
         return report
 
     def _metrics(self) -> ByConfiguration:
