@@ -23,6 +23,7 @@ def study(config: DictConfig) -> Path:
     # Only now, because it takes half a second; torch is loaded by the runs, not here.
     from castlit.experiments.plot import require_matplotlib
     from castlit.experiments.read_runs import is_evaluated
+    from castlit.experiments.study_check import check_commands
     from castlit.experiments.study_log import StudyLog
     from castlit.experiments.study_prepare import prepare
     from castlit.experiments.study_runner import Runner
@@ -30,9 +31,10 @@ def study(config: DictConfig) -> Path:
 
     settings = read_study(config)
     require_matplotlib("studies")
-    prepare(settings.prepare, settings.output, settings.threads)
     runner = Runner(settings.evaluate, settings.threads)
     runs = runner.done_elsewhere(settings.runs, settings.reuse)
+    check_commands(runs, settings.evaluate)
+    prepare(settings.prepare, settings.output, settings.threads)
     log = StudyLog(settings, runs)
     log.started()
     with progress("Runs") as bar:

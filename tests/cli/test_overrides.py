@@ -8,7 +8,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from castlit.cli.app import CONFIG_MODULE
 from castlit.cli.launch import in_one_folder
-from castlit.cli.overrides import paths_from_here, quote_path, quoted, refuse_expanded, shell_override
+from castlit.cli.overrides import (
+    paths_from_here,
+    quote_path,
+    quoted,
+    refuse_expanded,
+    refuse_truth_value,
+    shell_override,
+)
+from castlit.utils.validation import InputError
 
 
 @pytest.mark.parametrize(
@@ -26,6 +34,7 @@ from castlit.cli.overrides import paths_from_here, quote_path, quoted, refuse_ex
         ("data.images=2007", "data.images='2007'"),
         ("+output=007", "+output='007'"),
         ("checkpoint=1.0", "checkpoint='1.0'"),
+        ("data.images=1e5", "data.images='1e5'"),
         ("data.images=/home/jürgen/a (1)", "data.images='/home/jürgen/a (1)'"),
         ("data.images=[/ü,/b]", "data.images=['/ü',/b]"),
         ("data.images=photos (1)", "data.images='photos (1)'"),
@@ -77,6 +86,7 @@ def test_paths_are_quoted(typed, given):
         "data.images=/a,/b",
         "data.images=/a/${oc.env:HOME}/b",
         "data.masks=null",
+        "callbacks.checkpoint=false",
         "data.masks=self",
         "data.masks='/a (1)'",
         "data.images='/a (1)','/b (2)'",
@@ -158,3 +168,16 @@ def test_paths_are_those_of_the_folder_where_they_were_typed(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     assert paths_from_here([typed]) == [typed]
     assert paths_from_here([typed, "hydra.job.chdir=True"])[0] == expected.replace("{here}", str(tmp_path))
+
+
+@pytest.mark.parametrize("typed", ["data.cache=false", "data.images=True", "+output=FALSE", "checkpoint=true"])
+def test_truth_values_are_no_paths(typed):
+    """As texts they would become folders of these names."""
+    assert quote_path(typed) == typed
+    with pytest.raises(InputError, match=rf"^{typed.replace('+', '.')}: .* is a path: give one \(\./"):
+        refuse_truth_value(typed)
+
+
+@pytest.mark.parametrize("typed", ["data.cache=null", "callbacks.checkpoint=false", "data.x=true", "cache", "-m"])
+def test_other_truth_values(typed):
+    refuse_truth_value(typed)

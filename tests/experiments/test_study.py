@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from castlit.cli.compose_check import why_refused
+
 GIVEN = {
     "photographs": ["voc=/v", "photos=/p", "masks=/m"],
     "attention_photographs": ["voc=/v", "photos=/p", "masks=/m", "test_photos=/q", "test_masks=/n"],
@@ -94,11 +96,13 @@ def test_config_to_report(run_program, tmp_path):
     assert other.returncode == 1
     assert "contains a run with other overrides" in other.stderr
 
-    words = [listed("arms.cast", ["+experiment=cast_mocov3x"]), "output=wrong", "reuse=out"]
+    words = [listed("arms.cast", ["+experiment=cast_mocov2", "weights=none.ckpt"]), "output=wrong", "reuse=out"]
     wrong = run_program("study", *command, "seeds=1", *words, cwd=tmp_path)
     assert wrong.returncode == 1
     log = tmp_path / "wrong" / "runs" / "cast" / "seed_0" / "study.log"
-    why = "castlit.train: experiment has no option cast_mocov3x (did you mean 'cast_mocov3'?)"
+    why = (
+        "castlit.train: weights=none.ckpt: no such file; give a .ckpt of castlit's, another file of weights, or random"
+    )
     assert f"cast, seed 0: {why} (see {log})" in wrong.stdout
     assert json.loads((tmp_path / "wrong" / "figures.json").read_text())["failed"] == {
         "cast, seed 0": f"{why} (see {log})"
@@ -137,6 +141,54 @@ def test_invalid_configs_give_one_line(tmp_path, monkeypatch, capfd, yaml, words
     with pytest.raises(SystemExit):
         program("study", study)
     assert words in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("yaml", "words"),
+    [
+        (
+            "arms:\n  a: [+experiment=mocov2]\n  b: [trainer.max_epoch=1]\n",
+            "arms.b: castlit.train would refuse it: trainer.max_epoch is not a key of the config (did you mean "
+            "'trainer.max_epochs'?)",
+        ),
+        ("base: [+experiment=mocov]\narms:\n  a:\n", "arms.a: castlit.train would refuse it: experiment has no option"),
+        (
+            "arms:\n  a:\nevaluations:\n  few: [+protocol=scene]\n",
+            "evaluations.few: castlit.evaluate would refuse it: protocol has no option scene (did you mean 'scenes'?)",
+        ),
+    ],
+)
+def test_mistyped_keys_start_no_run(tmp_path, monkeypatch, capfd, yaml, words):
+    """Every command is composed before the first program starts, also those that prepare the data."""
+    from castlit.cli.app import program
+    from castlit.study import study
+
+    (tmp_path / "mine" / "study").mkdir(parents=True)
+    head = "# @package _global_\ncolumns: [knn]\nprepare: [[castlit.make_scenes, output=scenes]]\n"
+    (tmp_path / "mine" / "study" / "small.yaml").write_text(head + yaml)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["study", "--config-dir", "mine", "study=small", "output=out"])
+    with pytest.raises(SystemExit):
+        program("study", study)
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(f"error: {words}")
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "scenes").exists()
+
+
+def test_commands_that_compose(tmp_path):
+    """What the runs accept is not refused before them: quotes left out, the user's own groups, options of Hydra's."""
+    (tmp_path / "own" / "logger").mkdir(parents=True)
+    (tmp_path / "own" / "logger" / "theirs.yaml").write_text("{}\n")
+    for overrides in (
+        ["data=folder", "data.images=/photos (1)", "logger=null"],
+        [f"--config-dir={tmp_path}/own", "logger=theirs"],
+        [f"hydra.searchpath=[file://{tmp_path}/own]", "logger=theirs"],
+        ["--config-name=theirs"],
+    ):
+        assert why_refused("train", overrides) is None
+    assert why_refused("train", ["logger=theirs"]).startswith("logger has no option theirs")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

@@ -5,6 +5,7 @@ import json
 import pytest
 from omegaconf import OmegaConf
 
+from castlit.experiments.study_log import one_reason
 from castlit.experiments.study_plan import plan
 from castlit.experiments.study_prepare import prepare
 from castlit.experiments.study_runner import Runner, why_failed
@@ -125,3 +126,15 @@ def test_invalid_evaluations(given, tmp_path):
 )
 def test_why_a_run_failed(code, printed, why):
     assert why_failed(code, printed.splitlines()) == why
+
+
+@pytest.mark.parametrize(
+    ("errors", "told"),
+    [
+        (["castlit.train: no (see /a/study.log)", "castlit.train: no (see /b/study.log)"], "castlit.train: no"),
+        (["castlit.train: no (see /a/study.log)"], None),
+        (["castlit.train: no (see /a/study.log)", "castlit.train: ended by SIGKILL (see /b/study.log)"], None),
+    ],
+)
+def test_one_reason_of_all_failures(errors, told):
+    assert one_reason(errors) == ("" if told is None else f", all for one reason ({told})")

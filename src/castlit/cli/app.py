@@ -24,7 +24,14 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 from castlit.cli.config_dir import composable, split_config_dir
 from castlit.cli.help import asks_for_help, help_text
 from castlit.cli.missing import explain_missing
-from castlit.cli.overrides import paths_from_here, quote_path, refuse_expanded, refuse_misspelt_group, settle_group
+from castlit.cli.overrides import (
+    paths_from_here,
+    quote_path,
+    refuse_expanded,
+    refuse_misspelt_group,
+    refuse_truth_value,
+    settle_group,
+)
 from castlit.cli.refused import leave_no_trace
 from castlit.cli.streams import accept_any_name
 from castlit.cli.unread import refuse_unread
@@ -93,6 +100,8 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
     logging.raiseExceptions = full_errors()
     try:
         refuse_expanded(sys.argv[1:])
+        for word in sys.argv[1:]:
+            refuse_truth_value(word)
         own = split_config_dir(sys.argv[1:])[0]
         if own is None:  # whose groups may have any name
             for word in sys.argv[1:]:

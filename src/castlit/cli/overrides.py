@@ -15,8 +15,10 @@ from castlit.utils.validation import InputError
 _RANGE = re.compile(r"\{[^{}]*(?:\.\.|,)[^{}]*\}")
 """What a shell would expand: ``{000..099}`` or ``{train,val}``."""
 
-_NUMBER = re.compile(r"[0-9._]*[0-9][0-9._]*")
-"""What Hydra parses as a number, or tries to."""
+_NUMBER = re.compile(r"nan|[+-]?(inf|[\d_]*\.?\d[\d_]*\.?(e[+-]?\d+)?)", re.IGNORECASE)
+"""What Hydra reads as a number."""
+
+_TRUTH_VALUES = ("true", "false")
 
 _PATHS = {
     *("images", "masks", "val_images", "val_masks", "photos", "test_photos", "test_masks", "urls", "val_urls", "maps"),
@@ -155,10 +157,6 @@ def _is_path(text: str, is_path: bool) -> bool:
     return is_path or "/" in text or text.startswith("~") or bool(_RANGE.search(text) and not _RANGE.fullmatch(text))
 
 
-_NUMBER = re.compile(r"true|false|nan|[+-]?(inf|[\d_]*\.?\d[\d_]*\.?(e[+-]?\d+)?)", re.IGNORECASE)
-"""What Hydra reads as a number or a truth value."""
-
-
 def settle_group(argument: str) -> str:
     """Replace a group's null, or its removal, by its option ``none``: ``logger=null`` and ``~logger`` mean it.
 
@@ -173,7 +171,8 @@ def settle_group(argument: str) -> str:
     key = key.partition("@")[0]  # the rest is where its keys go
     removed = argument.startswith("~") and not equals
     null = removed or (bool(equals) and value in ("null", "None", "~"))
-    if not (key.isidentifier() and (null or _NUMBER.fullmatch(value))):
+    number = _NUMBER.fullmatch(value) or value.lower() in _TRUTH_VALUES
+    if not (key.isidentifier() and (null or number)):
         return argument
     folder = files("castlit.conf") / key
     if not folder.is_dir():
@@ -182,6 +181,23 @@ def settle_group(argument: str) -> str:
     if null and "none" in options:
         return f"{key}=none"
     raise InputError(f"{argument}: choose one of {key}'s options: {', '.join(options)}")
+
+
+def refuse_truth_value(argument: str) -> None:
+    """Refuse ``data.cache=false``: it names no folder, and the code that opens it would end in a traceback.
+
+    Args:
+        argument: One word of the command line.
+
+    Raises:
+        InputError: The key is that of a path, and the value true or false.
+    """
+    key, _, value = argument.lstrip("+").partition("=")
+    last = key.rpartition(".")[2]
+    # callbacks.checkpoint and callbacks.resume are no paths.
+    is_path = last in _PATHS and (last == key or last not in ("checkpoint", "resume"))
+    if is_path and value.lower() in _TRUTH_VALUES:
+        raise InputError(f"{argument}: {key} is a path: give one (./{value} where it has this name), or null")
 
 
 def refuse_misspelt_group(argument: str) -> None:

@@ -1,6 +1,6 @@
 """What a study prints and writes while it runs, and in the end."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -63,7 +63,8 @@ class StudyLog:
             print_wide(self._console, "Differences, in points", *compared)
         self._console.print(f"Written to {display_path(report)}", markup=False)
         if self.failed:
-            raise InputError(f"{len(self.failed)} of {len(self.runs)} runs failed; the same command tries them again")
+            number = f"{len(self.failed)} of {len(self.runs)} runs failed"
+            raise InputError(f"{number}{one_reason(self.failed.values())}; the same command tries them again")
         return report
 
     def _metrics(self) -> ByConfiguration:
@@ -79,3 +80,13 @@ class StudyLog:
             if line and name not in self._reported:
                 self._reported.add(name)
                 self._console.print(line, style="yellow", markup=False)
+
+
+def one_reason(errors: Iterable[str]) -> str:
+    """Why several runs failed, as a part of a sentence, if it is the same for all; otherwise empty.
+
+    Args:
+        errors: Of each run that failed, with the file to see.
+    """
+    reasons = [error.rpartition(" (see ")[0] or error for error in errors]
+    return f", all for one reason ({reasons[0]})" if len(reasons) > 1 and len(set(reasons)) == 1 else ""

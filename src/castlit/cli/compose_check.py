@@ -1,0 +1,45 @@
+"""Whether a command would compose: before it is run many times."""
+
+from collections.abc import Sequence
+
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from castlit.cli.app import CONFIG_MODULE, explain_error, suggest_override
+from castlit.cli.config_dir import composable, split_config_dir
+from castlit.cli.overrides import quote_path, refuse_misspelt_group, refuse_truth_value, settle_group
+from castlit.utils.validation import InputError
+
+
+def why_refused(config_name: str, overrides: Sequence[str]) -> str | None:
+    """Return the line in which a program would refuse its overrides before it starts; None if they compose.
+
+    It works inside a program, too, whose own configuration stays.
+
+    Args:
+        config_name: The program's primary config in ``castlit.conf``.
+        overrides: The words of its command line.
+    """
+    own, rest = split_config_dir(list(overrides))
+    if any(word.startswith("-") for word in rest):
+        return None  # an option of Hydra's, which its compose() does not take
+    running = GlobalHydra.instance().hydra
+    try:
+        for word in rest:
+            refuse_truth_value(word)
+        for word in rest if own is None else []:
+            refuse_misspelt_group(word)
+        words = composable([settle_group(quote_path(word)) for word in overrides])
+        GlobalHydra.instance().clear()
+        with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+            compose(config_name, words)
+    except InputError as error:
+        return str(error)
+    except (HydraException, OmegaConfBaseException) as error:
+        refusal = f"{error} {error.__cause__ or ''}"
+        return suggest_override(config_name, words, refusal) or explain_error(error)
+    finally:
+        GlobalHydra.instance().hydra = running
+    return None
