@@ -11,6 +11,7 @@ import torch
 
 from castlit.interop import load_into
 from castlit.optim import OptimizerRecipe
+from castlit.saliency.algorithms.registry import METHODS_VERSION
 from castlit.saliency.algorithms.superpixels import Map
 from castlit.saliency.deepusps.fit import MapsDataset, fit
 from castlit.saliency.deepusps.network import SaliencyNetwork
@@ -35,6 +36,7 @@ def train_deepusps(
     folder: Path,
     *,
     crf: bool = True,
+    fused: bool = True,
     workers: int | None = None,
     accelerator: str = "auto",
     precision: str | None = None,
@@ -50,6 +52,7 @@ def train_deepusps(
             interruption, even a kill, the next call with the same arguments resumes; on a CPU, to the same result. A
             call for a finished folder trains nothing, and accepts other images.
         crf: Whether the predictor aligns its maps to the images' edges.
+        fused: Whether the predictor averages its maps with those of ``quality=fused``.
         workers: Processes for pseudo-labels and their refinement. None: all cores; 0: works in this process.
         accelerator: Lightning's: ``"auto"``, ``"cpu"``, ``"gpu"`` ...
         precision: Lightning's; None: bfloat16 on a GPU that has it, otherwise float32.
@@ -74,15 +77,16 @@ def train_deepusps(
     check_state(folder, wanted.plain(), digest_of(paths), len(paths), finished)
     if not finished:
         run.train()
-    return load_deepusps(folder, crf=crf, accelerator=accelerator)
+    return load_deepusps(folder, crf=crf, fused=fused, accelerator=accelerator)
 
 
-def load_deepusps(folder: Path, *, crf: bool = True, accelerator: str = "auto") -> Predictor:
+def load_deepusps(folder: Path, *, crf: bool = True, fused: bool = True, accelerator: str = "auto") -> Predictor:
     """Load the predictor of a finished training.
 
     Args:
         folder: The training's, see :func:`train_deepusps`.
         crf: Whether the predictor aligns its maps to the images' edges.
+        fused: Whether the predictor averages its maps with those of ``quality=fused``.
         accelerator: Lightning's: ``"auto"``, ``"cpu"``, ``"gpu"`` ...
 
     Raises:
@@ -91,7 +95,8 @@ def load_deepusps(folder: Path, *, crf: bool = True, accelerator: str = "auto") 
     settings = settings_of(folder)
     if not (folder / NETWORK).is_file():
         raise InputError(f"{folder} contains no trained network ({NETWORK}): its training is not finished")
-    return Predictor(_saved_network(folder / NETWORK, settings).to(_device(accelerator)), settings.size, crf)
+    network = _saved_network(folder / NETWORK, settings).to(_device(accelerator))
+    return Predictor(network, settings.size, crf, fused)
 
 
 def new_network(settings: Settings) -> SaliencyNetwork:
@@ -141,9 +146,9 @@ class _Run:
             self._targets(method, settings.rounds).remove()
 
     def _pseudo_labels(self) -> PseudoLabels:
-        """Pseudo-labels depend on images, size and methods only; other settings reuse them."""
+        """Pseudo-labels depend on images, size and methods (and their version) only; other settings reuse them."""
         settings = self.settings
-        digest = digest_of(self.paths, settings.size, list(settings.methods))
+        digest = digest_of(self.paths, settings.size, list(settings.methods), METHODS_VERSION)
         folder = self.folder.parent / f"pseudo_labels_{digest[:8]}"
         return make_pseudo_labels(self.paths, folder, settings.methods, settings.size, self.workers)
 
