@@ -59,9 +59,7 @@ def test_finished_folder_trains_nothing(trained, photographs, tiny, monkeypatch)
 def test_predictor_finds_the_blocks(photographs, tiny, tmp_path):
     """Without any label."""
     more = {**tiny, "epochs": 10, "final_epochs": 60, "lr": 5e-3, "methods": ["rbd"], "rounds": 1}
-    predictor = train_deepusps(
-        photographs, tmp_path / "t", workers=0, accelerator="cpu", crf=False, fused=False, **more
-    )
+    predictor = train_deepusps(photographs, tmp_path / "t", workers=0, accelerator="cpu", crf=False, fused=0, **more)
     inside, outside = [], []
     for i in range(8):
         values = predictor(read_image(next(path for path in photographs if path.stem == str(i))))

@@ -28,18 +28,18 @@ def image(blot):
     return blot((48, 64), (40, 14, 56, 34), (60, 140, 70), (200, 60, 50), seed=0)[0]
 
 
-@pytest.mark.parametrize("refine", [False, True])
-def test_average_with_fused(image, refine):
+@pytest.mark.parametrize(("weight", "refine"), [(0.5, False), (0.75, True), (1, False)])
+def test_weight_of_fused(image, weight, refine):
     # Image and mirror image are averaged, so that this network is undecided everywhere.
     alone = Predictor(Left(), 48, refine=False)(image)
     assert np.allclose(alone, 0.5, atol=1e-3)
-    average = (alone + fused(image)) / 2
+    average = np.asarray((1 - weight) * alone + weight * fused(image), np.float32)
     wanted = sharpen(crf(image, average) if refine else average)
-    found = Predictor(Left(), 48, refine=refine, with_fused=True)(image)
+    found = Predictor(Left(), 48, refine=refine, fused=weight)(image)
     assert np.array_equal(found, wanted)
     assert found[18:30, 44:52].mean() > 0.8 > 0.2 > found[:, :30].mean(), "the block that only fused sees"
 
 
 def test_uniform_image():
     flat = np.full((40, 60, 3), 70, np.uint8)
-    assert not Predictor(Left(), 48, with_fused=True)(flat).any()
+    assert not Predictor(Left(), 48, fused=0.75)(flat).any()

@@ -7,7 +7,7 @@ from castlit.saliency.pipeline.deepusps_method import DeepUSPSMethod
 from castlit.utils.validation import InputError
 
 
-@pytest.mark.parametrize("other", [{"crf": False}, {"fused": False}, {"seed": 1}])
+@pytest.mark.parametrize("other", [{"crf": False}, {"fused": 0}, {"seed": 1}])
 def test_masks_of_other_settings_are_told_apart(other):
     default = DeepUSPSMethod({})
     assert DeepUSPSMethod(other).digest != default.digest
@@ -21,7 +21,15 @@ def test_masks_of_other_versions_of_the_methods_are_told_apart(monkeypatch):
     assert DeepUSPSMethod({}).digest != before
 
 
-@pytest.mark.parametrize("key", ["crf", "fused"])
-def test_neither_true_nor_false(key):
-    with pytest.raises(InputError, match=rf"^deepusps\.{key} must be true or false, got 1$"):
-        DeepUSPSMethod({key: 1})
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"crf": 1}, "deepusps.crf must be true or false, got 1"),
+        ({"fused": True}, "deepusps.fused must be a number, got True"),
+        ({"fused": 1.5}, "deepusps.fused must be at most 1, got 1.5"),
+    ],
+)
+def test_invalid_settings_of_the_maps(given, message):
+    with pytest.raises(InputError) as error:
+        DeepUSPSMethod(given)
+    assert str(error.value) == message

@@ -10,12 +10,12 @@ from types import ModuleType
 from typing import Any
 
 from castlit.saliency.algorithms.registry import METHODS_VERSION, SIDE
-from castlit.saliency.deepusps.settings import Settings, file_digest
+from castlit.saliency.deepusps.settings import FUSED, Settings, file_digest
 from castlit.saliency.deepusps.state import NETWORK, settings_of
 from castlit.saliency.pipeline.one_mask import Outcome, Recipe
 from castlit.saliency.pipeline.scan import MaskState, scan
 from castlit.saliency.pipeline.shard import Shard
-from castlit.utils.validation import InputError
+from castlit.utils.validation import InputError, require_number
 
 DEEPUSPS = "deepusps"
 
@@ -40,10 +40,10 @@ class DeepUSPSMethod:
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self.hardware = {key: given[key] for key in _HARDWARE if key in given}
-        self.maps = {"crf": True, "fused": True} | {key: given[key] for key in _MAPS if key in given}
-        for key, value in self.maps.items():
-            if not isinstance(value, bool):
-                raise InputError(f"deepusps.{key} must be true or false, got {value!r}")
+        crf, fused = given.get("crf", True), given.get("fused", FUSED)
+        if not isinstance(crf, bool):
+            raise InputError(f"deepusps.crf must be true or false, got {crf!r}")
+        self.maps: dict[str, Any] = {"crf": crf, "fused": require_number("deepusps.fused", fused, 0, 1)}
         self.settings = {key: value for key, value in given.items() if key not in (*_HARDWARE, *_MAPS, "network")}
         self.folder = None if given.get("network") is None else Path(given["network"]).expanduser()
         self._checked = Settings.of(self.settings) if self.folder is None else settings_of(self.folder)
