@@ -59,7 +59,7 @@ def test_finished_folder_trains_nothing(trained, photographs, tiny, monkeypatch)
 def test_predictor_finds_the_blocks(photographs, tiny, tmp_path):
     """Without any label."""
     more = {**tiny, "epochs": 10, "final_epochs": 60, "lr": 5e-3, "methods": ["rbd"], "rounds": 1}
-    predictor = train_deepusps(photographs, tmp_path / "t", workers=0, accelerator="cpu", crf=False, **more)
+    predictor = train_deepusps(photographs, tmp_path / "t", workers=0, accelerator="cpu", crf=False, fused=0, **more)
     inside, outside = [], []
     for i in range(8):
         values = predictor(read_image(next(path for path in photographs if path.stem == str(i))))
@@ -90,6 +90,21 @@ def test_unfinished_training_refuses_other_images(photographs, tiny, tmp_path, m
     (tmp_path / "t" / "state.json").write_text("{")
     with pytest.raises(InputError, match=r"state\.json cannot be read: remove"):
         train_deepusps(photographs, tmp_path / "t", workers=0, accelerator="cpu", **METHODS, **tiny)
+
+
+def test_new_versions_of_the_methods_make_new_pseudo_labels(photographs, tiny, tmp_path, monkeypatch):
+    folders = []
+
+    def note(paths, folder, *_):
+        folders.append(folder)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(phases, "make_pseudo_labels", note)
+    for version in (2, 3, 2):
+        monkeypatch.setattr(phases, "METHODS_VERSION", version)
+        with pytest.raises(KeyboardInterrupt):
+            train_deepusps(photographs, tmp_path / "t", workers=0, accelerator="cpu", **tiny)
+    assert folders[0] == folders[2] != folders[1]
 
 
 def test_nothing_to_learn_from(tmp_path):

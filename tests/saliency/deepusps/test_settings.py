@@ -17,7 +17,7 @@ def test_defaults_match_the_config():
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         config = compose("make_masks", ["images=a", "output=b"])
     given = OmegaConf.to_container(config.deepusps, resolve=True)
-    for key in ("network", "crf", "accelerator", "precision"):
+    for key in ("network", "crf", "fused", "accelerator", "precision"):
         del given[key]
     assert Settings.of(given).plain() == Settings().plain()
 

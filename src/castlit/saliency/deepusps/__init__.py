@@ -14,6 +14,7 @@ Differences from the paper:
 - Each map is discretised at its Otsu threshold, not at a constant for each method.
 - Targets are refined once in a round, with the trained network; in the paper's code, after each epoch.
 - Network and images are small, for a CPU; ``deepusps=paper`` has the paper's budget.
+- The predictor averages the network's map with that of ``quality=fused`` (``deepusps.fused``; 0 in ``deepusps=paper``).
 
 The entry point is :func:`castlit.saliency.deepusps.phases.train_deepusps`. Nothing is imported here: the processes that
 make pseudo-labels need no Lightning.

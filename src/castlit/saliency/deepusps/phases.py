@@ -11,19 +11,20 @@ import torch
 
 from castlit.interop import load_into
 from castlit.optim import OptimizerRecipe
+from castlit.saliency.algorithms.registry import METHODS_VERSION
 from castlit.saliency.algorithms.superpixels import Map
 from castlit.saliency.deepusps.fit import MapsDataset, fit
 from castlit.saliency.deepusps.network import SaliencyNetwork
 from castlit.saliency.deepusps.predictor import Predictor, predict
 from castlit.saliency.deepusps.pseudo_labels import Levels, PseudoLabels, discretise, make_pseudo_labels, refine_targets
 from castlit.saliency.deepusps.rows import Rows
-from castlit.saliency.deepusps.settings import Settings, digest_of
+from castlit.saliency.deepusps.settings import FUSED, Settings, digest_of
 from castlit.saliency.deepusps.state import NETWORK, check_state, settings_of
 from castlit.saliency.deepusps.training import SaliencyTraining
 from castlit.utils.atomic_write import write_atomic
 from castlit.utils.cores import available_cores
 from castlit.utils.plain_file import DamagedFileError, read_plain
-from castlit.utils.validation import InputError, require_int
+from castlit.utils.validation import InputError, require_int, require_number
 
 _BATCH = 32  # images per prediction
 
@@ -35,6 +36,7 @@ def train_deepusps(
     folder: Path,
     *,
     crf: bool = True,
+    fused: float = FUSED,
     workers: int | None = None,
     accelerator: str = "auto",
     precision: str | None = None,
@@ -50,6 +52,7 @@ def train_deepusps(
             interruption, even a kill, the next call with the same arguments resumes; on a CPU, to the same result. A
             call for a finished folder trains nothing, and accepts other images.
         crf: Whether the predictor aligns its maps to the images' edges.
+        fused: Weight, in [0, 1], of the map of ``quality=fused`` beside the network's in the predictor's.
         workers: Processes for pseudo-labels and their refinement. None: all cores; 0: works in this process.
         accelerator: Lightning's: ``"auto"``, ``"cpu"``, ``"gpu"`` ...
         precision: Lightning's; None: bfloat16 on a GPU that has it, otherwise float32.
@@ -66,6 +69,7 @@ def train_deepusps(
     if not images:
         raise InputError("deepusps has no images to learn from")
     wanted = Settings.of(settings)
+    fused = require_number("deepusps.fused", fused, 0, 1)
     workers = available_cores() if workers is None else require_int("workers", workers, 0)
     paths = _sample(sorted(images), wanted)
     run = _Run(paths, folder, wanted, workers, accelerator, precision)
@@ -74,24 +78,26 @@ def train_deepusps(
     check_state(folder, wanted.plain(), digest_of(paths), len(paths), finished)
     if not finished:
         run.train()
-    return load_deepusps(folder, crf=crf, accelerator=accelerator)
+    return load_deepusps(folder, crf=crf, fused=fused, accelerator=accelerator)
 
 
-def load_deepusps(folder: Path, *, crf: bool = True, accelerator: str = "auto") -> Predictor:
+def load_deepusps(folder: Path, *, crf: bool = True, fused: float = FUSED, accelerator: str = "auto") -> Predictor:
     """Load the predictor of a finished training.
 
     Args:
         folder: The training's, see :func:`train_deepusps`.
         crf: Whether the predictor aligns its maps to the images' edges.
+        fused: Weight, in [0, 1], of the map of ``quality=fused`` beside the network's in the predictor's.
         accelerator: Lightning's: ``"auto"``, ``"cpu"``, ``"gpu"`` ...
 
     Raises:
         InputError: The folder contains no finished training.
     """
-    settings = settings_of(folder)
+    settings, fused = settings_of(folder), require_number("deepusps.fused", fused, 0, 1)
     if not (folder / NETWORK).is_file():
         raise InputError(f"{folder} contains no trained network ({NETWORK}): its training is not finished")
-    return Predictor(_saved_network(folder / NETWORK, settings).to(_device(accelerator)), settings.size, crf)
+    network = _saved_network(folder / NETWORK, settings).to(_device(accelerator))
+    return Predictor(network, settings.size, crf, fused)
 
 
 def new_network(settings: Settings) -> SaliencyNetwork:
@@ -141,9 +147,9 @@ class _Run:
             self._targets(method, settings.rounds).remove()
 
     def _pseudo_labels(self) -> PseudoLabels:
-        """Pseudo-labels depend on images, size and methods only; other settings reuse them."""
+        """Pseudo-labels depend on images, size and methods (and their version) only; other settings reuse them."""
         settings = self.settings
-        digest = digest_of(self.paths, settings.size, list(settings.methods))
+        digest = digest_of(self.paths, settings.size, list(settings.methods), METHODS_VERSION)
         folder = self.folder.parent / f"pseudo_labels_{digest[:8]}"
         return make_pseudo_labels(self.paths, folder, settings.methods, settings.size, self.workers)
 

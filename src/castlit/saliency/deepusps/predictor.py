@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from castlit.data.datamodules.datasets import normalise
-from castlit.saliency.algorithms.refine import crf
+from castlit.saliency.algorithms import fusion
+from castlit.saliency.algorithms.refine import crf, sharpen
 from castlit.saliency.algorithms.superpixels import Image, Map
 
 
@@ -17,10 +18,13 @@ class Predictor:
         network: Maps normalised images (N, 3, S, S) to logits (N, 1, s, s).
         size: S: images are resized to it for the network.
         refine: Align the map to the image's edges by a CRF, which takes more time than the network.
+        fused: Weight, in [0, 1], of the map of :func:`castlit.saliency.algorithms.fusion.fused` beside the network's.
+            Above 0 the result is sharpened, as ``fused`` is: the CRF darkens it. This is castlit's, not the paper's.
     """
 
-    def __init__(self, network: nn.Module, size: int, refine: bool = True) -> None:
-        self.network, self.size, self.refine = network.eval().requires_grad_(False), size, refine
+    def __init__(self, network: nn.Module, size: int, refine: bool = True, fused: float = 0.0) -> None:
+        self.network, self.size = network.eval().requires_grad_(False), size
+        self.refine, self.fused = refine, fused
 
     def __call__(self, image: Image) -> Map:
         """Compute the map (H, W), in [0, 1], of an upright image (H, W, 3) RGB.
@@ -36,7 +40,11 @@ class Predictor:
         levels = torch.from_numpy(square).to(device).permute(2, 0, 1)[None]
         values = cv2.resize(predict(self.network, levels)[0], (width, height), interpolation=cv2.INTER_LINEAR)
         values = np.asarray(values.clip(0, 1), np.float32)
-        return crf(image, values) if self.refine else values
+        if self.fused:
+            values = np.asarray((1 - self.fused) * values + self.fused * fusion.fused(image), np.float32)
+        if self.refine:
+            values = crf(image, values)
+        return sharpen(values) if self.fused and values.any() else values
 
 
 @torch.no_grad()

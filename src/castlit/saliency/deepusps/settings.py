@@ -10,6 +10,9 @@ from typing import Any
 from castlit.saliency.algorithms.registry import HANDCRAFTED
 from castlit.utils.validation import InputError, did_you_mean, require_choice, require_int, require_number
 
+FUSED = 0.75
+"""Weight of the map of ``quality=fused`` beside the network's, unless another is given."""
+
 
 @dataclass(frozen=True)
 class Settings:

@@ -9,15 +9,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from castlit.saliency.algorithms.registry import SIDE
-from castlit.saliency.deepusps.settings import Settings, file_digest
+from castlit.saliency.algorithms.registry import METHODS_VERSION, SIDE
+from castlit.saliency.deepusps.settings import FUSED, Settings, file_digest
 from castlit.saliency.deepusps.state import NETWORK, settings_of
 from castlit.saliency.pipeline.one_mask import Outcome, Recipe
 from castlit.saliency.pipeline.scan import MaskState, scan
 from castlit.saliency.pipeline.shard import Shard
-from castlit.utils.validation import InputError
+from castlit.utils.validation import InputError, require_number
 
 DEEPUSPS = "deepusps"
+
+_MAPS = ("crf", "fused")
+"""Settings of the maps, not of the training."""
 
 _HARDWARE = ("workers", "accelerator", "precision")
 
@@ -27,7 +30,7 @@ class DeepUSPSMethod:
 
     Args:
         given: ``network``, the folder of a finished training to apply; or None, to train on the images. Then ``crf``,
-            ``workers``, ``accelerator`` and ``precision`` of
+            ``fused``, ``workers``, ``accelerator`` and ``precision`` of
             :func:`castlit.saliency.deepusps.phases.train_deepusps`, and the fields of
             :class:`castlit.saliency.deepusps.settings.Settings`.
 
@@ -37,10 +40,11 @@ class DeepUSPSMethod:
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self.hardware = {key: given[key] for key in _HARDWARE if key in given}
-        self.crf = given.get("crf", True)
-        if not isinstance(self.crf, bool):
-            raise InputError(f"deepusps.crf must be true or false, got {self.crf!r}")
-        self.settings = {key: value for key, value in given.items() if key not in (*_HARDWARE, "crf", "network")}
+        crf, fused = given.get("crf", True), given.get("fused", FUSED)
+        if not isinstance(crf, bool):
+            raise InputError(f"deepusps.crf must be true or false, got {crf!r}")
+        self.maps: dict[str, Any] = {"crf": crf, "fused": require_number("deepusps.fused", fused, 0, 1)}
+        self.settings = {key: value for key, value in given.items() if key not in (*_HARDWARE, *_MAPS, "network")}
         self.folder = None if given.get("network") is None else Path(given["network"]).expanduser()
         self._checked = Settings.of(self.settings) if self.folder is None else settings_of(self.folder)
 
@@ -53,8 +57,9 @@ class DeepUSPSMethod:
     def facts(self) -> dict[str, Any]:
         """The settings that determine the maps."""
         if self.folder is not None:
-            return {"network": file_digest("deepusps.network", self.folder / NETWORK), "crf": self.crf}
-        return {**self._checked.plain(), "crf": self.crf}
+            network = {"network": file_digest("deepusps.network", self.folder / NETWORK), **self.maps}
+            return {**network, "version": METHODS_VERSION} if self.maps["fused"] else network
+        return {**self._checked.plain(), **self.maps, "version": METHODS_VERSION}
 
     @property
     def digest(self) -> str:
@@ -92,7 +97,7 @@ class DeepUSPSMethod:
         scratch = folder / f"predictor{shard.suffix}.pickle"
         accelerator = self.hardware.get("accelerator", "auto")
         if self.folder is not None:
-            predictor = _phases().load_deepusps(self.folder, crf=self.crf, accelerator=accelerator)
+            predictor = _phases().load_deepusps(self.folder, **self.maps, accelerator=accelerator)
             return lambda names: apply_network(recipe, predictor, names, min(workers, count), scratch)
         found = scan(recipe.images, recipe.output, recipe.made, Shard())
         paths = [recipe.images / image.name for image in found if image.state != MaskState.CLASHES]
@@ -103,7 +108,7 @@ class DeepUSPSMethod:
         try:
             if overwrite and (folder / "training").exists():
                 shutil.rmtree(folder / "training")
-            predictor = _phases().train_deepusps(paths, folder / "training", crf=self.crf, **hardware, **self.settings)
+            predictor = _phases().train_deepusps(paths, folder / "training", **self.maps, **hardware, **self.settings)
         except OSError as error:
             raise InputError(
                 f"{folder} cannot be written to ({error.strerror}): free it, then run the same command again"
