@@ -222,6 +222,8 @@ def test_signals_end_all_runs(fork_server, tmp_path, number):
             os.kill(int(left), signal.SIGKILL)
 
 
+@pytest.mark.slow
+@pytest.mark.nightly
 def test_built_in_studies_compose(repository):
     from hydra import compose, initialize_config_module
     from omegaconf import OmegaConf
