@@ -18,15 +18,14 @@ import argparse
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from castlit.bench.machine import machine
 from castlit.data.io.images import read_bytes
 from castlit.data.io.masks import THRESHOLD, decode_map, decode_mask
 from castlit.evaluation.saliency.moments import half_width
-from castlit.evaluation.saliency.scores import overlap
-from castlit.evaluation.saliency.thresholds import BETA_SQUARED, curves, f_measure
+from castlit.evaluation.saliency.scores import at_size, overlap, slopes
+from castlit.evaluation.saliency.thresholds import curves, f_measure
 from castlit.utils.atomic_write import write_atomic
 
 METRICS = ("max_f_of_means", "mae", "iou")
@@ -34,10 +33,7 @@ METRICS = ("max_f_of_means", "mae", "iou")
 
 def scores(path, inside):
     """Precision and recall at each threshold, (512,), then MAE and IoU, as SaliencyScores has them."""
-    values = cv2.resize(decode_map(read_bytes(path), str(path)), inside.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    levels = np.asarray(values * 255, np.float64).round().clip(0, 255)
-    low, high = levels.min(), levels.max()
-    stretched = (levels - low) / (high - low) if high > low else levels / 255
+    levels, stretched = at_size(decode_map(read_bytes(path), str(path)), inside.shape)
     found = curves(stretched, inside)
     others = (np.abs(stretched - inside).mean(), overlap(levels > THRESHOLD * 255, inside))
     return np.concatenate([found.precision, found.recall, others])
@@ -49,9 +45,8 @@ def parts(table):
     f = f_measure(precision.mean(0), recall.mean(0))
     best = int(f.argmax())
     p, r = precision[:, best], recall[:, best]
-    below = (BETA_SQUARED * p.mean() + r.mean()) ** 2 / (1 + BETA_SQUARED)
-    slopes = r.mean() ** 2 / below, BETA_SQUARED * p.mean() ** 2 / below
-    linear = f[best] + slopes[0] * (p - p.mean()) + slopes[1] * (r - r.mean())
+    by_precision, by_recall = slopes(p.mean(), r.mean())
+    linear = f[best] + by_precision * (p - p.mean()) + by_recall * (r - r.mean())
     return np.stack([linear, table[:, 512], table[:, 513]], 1)
 
 

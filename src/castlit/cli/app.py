@@ -24,14 +24,7 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 from castlit.cli.config_dir import composable, split_config_dir
 from castlit.cli.help import asks_for_help, help_text
 from castlit.cli.missing import explain_missing
-from castlit.cli.overrides import (
-    paths_from_here,
-    quote_path,
-    refuse_expanded,
-    refuse_misspelt_group,
-    refuse_truth_value,
-    settle_group,
-)
+from castlit.cli.overrides import for_hydra, paths_from_here, refuse_expanded, refuse_mistakes
 from castlit.cli.refused import leave_no_trace
 from castlit.cli.streams import accept_any_name
 from castlit.cli.unread import refuse_unread
@@ -70,18 +63,18 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
     """
     hydras_words = _HeldBack()
 
+    def run(config: DictConfig) -> Any:  # noqa: ANN401
+        with shown_from(Path(HydraConfig.get().runtime.cwd)):  # hydra.job.chdir=true has left it
+            refuse_unread(config)
+            return task(config)
+
     def guarded(config: DictConfig) -> Any:  # noqa: ANN401
         hydras_words.show()
         accept_any_name()  # again: Hydra has opened its log
-        typed_in = Path(HydraConfig.get().runtime.cwd)  # hydra.job.chdir=true has left it
         if full_errors():
-            with shown_from(typed_in):
-                refuse_unread(config)
-                return task(config)
+            return run(config)
         try:
-            with shown_from(typed_in):
-                refuse_unread(config)
-                return task(config)
+            return run(config)
         except Exception as error:
             line = explain_error(error)
             if line is None:
@@ -100,15 +93,11 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
     logging.raiseExceptions = full_errors()
     try:
         refuse_expanded(sys.argv[1:])
-        for word in sys.argv[1:]:
-            refuse_truth_value(word)
         own = split_config_dir(sys.argv[1:])[0]
-        if own is None:  # whose groups may have any name
-            for word in sys.argv[1:]:
-                refuse_misspelt_group(word)
-        elif not Path(own).is_dir():
+        refuse_mistakes(sys.argv[1:], any_group=own is not None)
+        if own is not None and not Path(own).is_dir():
             raise InputError(f"--config-dir {own} does not exist: give the folder of your configurations")
-        sys.argv[1:] = [settle_group(quote_path(word)) for word in paths_from_here(sys.argv[1:])]
+        sys.argv[1:] = for_hydra(paths_from_here(sys.argv[1:]))
         if prepare is not None:
             sys.argv[1:] = prepare(sys.argv[1:])
     except InputError as error:
@@ -194,7 +183,7 @@ def _of_a_dead_loader(error: BaseException) -> bool:
     if not isinstance(error, (ConnectionError, EOFError)):
         return False
     files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-    return "multiprocessing" in files[-1] and any("dataloader" in file for file in files)
+    return any("multiprocessing" in file for file in files[-1:]) and any("dataloader" in file for file in files)
 
 
 def _is_a(error: BaseException, name: str) -> bool:

@@ -9,7 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from castlit.cli.app import CONFIG_MODULE, explain_error, suggest_override
 from castlit.cli.config_dir import composable, split_config_dir
-from castlit.cli.overrides import quote_path, refuse_misspelt_group, refuse_truth_value, settle_group
+from castlit.cli.overrides import for_hydra, refuse_mistakes
 from castlit.utils.validation import InputError
 
 
@@ -27,11 +27,8 @@ def why_refused(config_name: str, overrides: Sequence[str]) -> str | None:
         return None  # an option of Hydra's, which its compose() does not take
     running = GlobalHydra.instance().hydra
     try:
-        for word in rest:
-            refuse_truth_value(word)
-        for word in rest if own is None else []:
-            refuse_misspelt_group(word)
-        words = composable([settle_group(quote_path(word)) for word in overrides])
+        refuse_mistakes(rest, any_group=own is not None)
+        words = composable(for_hydra(overrides))
         GlobalHydra.instance().clear()
         with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
             compose(config_name, words)

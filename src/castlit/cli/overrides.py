@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib.resources import files
 
@@ -181,6 +182,27 @@ def settle_group(argument: str) -> str:
     if null and "none" in options:
         return f"{key}=none"
     raise InputError(f"{argument}: choose one of {key}'s options: {', '.join(options)}")
+
+
+def for_hydra(arguments: Sequence[str]) -> list[str]:
+    """Write words as Hydra parses them: :func:`quote_path`, then :func:`settle_group`."""
+    return [settle_group(quote_path(word)) for word in arguments]
+
+
+def refuse_mistakes(arguments: Sequence[str], any_group: bool) -> None:
+    """Refuse what Hydra would accept and nothing could use.
+
+    Args:
+        arguments: The words of the command line.
+        any_group: Whether a folder of the user's configurations may have groups of any name.
+
+    Raises:
+        InputError: As in :func:`refuse_truth_value` and :func:`refuse_misspelt_group`.
+    """
+    for word in arguments:
+        refuse_truth_value(word)
+    for word in arguments if not any_group else ():
+        refuse_misspelt_group(word)
 
 
 def refuse_truth_value(argument: str) -> None:

@@ -34,7 +34,7 @@ _SAME = (
     "data",
     *(f"trainer.{key}" for key in _TRAINER),
 )
-AUTO = "auto"
+_AUTO = "auto"
 """Chosen for the machine."""
 
 _MAY_DIFFER = ("data.workers", "data.cache", "callbacks.self_masks.path")
@@ -93,7 +93,7 @@ def _newest(config: DictConfig, root: Path) -> tuple[Path, dict[str, str]] | Non
         chosen = {
             key: its[key]
             for key, value in mine.items()
-            if value == AUTO and isinstance(its.get(key), str) and its[key] != AUTO
+            if value == _AUTO and isinstance(its.get(key), str) and its[key] != _AUTO
         }
         if its == {**mine, **chosen}:
             return folder, chosen

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from castlit.attention import has_object
-from castlit.data import ViewsDataModule
-from castlit.data.datamodules.datasets import images_on
+from castlit.data import ViewsDataModule, finish
 from castlit.evaluation.grounding.classifier import pooled, train_classifier
 from castlit.evaluation.grounding.examples import ImageResults
 from castlit.evaluation.grounding.page import write_pictures
@@ -139,8 +138,7 @@ def _explain_all(
             places.append(start + masked.nonzero()[:, 0])
             if "index" in batch:
                 indices.append(batch["index"][masked])
-            on_device = {name: x.to(device, non_blocking=True) for name, x in batch.items() if name != "image"}
-            on_device["image"] = images_on(batch["image"], device)
+            on_device = finish({name: x.to(device, non_blocking=True) for name, x in batch.items()}, None)
             for key, ask in asked.items():
                 found = ask(on_device).float().cpu()[masked]
                 cams[key].append(found)

@@ -45,12 +45,8 @@ class SaliencyScores:
             values: The map (h, w) in [0, 1], of any size: resized bilinearly to the mask's size.
             mask: (H, W), nonzero on objects.
         """
-        size = mask.shape[::-1]
-        scaled = cv2.resize(np.asarray(values, np.float32), size, interpolation=cv2.INTER_LINEAR)
-        levels = np.asarray(scaled * 255, np.float64).round().clip(0, 255)
         inside = mask > 0
-        low, high = levels.min(), levels.max()
-        stretched = (levels - low) / (high - low) if high > low else levels / 255
+        levels, stretched = at_size(values, mask.shape)
         precision, recall, f, e = curves(stretched, inside)
         for moments, curve in zip(self._curves.values(), (f, e, precision, recall, precision + recall), strict=True):
             moments.add(curve)
@@ -109,15 +105,32 @@ class SaliencyScores:
         """Variance over the images of what each adds to the maximum, to first order."""
         best = int(self._f_of_means().argmax())
         precision, recall = (float(self._curves[name].mean[best]) for name in ("precision", "recall"))
-        below = BETA_SQUARED * precision + recall
-        if below == 0:
-            return 0.0
-        by_precision = (1 + BETA_SQUARED) * (recall / below) ** 2
-        by_recall = (1 + BETA_SQUARED) * BETA_SQUARED * (precision / below) ** 2
+        by_precision, by_recall = slopes(precision, recall)
         of_precision, of_recall, of_sum = (float(self._curves[name].variance[best]) for name in _CURVES[2:])
         together = of_sum - of_precision - of_recall  # twice the covariance
         variance = by_precision**2 * of_precision + by_recall**2 * of_recall + by_precision * by_recall * together
         return max(variance, 0.0)
+
+
+def at_size(values: NDArray[np.float32], size: tuple[int, ...]) -> tuple[Values, Values]:
+    """A map's levels from 0 to 255 at a mask's size, and these stretched to [0, 1].
+
+    Args:
+        values: The map (h, w) in [0, 1].
+        size: (H, W) of the mask.
+    """
+    scaled = cv2.resize(np.asarray(values, np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
+    levels = np.asarray(scaled * 255, np.float64).round().clip(0, 255)
+    low, high = levels.min(), levels.max()
+    return levels, (levels - low) / (high - low) if high > low else levels / 255
+
+
+def slopes(precision: float, recall: float) -> tuple[float, float]:
+    """How fast the F-measure grows with precision, and with recall; 0 where both are 0."""
+    below = BETA_SQUARED * precision + recall
+    if below == 0:
+        return 0.0, 0.0
+    return (1 + BETA_SQUARED) * (recall / below) ** 2, (1 + BETA_SQUARED) * BETA_SQUARED * (precision / below) ** 2
 
 
 def overlap(one: Inside, other: Inside) -> float:
