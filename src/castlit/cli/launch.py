@@ -27,7 +27,7 @@ _TIMEOUT = timedelta(minutes=5)  # the start times of two nodes may differ by th
 
 _GRACE_S = 10
 
-_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 """Environment variables with a process's rank, in Lightning's order."""
 
 _FIRST = "CASTLIT_FIRST_PROCESS"
@@ -78,7 +78,7 @@ def end_with_parent() -> None:
 
 def is_first_process() -> bool:
     """Whether this is the run's first process: before Lightning can tell, and without importing it."""
-    return int(next((os.environ[name] for name in _RANKS if name in os.environ), "0")) == 0
+    return int(next((os.environ[name] for name in RANKS if name in os.environ), "0")) == 0
 
 
 def _watch(parent: int) -> None:

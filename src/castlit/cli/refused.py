@@ -16,6 +16,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from castlit.cli.own_folder import own_folder
 from castlit.utils.locking import LOCK
 
 _before: dict[Path, bytes] = {}
@@ -53,9 +54,12 @@ class NoteEarlierRuns(Callback):
         HydraConfig.instance().set_config(config)  # the folder's pattern may refer to it, as where Hydra reads it
         subfolder, root = config.hydra.output_subdir, Path(str(OmegaConf.select(config, key))).absolute()
         _require_writable(root, key)
-        if root.is_dir():
-            _folders.add(root)
         _missing[:] = [each for each in (root, *root.parents) if not each.exists()]
+        there = root.is_dir()
+        own = own_folder(config, key, root)
+        if there and own == root:
+            _folders.add(root)
+        root = own
         if subfolder is None:
             return
         for file in root.glob(f"{below}{subfolder}/*.yaml"):
