@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import castlit
 from castlit.data.scenes import Scenes
 
-README, PYTHON, YOUR_TRAINING = "README.md", "docs/python.md", "docs/your_training.md"
+README, PYTHON, YOUR_TRAINING, SALIENCY = "README.md", "docs/python.md", "docs/your_training.md", "docs/api/saliency.md"
 
 
 def blocks(repository, page, language):
@@ -80,6 +80,20 @@ def test_all_in_python(repository, photographs):
     weights = castlit.interop.load_backbone("backbone.pth")
     for name, value in module.method.encoder.backbone.state_dict().items():
         assert torch.equal(weights[name], value), name
+
+
+def test_saliency_maps(repository, photographs):
+    """The page's block, on a photograph and an untrained network: castlit's files name their network."""
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.strategy.connect(castlit.CASTModule(castlit.methods.MoCo("tiny_resnet", queue_size=16)))
+    trainer.save_checkpoint("last.ckpt")
+    (photographs / "photos" / "0.jpg").rename("photo.jpg")
+    found = {}
+    exec(block_with(repository, SALIENCY, "SpectralPredictor("), found)
+    assert found["image"].shape == (40, 40, 3)
+    for name in ("saliency_map", "object_map"):
+        assert found[name].shape == (40, 40), name
+        assert 0 <= found[name].min() < found[name].max() <= 1, name
 
 
 def test_your_lightning_module(repository, photographs):
