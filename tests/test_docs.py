@@ -12,7 +12,7 @@ import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from castlit.cli.app import CONFIG_MODULE
+from castlit.cli.config_dir import CONFIG_MODULE
 from castlit.cli.overrides import quote_path
 from castlit.experiments.folder_arguments import folders_as_runs
 

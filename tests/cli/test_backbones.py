@@ -10,7 +10,8 @@ import yaml
 from hydra import compose, initialize_config_module
 from PIL import Image
 
-from castlit.cli.app import CONFIG_MODULE, program
+from castlit.cli.app import program
+from castlit.cli.config_dir import CONFIG_MODULE
 from castlit.train import train
 
 SMALL = ["data.train_count=128", "data.val_count=32", "data.batch_size=32", "trainer.log_every_n_steps=1"]

@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from castlit.cli.app import CONFIG_MODULE
+from castlit.cli.config_dir import CONFIG_MODULE
 
 COCO = ["data.root=/nowhere", "data.masks=/nowhere"]
 FOLDER = ["data.images=/nowhere", "data.masks=/nowhere"]

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 import castlit
-from castlit.cli.app import CONFIG_MODULE
+from castlit.cli.config_dir import CONFIG_MODULE
 from castlit.cli.protocols import WITHOUT_CHECKPOINT, protocols
 from castlit.evaluation.inputs import CheckpointUnderTest, open_parameters, protocol_inputs, published_rows
 from castlit.reporting import html

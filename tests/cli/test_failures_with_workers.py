@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from castlit.cli.app import explain_error
+from castlit.cli.errors import explain_error
 from castlit.data import ScenesDataModule
 from castlit.interop import open_backbone
 from castlit.utils.validation import InputError

@@ -7,7 +7,7 @@ import sys
 import pytest
 from hydra import compose, initialize_config_module
 
-from castlit.cli.app import CONFIG_MODULE
+from castlit.cli.config_dir import CONFIG_MODULE
 from castlit.cli.help import ADDED, asks_for_help, chosen_groups, help_text
 
 PROGRAMS = [

@@ -19,7 +19,8 @@ import webdataset
 from hydra import compose, initialize_config_module
 from PIL import Image
 
-from castlit.cli.app import CONFIG_MODULE, program
+from castlit.cli.app import program
+from castlit.cli.config_dir import CONFIG_MODULE
 from castlit.cli.next_training import shows_accelerator
 from castlit.data import FileSource, ShardsDataModule
 from castlit.data.shards import write

@@ -11,7 +11,7 @@ import yaml
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from castlit.cli.app import CONFIG_MODULE
+from castlit.cli.config_dir import CONFIG_MODULE
 from castlit.experiments.comparison import compare_runs
 from castlit.experiments.read_runs import read_runs
 

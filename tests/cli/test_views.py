@@ -8,7 +8,8 @@ from hydra import compose, initialize_config_module
 from hydra.errors import ConfigCompositionException
 from hydra.utils import instantiate
 
-from castlit.cli.app import CONFIG_MODULE, explain_error
+from castlit.cli.config_dir import CONFIG_MODULE
+from castlit.cli.errors import explain_error
 from castlit.utils.validation import InputError
 
 pytest.importorskip("albumentations")

@@ -228,7 +228,7 @@ def test_built_in_studies_compose(repository):
     from hydra import compose, initialize_config_module
     from omegaconf import OmegaConf
 
-    from castlit.cli.app import CONFIG_MODULE
+    from castlit.cli.config_dir import CONFIG_MODULE
 
     names = sorted(path.stem for path in (repository / "conf" / "study").glob("*.yaml"))
     assert names

@@ -4,7 +4,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
-from castlit.cli.app import CONFIG_MODULE
+from castlit.cli.config_dir import CONFIG_MODULE
 
 
 def composed(folder, *overrides):

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
 from castlit.bench.loops import Batch
-from castlit.cli.app import CONFIG_MODULE
+from castlit.cli.config_dir import CONFIG_MODULE
 from castlit.training.build import build_trainer
 from castlit.training.machine_choices import with_choices
 from castlit.utils.gpu import find_gpu

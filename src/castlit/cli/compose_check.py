@@ -7,9 +7,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from castlit.cli.app import CONFIG_MODULE, explain_error, suggest_override
-from castlit.cli.config_dir import composable, split_config_dir
+from castlit.cli.config_dir import CONFIG_MODULE, composable, split_config_dir
+from castlit.cli.errors import explain_error
 from castlit.cli.overrides import for_hydra, refuse_mistakes
+from castlit.cli.suggestions import suggest_override
 from castlit.utils.validation import InputError
 
 

@@ -1,9 +1,11 @@
-"""``--config-dir``: a folder with the user's own configs."""
+"""Where configs are: castlit's own, and those of ``--config-dir``."""
 
 import argparse
 from pathlib import Path
 
 from castlit.cli.overrides import quoted
+
+CONFIG_MODULE = "castlit.conf"
 
 
 def split_config_dir(arguments: list[str]) -> tuple[str | None, list[str]]:

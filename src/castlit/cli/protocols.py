@@ -4,7 +4,7 @@ from importlib.resources import files
 
 from omegaconf import DictConfig, OmegaConf
 
-from castlit.cli.app import CONFIG_MODULE
+from castlit.cli.config_dir import CONFIG_MODULE
 from castlit.cli.missing import require_complete
 from castlit.utils.validation import InputError
 

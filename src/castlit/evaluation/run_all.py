@@ -14,7 +14,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_method
 from omegaconf import DictConfig
 
-from castlit.cli.app import CONFIG_MODULE, explain_error
+from castlit.cli.config_dir import CONFIG_MODULE
+from castlit.cli.errors import explain_error
 from castlit.cli.overrides import quoted
 from castlit.cli.protocols import protocols
 from castlit.evaluation.mask_origin import NoGroundTruthError

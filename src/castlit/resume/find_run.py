@@ -12,8 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from castlit.cli.app import CONFIG_MODULE
-from castlit.cli.config_dir import composable, split_config_dir
+from castlit.cli.config_dir import CONFIG_MODULE, composable, split_config_dir
 from castlit.cli.launch import is_first_process
 from castlit.cli.overrides import quoted
 from castlit.resume.request import LAST, LAST_CHECKPOINT, PREVIOUS, requested

@@ -12,7 +12,7 @@ def test_defaults_match_the_config():
     from hydra import compose, initialize_config_module
     from omegaconf import OmegaConf
 
-    from castlit.cli.app import CONFIG_MODULE
+    from castlit.cli.config_dir import CONFIG_MODULE
 
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         config = compose("make_masks", ["images=a", "output=b"])
