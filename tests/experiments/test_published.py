@@ -154,6 +154,20 @@ def test_saliency_methods_in_docs(repository, title):
                 assert abs(number - wanted) <= 0.00051, (name, metric)
 
 
+def test_saliency_ablations_in_docs(repository):
+    rows = json.loads((repository / "benchmarks" / "results" / "saliency_ablations.json").read_text())["methods"]
+    page = (repository / "docs" / "masks.md").read_text()
+    lines = itertools.takewhile(str.strip, page[page.index("| changed | max F") :].splitlines()[2:])
+    shown = {name: cells for name, *cells in (line.strip("| ").split(" | ") for line in lines)}
+    titles = {method: name for name, method in SALIENCY.items()}
+    measured = {}
+    for method, (unchanged, *changed) in ((method, found.items()) for method, found in rows.items()):
+        for name, found in changed:
+            differences = [found[metric][0] - unchanged[1][metric][0] for metric in ("max_f_of_means", "mae", "iou")]
+            measured[f"{titles[method]}: {name}"] = [f"{difference:+.3f}" for difference in differences]
+    assert shown == measured
+
+
 def test_saliency_methods_in_readme(repository):
     text = " ".join((repository / "README.md").read_text().split())
     for method in ("fast", "centre_gaussian"):
