@@ -122,8 +122,8 @@ class Runner:
                 return f"{name}: {error}"
             try:
                 results[name] = load_json(file.read_bytes())["results"]
-            except (ValueError, KeyError, TypeError) as error:
-                return f"{file} is damaged ({error!r}): remove it to evaluate again"
+            except (ValueError, KeyError, TypeError) as damage:
+                return f"{file} is damaged ({damage!r}): remove it to evaluate again"
         # Written last: a run with this file is finished.
         write_atomic(run.folder / RESULTS, (json.dumps({"results": results}, indent=2) + "\n").encode())
         return ""
@@ -171,6 +171,7 @@ def why_failed(code: int, printed: Sequence[str]) -> str:
 def _read_plan(path: Path) -> object:
     """A run's plan; None if the file is damaged."""
     try:
-        return load_json(path.read_bytes())  # type: ignore[no-any-return]
+        found: object = load_json(path.read_bytes())
+        return found
     except ValueError:
         return None

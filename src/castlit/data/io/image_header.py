@@ -62,7 +62,7 @@ def _why_impossible_png(data: Encoded) -> str:
         return "the PNG is cut short"
     at = 8
     while at + 12 <= data.size:
-        length, kind = struct.unpack_from(">I4s", data, at)
+        length, kind = struct.unpack_from(">I4s", data.data, at)
         if kind == b"IEND":
             break
         at += 12 + length
