@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What a spreadsheet takes for the start of a formula, which can run programs; also in wide letters, and after blanks."""
+"""What a spreadsheet takes for the start of a formula, which can run programs; the last four are wide letters."""
 
 
 def safe_cells(row: Iterable[Any]) -> list[Any]:
