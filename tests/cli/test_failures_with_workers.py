@@ -270,7 +270,7 @@ def test_batch_that_does_not_fit_into_the_shared_memory(run_python, tmp_path):
 def test_shared_memory_is_compared_before_training():
     # 2 views of 32 x 32 pixels, with 3 floats and a mask: 26,624 bytes for an image.
     options = {"train_count": 8, "val_count": 4, "scene_size": 48, "size": 32}
-    with pytest.raises(InputError, match=r"too small \(.* are free; 2 loader processes need 266.2 GB.*--shm-size"):
+    with pytest.raises(InputError, match=r"too small \(.* are free; 2 loader processes need 532.5 GB.*--shm-size"):
         ScenesDataModule(**options, batch_size=3_333_333, workers=2).setup()
     ScenesDataModule(**options, batch_size=3_333_333, workers=0).setup()
     ScenesDataModule(**options, batch_size=4, workers=2).setup()

@@ -96,7 +96,11 @@ def test_choices_of_the_run_continue(tmp_path, monkeypatch, settings):
     earlier.trainer.precision, earlier.data.photometric = "32-true", "cpu"
     make_run(tmp_path, "earlier", OmegaConf.to_yaml(earlier).encode(), age=0)
     chosen = reuse_run_folder(ARGUMENTS)[len(ARGUMENTS) :]
-    assert chosen == ["hydra.run.dir='outputs/2026-01-01/earlier'", "data.photometric=cpu", "trainer.precision=32-true"]
+    assert chosen == [
+        "hydra.run.dir='outputs/2026-01-01/earlier'",
+        "data.photometric='cpu'",
+        "trainer.precision='32-true'",
+    ]
     given = [*ARGUMENTS, "trainer.precision=bf16-mixed"]
     assert reuse_run_folder(given) == given, "another run"
 

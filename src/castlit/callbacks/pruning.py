@@ -1,6 +1,5 @@
 """End unpromising runs of a sweep early, by the median rule over the sweep's folder."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ import numpy as np
 from castlit.reporting.pruned import why_pruned
 from castlit.reporting.read_metrics import by_epoch
 from castlit.utils.lightning import TrainerFn, pl
+from castlit.utils.plain_json import load_json
 from castlit.utils.run_length import epochs_of_steps
 from castlit.utils.validation import InputError, require_int
 
@@ -134,7 +134,7 @@ def finished(sweep: Path, metric: str, but: Path) -> list[dict[int, float]]:
             continue
         # What another run left damaged does not end this one.
         with suppress(OSError, ValueError, AttributeError):
-            if json.loads(file.read_text()).get("pruned") is None:
+            if load_json(file.read_bytes()).get("pruned") is None:
                 found.append(by_epoch(file.parent / "metrics.csv", metric))
     return found
 

@@ -1,7 +1,6 @@
 """Find the runs of ``castlit.train`` below a folder and read their files."""
 
 import csv
-import json
 import logging
 import math
 import os
@@ -16,6 +15,8 @@ from castlit.experiments.run_settings import Settings, read_settings
 from castlit.reporting.pruned import why_pruned
 from castlit.reporting.read_metrics import by_epoch
 from castlit.utils.locking import is_locked
+from castlit.utils.plain_json import load_json
+from castlit.utils.plain_yaml import read_plain_yaml
 from castlit.utils.validation import InputError
 
 logger = logging.getLogger(__name__)
@@ -101,8 +102,8 @@ def evaluated_metrics(folder: Path, in_percent: Sequence[str] = ()) -> dict[str,
         InputError: A file cannot be read.
     """
     try:
-        results = dict(_flat(json.loads((folder / RESULTS).read_text())["results"]))
-        summary = json.loads((folder / "summary.json").read_text())
+        results = dict(_flat(load_json((folder / RESULTS).read_bytes())["results"]))
+        summary = load_json((folder / "summary.json").read_bytes())
         trained = {name: change["end"] for name, change in summary["metrics"].items() if name.startswith("val/")}
         results.update({name: results[name] / 100 for name in in_percent if name in results})
         return {**results, **trained, "seconds": float(summary["seconds"])}
@@ -136,7 +137,7 @@ def _is_run(folder: Path, files: Sequence[str]) -> bool:
         return "metrics.csv" in files or "summary.json" in files or (folder / ".hydra").is_dir()
     try:
         # A training that failed before it wrote anything. Other programs leave this file too, hence the job's name.
-        hydra = yaml.safe_load((folder / ".hydra" / "hydra.yaml").read_bytes())
+        hydra = read_plain_yaml(folder / ".hydra" / "hydra.yaml")
         return str(hydra["hydra"]["job"]["name"]) == "train"
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return False
@@ -177,7 +178,7 @@ def _state(run: TrainingRun, summary: dict[str, Any] | None) -> tuple[str, str]:
 
 def _summary(path: Path) -> dict[str, Any] | None:
     try:
-        summary: dict[str, Any] = json.loads(path.read_bytes())
+        summary: dict[str, Any] = load_json(path.read_bytes())
         # Access everything that is used, so that a broken file is reported with its path.
         _ = summary["epochs"] + summary["seconds"], [change["end"] + 0 for change in summary["metrics"].values()]
         _ = why_pruned(summary["pruned"]) if summary.get("pruned") else ""

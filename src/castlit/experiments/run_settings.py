@@ -10,7 +10,7 @@ import yaml  # type: ignore[import-untyped]
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from castlit.utils.plain_yaml import load_plain
+from castlit.utils.plain_yaml import read_plain_yaml
 from castlit.utils.validation import InputError
 
 SEED = "seed"
@@ -178,10 +178,10 @@ def _mapping(path: Path) -> dict[str, Any] | None:
 
 def _yaml(path: Path) -> Any:  # noqa: ANN401
     try:
-        return load_plain(path.read_bytes())
+        return read_plain_yaml(path)
     except FileNotFoundError:
         return None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except yaml.YAMLError as error:
         raise InputError(
             f"{path} is not valid YAML ({' '.join(str(error).split())}): remove it, or leave this run out"
         ) from None

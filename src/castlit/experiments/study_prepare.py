@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from castlit.utils.atomic_write import write_atomic
+from castlit.utils.plain_json import load_json
 from castlit.utils.validation import InputError
 
 DONE = "prepared.json"
@@ -26,7 +27,7 @@ def prepare(commands: Sequence[Sequence[str]], output: Path, threads: int | None
         InputError: A command fails; the next call starts with it.
     """
     path = output / DONE
-    done: list[list[str]] = json.loads(path.read_text()) if path.exists() else []
+    done = _done(path)
     for command in [list(map(str, command)) for command in commands]:
         if command in done:
             continue
@@ -35,6 +36,15 @@ def prepare(commands: Sequence[Sequence[str]], output: Path, threads: int | None
             raise InputError(f"prepare: python -m {' '.join(command)} failed with exit code {code}")
         done.append(command)
         write_atomic(path, (json.dumps(done, indent=1) + "\n").encode())
+
+
+def _done(path: Path) -> list[list[str]]:
+    """The commands that a file lists; none where it is missing or damaged, since they can be run again."""
+    try:
+        found = load_json(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return []
+    return found if isinstance(found, list) else []
 
 
 def environment(threads: int | None) -> dict[str, str]:

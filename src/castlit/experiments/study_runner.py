@@ -15,6 +15,7 @@ from castlit.experiments.read_runs import RESULTS, is_evaluated
 from castlit.experiments.study_plan import PlannedRun
 from castlit.experiments.study_prepare import environment
 from castlit.utils.atomic_write import write_atomic
+from castlit.utils.plain_json import load_json
 from castlit.utils.validation import InputError
 
 Evaluations: TypeAlias = list[str] | dict[str, list[str]]
@@ -119,7 +120,10 @@ class Runner:
             error = "" if file.exists() else self._evaluate(run, words, file)
             if error:
                 return f"{name}: {error}"
-            results[name] = json.loads(file.read_text())["results"]
+            try:
+                results[name] = load_json(file.read_bytes())["results"]
+            except (ValueError, KeyError, TypeError) as damage:
+                return f"{file} is damaged ({damage!r}): remove it to evaluate again"
         # Written last: a run with this file is finished.
         write_atomic(run.folder / RESULTS, (json.dumps({"results": results}, indent=2) + "\n").encode())
         return ""
@@ -167,6 +171,7 @@ def why_failed(code: int, printed: Sequence[str]) -> str:
 def _read_plan(path: Path) -> object:
     """A run's plan; None if the file is damaged."""
     try:
-        return json.loads(path.read_text())
+        found: object = load_json(path.read_bytes())
+        return found
     except ValueError:
         return None

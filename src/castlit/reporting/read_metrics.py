@@ -17,7 +17,7 @@ def by_epoch(path: Path, metric: str) -> dict[int, float]:
     found: dict[int, float] = {}
     trained = -1  # the last epoch with training rows, by Lightning's count
     for row in read_metrics(path)[1]:
-        if None in row.values() or not (row.get("epoch") and row.get("step")):
+        if None in row or None in row.values() or not (row.get("epoch") and row.get("step")):
             continue  # a line truncated by a killed run
         epoch = int(row["epoch"])
         if any(value for name, value in row.items() if name.startswith("train/")):
@@ -30,8 +30,15 @@ def by_epoch(path: Path, metric: str) -> dict[int, float]:
 
 
 def read_metrics(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """The header and the rows of a ``metrics.csv``."""
+    """The header and the rows of a ``metrics.csv``.
+
+    Raises:
+        ValueError: castlit did not write the file.
+    """
     # A power cut may leave zeros, or half a character.
     with path.open(newline="", errors="replace") as file:
         reader = csv.DictReader(line.replace("\0", "") for line in file)
-        return list(reader.fieldnames or []), list(reader)
+        try:
+            return list(reader.fieldnames or []), list(reader)
+        except csv.Error as error:
+            raise ValueError(str(error)) from None

@@ -18,7 +18,7 @@ from castlit.cli.overrides import quoted
 from castlit.resume.request import LAST, LAST_CHECKPOINT, PREVIOUS, requested
 from castlit.utils.moved import current_name
 from castlit.utils.paths import display_path
-from castlit.utils.plain_yaml import load_plain
+from castlit.utils.plain_yaml import read_plain_yaml
 from castlit.utils.serializable import TARGET
 
 # The keys that must be equal in two configs of the same run. Its length and hardware may differ.
@@ -63,7 +63,11 @@ def reuse_run_folder(arguments: list[str]) -> list[str]:
     if found is None:
         return arguments
     folder, chosen = found
-    return [*arguments, f"hydra.run.dir={quoted(str(folder))}", *(f"{key}={value}" for key, value in chosen.items())]
+    return [
+        *arguments,
+        f"hydra.run.dir={quoted(str(folder))}",
+        *(f"{key}={quoted(value)}" for key, value in chosen.items()),
+    ]
 
 
 def _composed(arguments: list[str]) -> tuple[DictConfig | None, Path]:
@@ -107,7 +111,7 @@ def _newest(config: DictConfig, root: Path) -> tuple[Path, dict[str, str]] | Non
 def _settings_of(path: Path) -> dict[str, Any] | None:
     """The settings of a run; None, with a warning, where its configuration is damaged."""
     try:
-        load_plain(path.read_bytes())  # refuses values without end
+        read_plain_yaml(path)  # refuses values without end
         config = OmegaConf.load(path)
         missing = [key for key in ("module", "data") if not OmegaConf.is_dict(OmegaConf.select(config, key))]
         if missing:

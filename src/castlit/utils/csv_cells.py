@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the start of a formula, which can run programs."""
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a spreadsheet takes for the start of a formula, which can run programs; the last four are wide letters."""
 
 
 def safe_cells(row: Iterable[Any]) -> list[Any]:
@@ -18,7 +18,7 @@ def safe_cells(row: Iterable[Any]) -> list[Any]:
 
 def _is_formula(cell: object) -> bool:
     text = str(cell)
-    if not text.startswith(_FORMULA):
+    if not text.lstrip().startswith(_FORMULA) and not text.startswith(("\t", "\r")):
         return False
     try:
         float(text)

@@ -27,7 +27,10 @@ def read_plain(path: str | Path, name: str, kind: str = "a checkpoint", mapped: 
         OSError: It cannot be read.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        if mapped and _is_utf8(path):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with open(path, "rb") as file:  # noqa: PTH123 - torch itself opens only paths in UTF-8
+            return torch.load(file, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
     except OSError as error:
@@ -36,3 +39,11 @@ def read_plain(path: str | Path, name: str, kind: str = "a checkpoint", mapped: 
         raise DamagedFileError(f"{name}: not {kind}, or damaged ({error.strerror})") from error
     except Exception as error:  # damage in the pickle raises anything
         raise DamagedFileError(f"{name}: not {kind}, or damaged ({type(error).__name__})") from error
+
+
+def _is_utf8(path: str | Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -117,7 +117,10 @@ def _pool(processes: int, preload: Sequence[str]) -> Iterator[ProcessPoolExecuto
         with _ignoring_ctrl_c():
             forkserver.ensure_running()
     leash, our_end = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(processes, context, _prepare, (leash,))
+    try:
+        pool = ProcessPoolExecutor(processes, context, _prepare, (leash,))
+    except OSError as error:  # its locks are files in /dev/shm
+        raise InputError(f"no processes can be started ({error.strerror or error}): give workers=0") from None
     try:
         yield pool
     except BaseException:

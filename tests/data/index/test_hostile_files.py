@@ -74,6 +74,27 @@ def bomb():
     return b"\x89PNG\r\n\x1a\n" + content
 
 
+def promising(width):
+    """A PNG of some bytes whose header promises a width; its pixels are those of ``picture()``."""
+    header = struct.pack(">IIBBBBB", width, HEIGHT, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + encoded(picture())[33:]
+
+
+def wrong_byte(at, value):
+    """A PNG with one wrong byte: OpenCV made room for gigabytes before it found that."""
+    data = bytearray(encoded(picture()))
+    data[at] = value
+    return bytes(data)
+
+
+def large_jpeg():
+    """A JPEG of some bytes whose header promises 800 megapixels: OpenCV filled them for minutes."""
+    data = bytearray(jpeg())
+    at = data.index(b"\xff\xc0")
+    data[at + 5 : at + 9] = struct.pack(">HH", 20000, 40000)
+    return bytes(data)
+
+
 def broken_crc():
     data = bytearray(encoded(picture()))
     data[len(data) // 2] ^= 0xFF
@@ -142,6 +163,10 @@ IMAGES = [
     ("signature.png", b"\x89PNG\r\n\x1a\n", FAIL_IMAGE),
     ("broken_crc.png", broken_crc(), FAIL_IMAGE),
     ("bomb.png", bomb(), FAIL_IMAGE),
+    ("wide.png", promising(2**20), FAIL_IMAGE),
+    ("wrong_width.png", wrong_byte(16, 0x10), FAIL_IMAGE),
+    ("long_chunk.png", wrong_byte(33, 0x60), FAIL_IMAGE),
+    ("large.jpg", large_jpeg(), FAIL_IMAGE),
     ("cut.webp", encoded(picture(), "webp")[:40], FAIL_IMAGE),
     ("cut.bmp", encoded(picture(), "bmp")[:30], FAIL_IMAGE),
     ("cut.tif", encoded(picture(), "tiff")[:200], FAIL_IMAGE),
@@ -189,6 +214,8 @@ MASKS = [
     ("rgb.npy", npy(picture()), FAIL_MASK),
     ("cut.npy", npy(mask())[:200], FAIL_MASK),
     ("strings.npy", npy(np.array([["a"]])), FAIL_MASK),
+    ("times.npy", npy(mask().astype("m8[s]")), FAIL_MASK),
+    ("fields.npy", npy(np.zeros((HEIGHT, WIDTH), [("a", "u1")])), FAIL_MASK),
     ("pickle.npy", b"\x80\x04K\x01.", FAIL_MASK),
     ("link.png", lambda path: path.symlink_to("nowhere.png"), FAIL_MASK),
     ("pipe.png", os.mkfifo, FAIL_MASK),

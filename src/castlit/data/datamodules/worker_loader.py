@@ -116,11 +116,12 @@ def require_shared_memory(batch_bytes: int, workers: int) -> None:
         workers: Loader processes on this machine.
 
     Raises:
-        InputError: One batch of each worker, and the one in use, are larger than the free space.
+        InputError: The batches that are there at once are larger than the free space: two of each worker, which works
+            ahead, one that is in use, and the next one.
     """
     if not workers or not SHARED_MEMORY.is_dir():
         return
-    needed, free = batch_bytes * (workers + 1), shutil.disk_usage(SHARED_MEMORY).free
+    needed, free = batch_bytes * (2 * workers + 2), shutil.disk_usage(SHARED_MEMORY).free
     if free < needed:
         have = f"{workers} loader processes need {_size(needed)} for batches of {_size(batch_bytes)}"
         raise InputError(_too_small(f"{_size(free)} are free; {have}"))

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,10 @@ _SIDEWAYS = (5, 6, 7, 8)  # the orientations that swap width and height
 JPEG_END = b"\xff\xd9"
 """A JPEG's end marker."""
 
+_PIXELS_PER_BYTE = 16 * 8 * 64
+"""More are in no JPEG."""
+
 _PNG = b"\x89PNG\r\n\x1a\n"
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def is_jpeg(data: Encoded) -> bool:
@@ -32,6 +35,40 @@ def has_end(data: Encoded) -> bool:
 def is_png(data: Encoded) -> bool:
     """Whether these bytes start as a PNG does."""
     return data[:8].tobytes() == _PNG
+
+
+def why_impossible(data: Encoded) -> str:
+    """Why the bytes of a JPEG or PNG cannot hold the image that their header promises; empty if they can.
+
+    A decoder makes room for the pixels first: one wrong bit in a header may take gigabytes.
+    """
+    if is_png(data):
+        return _why_impossible_png(data)
+    if is_jpeg(data):
+        size = _jpeg_segments(data)[0]
+        # A block of 8 x 8 pixels takes one bit; arithmetic coding, which is rare, may take less.
+        if size is not None and size[0] * size[1] > _PIXELS_PER_BYTE * data.size:
+            return "the JPEG is cut short"
+    return ""
+
+
+def _why_impossible_png(data: Encoded) -> str:
+    if data.size < 33 or zlib.crc32(data[12:29].tobytes()) != int.from_bytes(data[29:33].tobytes(), "big"):
+        return "the PNG's header is damaged"
+    width, height, depth, colour_type = struct.unpack(">IIBB", data[16:26].tobytes())
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour_type, 1)
+    # Deflate makes 1 of 1032 bytes at best.
+    if height * (width * channels * depth // 8) > 1032 * data.size:
+        return "the PNG is cut short"
+    at = 8
+    while at + 12 <= data.size:
+        length, kind = struct.unpack_from(">I4s", data.data, at)
+        if kind == b"IEND":
+            break
+        at += 12 + length
+        if at > data.size:
+            return "the PNG is cut short"
+    return ""
 
 
 def upright_size(data: Encoded) -> tuple[int, int] | None:
@@ -51,7 +88,7 @@ def orientation(data: Encoded) -> int:
     try:
         with Image.open(io.BytesIO(data.data)) as image:
             found = image.getexif().get(_ORIENTATION, 1)
-    except _DECODE_ERRORS:
+    except Exception:  # damage raises many types
         return 1
     return found if found in range(1, 9) else 1
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castlit.data.io.errors import SampleError
-from castlit.data.io.image_header import JPEG_END, Encoded, has_end, is_jpeg, upright_size
+from castlit.data.io.image_header import JPEG_END, Encoded, has_end, is_jpeg, upright_size, why_impossible
 
 REDUCTIONS = {
     1: cv2.IMREAD_COLOR_RGB,
@@ -133,6 +133,9 @@ def decode(data: Encoded, name: str, flags: int) -> NDArray[Any]:
     Raises:
         SampleError: OpenCV cannot; the message gives the name.
     """
+    impossible = why_impossible(data)
+    if impossible:
+        raise SampleError(f"{name}: {impossible}")
     try:
         image = cv2.imdecode(data, flags)
     except cv2.error as error:

@@ -95,7 +95,7 @@ def _alpha_of(data: Encoded) -> NDArray[Any] | None:
     try:
         with Image.open(io.BytesIO(data.data)) as image:
             return np.asarray(image.getchannel("A")) if "A" in image.getbands() else None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except Exception:  # damage raises many types
         return None
 
 
@@ -140,6 +140,8 @@ def _array(data: Encoded, name: str) -> NDArray[Any]:
     except Exception as error:  # a damaged header raises many types, such as those of Python's tokeniser
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise SampleError(f"{name}: cannot be decoded ({reason})") from None
+    if values.dtype.kind not in "biuf":
+        raise SampleError(f"{name}: a mask must have numbers, got {values.dtype}")
     shape = values.shape
     if values.ndim == 3 and 1 in (shape[0], shape[2]):
         values = values.reshape(shape[1:] if shape[0] == 1 else shape[:2])

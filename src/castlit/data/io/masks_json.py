@@ -1,9 +1,9 @@
 """``masks.json``: how castlit made a folder of masks; written beside them, and read if present."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from castlit.utils.plain_json import load_json
 from castlit.utils.validation import InputError
 
 MASKS_FILE = "masks.json"
@@ -43,7 +43,7 @@ def describe_masks(content: dict[str, Any]) -> str:
 
 def _read(path: Path, *, strict: bool) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_bytes())
+        content = load_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

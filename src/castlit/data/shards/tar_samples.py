@@ -10,6 +10,8 @@ from typing import Any
 
 from webdataset.tariterators import base_plus_ext
 
+from castlit.data.io.folders import is_skipped
+
 RawSample = dict[str, Any]
 """Members by suffix (``jpg``, ``mask.png``); webdataset's ``__key__`` and ``__url__``; and ``__left_out__``, reasons by
 suffix."""
@@ -19,6 +21,9 @@ MAX_MEMBER = 2**30
 
 _MAX_TEXT = 2**20
 """Bytes of the longest name, or of a member's other attributes; tarfile reads them at once."""
+
+_MAX_SKIPPED = 2**36
+"""Bytes of the largest member that is skipped: a stream that has ended is read on, block by block."""
 
 _TEXTS = (
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
@@ -40,10 +45,18 @@ class Header(tarfile.TarInfo):
         """Parse a header's block.
 
         Raises:
-            tarfile.TarError: It is damaged, or has an impossible size.
+            tarfile.TarError: It is damaged, or has an impossible size; or it is missing, since whole files have an end
+                mark: tarfile itself would take it for the end, and lose the rest.
         """
-        header = super().frombuf(buf, encoding, errors)
-        if header.size < 0 or (header.type in _TEXTS and header.size > _MAX_TEXT):
+        try:
+            header = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
+                raise  # the end mark
+            if not buf:
+                raise tarfile.ReadError("the end mark is missing: it is empty, cut short or damaged") from None
+            raise tarfile.ReadError(f"{error}: it is no tar file, cut short or damaged") from None
+        if not 0 <= header.size <= (_MAX_TEXT if header.type in _TEXTS else _MAX_SKIPPED):
             raise tarfile.ReadError(f"a header says {header.size} bytes")
         return header
 
@@ -58,7 +71,8 @@ def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         return  # an empty archive: Python 3.10 cannot be asked again for its next member
     while (member := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined]
-        if member.size < 0:  # as an attribute: the next header would be one that was read before, for ever
+        # As an attribute: the next header would be one that was read before, for ever, or nearly endless zeros away.
+        if member.size < 0 or tar.offset - member.offset > 2 * _MAX_SKIPPED:
             raise tarfile.ReadError(f"a header says {member.size} bytes")
         yield member
 
@@ -85,9 +99,15 @@ class SampleOrder:
 
 
 def sample_name(member: tarfile.TarInfo) -> tuple[str, str] | None:
-    """Key and suffix of a member; None for folders, ``__meta__``, macOS's ``._a.jpg`` and names without a dot."""
-    folders, _, name = member.name.rpartition("/")
-    if not member.isreg() or name.startswith(".") or _META.match(member.name) or "__MACOSX" in folders.split("/"):
+    """Key and suffix of a member; None for what is no file of a sample.
+
+    That is folders and devices, ``__meta__``, names without a dot, names that start with one, such as macOS's
+    ``._a.jpg``, and what is in a folder that :func:`castlit.data.io.folders.is_skipped` names.
+    """
+    *folders, name = member.name.split("/")
+    if not (member.isreg() or member.issym() or member.islnk()) or name.startswith(".") or _META.match(member.name):
+        return None
+    if any(is_skipped(folder) for folder in folders if folder not in (".", "..")):
         return None
     key, suffix = base_plus_ext(member.name)
     return None if key is None else (key, suffix.lower())
@@ -96,7 +116,8 @@ def sample_name(member: tarfile.TarInfo) -> tuple[str, str] | None:
 def tar_samples(stream: Any, url: str) -> Iterator[RawSample]:  # noqa: ANN401
     """Read the samples of a tar file, compressed or not, from a stream.
 
-    Sparse members and those of more than :data:`MAX_MEMBER` are left out: a small file may hold gigabytes of zeros.
+    Links, sparse members and those of more than :data:`MAX_MEMBER` are left out: a small file may hold gigabytes of
+    zeros.
 
     Raises:
         TornSampleError: The files of a sample are not next to each other.
@@ -117,7 +138,7 @@ def tar_samples(stream: Any, url: str) -> Iterator[RawSample]:  # noqa: ANN401
             left_out = sample.get("__left_out__", {})
             if suffix in sample or suffix in left_out:
                 raise ValueError(f"{member.name}: duplicate file name in it")
-            reason = _too_large(member)
+            reason = _why_left_out(member)
             if reason:
                 sample["__left_out__"] = {**left_out, suffix: reason}
             else:
@@ -128,7 +149,9 @@ def tar_samples(stream: Any, url: str) -> Iterator[RawSample]:  # noqa: ANN401
         yield _checked(sample, order)
 
 
-def _too_large(member: tarfile.TarInfo) -> str:
+def _why_left_out(member: tarfile.TarInfo) -> str:
+    if not member.isreg():
+        return "is a link, whose file is not read: pack it with tar --dereference --hard-dereference"
     if member.issparse():
         return "is a sparse file"
     return f"has {member.size} bytes" if member.size > MAX_MEMBER else ""

@@ -8,9 +8,11 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from castlit.data.io.images import EncodedImage
 from castlit.data.transforms.photometric import PRESETS, ColourView, Photometric
+from castlit.utils.shared_numbers import SharedNumbers
 from castlit.utils.validation import InputError, require_choice, require_int, require_number
 
 LIMITS = ("scale", "ratio")
@@ -53,8 +55,8 @@ class BothViews(ABC):
         self.defer = defer and self.colours is not None
         if self.defer and not isinstance(self.colours, ColourView):
             raise InputError("photometric=device needs colours=moco_v1, moco_v2 or a ColourView")
-        # Number of boxes for which each limit was relaxed; shared by all processes of a loader.
-        self.relaxed = torch.zeros(len(LIMITS), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        # Not a shared tensor, which fails where there is no shared memory, also without workers.
+        self._relaxed = SharedNumbers(len(LIMITS))
         self.flip = require_number("flip", flip, 0, 1)
 
     def __call__(
@@ -88,10 +90,15 @@ class BothViews(ABC):
     ) -> tuple[Crop, Crop]:
         """The query's and the key's pixels and mask, from an image and its mask of {0, 1} of the same size."""
 
+    @property
+    def relaxed(self) -> Tensor:
+        """Number of boxes for which each limit was relaxed, (limits,) int64; shared by all processes of a loader."""
+        return torch.from_numpy(self._relaxed.values)
+
     def count_relaxed(self, relaxed: Mapping[str, int]) -> None:
         """Add to the number of boxes for which each limit was relaxed."""
         for limit, count in relaxed.items():
-            self.relaxed[LIMITS.index(limit)] += count
+            self._relaxed.values[LIMITS.index(limit)] += count
 
     def _finish(
         self, view: NDArray[np.uint8], mask: NDArray[np.uint8], rng: np.random.Generator

@@ -22,6 +22,7 @@ from castlit.evaluation.frozen import ImageList, read_class_folders
 from castlit.utils.atomic_write import write_atomic
 from castlit.utils.cores import available_cores
 from castlit.utils.csv_cells import safe_cells
+from castlit.utils.plain_json import load_json
 from castlit.utils.process_pool import in_processes
 from castlit.utils.progress_log import ProgressLog
 from castlit.utils.validation import InputError, require_int, require_number
@@ -157,7 +158,11 @@ def _done(folder: Path, record: dict[str, Any]) -> bool:
         if strange:
             raise InputError(f"{folder} holds {strange[0]}, which is not a variant: name another folder")
         return False  # interrupted: continue
-    if json.loads(file.read_text()) != record:
+    try:
+        same = load_json(file.read_bytes()) == record
+    except ValueError:  # damaged
+        same = False
+    if not same:
         raise InputError(f"{folder} holds variants of other images or settings: remove it, or name another folder")
     return True
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from castlit.saliency.deepusps.settings import Settings
 from castlit.utils.atomic_write import write_atomic
+from castlit.utils.plain_json import load_json
 from castlit.utils.validation import InputError
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ def settings_of(folder: Path) -> Settings:
 def _read(folder: Path) -> tuple[dict[str, Any], str, int]:
     path = folder / STATE
     try:
-        found = json.loads(path.read_text())
+        found = load_json(path.read_bytes())
         return dict(found["settings"]), str(found["images"]), int(found["count"])
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{path} cannot be read: remove {folder} to train again") from None

@@ -13,6 +13,7 @@ from castlit.data.io.masks_json import MASKS_FILE, PROGRAM
 from castlit.saliency.pipeline.shard import Shard
 from castlit.utils.atomic_write import atomic_path, write_atomic
 from castlit.utils.csv_cells import safe_cells
+from castlit.utils.plain_json import load_json
 from castlit.utils.validation import InputError
 
 FOLDER = ".make_masks"
@@ -107,7 +108,9 @@ class Records:
         found = []
         for path in (self.output / FOLDER).glob("*_of_*/record.json"):
             try:
-                record = json.loads(path.read_bytes())
+                record = load_json(path.read_bytes())
+                if not isinstance(record, dict):
+                    raise ValueError("it is no record")
             except FileNotFoundError:
                 continue  # another shard has just removed it
             except ValueError as error:

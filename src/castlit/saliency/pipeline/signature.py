@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from castlit.saliency.pipeline.quality import Quality
+from castlit.utils.plain_json import load_json
 
 KEYWORD = b"castlit"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -55,7 +56,7 @@ def find_signature(data: bytes) -> Signature | None:
         return None
     stop = start + int.from_bytes(head[_FIRST_CHUNK : _FIRST_CHUNK + 4], "big")
     try:
-        found = json.loads(head[start + len(KEYWORD) + 1 : stop])
+        found = load_json(head[start + len(KEYWORD) + 1 : stop])
         quality = Quality(*(float(found[name]) for name in Quality._fields))
         return Signature(str(found["made"]), quality)
     except (ValueError, KeyError, TypeError):
