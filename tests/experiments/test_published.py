@@ -232,3 +232,19 @@ def test_momentum_lag_in_docs(repository):
         assert f"{constant[keys]['attention loss']:.2f}" in page
         assert f"{constant[keys]['common']:.2f}" in page
         assert f"{decayed[keys]['attention loss']:.2f}" in page
+
+
+def test_speed_of_masks_in_docs(repository):
+    results = repository / "benchmarks" / "results"
+    now, before = (
+        json.loads((results / f"make_masks_640x480{version}.json").read_text())["qualities"] for version in ("", "_0.2")
+    )
+    page = " ".join((repository / "docs" / "masks.md").read_text().split())
+    walk = (repository / "docs" / "coco_to_detector.md").read_text()
+    for quality, unit in (("fast", "masks a second"), ("fused", "with `fused`")):
+        rate, hours = now[quality]["images_per_s_and_core"], now[quality]["coco_train_core_hours"]
+        assert f"{rate:.1f} {unit}" in page
+        assert f"{hours:.1f} core-hours" in page
+        assert f"| `{quality}` | {rate:.1f} | {hours:.1f} core-hours |" in walk
+    old = " and ".join(f"{before[quality]['images_per_s_and_core']:.1f}" for quality in ("fast", "fused"))
+    assert f"castlit 0.2 made {old}" in page
