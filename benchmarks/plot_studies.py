@@ -14,6 +14,12 @@ SCENES = ["linear/mixed_rand", "object_information", "knn", "pointing/mixed_rand
 COLUMNS = {
     "cast": SCENES,
     "ablations": SCENES,
+    "attention_photographs": [
+        "voc07/mAP",
+        "grounding/pretext/pointing",
+        "grounding/pretext_shuffled_keys/pointing",
+        "grounding/features/pointing",
+    ],
     "photographs": ["voc07/mAP", "grounding/pretext/pointing", "grounding/features/pointing"],
 }
 """Study → the metrics of its page."""

@@ -10,13 +10,19 @@ import yaml
 from castlit.experiments.estimates import difference, estimate, estimates
 from castlit.experiments.study_tables import Study, differences, means
 
-PAGES = {"cast": "scenes", "ablations": "ablations", "photographs": "photographs"}
+PAGES = {
+    "cast": "scenes",
+    "ablations": "ablations",
+    "photographs": "photographs",
+    "attention_photographs": "attention_photographs",
+}
 """The page of each study."""
 
 # The values given for what a study's config leaves open, and the overrides of all its runs.
 STUDIES = {
     "cast": ({}, []),
     "ablations": ({"${output}": "studies/ablations"}, []),
+    "attention_photographs": ({"${photos}": "photos", "${masks}": "photo_masks"}, []),
     "photographs": (
         {"${photos}": "photos", "${masks}": "photo_masks"},
         [
