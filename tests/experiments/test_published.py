@@ -217,6 +217,29 @@ def test_intervals_in_text(repository):
             assert number in known, f"{path.name}: {number}"
 
 
+IDEAS = {
+    "`evidence`": "evidence",
+    "the background's key subtracted": "background",
+    "hard negatives subtracted": "hard_negatives",
+    "the CAM at `layer3`": "layer3",
+    "the CAM at both layers": "both_layers",
+    "weight from 6 to 0": "falling",
+    "weight from 0 to 6": "rising",
+}
+
+
+def test_ideas_in_docs(repository):
+    data = json.loads((repository / "benchmarks" / "results" / "study_attention_ideas.json").read_text())
+    config = yaml.safe_load((repository / "benchmarks" / "study" / "attention_ideas.yaml").read_text())
+    assert data["arms"] == {arm: [*config["base"], *words] for arm, words in config["arms"].items()}
+    page = (repository / "docs" / "what_the_cam_explains.md").read_text()
+    shown = {name: cells for name, *cells in (line.strip("| ").split(" | ") for line in page.splitlines())}
+    for name, arm in IDEAS.items():
+        (found,) = data["figures"][arm].values()
+        metrics = ("linear/mixed_rand", "object_information", "knn")
+        assert shown[name][:3] == [f"{100 * found[metric]:.1f}" for metric in metrics], name
+
+
 def test_objects_on_black_in_docs(repository):
     runs = json.loads((repository / "benchmarks" / "results" / "objects_on_black.json").read_text())["arms"]
 
