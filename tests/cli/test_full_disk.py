@@ -68,7 +68,6 @@ def test_folder_that_cannot_be_written(run_program, program, words, folder, key)
         (".hydra", "run/.hydra", "File exists"),
         ("train.log/", "run/train.log", "Is a directory"),
         (".hydra/hydra.yaml/", "run/.hydra/hydra.yaml", "Is a directory"),
-        (None, "a file of the run", "File too large"),
         ("long", "run" + 300 * "n", "File name too long"),
     ],
 )
@@ -79,16 +78,15 @@ def test_files_that_hydra_cannot_write(run_python, tmp_path, in_the_way, file, w
     if in_the_way != ".hydra":
         hydras.parent.mkdir(parents=True)
         hydras.write_text("of: an earlier run\n")
-    blocked = tmp_path / "run" / (in_the_way or "nothing")
+    blocked = tmp_path / "run" / in_the_way
     blocked.parent.mkdir(exist_ok=True)
-    if str(in_the_way).endswith("/"):
+    if in_the_way.endswith("/"):
         blocked.mkdir()
     elif in_the_way == ".hydra":
         blocked.write_text("")
-    limited = LIMITED.replace("2_000_000", "2_000" if in_the_way is None else "2_000_000")
-    done = run_python("-c", limited, *SMALL, f"hydra.run.dir={folder}", cwd=tmp_path)
+    done = run_python("-c", LIMITED, *SMALL, f"hydra.run.dir={folder}", cwd=tmp_path)
     assert done.returncode == 1
-    name = file if in_the_way in (None, "long") else tmp_path / file
+    name = file if in_the_way == "long" else tmp_path / file
     assert done.stderr == f"error: {name} cannot be written to ({why}): choose another hydra.run.dir\n"
     if hydras.is_file():
         assert hydras.read_text() == "of: an earlier run\n"
