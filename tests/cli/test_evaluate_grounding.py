@@ -69,3 +69,19 @@ def test_cast_against_random(run_program, tmp_path):
     third = json.loads((tmp_path / "three" / "results.json").read_text())["results"]
     assert third["pretext"] == runs[0]["pretext"] | {"more_energy": third["pretext"]["more_energy"]}
     assert third["pretext (compare)"] != runs[0]["pretext (compare)"]
+    swapped = ["+protocol=grounding", "checkpoint=random", "compare=train/checkpoints/last.ckpt", "protocol.pictures=0"]
+    shuffled = run_program(
+        "evaluate", *swapped, *small, "protocol.shuffled=true", "hydra.run.dir=four", cwd=tmp_path
+    )  # the other way round, and with keys of its own
+    assert shuffled.returncode == 0, shuffled.stderr
+    assert "random, compared with train/checkpoints/last.ckpt" in shuffled.stdout
+    content = json.loads((tmp_path / "four" / "results.json").read_text())
+    assert (content["checkpoint"], content["compare"]) == ("random", "train/checkpoints/last.ckpt")
+    for name in ("pretext", "features"):
+        assert content["results"][name]["energy"] == runs[0][f"{name} (compare)"]["energy"]
+        assert content["results"][f"{name} (compare)"]["energy"] == runs[0][name]["energy"]
+    assert {"pretext_shuffled_keys", "pretext_shuffled_keys (compare)"} <= set(content["results"])
+    other_network = [*swapped, *small, "backbone=resnet18", "hydra.run.dir=five"]
+    assert run_program("evaluate", *other_network, cwd=tmp_path).returncode == 0
+    fifth = json.loads((tmp_path / "five" / "results.json").read_text())["results"]
+    assert "pretext" not in fifth, "the backbone that was asked for is not the method's"

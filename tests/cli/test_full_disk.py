@@ -62,6 +62,36 @@ def test_folder_that_cannot_be_written(run_program, program, words, folder, key)
     assert line.endswith(f"): choose another {key}")
 
 
+@pytest.mark.parametrize(
+    ("in_the_way", "file", "why"),
+    [
+        (".hydra", "run/.hydra", "File exists"),
+        ("train.log/", "run/train.log", "Is a directory"),
+        (".hydra/hydra.yaml/", "run/.hydra/hydra.yaml", "Is a directory"),
+        ("long", "run" + 300 * "n", "File name too long"),
+    ],
+)
+def test_files_that_hydra_cannot_write(run_python, tmp_path, in_the_way, file, why):
+    """Hydra writes before the program begins, and its own report is a traceback."""
+    folder = "run" + 300 * "n" if in_the_way == "long" else "run"
+    hydras = tmp_path / "run" / ".hydra" / "config.yaml"
+    if in_the_way != ".hydra":
+        hydras.parent.mkdir(parents=True)
+        hydras.write_text("of: an earlier run\n")
+    blocked = tmp_path / "run" / in_the_way
+    blocked.parent.mkdir(exist_ok=True)
+    if in_the_way.endswith("/"):
+        blocked.mkdir()
+    elif in_the_way == ".hydra":
+        blocked.write_text("")
+    done = run_python("-c", LIMITED, *SMALL, f"hydra.run.dir={folder}", cwd=tmp_path)
+    assert done.returncode == 1
+    name = file if in_the_way == "long" else tmp_path / file
+    assert done.stderr == f"error: {name} cannot be written to ({why}): choose another hydra.run.dir\n"
+    if hydras.is_file():
+        assert hydras.read_text() == "of: an earlier run\n"
+
+
 def test_caches(run_program, tmp_path):
     """A cache that cannot be written to is no reason to stop."""
     words = ["+protocol=knn", "checkpoint=random", "backbone=tiny_resnet", "protocol.cache=/sys", "protocol.workers=0"]

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,7 +23,7 @@ from castlit.cli.help import asks_for_help, help_text
 from castlit.cli.overrides import for_hydra, paths_from_here, refuse_expanded, refuse_mistakes
 from castlit.cli.refused import leave_no_trace
 from castlit.cli.streams import accept_any_name
-from castlit.cli.suggestions import hydras_refusal, suggest_override
+from castlit.cli.suggestions import hydras_disk_error, hydras_refusal, suggest_override
 from castlit.cli.unread import refuse_unread
 from castlit.utils.paths import display_path, shown_from
 from castlit.utils.quiet import lightning_on_stderr
@@ -103,8 +104,15 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
         main()
     except SystemExit as stop:
         held = hydras_words.held
-        refusal = None if not stop.code or held is None else hydras_refusal(held)
-        if refusal is not None:
+        failed = held if stop.code else None
+        refusal = failed and hydras_refusal(failed)
+        disk = failed and hydras_disk_error(failed)
+        if disk:
+            hydras_words.drop()
+            with suppress(OSError, ValueError):  # it is full, or Hydra has no run yet
+                leave_no_trace()
+            print(f"error: {disk}", file=sys.stderr)
+        elif refusal:
             hydras_words.drop()
             # Hydra's advice for a misspelt key is to add it with a plus.
             line = suggest_override(config_name, sys.argv[1:], refusal) or one_line(refusal)

@@ -63,8 +63,9 @@ class NoteEarlierRuns(Callback):
         if subfolder is None:
             return
         for file in root.glob(f"{below}{subfolder}/*.yaml"):
-            _before[file] = file.read_bytes()
             _folders.add(file.parent.parent)
+            with suppress(OSError):  # Hydra will report it, where it writes there
+                _before[file] = file.read_bytes()
         for log in root.glob(f"{below}*.log"):
             _logs[log] = log.stat().st_size
         if not below:
@@ -113,19 +114,21 @@ def accept() -> None:
 def leave_no_trace() -> None:
     """Restore Hydra's files and logs of an earlier run in this run's folder; remove a new folder with nothing else."""
     config = HydraConfig.get()
-    folder, subfolder = Path(config.runtime.output_dir), config.output_subdir
+    # Where Hydra itself failed, it has forgotten the folder already.
+    key = "run.dir" if OmegaConf.is_missing(config.runtime, "output_dir") else "runtime.output_dir"
+    folder, subfolder = Path(str(OmegaConf.select(config, key))).absolute(), config.output_subdir
     if _accepted or subfolder is None:
         return
     if folder in _folders:
         for file in (folder / subfolder).glob("*.yaml"):
             if file in _before:
                 file.write_bytes(_before[file])
-            else:
+            elif file.is_file():
                 file.unlink()
         for log in folder.glob("*.log"):
-            if log in _logs:
+            if log in _logs and log.is_file():
                 os.truncate(log, _logs[log])
-            else:
+            elif log.is_file():
                 log.unlink()
         with suppress(OSError):
             (folder / subfolder).rmdir()

@@ -1,4 +1,4 @@
-"""What was meant, where Hydra refuses an override: its own advice is to add a misspelt key with a plus."""
+"""What was meant, where Hydra refuses an override, or cannot write: its own words mislead, or are a traceback."""
 
 import re
 
@@ -15,6 +15,14 @@ def hydras_refusal(printed: str) -> str | None:
     """The words in which Hydra refuses a command; None if something else was printed."""
     words, _, rest = printed.partition("Set the environment variable HYDRA_FULL_ERROR=1")
     return words if rest and "Traceback" not in words else None
+
+
+def hydras_disk_error(printed: str) -> str | None:
+    """A line for the error of a disk that ended Hydra while it prepared a run; None if something else was printed."""
+    found = re.search(r"^\w+: \[Errno \d+\] (.+?)(?:: (['\"])(.+)\2)?$", printed, re.MULTILINE)
+    if found is None or "Traceback" not in printed:
+        return None
+    return f"{found[3] or 'a file of the run'} cannot be written to ({found[1]}): choose another hydra.run.dir"
 
 
 def suggest_override(config_name: str, arguments: list[str], refusal: str) -> str | None:

@@ -47,7 +47,7 @@ class CheckpointUnderTest:
 
     @cached_property
     def trained_here(self) -> bool:
-        """Whether it is a checkpoint of ``castlit.train``: then it has a method whose score can be explained."""
+        """Whether it is a checkpoint of ``castlit.train``."""
         if not self.name.endswith(".ckpt"):
             return False
         try:
@@ -59,8 +59,22 @@ class CheckpointUnderTest:
 
     @cached_property
     def untrained_method(self) -> bool:
-        """Whether it is ``compare=random`` beside a checkpoint of ``castlit.train``: the same method, untrained."""
-        return self.key != "checkpoint" and self.name == RANDOM and CheckpointUnderTest(self.config).trained_here
+        """Whether it is ``random`` beside a checkpoint of ``castlit.train``: the same method, untrained."""
+        if self.name != RANDOM or self.config.compare is None or not self._other.trained_here:
+            return False
+        # backbone= describes the first checkpoint: it may ask for another network than the method's.
+        given = self.config.backbone if self.key == "checkpoint" else None
+        return given is None or given == backbone_name(self._other.name, self._other.key)
+
+    @property
+    def has_method(self) -> bool:
+        """Whether it has a method, whose score can be explained."""
+        return self.trained_here or self.untrained_method
+
+    @property
+    def _other(self) -> "CheckpointUnderTest":
+        """The one that it is compared with."""
+        return CheckpointUnderTest(self.config, "compare" if self.key == "checkpoint" else "checkpoint")
 
     @cached_property
     def module(self) -> CASTModule:
@@ -92,11 +106,11 @@ class CheckpointUnderTest:
         return [str(package) for package in as_list(self.config.get("trust") or ())]
 
     def _untrained(self) -> CASTModule:
-        """The first checkpoint's method with new weights; torch's global random state does not change."""
-        first = str(self.config.checkpoint)
-        saved = read_training_checkpoint(first, "checkpoint")[CASTModule.CHECKPOINT_HYPER_PARAMS_KEY]
+        """The other checkpoint's method with new weights; torch's global random state does not change."""
+        other = self._other
+        saved = read_training_checkpoint(other.name, other.key)[CASTModule.CHECKPOINT_HYPER_PARAMS_KEY]
         known = inspect.signature(CASTModule.__init__).parameters
-        with torch.random.fork_rng(devices=[]), reading(first, weights_only=True), trusting(self._trust):
+        with torch.random.fork_rng(devices=[]), reading(other.name, weights_only=True), trusting(self._trust):
             torch.manual_seed(self.config.seed)
             return CASTModule(**{**{key: saved[key] for key in saved if key in known}, **self._given_settings()})
 
@@ -124,18 +138,17 @@ class CheckpointUnderTest:
         if not lacks_statistics(module.encoder):
             return module.explain
 
-        def explain(images: Tensor, masks: Tensor) -> Explanation:
+        def explain(images: Tensor, masks: Tensor, *keys: Tensor) -> Explanation:
             # As in the validation before training.
             with batch_statistics(module, len(images)):
-                return module.explain(images, masks)
+                return module.explain(images, masks, *keys)
 
         return explain
 
     @property
     def network(self) -> Network:
         """Name, backbone and explanation, for a protocol that compares two checkpoints."""
-        has_method = self.trained_here or self.untrained_method
-        return Network(self.name, self.backbone, self.explain if has_method else None)
+        return Network(self.name, self.backbone, self.explain if self.has_method else None)
 
 
 def published_rows(protocol: Protocol) -> list[PublishedRow]:
@@ -173,7 +186,7 @@ def protocol_inputs(protocol: Protocol, config: DictConfig, output: Path) -> dic
     inputs: dict[str, Any] = {}
     if "explain" in wanted:
         required = inspect.signature(protocol).parameters["explain"].default is inspect.Parameter.empty
-        if required or checkpoint.trained_here:
+        if required or checkpoint.has_method:
             inputs["explain"] = checkpoint.explain
     if "backbone" in wanted:
         inputs["backbone"] = checkpoint.backbone

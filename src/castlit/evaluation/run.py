@@ -56,22 +56,23 @@ def run_protocol(config: DictConfig, output: Path) -> Evaluated:
     evaluated = Evaluated(results, published_rows(protocol), protocol_masks(getattr(protocol, "keywords", {})))
     uses_checkpoint = bool(parameters & {"backbone", "explain", "config"})
     runs_protocols = "config" in parameters  # they have printed their tables
-    _write(evaluated, output, str(config.checkpoint) if uses_checkpoint else None, show=not runs_protocols)
+    names = {key: str(config[key]) for key in ("checkpoint", "compare") if uses_checkpoint and config[key] is not None}
+    _write(evaluated, output, names, show=not runs_protocols)
     return evaluated
 
 
 @rank_zero_only
-def _write(evaluated: Evaluated, output: Path, checkpoint: str | None, show: bool) -> None:
+def _write(evaluated: Evaluated, output: Path, names: dict[str, str], show: bool) -> None:
     """Write ``results.json`` and print the table, in the first process only.
 
     Args:
         evaluated: The results.
         output: The run's folder.
-        checkpoint: As it was typed; None if the protocol uses none.
+        names: ``checkpoint``, and ``compare`` if there is one, as they were typed; none if the protocol uses none.
         show: Whether to print.
     """
     results, published, masks = evaluated
-    content: dict[str, Any] = {} if checkpoint is None else {"checkpoint": checkpoint}
+    content: dict[str, Any] = {**names}
     if masks is not None:
         content["masks"] = masks
     content["results"] = results
@@ -86,7 +87,10 @@ def _write(evaluated: Evaluated, output: Path, checkpoint: str | None, show: boo
     # In a file, long lines are not wrapped.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
     console = Console(soft_wrap=True, width=width, highlight=False)
-    console.print(metrics_table(checkpoint or "maps against masks", results, published))
+    title = names.get("checkpoint", "maps against masks")
+    if "compare" in names:
+        title += f", compared with {names['compare']}"
+    console.print(metrics_table(title, results, published))
     if masks is not None:
         console.print(f"Masks: {masks}", markup=False)
     for file in (output / "results.json", *sorted(output.glob("*.html"))):

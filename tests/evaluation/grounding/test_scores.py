@@ -51,3 +51,15 @@ def test_images_without_mask():
     assert grounding(torch.ones(2, 4, 4), mask).images == 1
     with pytest.raises(InputError, match="at least one image with a mask"):
         grounding(torch.ones(1, 4, 4), masks((0, 0, 0, 0)))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_cams_that_are_none(value):
+    """Energy would be NaN, or far outside of [0, 1]."""
+    with pytest.raises(InputError, match="finite and not negative"):
+        grounding(torch.full((1, 2, 2), value), masks((0, 0, 4, 4)))
+
+
+def test_other_shapes():
+    with pytest.raises(InputError, match="needs a CAM"):
+        grounding(torch.ones(1, 2, 2), masks((0, 0, 4, 4), (0, 0, 4, 4)))

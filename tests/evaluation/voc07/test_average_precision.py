@@ -62,3 +62,18 @@ def test_agrees_with_loops(pairs):
 def test_no_positives(measure):
     with pytest.raises(InputError, match="at least one positive"):
         measure(np.zeros(3, bool), np.arange(3.0))
+
+
+@pytest.mark.parametrize("measure", [average_precision, eleven_point_precision])
+@pytest.mark.parametrize(
+    ("truth", "scores", "told"),
+    [
+        ([True, False], [float("nan"), 1.0], "finite scores"),
+        ([True, False], [float("inf"), 1.0], "finite scores"),
+        ([1, -1], [0.5, 1.0], "booleans"),  # VOC's labels
+        ([True, False], [0.5], "scores"),
+    ],
+)
+def test_no_ranking(measure, truth, scores, told):
+    with pytest.raises(InputError, match=told):
+        measure(np.array(truth), np.array(scores))

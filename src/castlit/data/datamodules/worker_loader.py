@@ -94,7 +94,7 @@ class _InSharedMemory:
             except RuntimeError as error:
                 why = str(error).strip()
                 if "Too many open files" in why:
-                    line = f"{why}: raise the limit (ulimit -n 65536), or set data.workers=0"
+                    line = f"{why}: raise the limit (ulimit -n 65536), or set data.workers=0 (or protocol.workers=0)"
                     raise SharedMemoryError(line) from None
                 raise SharedMemoryError(_too_small(why)) from None
         return batch
@@ -130,7 +130,7 @@ def require_shared_memory(batch_bytes: int, workers: int) -> None:
 def _too_small(why: str) -> str:
     return (
         f"the shared memory {SHARED_MEMORY} is too small ({why}): give a container more (docker run --shm-size=8g), "
-        "or set data.workers=0, fewer workers, or a smaller batch_size"
+        "or set data.workers=0 (protocol.workers=0 where the protocol has it), fewer workers, or a smaller batch_size"
     )
 
 

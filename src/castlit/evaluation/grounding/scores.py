@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from castlit.attention import enlarge_cams, has_object, pointing_hits
+from castlit.attention.loss import check_shapes
 from castlit.utils.validation import InputError
 
 NO_MASK = "grounding needs at least one image with a mask that is not empty"
@@ -44,7 +45,13 @@ def image_scores(cams: Tensor, masks: Tensor) -> ImageScores:
     """Compare CAMs (N, h, w) with masks (N, 1, H, W), none of them empty.
 
     Each metric is that of the CAM resized bilinearly to the mask. A CAM of zeros scores 0.
+
+    Raises:
+        InputError: The shapes disagree, or a CAM is negative or not finite somewhere.
     """
+    check_shapes(cams, masks)
+    if not bool(((cams >= 0) & cams.isfinite()).all()):
+        raise InputError("grounding needs CAMs that are finite and not negative: are the weights damaged?")
     inside = (masks[:, 0] > 0).flatten(1)
     scaled = enlarge_cams(cams.float(), masks.shape[-2:]).flatten(1)
     mass = scaled.sum(1)
@@ -62,8 +69,9 @@ def grounding(cams: Tensor, masks: Tensor) -> Grounding:
     """Compare CAMs (N, h, w) with masks (N, 1, H, W), as :func:`image_scores` does; images without a mask are left out.
 
     Raises:
-        InputError: No image has a mask.
+        InputError: No image has a mask; or as in :func:`image_scores`.
     """
+    check_shapes(cams, masks)
     has_mask = has_object(masks)
     if not has_mask.any():
         raise InputError(NO_MASK)

@@ -17,11 +17,11 @@ def average_precision(truth: Truth, scores: Scores) -> float:
         scores: (N,) higher is more confident; equal scores share a threshold.
 
     Raises:
-        InputError: No positives.
+        InputError: No positives, scores that are not finite, or other shapes.
     """
     from sklearn.metrics import average_precision_score  # a second, which other protocols need not spend
 
-    _require_positives(truth)
+    _require_ranking(truth, scores)
     return 100 * float(average_precision_score(truth, scores))
 
 
@@ -33,11 +33,11 @@ def eleven_point_precision(truth: Truth, scores: Scores) -> float:
         scores: (N,) higher is more confident.
 
     Raises:
-        InputError: No positives.
+        InputError: As in :func:`average_precision`.
     """
     from sklearn.metrics import precision_recall_curve
 
-    _require_positives(truth)
+    _require_ranking(truth, scores)
     precision, recall, _ = precision_recall_curve(truth, scores)
     # The curve's last point, recall 0 at precision 1, belongs to no threshold.
     precision, recall = precision[:-1], recall[:-1]
@@ -46,6 +46,13 @@ def eleven_point_precision(truth: Truth, scores: Scores) -> float:
     return 100 * float(np.mean(best))
 
 
-def _require_positives(truth: Truth) -> None:
+def _require_ranking(truth: Truth, scores: Scores) -> None:
+    if truth.dtype != bool or truth.ndim != 1 or scores.shape != truth.shape:
+        raise InputError(
+            f"average precision needs truth (N,) of booleans and scores (N,), got {truth.shape} of {truth.dtype} and "
+            f"{scores.shape}"
+        )
     if not truth.any():
         raise InputError("average precision needs at least one positive")
+    if not np.isfinite(scores).all():
+        raise InputError("average precision needs finite scores, got NaN or infinity")
