@@ -115,8 +115,8 @@ def leave_no_trace() -> None:
     """Restore Hydra's files and logs of an earlier run in this run's folder; remove a new folder with nothing else."""
     config = HydraConfig.get()
     # Where Hydra itself failed, it has forgotten the folder already.
-    key = "run.dir" if OmegaConf.is_missing(config.runtime, "output_dir") else "runtime.output_dir"
-    folder, subfolder = Path(str(OmegaConf.select(config, key))).absolute(), config.output_subdir
+    place = config.run.dir if OmegaConf.is_missing(config.runtime, "output_dir") else config.runtime.output_dir
+    folder, subfolder = Path(place).absolute(), config.output_subdir
     if _accepted or subfolder is None:
         return
     if folder in _folders:

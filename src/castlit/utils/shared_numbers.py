@@ -1,6 +1,6 @@
 """Numbers that a process shares with the processes that it starts."""
 
-from multiprocessing.heap import Arena, BufferWrapper
+from multiprocessing.heap import BufferWrapper
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
@@ -24,7 +24,7 @@ class SharedNumbers:
 
     def __init__(self, count: int, dtype: DTypeLike = np.int64) -> None:
         size = count * np.dtype(dtype).itemsize
-        self._share(_memory(max(1, size)), count, dtype)
+        self._share(BufferWrapper(max(1, size)), count, dtype)
         self.values[:] = 0  # the memory may have been used before
 
     def _share(self, memory: BufferWrapper, count: int, dtype: DTypeLike) -> None:
@@ -33,16 +33,6 @@ class SharedNumbers:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _copy, (self.values.copy(),)
-
-
-def _memory(size: int) -> BufferWrapper:
-    try:
-        return BufferWrapper(size)
-    except OSError:
-        # multiprocessing takes /dev/shm where it has the space, even if it is read-only; elsewhere it takes a file of
-        # the system's temporary folder.
-        Arena._dir_candidates = []
-        return BufferWrapper(size)
 
 
 def _copy(values: NDArray[Any]) -> SharedNumbers:

@@ -47,11 +47,10 @@ def eleven_point_precision(truth: Truth, scores: Scores) -> float:
 
 
 def _require_ranking(truth: Truth, scores: Scores) -> None:
-    if truth.dtype != bool or truth.ndim != 1 or scores.shape != truth.shape:
-        raise InputError(
-            f"average precision needs truth (N,) of booleans and scores (N,), got {truth.shape} of {truth.dtype} and "
-            f"{scores.shape}"
-        )
+    if truth.ndim != 1 or scores.shape != truth.shape:
+        raise InputError(f"average precision needs truth (N,) and scores (N,), got {truth.shape} and {scores.shape}")
+    if truth.dtype != bool and not np.isin(truth, (0, 1)).all():
+        raise InputError("average precision needs truth of booleans, or of 0 and 1")
     if not truth.any():
         raise InputError("average precision needs at least one positive")
     if not np.isfinite(scores).all():
