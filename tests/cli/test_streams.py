@@ -49,6 +49,15 @@ def test_output_and_log(tmp_path, monkeypatch, capsys, encoding):
     assert "Logging error" not in capsys.readouterr().err
 
 
+def in_ascii(code, folder):
+    """What a new Python prints where text is ASCII, as in small containers."""
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_paths_in_ascii(tmp_path):
     """Only a new process has another encoding of file names; this one imports little."""
     for name in NAMES:
@@ -60,10 +69,13 @@ def test_paths_in_ascii(tmp_path):
         "found = BytesArray.of([encode_path(name) for name in names])\n"
         "print(sys.getfilesystemencoding(), *(os.path.isfile(decode_path(found[i])) for i in range(3)))\n"
     )
-    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    words = [sys.executable, "-c", code]
-    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["ascii", "True", "True", "True"], done.stderr
+    assert in_ascii(code, tmp_path).split() == ["ascii", "True", "True", "True"]
+
+
+def test_help_in_ascii(tmp_path):
+    """The configurations have other characters in comments and examples."""
+    code = "from castlit.cli.help import help_text\nprint(ascii(help_text('study', [])))"
+    assert "voc=\\u2026" in in_ascii(code, tmp_path)
 
 
 def test_task_can_be_sent_to_other_processes(monkeypatch):

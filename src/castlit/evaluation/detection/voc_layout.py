@@ -60,7 +60,9 @@ def _listed(root: Path, split: str) -> list[tuple[Path, str]]:
         raise InputError(f"{root} has no folder {edition}: give data.root=, VOCdevkit, or choose other splits")
     if not file.is_file():
         raise InputError(f"{file} is missing: it lists the images of {split}")
-    names = [line.split()[0] for line in file.read_text(errors="replace").splitlines() if line.strip()]
+    names = [
+        line.split()[0] for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
+    ]
     if not names:
         raise InputError(f"{file} lists no images")
     try:
