@@ -35,7 +35,7 @@ def help_text(config_name: str, arguments: list[str]) -> str:
         config_name: Its primary config in ``castlit.conf``.
         arguments: The words of the command line: a folder of the user's configs may add options.
     """
-    text = (_CONF / f"{config_name}.yaml").read_text(encoding="utf-8")
+    text = _text(f"{config_name}.yaml")
     words = _load(text)["hydra"]["help"]
     folder, _ = split_config_dir(arguments)
     lines = [words["header"], "", "Examples", textwrap.indent(words["footer"].rstrip(), "  "), ""]
@@ -82,13 +82,15 @@ def _options(group: str, folder: Path | None) -> list[str]:
 
 def _choices(file: str) -> Iterator[tuple[str, str]]:
     """Group and option of each choice in a config's list of defaults, then of those that the options make."""
-    own = [
-        each for each in _load((_CONF / file).read_text(encoding="utf-8")).get("defaults", []) if isinstance(each, dict)
-    ]
+    own = [each for each in _load(_text(file)).get("defaults", []) if isinstance(each, dict)]
     pairs = [(group.lstrip("/"), option) for each in own for group, option in each.items() if " " not in group]
     yield from pairs
     for group, option in pairs:
         yield from _choices(f"{group}/{option}.yaml")
+
+
+def _text(file: str) -> str:
+    return (_CONF / file).read_text(encoding="utf-8")
 
 
 def _load(text: str) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
     """Default number of loader processes, if there are enough cores; images in memory need few."""
 
     device: torch.device | None = None
-    """Where the loaders' batches go, set by whoever iterates over them without a trainer; None: the trainer's device.
+    """Where the loaders' batches go, for loops without a trainer; None: the trainer's device.
 
     For one that is not the CPU, images are uint8, and :func:`castlit.data.finish` normalises them there.
     """

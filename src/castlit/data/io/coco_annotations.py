@@ -1,6 +1,5 @@
 """COCO's instance annotations as masks: everything annotated is salient."""
 
-import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from castlit.data.io.errors import SampleError
 from castlit.data.io.folders import match_key
+from castlit.utils.plain_json import load_json
 from castlit.utils.validation import InputError
 
 MAX_PIXELS, MAX_SIDE = 2**30, 2**20
@@ -159,11 +159,10 @@ def load_annotations(path: Path) -> dict[str, Any]:
         InputError: The file is missing, is no JSON, or lacks ``images`` or ``annotations``.
     """
     try:
-        with path.open("rb") as file:
-            content = json.load(file)
+        content = load_json(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: is no JSON ({error})") from None
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
         raise InputError(f"{path}: is not COCO's instance annotations: it needs the keys images and annotations")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from castlit.utils.atomic_write import write_atomic
+from castlit.utils.plain_json import load_json
 
 MANIFEST = "shards.json"
 FORMAT = 1
@@ -27,8 +28,8 @@ def save_counts(file: Path, shards: dict[str, Any], file_format: int = FORMAT) -
 def parse_counts(data: bytes, file_format: int = FORMAT) -> dict[str, Any]:
     """The shards in a file written by :func:`save_counts`; empty for any other content."""
     try:
-        content = json.loads(data)
+        content = load_json(data)
         shards = content["shards"] if content["format"] == file_format else {}
         return {name: entry for name, entry in shards.items() if isinstance(entry["samples"], int)}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return {}

@@ -1,6 +1,5 @@
 """Find image and mask among the members of a shard's sample, and decode them."""
 
-import json
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ from castlit.data.io.mask_fit import Mask, fit_mask
 from castlit.data.io.masks import MaskKind, decode_mask
 from castlit.data.io.source import Item
 from castlit.data.shards.tar_samples import RawSample
+from castlit.utils.plain_json import load_json
 
 IMAGES = ("jpg", "jpeg", "webp", "bmp", "tif", "tiff", "png")
 """Suffixes of the image, in order of preference."""
@@ -155,8 +155,8 @@ def _listed(suffixes: list[str]) -> str:
 def _metadata(data: bytes) -> dict[str, object]:
     """A sample's json member; empty if there is none, or, in shards of other programs, no dictionary."""
     try:
-        metadata = json.loads(data) if data else {}
-    except (ValueError, RecursionError):
+        metadata = load_json(data) if data else {}
+    except ValueError:
         return {}
     return metadata if isinstance(metadata, dict) else {}
 

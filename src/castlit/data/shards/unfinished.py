@@ -11,6 +11,7 @@ import numpy as np
 from castlit.data.index.file_source import FileSource
 from castlit.data.io.folders import MARK
 from castlit.utils.atomic_write import ALONE, write_atomic
+from castlit.utils.plain_json import load_json
 
 
 class Progress(NamedTuple):
@@ -48,13 +49,13 @@ def is_mark(data: bytes | None) -> bool:
 
 def _parse(data: bytes) -> Progress | None:
     try:
-        content = json.loads(data)
+        content = load_json(data)
         shards = {
             str(name): {key: int(shard[key]) for key in ("samples", "unmasked", "bytes")}
             for name, shard in content["shards"].items()
         }
         return Progress(str(content["key"]), shards, int(content["position"]))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -1,6 +1,5 @@
 """A linear head on features, and the mapping from its outputs to classes."""
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from castlit.utils.plain_file import read_plain
+from castlit.utils.plain_json import load_json
 from castlit.utils.validation import InputError
 
 _NAMES = ("", "fc.", "classifier.", "head.", "head.fc.")
@@ -75,9 +75,9 @@ def read_mapping(path: str | Path, outputs: int, classes: int) -> NDArray[np.int
     if not Path(path).is_file():
         raise InputError(f"protocol.mapping={path}: no such file; give the challenge's in_to_in9.json")
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = load_json(Path(path).read_text(encoding="utf-8"))
         mapping = np.array([int(content[str(i)]) for i in range(outputs)], np.int64)
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError) as error:
         raise InputError(f"protocol.mapping={path}: is not a JSON object of whole numbers ({error})") from None
     except KeyError as error:
         raise InputError(f"protocol.mapping={path}: output {error} of the head's {outputs} is missing") from None
