@@ -14,6 +14,7 @@ SCENES = ["linear/mixed_rand", "object_information", "knn", "pointing/mixed_rand
 COLUMNS = {
     "cast": SCENES,
     "ablations": SCENES,
+    "attention_scenes": SCENES,
     "attention_photographs": [
         "voc07/mAP",
         "grounding/pretext/pointing",
