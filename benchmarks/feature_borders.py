@@ -11,24 +11,22 @@ A NAME may be given several times, with one checkpoint for each seed. For each i
 """
 
 import argparse
-import json
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import torch
+from networks import measure_networks
 
 from castlit import CASTModule
 from castlit.attention import has_object, tap
 from castlit.attention.cam import raw_cam
 from castlit.attention.keys import KEYS
-from castlit.bench.machine import machine
 from castlit.data import SaliencyDataModule
 from castlit.evaluation.grounding.questions import questions
 from castlit.evaluation.network import Network
 from castlit.module.explain import embed, known_negatives, score_of
 from castlit.nn import batch_statistics
-from castlit.utils.atomic_write import write_atomic
 
 SIDES = {"top": np.s_[:, :1], "bottom": np.s_[:, -1:], "left": np.s_[:, :, :1], "right": np.s_[:, :, -1:]}
 
@@ -92,14 +90,8 @@ def main():
     for batch in data.val_dataloader():
         shown = has_object(batch["mask"])
         batches.append({name: values[shown] for name, values in batch.items()})
-    row = {"benchmark": "feature_borders", "networks": {}, "machine": machine()}
-    for named in given.networks:
-        name, _, checkpoint = named.partition("=")
-        found = {key: round(value, 4) for key, value in measure(checkpoint, batches).items()}
-        row["networks"].setdefault(name, []).append(found)
-        print(f"{name:28}", found, flush=True)
-        if given.output:
-            write_atomic(given.output, (json.dumps(row, indent=1) + "\n").encode())
+    row = {"benchmark": "feature_borders"}
+    measure_networks(row, given.networks, lambda checkpoint: measure(checkpoint, batches), given.output)
 
 
 if __name__ == "__main__":

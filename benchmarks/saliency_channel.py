@@ -14,19 +14,17 @@ others`: without as many random directions.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
+from networks import measure_networks
 from torch.nn import functional as F
 
 from castlit import CASTModule
-from castlit.bench.machine import machine
 from castlit.data import ArraySource, EvalDataset, collate
 from castlit.data.scenes import Scenes
-from castlit.evaluation.frozen import linear_probe
-from castlit.utils.atomic_write import write_atomic
+from castlit.evaluation.frozen import as_linear, linear_probe
 
 SCENES = {"train": (4096, 1), "test": (1000, 0)}
 """Number of scenes and their seed, as in the protocol."""
@@ -56,8 +54,7 @@ def cells_of(backbone, batches):
 
 def marking_direction(cells, is_object):
     """The unit vector (C,) of a logistic regression that tells object cells from background cells."""
-    probe = linear_probe(cells, is_object.astype(np.int64))
-    weight = probe[-1].coef_[0] / probe[0].scale_
+    weight = as_linear(linear_probe(cells, is_object.astype(np.int64)))[0][1]
     return weight / np.linalg.norm(weight)
 
 
@@ -119,14 +116,10 @@ def main():
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     scenes, rng = load_scenes(), np.random.default_rng(0)
-    row = {"benchmark": "saliency_channel", "directions": given.directions, "networks": {}, "machine": machine()}
-    for named in given.networks:
-        name, _, checkpoint = named.partition("=")
-        found = {key: round(value, 4) for key, value in measure(checkpoint, scenes, given.directions, rng).items()}
-        row["networks"].setdefault(name, []).append(found)
-        print(f"{name:28}", found, flush=True)
-        if given.output:
-            write_atomic(given.output, (json.dumps(row, indent=1) + "\n").encode())
+    row = {"benchmark": "saliency_channel", "directions": given.directions}
+    measure_networks(
+        row, given.networks, lambda checkpoint: measure(checkpoint, scenes, given.directions, rng), given.output
+    )
 
 
 if __name__ == "__main__":
