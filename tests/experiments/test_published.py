@@ -66,6 +66,23 @@ def test_study_tables_in_docs(repository, name):
     assert all(len(seeds) == len(metrics[next(iter(metrics))]) for seeds in metrics.values()), "no run is left out"
 
 
+def test_restored_study_has_the_same_figures(repository, run_python, run_program, tmp_path):
+    file = repository / "benchmarks" / "results" / "study_attention_photographs.json"
+    words = "study=attention_photographs photos=photos masks=photo_masks voc=v test_photos=p test_masks=m".split()
+    script = repository / "benchmarks" / "restore_study.py"
+    other = run_python(script, file, *words, "arms.mocov2=[+experiment=mocov1]", "output=other", cwd=tmp_path)
+    assert "study_attention_photographs.json has mocov2, seed 0 with other words than data=folder" in other.stderr
+    restored = run_python(script, file, *words, cwd=tmp_path)
+    assert restored.returncode == 0, restored.stderr
+    again = run_program("study", *words, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    before = json.loads(file.read_text())
+    after = json.loads((tmp_path / "studies" / "attention_photographs" / "figures.json").read_text())
+    assert after["arms"] == before["arms"]
+    for arm, seeds in before["figures"].items():
+        assert after["figures"][arm] == {seed: pytest.approx(found) for seed, found in seeds.items()}
+
+
 COMPARED = ("mocov2", "cast_mocov2", "evidence_signed")
 """The columns of the tables on the first pages."""
 

@@ -66,6 +66,20 @@ def test_fp16_mixed_on_cpu(fit, samples):
     assert torch.isfinite(losses).all()
 
 
+@pytest.mark.parametrize(
+    ("precision", "fast", "warned"),
+    [("bf16-mixed", False, True), ("bf16-mixed", True, False), ("32-true", False, False)],
+)
+def test_cpu_without_bfloat16(fit, samples, monkeypatch, caplog, precision, fast, warned):
+    monkeypatch.setattr("castlit.utils.bfloat16.cpu_has_bfloat16", lambda: fast)
+    trained(fit, samples(8, (32, 32)), "moco", precision)
+    lines = [record.getMessage() for record in caplog.records if record.name == "castlit.utils.bfloat16"]
+    assert lines == warned * [
+        "precision=bf16-mixed: this CPU has no instructions for bfloat16, and is several times slower with it than "
+        "with precision=32-true"
+    ]
+
+
 @pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
 def test_half_precision_of_everything(fit, samples, precision):
     module = CASTModule(METHODS["moco"](), AttentionLoss())

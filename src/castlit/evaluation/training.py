@@ -14,6 +14,7 @@ from castlit.resume.checkpoint_io import Checkpoint
 from castlit.resume.request import LAST_CHECKPOINT
 from castlit.resume.restoring import restoring
 from castlit.resume.start import put_aside, report_stop, start
+from castlit.utils.bfloat16 import warn_if_slow
 from castlit.utils.distributed import gather
 from castlit.utils.lightning import pl, rank_zero_only
 from castlit.utils.quiet import quiet_lightning
@@ -54,9 +55,12 @@ class ProtocolTraining(pl.LightningModule):
     def on_fit_start(self) -> None:
         """Check that all processes resume at the same step: otherwise they would wait for each other forever.
 
+        On a CPU without bfloat16 it warns of ``precision="bf16-mixed"``.
+
         Raises:
             InputError: The steps differ.
         """
+        warn_if_slow(self.trainer)
         steps = gather(torch.tensor([self._resumed_at], device=self.device)).tolist()
         if len(set(steps)) > 1:
             raise InputError(

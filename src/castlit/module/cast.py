@@ -31,6 +31,7 @@ from castlit.nn import batch_statistics, lacks_statistics
 from castlit.optim import OptimizerRecipe
 from castlit.optim.recipe import use_fused
 from castlit.utils.bar_metrics import log_and_show
+from castlit.utils.bfloat16 import warn_if_slow
 from castlit.utils.lightning import pl
 from castlit.utils.run_length import steps_of_epochs, total_steps
 from castlit.utils.serializable import trusting
@@ -174,6 +175,8 @@ class CASTModule(pl.LightningModule):
                 "the module is compiled as a whole, and torch.compile does not differentiate twice: give it as it is, "
                 "with compile=True"
             )
+        if stage == "fit":
+            warn_if_slow(self.trainer)
         ranks.prepare(self, self.trainer)
 
     def on_fit_start(self) -> None:

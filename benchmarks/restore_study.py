@@ -1,0 +1,66 @@
+"""Put the finished runs of a study's figures.json back into its folder: castlit.study then does the missing ones.
+
+    python benchmarks/restore_study.py figures.json study=attention_tiny100 tiny=/tiny voc=/VOCdevkit …
+
+The words after the file are those of castlit.study. For a study that goes on on another machine, where only its
+figures are: each run gets its figures, without checkpoint and curves. Paths may differ from those of the other
+machine; other words of a configuration may not. That the study's evaluation was the same cannot be told from the file.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from castlit.cli.app import program
+from castlit.experiments.read_runs import RESULTS, is_evaluated
+from castlit.experiments.study_runner import PLAN
+from castlit.experiments.study_settings import read_study
+from castlit.utils.atomic_write import write_atomic
+from castlit.utils.validation import InputError
+
+
+def without_paths(words):
+    """Overrides, with the values that name a file or a folder left out."""
+    return [word.partition("=")[0] if "/" in word.partition("=")[2] else word for word in words]
+
+
+def write(path, content):
+    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def restore(run, figures, settings):
+    """Write the files that castlit.study reads of a finished run."""
+    trained = {name: {"end": value} for name, value in figures.items() if name.startswith("val/")}
+    percent = dict.fromkeys(settings.in_percent, 100)
+    results = {
+        name: value * percent.get(name, 1)
+        for name, value in figures.items()
+        if name not in trained and name != "seconds"
+    }
+    write(run.folder / PLAN, {"train": list(run.overrides), "evaluate": settings.evaluate, "seed": run.seed})
+    write(run.folder / "summary.json", {"metrics": trained, "seconds": figures["seconds"]})
+    write(run.folder / RESULTS, {"results": results})
+
+
+def main():
+    file = Path(sys.argv.pop(1))
+    saved = json.loads(file.read_text())
+
+    def restore_missing(config):
+        settings = read_study(config)
+        restored = 0
+        for run in settings.runs:
+            figures = saved["figures"].get(run.configuration, {}).get(str(run.seed))
+            if figures is None or is_evaluated(run.folder):
+                continue
+            if without_paths(saved["arms"][run.configuration]) != without_paths(run.overrides):
+                raise InputError(f"{file} has {run.title} with other words than {' '.join(run.overrides)}")
+            restore(run, figures, settings)
+            restored += 1
+        print(f"{restored} of {len(settings.runs)} runs restored below {settings.output}")
+
+    program("study", restore_missing)
+
+
+if __name__ == "__main__":
+    main()
