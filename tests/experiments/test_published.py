@@ -68,7 +68,14 @@ def test_study_tables_in_docs(repository, name):
 
 def test_restored_study_has_the_same_figures(repository, run_python, run_program, tmp_path):
     file = repository / "benchmarks" / "results" / "study_attention_photographs.json"
-    words = "study=attention_photographs photos=photos masks=photo_masks voc=v test_photos=p test_masks=m".split()
+    words = [
+        "study=attention_photographs",
+        "photos=photos",
+        "masks=photo_masks",
+        "voc=v",
+        "test_photos=p",
+        "test_masks=m",
+    ]
     script = repository / "benchmarks" / "restore_study.py"
     other = run_python(script, file, *words, "arms.mocov2=[+experiment=mocov1]", "output=other", cwd=tmp_path)
     assert "study_attention_photographs.json has mocov2, seed 0 with other words than data=folder" in other.stderr
