@@ -2,9 +2,9 @@
 
     python benchmarks/restore_study.py figures.json study=attention_tiny100 tiny=/tiny voc=/VOCdevkit …
 
-The words after the file are those of castlit.study. For a study that goes on on another machine, where only its
-figures are: each run gets its figures, without checkpoint and curves. Paths may differ from those of the other
-machine; other words of a configuration may not. That the study's evaluation was the same cannot be told from the file.
+The words after the file are those of castlit.study. It continues a study on another machine, from its figures alone:
+each run gets its figures, without checkpoint and curves. Paths may differ from those of the other machine; other words
+of a configuration may not. The file does not say how the runs were evaluated: use the same study.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from castlit.cli.app import program
 from castlit.experiments.read_runs import RESULTS, is_evaluated
-from castlit.experiments.study_runner import PLAN
+from castlit.experiments.study_runner import PLAN, plan_of
 from castlit.experiments.study_settings import read_study
 from castlit.utils.atomic_write import write_atomic
 from castlit.utils.validation import InputError
@@ -31,13 +31,12 @@ def write(path, content):
 def restore(run, figures, settings):
     """Write the files that castlit.study reads of a finished run."""
     trained = {name: {"end": value} for name, value in figures.items() if name.startswith("val/")}
-    percent = dict.fromkeys(settings.in_percent, 100)
     results = {
-        name: value * percent.get(name, 1)
+        name: 100 * value if name in settings.in_percent else value
         for name, value in figures.items()
         if name not in trained and name != "seconds"
     }
-    write(run.folder / PLAN, {"train": list(run.overrides), "evaluate": settings.evaluate, "seed": run.seed})
+    write(run.folder / PLAN, plan_of(run, settings.evaluate))
     write(run.folder / "summary.json", {"metrics": trained, "seconds": figures["seconds"]})
     write(run.folder / RESULTS, {"results": results})
 

@@ -59,7 +59,7 @@ class Runner:
         def folder(run: PlannedRun) -> Path:
             if is_evaluated(run.folder):
                 return run.folder
-            wanted = self._plan(run)
+            wanted = plan_of(run, self.evaluations)
             return next((there for found, there in done if found == wanted), run.folder)
 
         return [run._replace(folder=folder(run)) for run in runs]
@@ -93,19 +93,16 @@ class Runner:
 
     def _check(self, run: PlannedRun) -> None:
         path = run.folder / PLAN
-        if path.exists() and _read_plan(path) != self._plan(run):
+        if path.exists() and _read_plan(path) != plan_of(run, self.evaluations):
             raise InputError(
                 f"{run.folder} contains a run with other overrides than {' '.join(run.overrides)}, or with another "
                 "evaluation: give another output, or remove it"
             )
 
-    def _plan(self, run: PlannedRun) -> dict[str, Any]:
-        return {"train": list(run.overrides), "evaluate": self.evaluations, "seed": run.seed}
-
     def _do(self, run: PlannedRun) -> str:
         if self._stopped.is_set():
             return ""
-        write_atomic(run.folder / PLAN, (json.dumps(self._plan(run), indent=1) + "\n").encode())
+        write_atomic(run.folder / PLAN, (json.dumps(plan_of(run, self.evaluations), indent=1) + "\n").encode())
         if not (run.folder / "summary.json").exists():
             resume = ["resume=last"] if (run.folder / "checkpoints" / "last.ckpt").exists() else []
             words = [*run.overrides, f"seed={run.seed}", f"hydra.run.dir={run.folder}", *resume]
@@ -151,6 +148,11 @@ class Runner:
             return ""
         printed = (run.folder / LOG).read_bytes()[start:].decode(errors="replace")
         return f"{program}: {why_failed(code, printed.splitlines())} (see {run.folder / LOG})"
+
+
+def plan_of(run: PlannedRun, evaluations: Evaluations) -> dict[str, Any]:
+    """What the file ``PLAN`` in a run's folder holds."""
+    return {"train": list(run.overrides), "evaluate": evaluations, "seed": run.seed}
 
 
 def why_failed(code: int, printed: Sequence[str]) -> str:
