@@ -19,6 +19,7 @@ from castlit.bench.implementations import WARM_UP, Settings, timed_training
 from castlit.bench.machine import machine
 from castlit.bench.memory import peak_memory
 from castlit.bench.ratios import median_ratio
+from castlit.utils.json_files import write_json
 
 CENTRE = {"backbone": "resnet18", "size": 128, "batch_size": 16, "queue_size": 65536}
 AXES = {
@@ -82,7 +83,7 @@ def main() -> None:
         found["axes"][axis] = {"rows": rows, **({"fit": fitted(axis, rows)} if axis in SCALES else {})}
     print(json.dumps(found))
     if output is not None:
-        Path(output).write_text(json.dumps(found, indent=2) + "\n")
+        write_json(Path(output), found)
 
 
 if __name__ == "__main__":

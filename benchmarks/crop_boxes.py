@@ -16,6 +16,7 @@ import numpy as np
 
 from castlit.bench.machine import machine
 from castlit.crops import BoxSampler
+from castlit.utils.json_files import write_json
 
 COVERAGES = (0.2, 0.5, 0.9)
 ROUNDS = 3
@@ -100,7 +101,7 @@ def main():
     }
     print(json.dumps(row))
     if arguments.output:
-        arguments.output.write_text(json.dumps(row, indent=2) + "\n")
+        write_json(arguments.output, row)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from castlit.data.io.masks import THRESHOLD, decode_map, decode_mask
 from castlit.evaluation.saliency.moments import half_width
 from castlit.evaluation.saliency.scores import at_size, overlap, slopes
 from castlit.evaluation.saliency.thresholds import curves, f_measure
-from castlit.utils.atomic_write import write_atomic
+from castlit.utils.json_files import write_json
 
 METRICS = ("max_f_of_means", "mae", "iou")
 
@@ -113,7 +113,7 @@ def main():
         print(of_set, json.dumps(row["sets"][of_set]), flush=True)
     row["machine"] = machine()
     if given.output:
-        write_atomic(given.output, (json.dumps(row, indent=1) + "\n").encode())
+        write_json(given.output, row)
 
 
 if __name__ == "__main__":

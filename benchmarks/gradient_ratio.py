@@ -14,7 +14,6 @@ All are means over the batches, for the paper's score and for evidence with the 
 
 import argparse
 import itertools
-import json
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -27,7 +26,7 @@ from castlit.attention import has_object
 from castlit.attention.keys import KEYS
 from castlit.bench.machine import machine
 from castlit.module.explain import query_of, score_of
-from castlit.utils.atomic_write import write_atomic
+from castlit.utils.json_files import write_json
 
 BATCHES = 8
 SCORES = {"positive": [], "evidence, signed": ["attention.target=evidence", "attention.cam=signed"]}
@@ -93,7 +92,7 @@ def main():
         row["trained" if checkpoint else "untrained"][method] = rounded
         print(word, rounded, flush=True)
         if given.output:
-            write_atomic(given.output, (json.dumps(row, indent=1) + "\n").encode())
+            write_json(given.output, row)
 
 
 if __name__ == "__main__":

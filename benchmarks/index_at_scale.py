@@ -23,6 +23,7 @@ from castlit.data.index.cache import open_index
 from castlit.data.index.image_index import ImageIndex
 from castlit.data.io.masks import THRESHOLD
 from castlit.utils.bytes_array import BytesArray
+from castlit.utils.json_files import write_json
 
 FOLDERS = 1000
 MASK_BYTES = 200  # a real mask takes about 1,000; ten million of these fit on a small disk
@@ -136,7 +137,7 @@ def main():
         row["machine"] = machine()
     print(json.dumps(row))
     if len(sys.argv) > 2:
-        Path(sys.argv[2]).write_text(json.dumps(row, indent=2) + "\n")
+        write_json(Path(sys.argv[2]), row)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from castlit.saliency.algorithms.registry import METHODS, SIDE
 from castlit.saliency.pipeline.folder import MASK_SIDE
 from castlit.saliency.pipeline.one_mask import Recipe, encode, make_mask, open_image, resize, to_levels
 from castlit.saliency.pipeline.quality import measure_quality
+from castlit.utils.json_files import write_json
 
 COCO_TRAIN = 118_287
 
@@ -103,7 +104,7 @@ def main():
     print(json.dumps(row))
     if given.output:
         given.output.parent.mkdir(parents=True, exist_ok=True)
-        given.output.write_text(json.dumps(row, indent=2) + "\n")
+        write_json(given.output, row)
 
 
 if __name__ == "__main__":

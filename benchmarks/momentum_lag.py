@@ -9,7 +9,6 @@ if it is the same for all images of a batch, about 1 / sqrt(images) if they are 
 """
 
 import copy
-import json
 import sys
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from castlit import CASTModule
 from castlit.attention.keys import KEYS, apply_mask
 from castlit.attention.loss import has_object
 from castlit.bench.machine import machine
+from castlit.utils.json_files import write_json
 
 BATCHES = 8
 
@@ -64,7 +64,7 @@ def main(folders, output):
         print(
             folder, {name: {key: round(value, 3) for key, value in of.items()} for name, of in row.items()}, flush=True
         )
-    output.write_text(json.dumps({"machine": machine(), "runs": rows}, indent=1) + "\n")
+    write_json(output, {"machine": machine(), "runs": rows})
 
 
 if __name__ == "__main__":

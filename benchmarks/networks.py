@@ -1,9 +1,7 @@
 """Measure the networks that a benchmark's command line names, and save its row after each."""
 
-import json
-
 from castlit.bench.machine import machine
-from castlit.utils.atomic_write import write_atomic
+from castlit.utils.json_files import write_json
 
 
 def measure_networks(row, named_checkpoints, measure, output):
@@ -18,4 +16,4 @@ def measure_networks(row, named_checkpoints, measure, output):
         row["networks"].setdefault(name, []).append(found)
         print(f"{name:28}", found, flush=True)
         if output:
-            write_atomic(output, (json.dumps(row, indent=1) + "\n").encode())
+            write_json(output, row)

@@ -8,7 +8,6 @@ channel by channel; a probe trained on objects on black; and the shift of the me
 deviations of the training features. Fractions are in [0, 1].
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from castlit.bench.machine import machine
 from castlit.data import ArraySource, EvalDataset, collate
 from castlit.data.scenes import Scenes
 from castlit.evaluation import linear_probe
+from castlit.utils.json_files import write_json
 
 SIZE, SCENE = 64, 72
 CONFIGURATIONS = ("mocov2", "cast_mocov2")
@@ -60,7 +60,7 @@ def main(study, output, configurations):
             }
             rows.setdefault(name, {})[folder.name.removeprefix("seed_")] = row
             print(name, folder.name, {key: round(value, 3) for key, value in row.items()}, flush=True)
-    output.write_text(json.dumps({"machine": machine(), "arms": rows}, indent=1) + "\n")
+    write_json(output, {"machine": machine(), "arms": rows})
 
 
 if __name__ == "__main__":

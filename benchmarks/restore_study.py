@@ -15,17 +15,13 @@ from castlit.cli.app import program
 from castlit.experiments.read_runs import RESULTS, is_evaluated
 from castlit.experiments.study_runner import PLAN, plan_of
 from castlit.experiments.study_settings import read_study
-from castlit.utils.atomic_write import write_atomic
+from castlit.utils.json_files import write_json
 from castlit.utils.validation import InputError
 
 
 def without_paths(words):
     """Overrides, with the values that name a file or a folder left out."""
     return [word.partition("=")[0] if "/" in word.partition("=")[2] else word for word in words]
-
-
-def write(path, content):
-    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def restore(run, figures, settings):
@@ -36,9 +32,9 @@ def restore(run, figures, settings):
         for name, value in figures.items()
         if name not in trained and name != "seconds"
     }
-    write(run.folder / PLAN, plan_of(run, settings.evaluate))
-    write(run.folder / "summary.json", {"metrics": trained, "seconds": figures["seconds"]})
-    write(run.folder / RESULTS, {"results": results})
+    write_json(run.folder / PLAN, plan_of(run, settings.evaluate))
+    write_json(run.folder / "summary.json", {"metrics": trained, "seconds": figures["seconds"]})
+    write_json(run.folder / RESULTS, {"results": results})
 
 
 def main():

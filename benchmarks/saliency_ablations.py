@@ -10,7 +10,6 @@ is stopped keeps what it has. With the photographs of this project's measurement
 """
 
 import argparse
-import json
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
@@ -24,7 +23,7 @@ from castlit.saliency.algorithms import fusion, hierarchy, markov_chain, reconst
 from castlit.saliency.algorithms.refine import finish
 from castlit.saliency.algorithms.registry import METHODS
 from castlit.saliency.algorithms.superpixels import stretch
-from castlit.utils.atomic_write import write_atomic
+from castlit.utils.json_files import write_json
 
 KEPT = ("max_f_of_means", "max_f", "mean_f", "mae", "iou")
 
@@ -109,7 +108,7 @@ def main():
             row["methods"].setdefault(method, {})[name] = found
             print(f"{method:6} {name:36}", "  ".join(f"{metric} {found[metric][0]:.3f}" for metric in KEPT), flush=True)
             if given.output:
-                write_atomic(given.output, (json.dumps(row, indent=1) + "\n").encode())
+                write_json(given.output, row)
 
 
 if __name__ == "__main__":

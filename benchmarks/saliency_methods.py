@@ -16,7 +16,6 @@ has. With the photographs of this project's measurements:
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from rich.console import Console
@@ -26,7 +25,7 @@ from castlit.data import SaliencyDataModule
 from castlit.evaluation import evaluate_saliency
 from castlit.reporting.tables import metrics_table
 from castlit.saliency.algorithms.registry import METHODS
-from castlit.utils.atomic_write import write_atomic
+from castlit.utils.json_files import write_json
 
 
 def rounded(value):
@@ -69,7 +68,7 @@ def main():
         Console(soft_wrap=True, width=160, highlight=False).print(metrics_table(name, table))
         if given.output:
             given.output.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(given.output, (json.dumps(row, indent=2) + "\n").encode())
+            write_json(given.output, row)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ from castlit.saliency.algorithms.registry import shrink
 from castlit.saliency.spectral.features import CellFeatures
 from castlit.saliency.spectral.predictor import object_map
 from castlit.saliency.spectral.settings import SpectralSettings
-from castlit.utils.atomic_write import write_atomic
+from castlit.utils.json_files import write_json
 
 METRICS = ("max_f_of_means", "mae", "iou")
 PUBLISHED = ("tokencut", "lost", "deep_spectral")
@@ -206,7 +206,7 @@ def main():
             seconds = round(time.process_time() - began)
             whole["sets"][name] = {"half": given.half, "cpu_seconds": seconds, "rows": rows}
             whole["machine"] = machine()
-            write_atomic(given.output, (json.dumps(whole, indent=1) + "\n").encode())
+            write_json(given.output, whole)
 
         score(source, half(len(source), given.half)[: given.count], encoders, write)
 

@@ -18,6 +18,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from castlit.utils.json_files import write_json
+
 ROUNDS = 5
 
 ANSWERS = {
@@ -129,7 +131,7 @@ def main() -> None:
         row["before"] = given["before_is"]
     print(json.dumps(row))
     if "output" in given:
-        Path(given["output"]).write_text(json.dumps(row, indent=1) + "\n")
+        write_json(Path(given["output"]), row)
 
 
 if __name__ == "__main__":

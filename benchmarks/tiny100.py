@@ -26,6 +26,7 @@ import torch
 from castlit.bench.machine import machine
 from castlit.evaluation.grounding.scores import image_scores
 from castlit.saliency.algorithms.baselines import centre_gaussian
+from castlit.utils.json_files import write_json
 
 SIDE = 64
 
@@ -75,7 +76,7 @@ def masks(folder, made, output):
         files = [(path / name.removeprefix("train/")).with_suffix(".png") for name, _ in train]
         rows[path.name] = scores(np.stack([cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) for file in files]), boxed)
     content = {"machine": machine(), "mean area of the boxes": with_interval(boxed.mean((1, 2))), "masks": rows}
-    output.write_text(json.dumps(content, indent=1) + "\n")
+    write_json(output, content)
     print(json.dumps(rows, indent=1))
 
 

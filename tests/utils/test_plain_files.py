@@ -7,8 +7,8 @@ import torch
 import yaml
 
 from castlit.reporting.read_metrics import by_epoch
+from castlit.utils.json_files import load_json, write_json
 from castlit.utils.plain_file import read_plain
-from castlit.utils.plain_json import load_json
 from castlit.utils.plain_yaml import load_plain, read_plain_yaml
 
 DEEP = b"[" * 100_000
@@ -26,6 +26,15 @@ def test_damaged_yaml(data):
 def test_damaged_json(data):
     with pytest.raises(ValueError, match=r"."):
         load_json(data)
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "row.json"
+    write_json(path, {"a": [1, None, "ü"]})
+    assert load_json(path.read_bytes()) == {"a": [1, None, "ü"]}
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert load_json(path.read_bytes()) == {"a": [1, None, "ü"]}
 
 
 def test_files_that_never_end(tmp_path):

@@ -8,6 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from castlit.cli.app import program
+from castlit.utils.json_files import write_json
 
 BENCHMARKS = {
     "data": "views of photographs, against PIL, torchvision, lightly and albumentations, and the rejection sampler",
@@ -24,8 +25,7 @@ def bench(config: DictConfig) -> None:
     print(json.dumps(row))
     if config.output is not None:
         file = Path(config.output)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(row, indent=2) + "\n")
+        write_json(file, row)
         print(f"Written to {file}", file=sys.stderr)
 
 

@@ -1,6 +1,5 @@
 """Write an encoder's object maps as mask files."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from castlit.data.io.mask_store import encode_map
 from castlit.data.io.masks import decode_mask
 from castlit.resume.rng_state import random_state, set_random_state
 from castlit.utils.distributed import world_size
+from castlit.utils.json_files import write_json
 
 Pixels = NDArray[np.uint8]
 Map = NDArray[np.float32]
@@ -136,7 +136,7 @@ def write_counts(folder: Path, version_number: int, counts: Counts, settings: di
         "counts": counts._asdict(),
         "castlit": version("castlit"),
     }
-    (folder / "masks.json").write_text(json.dumps(about, indent=2) + "\n")
+    write_json(folder / "masks.json", about)
 
 
 @contextmanager

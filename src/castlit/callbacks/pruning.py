@@ -10,8 +10,8 @@ import numpy as np
 
 from castlit.reporting.pruned import why_pruned
 from castlit.reporting.read_metrics import by_epoch
+from castlit.utils.json_files import load_json
 from castlit.utils.lightning import TrainerFn, pl
-from castlit.utils.plain_json import load_json
 from castlit.utils.run_length import epochs_of_steps
 from castlit.utils.validation import InputError, require_int
 

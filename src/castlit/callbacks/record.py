@@ -1,6 +1,5 @@
 """The run's record: metrics and times, written to ``summary.json`` at the end of the run."""
 
-import json
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from castlit.callbacks.pruning import Pruning
-from castlit.utils.atomic_write import write_atomic
+from castlit.utils.json_files import write_json
 from castlit.utils.lightning import pl
 
 _FIRST_STEPS = 10
@@ -156,7 +155,7 @@ class RunRecord(pl.Callback):
     def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
             # Atomic: a run with this file has finished.
-            write_atomic(self.path, (json.dumps(self._summary(trainer, pl_module), indent=2) + "\n").encode())
+            write_json(self.path, self._summary(trainer, pl_module))
 
     def _summary(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         seconds = time.perf_counter() - self._started

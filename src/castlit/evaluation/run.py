@@ -1,6 +1,5 @@
 """Run the protocol that a config names, write ``results.json`` and print a table."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -17,8 +16,8 @@ from castlit.evaluation.mask_origin import protocol_masks
 from castlit.reporting.published import PublishedRow
 from castlit.reporting.results import Results, Table, TableWithIntervals
 from castlit.reporting.tables import metrics_table
-from castlit.utils.atomic_write import write_atomic
 from castlit.utils.cpu_threads import cpu_threads
+from castlit.utils.json_files import write_json
 from castlit.utils.lightning import pl, rank_zero_only
 from castlit.utils.validation import require_int
 
@@ -81,7 +80,7 @@ def _write(evaluated: Evaluated, output: Path, names: dict[str, str], show: bool
     if published:
         content["published"] = [row._asdict() for row in published]
     # Atomic: studies take a run with this file for finished.
-    write_atomic(output / "results.json", (json.dumps(content, indent=2) + "\n").encode())
+    write_json(output / "results.json", content)
     if not show:
         return
     # In a file, long lines are not wrapped.

@@ -14,6 +14,7 @@ from castlit.experiments.run_settings import SEED
 from castlit.experiments.tables import csv_bytes, html_table
 from castlit.reporting.html import heading, paragraph
 from castlit.utils.atomic_write import write_atomic
+from castlit.utils.json_files import write_json
 
 
 def write_comparison(output: Path, what: Comparison, of: Sequence[str]) -> Path:
@@ -30,7 +31,7 @@ def write_comparison(output: Path, what: Comparison, of: Sequence[str]) -> Path:
     """
     header = ["run", "folder", *what.keys, "state", "note", "epochs", "seconds", *what.metrics]
     write_atomic(output / "compare.csv", csv_bytes(header, _csv_rows(what)))
-    write_atomic(output / "compare.json", (json.dumps(_as_json(what), indent=1, allow_nan=False) + "\n").encode())
+    write_json(output / "compare.json", _as_json(what))
     plot = draw_comparison(what)
     write_atomic(output / "compare.png", plot)
     about = "Metrics are those at the end of training, or the best over its epochs (:best)."

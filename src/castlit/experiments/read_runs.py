@@ -14,8 +14,8 @@ import yaml  # type: ignore[import-untyped]
 from castlit.experiments.run_settings import Settings, read_settings
 from castlit.reporting.pruned import why_pruned
 from castlit.reporting.read_metrics import by_epoch
+from castlit.utils.json_files import load_json
 from castlit.utils.locking import is_locked
-from castlit.utils.plain_json import load_json
 from castlit.utils.plain_yaml import read_plain_yaml
 from castlit.utils.validation import InputError
 

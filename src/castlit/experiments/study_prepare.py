@@ -1,14 +1,12 @@
 """Programs that a study runs once, before its first run, such as those that make masks."""
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from castlit.utils.atomic_write import write_atomic
-from castlit.utils.plain_json import load_json
+from castlit.utils.json_files import load_json, write_json
 from castlit.utils.validation import InputError
 
 DONE = "prepared.json"
@@ -35,7 +33,7 @@ def prepare(commands: Sequence[Sequence[str]], output: Path, threads: int | None
         if code:
             raise InputError(f"prepare: python -m {' '.join(command)} failed with exit code {code}")
         done.append(command)
-        write_atomic(path, (json.dumps(done, indent=1) + "\n").encode())
+        write_json(path, done)
 
 
 def _done(path: Path) -> list[list[str]]:

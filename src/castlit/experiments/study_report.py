@@ -1,6 +1,5 @@
 """A study's files: ``table.csv``, ``table.md``, ``figures.json``, ``plot.png`` and ``report.html``."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from castlit.experiments.study_tables import CSV_HEADER, Study, csv_rows, differ
 from castlit.experiments.tables import TextTable, csv_bytes, html_table, markdown
 from castlit.reporting.html import heading, paragraph, sheet
 from castlit.utils.atomic_write import write_atomic
+from castlit.utils.json_files import write_json
 
 _PANELS = ("gradcam_epochs.png", "gradcam.png")
 """A run's Grad-CAM images; the first that exists is shown."""
@@ -38,9 +38,7 @@ def write_report(
     text = markdown(table) + (f"\n{_DIFFERENCES}:\n\n{markdown(compared)}" if compared else "")
     write_atomic(output / "table.csv", csv_bytes(CSV_HEADER, csv_rows(study, metrics)))
     write_atomic(output / "table.md", text.encode())
-    write_atomic(
-        output / "figures.json", (json.dumps(_as_json(study, runs, metrics, failed), indent=1) + "\n").encode()
-    )
+    write_json(output / "figures.json", _as_json(study, runs, metrics, failed))
     write_atomic(output / "plot.png", plot)
     done = sum(len(seeds) for seeds in metrics.values())
     parts = [

@@ -1,6 +1,5 @@
 """Carry out a study's runs, each in its own processes; finished runs are skipped."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -14,8 +13,7 @@ from typing import Any, TypeAlias
 from castlit.experiments.read_runs import RESULTS, is_evaluated
 from castlit.experiments.study_plan import PlannedRun
 from castlit.experiments.study_prepare import environment
-from castlit.utils.atomic_write import write_atomic
-from castlit.utils.plain_json import load_json
+from castlit.utils.json_files import load_json, write_json
 from castlit.utils.validation import InputError
 
 Evaluations: TypeAlias = list[str] | dict[str, list[str]]
@@ -102,7 +100,7 @@ class Runner:
     def _do(self, run: PlannedRun) -> str:
         if self._stopped.is_set():
             return ""
-        write_atomic(run.folder / PLAN, (json.dumps(plan_of(run, self.evaluations), indent=1) + "\n").encode())
+        write_json(run.folder / PLAN, plan_of(run, self.evaluations))
         if not (run.folder / "summary.json").exists():
             resume = ["resume=last"] if (run.folder / "checkpoints" / "last.ckpt").exists() else []
             words = [*run.overrides, f"seed={run.seed}", f"hydra.run.dir={run.folder}", *resume]
@@ -122,7 +120,7 @@ class Runner:
             except (ValueError, KeyError, TypeError) as damage:
                 return f"{file} is damaged ({damage!r}): remove it to evaluate again"
         # Written last: a run with this file is finished.
-        write_atomic(run.folder / RESULTS, (json.dumps({"results": results}, indent=2) + "\n").encode())
+        write_json(run.folder / RESULTS, {"results": results})
         return ""
 
     def _evaluate(self, run: PlannedRun, words: Sequence[str], results: Path) -> str:

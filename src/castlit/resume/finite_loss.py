@@ -1,6 +1,5 @@
 """Stop a run whose loss is not finite, and name the images of the batch."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from castlit.utils.json_files import write_json
 from castlit.utils.lightning import pl
 from castlit.utils.validation import InputError
 
@@ -119,7 +119,7 @@ class FiniteLoss(pl.Callback):
             "losses": {name: str(value.item()) for name, value in bad.losses.items()},
             "images": [] if bad.images is None else [image_name(data, index) for index in bad.images.tolist()],
         }
-        path.write_text(json.dumps(record, indent=2) + "\n")
+        write_json(path, record)
 
 
 def image_name(data: object, index: int) -> dict[str, str | int]:

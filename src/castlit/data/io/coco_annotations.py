@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from castlit.data.io.errors import SampleError
 from castlit.data.io.folders import match_key
-from castlit.utils.plain_json import load_json
+from castlit.utils.json_files import load_json
 from castlit.utils.validation import InputError
 
 MAX_PIXELS, MAX_SIDE = 2**30, 2**20

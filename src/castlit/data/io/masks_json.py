@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from castlit.utils.plain_json import load_json
+from castlit.utils.json_files import load_json
 from castlit.utils.validation import InputError
 
 MASKS_FILE = "masks.json"

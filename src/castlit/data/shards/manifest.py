@@ -1,12 +1,10 @@
 """``shards.json``: the number of samples in each shard of a folder."""
 
-import json
 import uuid
 from pathlib import Path
 from typing import Any
 
-from castlit.utils.atomic_write import write_atomic
-from castlit.utils.plain_json import load_json
+from castlit.utils.json_files import load_json, write_json
 
 MANIFEST = "shards.json"
 FORMAT = 1
@@ -21,8 +19,7 @@ def write_manifest(folder: Path, counts: dict[str, int]) -> None:
 
 def save_counts(file: Path, shards: dict[str, Any], file_format: int = FORMAT) -> None:
     """Write atomically: a reader finds the new file or the old one."""
-    content = json.dumps({"format": file_format, "shards": shards}, indent=1) + "\n"
-    write_atomic(file, content.encode(), writer=uuid.uuid4().hex)
+    write_json(file, {"format": file_format, "shards": shards}, writer=uuid.uuid4().hex)
 
 
 def parse_counts(data: bytes, file_format: int = FORMAT) -> dict[str, Any]:

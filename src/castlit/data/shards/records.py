@@ -12,7 +12,7 @@ from castlit.data.io.mask_fit import Mask, fit_mask
 from castlit.data.io.masks import MaskKind, decode_mask
 from castlit.data.io.source import Item
 from castlit.data.shards.tar_samples import RawSample
-from castlit.utils.plain_json import load_json
+from castlit.utils.json_files import load_json
 
 IMAGES = ("jpg", "jpeg", "webp", "bmp", "tif", "tiff", "png")
 """Suffixes of the image, in order of preference."""

@@ -10,8 +10,8 @@ import numpy as np
 
 from castlit.data.index.file_source import FileSource
 from castlit.data.io.folders import MARK
-from castlit.utils.atomic_write import ALONE, write_atomic
-from castlit.utils.plain_json import load_json
+from castlit.utils.atomic_write import ALONE
+from castlit.utils.json_files import load_json, write_json
 
 
 class Progress(NamedTuple):
@@ -30,8 +30,7 @@ class Progress(NamedTuple):
         Raises:
             OSError: It cannot be written.
         """
-        content = json.dumps(self._asdict(), indent=1) + "\n"
-        write_atomic(folder / MARK, content.encode(), writer=ALONE)
+        write_json(folder / MARK, self._asdict(), writer=ALONE)
 
 
 def read_progress(folder: Path) -> Progress | None:

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from castlit.utils.json_files import load_json
 from castlit.utils.plain_file import read_plain
-from castlit.utils.plain_json import load_json
 from castlit.utils.validation import InputError
 
 _NAMES = ("", "fc.", "classifier.", "head.", "head.fc.")

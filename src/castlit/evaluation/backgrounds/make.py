@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import json
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -22,7 +21,7 @@ from castlit.evaluation.frozen import ImageList, read_class_folders
 from castlit.utils.atomic_write import write_atomic
 from castlit.utils.cores import available_cores
 from castlit.utils.csv_cells import safe_cells
-from castlit.utils.plain_json import load_json
+from castlit.utils.json_files import load_json, write_json
 from castlit.utils.process_pool import in_processes
 from castlit.utils.progress_log import ProgressLog
 from castlit.utils.validation import InputError, require_int, require_number
@@ -93,7 +92,7 @@ def make_backgrounds(
     _all("Cutting out", partial(_single, folder=folder, read=read), jobs, workers)
     val = [job for job in jobs if job.split == "val"]
     _all("Mixing", partial(_mix, folder=folder, read=read), val, workers)
-    write_atomic(folder / _RECORD, (json.dumps(record, indent=2) + "\n").encode())
+    write_json(folder / _RECORD, record)
     return folder
 
 

@@ -1,14 +1,12 @@
 """The settings a folder was trained with, so that no other training continues in it."""
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from castlit.saliency.deepusps.settings import Settings
-from castlit.utils.atomic_write import write_atomic
-from castlit.utils.plain_json import load_json
+from castlit.utils.json_files import load_json, write_json
 from castlit.utils.validation import InputError
 
 logger = logging.getLogger(__name__)
@@ -37,7 +35,7 @@ def check_state(folder: Path, settings: Mapping[str, Any], images: str, count: i
     path = folder / STATE
     if not path.exists():
         content = {"settings": dict(settings), "images": images, "count": count}
-        write_atomic(path, json.dumps(content, indent=1).encode(), lasting=True)
+        write_json(path, content, lasting=True)
         return
     before, seen, number = _read(folder)
     other = [key for key in settings if before.get(key) != settings[key]]

@@ -1,7 +1,6 @@
 """Records beside a folder's masks: ``masks.json`` and ``failed.csv``."""
 
 import csv
-import json
 import shutil
 import tempfile
 from collections import Counter
@@ -11,9 +10,9 @@ from typing import Any
 
 from castlit.data.io.masks_json import MASKS_FILE, PROGRAM
 from castlit.saliency.pipeline.shard import Shard
-from castlit.utils.atomic_write import atomic_path, write_atomic
+from castlit.utils.atomic_write import atomic_path
 from castlit.utils.csv_cells import safe_cells
-from castlit.utils.plain_json import load_json
+from castlit.utils.json_files import load_json, write_json
 from castlit.utils.validation import InputError
 
 FOLDER = ".make_masks"
@@ -81,11 +80,11 @@ class Records:
             OSError: It cannot be written.
         """
         record = {**self.facts, "counts": counts, "complete": complete, **more}
-        write_atomic(self.folder / "record.json", _json(record), lasting=True)
+        write_json(self.folder / "record.json", record, lasting=True)
         before: dict[str, Any] = {}
         # Read again after writing: another shard may have written between. So the last writer has read all records.
         while (found := self._summary()) != before:
-            write_atomic(self.output / MASKS_FILE, _json(found), lasting=True, writer=str(self.shard))
+            write_json(self.output / MASKS_FILE, found, lasting=True, writer=str(self.shard))
             before = found
 
     def missing(self) -> int:
@@ -190,10 +189,6 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
         else:
             found[key] = value
     return found
-
-
-def _json(record: dict[str, Any]) -> bytes:
-    return (json.dumps(record, indent=2) + "\n").encode()
 
 
 def _version(package: str) -> str | None:

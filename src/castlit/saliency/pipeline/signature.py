@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from castlit.saliency.pipeline.quality import Quality
-from castlit.utils.plain_json import load_json
+from castlit.utils.json_files import load_json
 
 KEYWORD = b"castlit"
 PNG = b"\x89PNG\r\n\x1a\n"
