@@ -22,7 +22,7 @@ ROWS = {
 # Title, study, metric, and a baseline: its name, configuration and metric.
 PANELS = [
     (
-        "Scenes: accuracy where backgrounds\ndo not go with objects, %",
+        "Scenes: accuracy where\nbackgrounds mislead, %",
         "study_attention_scenes.json",
         "linear/mixed_rand",
         None,

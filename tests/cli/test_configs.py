@@ -135,9 +135,22 @@ def test_budgets_have_the_same_keys(repository):
 @pytest.mark.parametrize("name", METHODS)
 def test_control_matches_cast(name):
     cast = composed("train", f"+experiment=cast_{name}")
-    more = ["attention.weight=${budget.simclr.attention_weight}"] if name == "simclr" else []
-    control = composed("train", f"+experiment={name}", "attention=cast", "crop=saliency", f"name=cast_{name}", *more)
+    attention = "simclr" if name == "simclr" else "cast"
+    control = composed("train", f"+experiment={name}", f"attention={attention}", "crop=saliency", f"name=cast_{name}")
     assert control == cast
+
+
+@pytest.mark.parametrize("name", [*METHODS, "mocov2_evidence", "mocov2_fast"])
+def test_attention_of_experiments(name):
+    """What the command line chooses replaces the experiment's attention, and leaves no key of it behind."""
+    assert composed("train", f"+experiment=cast_{name}", "attention=none").attention == {}
+    evidence = composed("train", f"+experiment=cast_{name}", "attention=evidence").attention
+    assert evidence == composed("train", "+experiment=cast_mocov2_evidence").attention
+    assert (evidence.target, evidence.cam, evidence.weight) == ("evidence", "signed", 3.0)
+    paper = composed("train", f"+experiment=cast_{name}").attention
+    assert paper.weight == (1.0 if name == "simclr" else 3.0)
+    assert paper.key == ("masked_features" if name == "mocov2_fast" else "masked_image")
+    assert (paper.target == "evidence") == (name == "mocov2_evidence")
 
 
 @pytest.mark.parametrize("protocol", ["scenes", "grounding", "saliency", "all"])

@@ -286,7 +286,7 @@ def test_photographs_to_training(run_line, tmp_path):
     assert "Look at them: masks/preview.html" in made.stdout
     recommended = made.stdout.splitlines()[-1].strip()
     assert shlex.split(recommended) == [
-        *("python", "-m", "castlit.train", "+experiment=cast_mocov2", "data=folder"),
+        *("python", "-m", "castlit.train", "+experiment=cast_mocov2_evidence", "data=folder"),
         *("data.images='my photos'", "data.masks=masks"),
         *([] if shows_accelerator() else ["budget=laptop"]),
     ]

@@ -443,7 +443,7 @@ def test_folders_to_training(run_line, mini, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["shards"], "no folder of Hydra's"
     recommended = written.stdout.splitlines()[-1].strip()
     assert recommended == (
-        "python -m castlit.train +experiment=cast_mocov2 data=shards "
+        "python -m castlit.train +experiment=cast_mocov2_evidence data=shards "
         f'data.urls="{tmp_path}/shards/{{000000..000004}}.tar"' + " budget=laptop" * (not shows_accelerator())
     )
     more = [*TINY, "data.batch_size=24", "data.val_count=24", "hydra.run.dir=run"]

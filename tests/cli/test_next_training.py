@@ -11,7 +11,6 @@ def test_command(monkeypatch, capsys, accelerator):
     monkeypatch.setattr("castlit.cli.next_training.shows_accelerator", lambda: accelerator)
     print_next_training(Console(soft_wrap=True, highlight=False), "data=folder", "data.images='my [photos]'")
     said, command = capsys.readouterr().out.splitlines()
-    assert (
-        command.endswith("castlit.train +experiment=cast_mocov2 data=folder data.images='my [photos]'") == accelerator
-    )
+    words = "castlit.train +experiment=cast_mocov2_evidence data=folder data.images='my [photos]'"
+    assert command.endswith(words) == accelerator
     assert command.endswith(" budget=laptop") == ("without a GPU" in said) == (not accelerator)

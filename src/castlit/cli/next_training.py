@@ -10,14 +10,14 @@ from castlit.cli.app import this_python
 
 
 def print_next_training(console: Console, *overrides: str) -> None:
-    """Print the command; where there is no accelerator, with the budget for small machines.
+    """Print the command, with the recipe for photographs; without an accelerator, also the budget for small machines.
 
     Args:
         console: Where to.
         overrides: The words of the data, as one types them in a shell.
     """
     small = not shows_accelerator()
-    words = ["+experiment=cast_mocov2", *overrides, *(["budget=laptop"] if small else [])]
+    words = ["+experiment=cast_mocov2_evidence", *overrides, *(["budget=laptop"] if small else [])]
     why = " (on this machine without a GPU; budget=laptop keeps it to minutes)" if small else ""
     console.print(f"Train on them next{why}:", markup=False)
     console.print(f"  {this_python()} -m castlit.train {' '.join(words)}", style="bold", markup=False)

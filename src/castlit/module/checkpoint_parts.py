@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from castlit.utils.plain_file import read_plain
-from castlit.utils.serializable import Spec, build, describe
+from castlit.utils.serializable import TARGET, Spec, build, describe
 from castlit.utils.validation import InputError
 
 PartT = TypeVar("PartT")
@@ -59,10 +59,13 @@ def part_from(name: str, value: object, kind: type[PartT]) -> PartT:
         kind: Its class.
 
     Raises:
-        InputError: It is neither, or its spec says that it could not be described.
+        InputError: It is neither, or its spec says that it could not be described, or names no class.
     """
     if isinstance(value, kind):
         return value
+    if isinstance(value, Mapping) and value != _NO_SPEC and TARGET not in value:
+        # From a configuration where its group was switched off, and some keys were set.
+        raise InputError(f"{name} has the keys {', '.join(map(str, value))}, and no {TARGET} to say what it is")
     if isinstance(value, Mapping) and value != _NO_SPEC:
         return part_from(name, build(value), kind)
     if value == _NO_SPEC:
