@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from castlit.cli.app import program
+from castlit.cli.overrides import PATH_KEYS
 from castlit.experiments.read_runs import RESULTS, is_evaluated
 from castlit.experiments.study_runner import PLAN, plan_of
 from castlit.experiments.study_settings import read_study
@@ -20,8 +21,15 @@ from castlit.utils.validation import InputError
 
 
 def without_paths(words):
-    """Overrides, with the values that name a file or a folder left out."""
-    return [word.partition("=")[0] if "/" in word.partition("=")[2] else word for word in words]
+    """Overrides, without the values that are paths: they may differ on another machine."""
+    return [
+        key if is_path(key, value) else f"{key}={value}" for key, _, value in (word.partition("=") for word in words)
+    ]
+
+
+def is_path(key, value):
+    named = value.startswith(("timm/", "torchvision/"))
+    return key.lstrip("+").rpartition(".")[2] in PATH_KEYS and "/" in value and not named
 
 
 def restore(run, figures, settings):

@@ -63,6 +63,13 @@ def scores(made, boxed):
     return row | {"images": int(shown.sum()), "empty masks": int((~shown).sum())}
 
 
+def read_mask(file):
+    mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+    if mask is None:
+        raise SystemExit(f"{file}: no mask, or not an image")
+    return mask
+
+
 def with_interval(values):
     return {"mean": float(np.mean(values)), "interval": float(1.96 * np.std(values, ddof=1) / len(values) ** 0.5)}
 
@@ -74,7 +81,9 @@ def masks(folder, made, output):
     rows = {"a Gaussian in the centre": scores(np.broadcast_to(centre, boxed.shape).copy(), boxed)}
     for path in made:
         files = [(path / name.removeprefix("train/")).with_suffix(".png") for name, _ in train]
-        rows[path.name] = scores(np.stack([cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) for file in files]), boxed)
+        if path.name in rows:
+            raise SystemExit(f"{path}: another folder is named {path.name}, too: rows are named by the folder")
+        rows[path.name] = scores(np.stack(list(map(read_mask, files))), boxed)
     content = {"machine": machine(), "mean area of the boxes": with_interval(boxed.mean((1, 2))), "masks": rows}
     write_json(output, content)
     print(json.dumps(rows, indent=1))

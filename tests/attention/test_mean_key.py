@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from castlit.attention import AttentionLoss
 from castlit.attention.mean_key import MEMORY, RunningMean
 
 
@@ -45,3 +46,24 @@ def test_checkpoint():
     assert torch.equal(fresh(), running())
     fresh.load_state_dict(RunningMean().state_dict())
     assert fresh() is None, "from a checkpoint before the first step"
+
+
+def test_keys_that_are_not_finite_do_not_count():
+    with_them, without = RunningMean(), RunningMean()
+    for keys, mask in batches():
+        broken = torch.cat([keys, torch.full((2, 5), torch.nan), torch.full((1, 5), torch.inf)])
+        with_them.update(broken, torch.cat([mask, torch.ones_like(mask[:2]), torch.zeros_like(mask[:1])]))
+        without.update(keys, mask)
+    torch.testing.assert_close(with_them(), without())
+    before = with_them()
+    with_them.update(torch.full((2, 5), torch.nan, dtype=torch.float64), torch.ones(2, 1, 3, 3))
+    assert torch.equal(with_them(), before)
+
+
+def test_evaluation_mode_changes_nothing():
+    attention = AttentionLoss(target="evidence", subtract="masked_keys")
+    keys, mask = next(batches(1))
+    attention.eval().observe(keys, mask)
+    assert attention.masked_key_mean() is None
+    attention.train().observe(keys, mask)
+    assert attention.masked_key_mean() is not None

@@ -72,6 +72,37 @@ def test_summary(run):
     assert summary["checkpoint"] is None
 
 
+class Steps(pl.LightningModule):
+    """Training steps whose metrics are given."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.rows, self.weight = rows, torch.nn.Parameter(torch.zeros(1))
+
+    def training_step(self, batch, batch_idx):
+        return {"loss": self.weight.sum(), **{name: torch.tensor(x) for name, x in self.rows[batch_idx].items()}}
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+@pytest.mark.parametrize(("objects", "pointing"), [((4, 1, 0), 0.6), ((0, 0, 0), 0.0)])
+def test_means_over_images_with_objects(tmp_path, objects, pointing):
+    """Three batches of four images: all, one and none have an object; half of the first point, and the second."""
+    rows = [
+        {"pointing": share if count else 0.0, "empty_masks": 1 - count / 4, "contrastive": share}
+        for count, share in zip(objects, (0.5, 1.0, 0.0), strict=True)
+    ]
+    record = RunRecord(tmp_path / "summary.json")
+    trainer, _, _ = parts(max_epochs=1, callbacks=[record])
+    trainer.fit(Steps(rows), torch.utils.data.DataLoader([{"query": torch.zeros(1)}] * 12, 4))
+    found = record.metrics
+    assert found["train/pointing"].start == found["train/pointing"].end == pytest.approx(pointing)
+    assert found["train/contrastive"].end == pytest.approx(0.5), "of all images"
+    assert found["train/empty_masks"].end == pytest.approx(1 - sum(objects) / 12)
+
+
 def test_panel_rows(run):
     panel = np.asarray(Image.open(run[0] / "gradcam.png"))
     rows = [panel[40 + i * 70 : 40 + i * 70 + 64, 132 : 132 + 3 * 70 - 6] for i in range(4)]

@@ -32,6 +32,10 @@ def test_seed_by_seed(tmp_path):
         ({"a": []}, 1, ["+hydra.run.dir=x"], "is no override"),
         ({"a": []}, 0, [], "seeds"),
         ({"a": []}, [1, 1], [], "seeds"),
+        ({"a": []}, [], [], "seeds"),
+        ({"a": []}, None, [], "seeds"),
+        ({"a": []}, 1.5, [], "seeds"),
+        ({"a": []}, "all", [], "seeds"),
     ],
 )
 def test_invalid_values(tmp_path, arms, seeds, common, words):
@@ -92,8 +96,18 @@ def test_finished_evaluations_are_not_repeated(tmp_path):
         Runner(["+protocol=a"]).run_all([run], 1, lambda *end: ended.append(end))
 
 
-@pytest.mark.parametrize("given", [{"a/b": ["x=1"]}, {"a": "x=1"}, {"": ["x=1"]}])
-def test_invalid_evaluations(given, tmp_path):
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"evaluations": each} for each in ({"a/b": ["x=1"]}, {"a": "x=1"}, {"": ["x=1"]})),
+        {"prepare": ["castlit.make_scenes"]},
+        {"prepare": [[]]},
+        {"output": None},
+        {"columns": None},
+    ],
+    ids=str,
+)
+def test_invalid_settings(given, tmp_path):
     config = OmegaConf.create(
         {"arms": {"a": ["x=1"]}, "base": [], "seeds": 1, "overrides": [], "output": str(tmp_path), "columns": ["knn"]}
         | {
@@ -103,10 +117,11 @@ def test_invalid_evaluations(given, tmp_path):
             "in_percent": [],
             "prepare": [],
             "evaluate": [],
-            "evaluations": given,
+            "evaluations": {},
         }
+        | given
     )
-    with pytest.raises(InputError, match=r"^evaluations"):
+    with pytest.raises(InputError, match=f"^{next(iter(given))}"):
         read_study(config)
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from castlit.experiments.read_runs import evaluated_metrics
 from castlit.experiments.study_plan import plan
 from castlit.experiments.study_report import write_report
-from castlit.experiments.study_tables import Study, means, missing_metric
+from castlit.experiments.study_tables import Study, differences, means, missing_metric
 
 
 def test_nested_metrics_are_named_by_path(tmp_path):
@@ -48,6 +48,14 @@ def test_seconds_are_a_median():
 def test_seed_count_of_incomplete_metric():
     seeds = {0: {"knn": 0.5, "seconds": 1.0}, 1: {"seconds": 1.0}}
     assert means(Study("", "", ["knn"], []), {"a": seeds})[1] == [["a", "2", "50.0 (n=1)", "1"]]
+
+
+def test_pair_count_of_incomplete_difference():
+    pairs = Study("", "", ["knn"], [("b", "a")])
+    one, two, three = ({seed: {"knn": 0.5 + seed / 10} for seed in range(count)} for count in (1, 2, 3))
+    assert differences(pairs, {"a": two, "b": three})[1] == [["b - a", "0.0 ± 0.0 (n=2)"]]
+    assert differences(pairs, {"a": one, "b": two})[1] == [["b - a", "0.0 (n=1)"]]
+    assert differences(pairs, {"a": two, "b": two})[1] == [["b - a", "0.0 ± 0.0"]]
 
 
 def test_missing_metric_is_reported():

@@ -14,7 +14,7 @@ from torch import nn
 
 import castlit
 from castlit.interop import load_backbone, load_into, open_backbone, read_weights
-from castlit.nn import build_backbone
+from castlit.nn import build_backbone, lacks_statistics
 from castlit.utils.validation import InputError
 
 from .conftest import IMAGES, features, trained
@@ -73,6 +73,17 @@ def test_resnet_files_load(file, resnet18):
     own = build_backbone("resnet18")
     load_into(own, file)
     assert torch.equal(own.eval()(IMAGES), network(IMAGES))
+
+
+def test_statistics_without_counters_count(resnet18, tmp_path):
+    """Files of detectron2 and of old versions have none: their statistics are no less those of training."""
+    state = without("fc", resnet18.state_dict())
+    torch.save({k: x for k, x in state.items() if not k.endswith("num_batches_tracked")}, tmp_path / "a.pth")
+    own = build_backbone("resnet18")
+    load_into(own, tmp_path / "a.pth")
+    for network in (own, open_backbone(tmp_path / "a.pth")):
+        assert not lacks_statistics(network)
+        torch.testing.assert_close(network.eval()(IMAGES), features(resnet18), rtol=0, atol=1e-6)
 
 
 def test_left_out_names_are_logged(resnet18, tmp_path, caplog):

@@ -71,6 +71,23 @@ def test_round_trip(fit, samples, tmp_path, method):
         assert int(again.method.queue.pointer) == 8
 
 
+def test_another_attention_with_and_without_a_mean_key(fit, samples, tmp_path):
+    """The mean of masked keys is the only state of an attention loss: others load without it."""
+    mean = AttentionLoss(target="evidence", subtract="masked_keys")
+    for attention, name in ((mean, "mean.ckpt"), (AttentionLoss(), "plain.ckpt")):
+        module = CASTModule(MoCo("tiny_resnet", dim=8, queue_size=15), attention)
+        fit(module, samples(4, (32, 32))).save_checkpoint(tmp_path / name)
+    again = CASTModule.load_from_checkpoint(tmp_path / "mean.ckpt")
+    assert torch.equal(again.attention.masked_key_mean(), mean.masked_key_mean())
+    for other in (AttentionLoss("layer3"), AttentionLoss(target="evidence"), None):
+        loaded = CASTModule.load_from_checkpoint(tmp_path / "mean.ckpt", attention=other)
+        assert_equal_states(loaded.method, again.method)
+    loaded = CASTModule.load_from_checkpoint(
+        tmp_path / "plain.ckpt", attention=AttentionLoss(target="evidence", subtract="masked_keys")
+    )
+    assert loaded.attention.masked_key_mean() is None
+
+
 def test_without_attention(fit, samples, tmp_path):
     module = CASTModule(MoCo("tiny_resnet", dim=8, queue_size=15), cam_layer="layer2")
     fit(module, samples(4, (32, 32))).save_checkpoint(tmp_path / "last.ckpt")
@@ -140,6 +157,8 @@ def test_wrong_parts():
         CASTModule("moco")
     with pytest.raises(InputError, match="method must be a Module, got OptimizerRecipe"):
         CASTModule({"_target_": "castlit.optim.OptimizerRecipe"})
+    with pytest.raises(InputError, match="attention has the keys weight, and no _target_"):
+        CASTModule(method, {"weight": 3})
     with pytest.raises(InputError, match="may build"):
         CASTModule({"_target_": "subprocess.Popen", "args": "true"})
     with pytest.raises(InputError, match="did you mean 'layer4'"):

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from castlit import CASTModule
 from castlit.attention import AttentionLoss
 from castlit.methods import BYOL, MoCo, SimCLR, SimSiam, VICReg
+from castlit.utils.validation import InputError
 
 METHODS = {
     "moco": lambda backbone: MoCo(backbone, dim=4, queue_size=7),
@@ -85,6 +86,8 @@ def test_works_without_grad(module, images, context):
 
 
 def test_single_image_finds_nothing(module, images):
+    with pytest.raises(InputError, match="iterations"):
+        module.find_objects(images, 0)
     assert torch.equal(module.find_objects(images[:1]), torch.zeros(1, 12, 16, dtype=torch.float64))
 
 

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from castlit import CASTModule
 from castlit.attention import AttentionLoss
 from castlit.methods import BYOL, MoCo, SimCLR, SimSiam
+from castlit.utils.validation import InputError
 
 METHODS = {
     "moco": lambda backbone: MoCo(backbone, dim=4, queue_size=7),
@@ -79,6 +80,16 @@ def test_features_are_independent(module, batch):
     assert torch.isfinite(alone.cam).all()
 
 
+def test_single_image_is_no_negative_of_itself(make_backbone, batch):
+    """A single image is doubled for batch norm; its copy must not be what a contrastive score compares it with."""
+    module = CASTModule(SimCLR(make_backbone(), dim=4), AttentionLoss(target="contrastive")).eval()
+    positive = CASTModule(module.method, AttentionLoss()).eval()
+    for image, mask in zip(*batch, strict=True):
+        found, alone = (each.explain(image[None], mask[None]).cam for each in (module, positive))
+        # Without negatives it is the similarity to the key, divided by the temperature.
+        torch.testing.assert_close(found * module.method.temperature, alone, rtol=1e-4, atol=1e-8)
+
+
 class Seen(pl.Callback):
     def __init__(self):
         self.outputs, self.modes = [], []
@@ -102,3 +113,21 @@ def test_validation_inside_a_trainer(make_backbone, fit, samples):
     for outputs in (seen.outputs[1], seen.outputs[3]):
         assert torch.allclose(outputs["cam"], expected.cam)
         assert torch.allclose(outputs["features"], expected.features)
+
+
+def test_validation_before_training_uses_the_given_statistics(module, batch):
+    """The backbone has statistics, and a new head with batch norm has none."""
+    for part in module.encoder.head.modules():
+        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
+            part.reset_running_stats()
+    module.on_validation_epoch_start()
+    found = module.validation_step({"image": batch[0], "mask": batch[1]}, 0)
+    torch.testing.assert_close(found["features"], module(batch[0]))
+
+
+def test_no_negatives_to_subtract(make_backbone):
+    """Refused when it is built, before a run's folder is touched."""
+    attention = AttentionLoss(target="evidence", subtract="negatives")
+    with pytest.raises(InputError, match=r"attention\.subtract=negatives needs a method that stores keys"):
+        CASTModule(SimCLR(make_backbone(), dim=4), attention)
+    CASTModule(MoCo(make_backbone(), dim=4, queue_size=7), attention)

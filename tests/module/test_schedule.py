@@ -93,8 +93,15 @@ class StopAfterFourSteps(pl.Callback):
             {"max_epochs": 2},
             "optimizer.warmup_epochs needs an end, and",
         ),
+        (
+            {"warmup_epochs": 2},
+            "constant",
+            True,
+            {"max_steps": 7},
+            "optimizer.warmup_epochs=2: the data have no length",
+        ),
     ],
-    ids=["no end", "no length", "momentum", "warm-up"],
+    ids=["no end", "no length", "momentum", "warm-up", "whole epochs"],
 )
 def test_what_needs_an_end(make_backbone, samples, tmp_path, recipe, momentum, endless, options, words):
     method = MoCo(make_backbone(), dim=4, queue_size=7, momentum_schedule=momentum)

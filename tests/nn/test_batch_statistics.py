@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from castlit.nn import batch_statistics, tiny_resnet, untracked_batchnorm
+from castlit.nn import batch_statistics, fresh_norms, lacks_statistics, tiny_resnet, untracked_batchnorm
+from castlit.nn.sync_batchnorm import synchronise_batchnorm
 
 
 @pytest.fixture(params=[True, False], ids=["training", "evaluation"])
@@ -47,9 +48,28 @@ def test_contexts_nest(network):
     assert network.bn1.num_batches_tracked == count
 
 
-def test_single_image_with_batchnorm1d():
+def test_fresh_norms_alone(network):
+    """A new head on a trained backbone: the backbone's statistics stay in use."""
+    whole = nn.Sequential(network, nn.Conv2d(128, 4, 1), nn.BatchNorm2d(4)).eval()
+    images = torch.randn(4, 3, 32, 32)
+    features = network(images)
+    norms = fresh_norms(whole)
+    assert norms == [whole[2]]
+    assert lacks_statistics(whole)
+    assert not lacks_statistics(network)
+    with batch_statistics(whole, 4, norms):
+        found = whole(images)
+    projected = whole[1](features)
+    variance, mean = torch.var_mean(projected, (0, 2, 3), correction=0, keepdim=True)
+    torch.testing.assert_close(found, (projected - mean) / (variance + 1e-5).sqrt())
+
+
+@pytest.mark.parametrize("synchronised", [False, True])
+def test_single_image_with_batchnorm1d(synchronised):
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 5), nn.BatchNorm1d(5))
     network.eval()
+    if synchronised:
+        synchronise_batchnorm(network)
     with batch_statistics(network, 1):
         found = network(torch.randn(1, 3, 2, 2))
         assert [part.training for part in network if isinstance(part, nn.modules.batchnorm._BatchNorm)] == [True, False]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from castlit.nn import build_backbone
+from castlit.nn import HeadNorm, build_backbone
 from castlit.nn.sync_batchnorm import SyncBatchNorm, separate_batchnorm, synchronise_batchnorm
 
 timm = pytest.importorskip("timm")
@@ -36,3 +36,14 @@ def test_network_without_batchnorm():
     synchronise_batchnorm(network)
     assert list(network.modules()) == before
     assert not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in before)
+
+
+def test_one_value_is_no_batch():
+    """As torch's batch norms: the tracked variance would not be finite."""
+    head = nn.Sequential(nn.Linear(3, 4), HeadNorm(4)).train()
+    synchronise_batchnorm(head)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        head(torch.randn(1, 3))
+    head(torch.randn(2, 3))
+    assert head[1].running_var.isfinite().all()
+    assert head.eval()(torch.randn(1, 3)).isfinite().all()

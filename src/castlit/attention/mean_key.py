@@ -29,12 +29,12 @@ class RunningMean(nn.Module):
 
     @torch.no_grad()
     def update(self, keys: Tensor, mask: Tensor) -> None:
-        """Move towards the mean of those keys (N, dim) whose mask (N, 1, H, W) is not empty.
+        """Move towards the mean of those keys (N, dim) that are finite and whose mask (N, 1, H, W) is not empty.
 
         All ranks must call it together.
         """
-        counted = has_object(mask).to(keys.dtype)
-        sums = mean_over_ranks(torch.cat([(keys * counted[:, None]).sum(0), counted.sum()[None]]))
+        good = has_object(mask) & keys.isfinite().all(1)
+        sums = mean_over_ranks(torch.cat([keys.masked_fill(~good[:, None], 0).sum(0), good.sum()[None].to(keys.dtype)]))
         if self.mean.numel() == 0:
             self.mean = torch.zeros_like(sums[:-1])
         # A batch without an object changes nothing. No value is read back: on a GPU that would wait for the device.

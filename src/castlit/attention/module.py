@@ -114,9 +114,10 @@ class AttentionLoss(Described, nn.Module):
     def observe(self, masked_key: Tensor, mask: Tensor) -> None:
         """Add a step's masked keys (N, dim), of masks (N, 1, H, W), to the running mean, if there is one.
 
-        Call it after the step's score was computed; all ranks must call it together.
+        Call it after the step's score was computed; all ranks must call it together. In evaluation mode it does
+        nothing.
         """
-        if self.masked_key_mean is not None:
+        if self.masked_key_mean is not None and self.training:
             self.masked_key_mean.update(at_least_float32(masked_key), mask)
 
     def find_layers(self, encoder: nn.Module) -> tuple[str, ...]:

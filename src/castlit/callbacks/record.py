@@ -17,6 +17,9 @@ from castlit.utils.lightning import pl
 
 _FIRST_STEPS = 10
 
+_OF_OBJECTS = ("train/attention", "train/pointing")
+"""Metrics of the images with an object; ``train/empty_masks`` is the fraction of the others."""
+
 
 @dataclass
 class Change:
@@ -113,6 +116,10 @@ class RunRecord(pl.Callback):
     ) -> None:
         """Add up the metrics on the device, without making the host wait."""
         values = {f"train/{name}": value.detach() for name, value in outputs.items()}
+        # Means over the images with an object: a step counts as much as it has of them.
+        objects = 1 - values["train/empty_masks"] if "train/empty_masks" in values else None
+        if objects is not None:
+            values |= {name: values[name] * objects for name in _OF_OBJECTS if name in values}
         if len(self._first) < _FIRST_STEPS:
             self._first.append(values)
         for name, value in values.items():
@@ -141,9 +148,10 @@ class RunRecord(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the summary."""
-        for name, total in self._epoch.items():
-            start = torch.stack([values[name].cpu() for values in self._first]).mean().item()
-            self.metrics[name] = Change(start, total.item() / self._epoch_steps)
+        first = {name: sum(values[name].item() for values in self._first) for name in self._epoch}
+        last = {name: total.item() for name, total in self._epoch.items()}
+        for name in last:
+            self.metrics[name] = Change(_mean(name, first, len(self._first)), _mean(name, last, self._epoch_steps))
         self._fitted = True
         self._write(trainer, pl_module)
 
@@ -193,3 +201,9 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     return f"{platform.processor() or platform.machine()} CPU, {threads} thread{'s' * (threads != 1)}"
+
+
+def _mean(name: str, sums: Mapping[str, float], steps: int) -> float:
+    """A metric's mean over steps; those of the images with an object are weighted by these."""
+    weight = steps - sums.get("train/empty_masks", 0.0) if name in _OF_OBJECTS else steps
+    return sums[name] / weight if weight else 0.0

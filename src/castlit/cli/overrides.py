@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"nan|[+-]?(inf|[\d_]*\.?\d[\d_]*\.?(e[+-]?\d+)?)", re.IGNO
 
 _TRUTH_VALUES = ("true", "false")
 
-_PATHS = {
+PATH_KEYS = {
     *("images", "masks", "val_images", "val_masks", "photos", "test_photos", "test_masks", "urls", "val_urls", "maps"),
     *("voc", "coco", "imagenet", "imagenet9", "root", "make_from", "runs", "folder", "path", "save_dir", "dirpath"),
     *("cache", "output", "checkpoint", "compare", "resume", "weights", "network", "dir"),
@@ -70,7 +70,7 @@ def paths_from_here(arguments: list[str]) -> list[str]:
 def _from_here(argument: str) -> str:
     key, equals, value = argument.partition("=")
     text = value.strip("'\"")
-    if not equals or key.lstrip("+").rpartition(".")[2] not in _PATHS - _WRITTEN or text in _NO_PATHS:
+    if not equals or key.lstrip("+").rpartition(".")[2] not in PATH_KEYS - _WRITTEN or text in _NO_PATHS:
         return argument
     # A pattern of shards is not there itself.
     is_here = os.path.lexists(text) or os.path.isdir(os.path.dirname(text))  # noqa: PTH112, PTH120 - as typed
@@ -88,7 +88,7 @@ def quote_path(argument: str) -> str:
     key, equals, value = argument.partition("=")
     if not equals or argument.startswith("-"):
         return argument
-    is_path = key.lstrip("+").rpartition(".")[2] in _PATHS
+    is_path = key.lstrip("+").rpartition(".")[2] in PATH_KEYS
     if (is_path and _NUMBER.fullmatch(value)) or ((is_path or "/" in value) and _is_misread(argument, value)):
         return f"{key}={quoted(value)}"
     if _parses(argument):
@@ -217,7 +217,7 @@ def refuse_truth_value(argument: str) -> None:
     key, _, value = argument.lstrip("+").partition("=")
     last = key.rpartition(".")[2]
     # callbacks.checkpoint and callbacks.resume are no paths.
-    is_path = last in _PATHS and (last == key or last not in ("checkpoint", "resume"))
+    is_path = last in PATH_KEYS and (last == key or last not in ("checkpoint", "resume"))
     if is_path and value.lower() in _TRUTH_VALUES:
         raise InputError(f"{argument}: {key} is a path: give one (./{value} where it has this name), or null")
 

@@ -17,7 +17,7 @@ from castlit.interop import RANDOM, backbone_name, open_backbone
 from castlit.module import CASTModule
 from castlit.module.checkpoint_parts import reading
 from castlit.module.explain import Explanation
-from castlit.nn import batch_statistics, lacks_statistics
+from castlit.nn import batch_statistics, fresh_norms
 from castlit.reporting.published import PublishedRow
 from castlit.reporting.results import Results, Table
 from castlit.resume.training_run import read_training_checkpoint
@@ -135,12 +135,13 @@ class CheckpointUnderTest:
     def explain(self) -> Explain:
         """Computes features and CAMs, see :meth:`castlit.CASTModule.explain`."""
         module = self.module
-        if not lacks_statistics(module.encoder):
+        norms = fresh_norms(module)
+        if not norms:
             return module.explain
 
         def explain(images: Tensor, masks: Tensor, *keys: Tensor) -> Explanation:
             # As in the validation before training.
-            with batch_statistics(module, len(images)):
+            with batch_statistics(module, len(images), norms):
                 return module.explain(images, masks, *keys)
 
         return explain

@@ -3,7 +3,7 @@
 from rich.console import Console
 
 from castlit.experiments.comparison import USUAL, Comparison
-from castlit.experiments.estimates import Estimate
+from castlit.experiments.estimates import Estimate, fewer_seeds
 from castlit.experiments.run_settings import SEED
 from castlit.experiments.tables import TextTable
 from castlit.reporting.tables import print_wide
@@ -36,7 +36,7 @@ def group_table(what: Comparison, max_keys: int | None = None) -> TextTable:
         [
             *(setting_text(group.settings[key]) for key in keys),
             str(group.seeds),
-            *(_metric_text(group.estimate(name)) for name in metrics),
+            *(_metric_text(group.estimate(name), group.seeds) for name in metrics),
         ]
         for group in what.groups
     ]
@@ -66,11 +66,12 @@ def setting_text(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _metric_text(value: float | Estimate | None) -> str:
+def _metric_text(value: float | Estimate | None, expected: int = 1) -> str:
     if value is None:
         return ""
     if isinstance(value, Estimate):
-        return f"{value.mean:.3f}" + ("" if value.half_width is None else f" ± {value.half_width:.3f}")
+        interval = "" if value.half_width is None else f" ± {value.half_width:.3f}"
+        return f"{value.mean:.3f}{interval}{fewer_seeds(value, expected)}"
     return f"{value:.3f}"
 
 

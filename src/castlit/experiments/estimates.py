@@ -52,3 +52,8 @@ def difference(seeds: BySeed, control: BySeed, metric: str) -> Estimate | None:
     """The mean of the differences from the control; pairing by seed removes the variation that both share."""
     both = [seed for seed in seeds if seed in control and metric in seeds[seed] and metric in control[seed]]
     return estimate([seeds[seed][metric] - control[seed][metric] for seed in both]) if both else None
+
+
+def fewer_seeds(found: Estimate, expected: int) -> str:
+    """What follows an estimate in a table: its number of seeds, if that is smaller than expected."""
+    return f" (n={found.seeds})" if found.seeds < expected else ""

@@ -40,7 +40,7 @@ def plan(
     Raises:
         InputError: There is nothing to run, or a seed, a name or an override is not valid.
     """
-    numbers = list(range(require_int("seeds", seeds, 1))) if isinstance(seeds, int) else list(seeds)
+    numbers = list(seeds) if isinstance(seeds, (list, tuple)) else list(range(require_int("seeds", seeds, 1)))
     if not numbers or len(set(numbers)) < len(numbers):
         raise InputError(f"seeds must be a number, or a list of different ones, got {seeds!r}")
     if not arms:

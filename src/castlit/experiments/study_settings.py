@@ -46,9 +46,13 @@ def read_study(config: DictConfig) -> StudySettings:
         raise InputError("arms must be lists of overrides by name, such as {mocov2: [+experiment=mocov2]}")
     # In YAML a name may be a number, and a configuration without overrides may be null.
     arms = {str(name): [*given["base"], *(overrides or [])] for name, overrides in arms.items()}
-    output = Path(given["output"]).expanduser().resolve()
+    if not all(command and isinstance(command, list) for command in given["prepare"]):
+        raise InputError("prepare must be a list of lists, such as [[castlit.make_scenes, output=scenes]]")
+    if given["output"] is None:
+        raise InputError("output: name the study's folder")
+    output = Path(str(given["output"])).expanduser().resolve()
     runs = plan(arms, given["seeds"], given["overrides"], output)
-    columns = list(as_list(given["columns"]))
+    columns = list(as_list(given["columns"] or []))
     if not columns:
         raise InputError("columns: name the metrics to compare, such as [linear/mixed_rand, knn]")
     return StudySettings(

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from castlit.experiments.estimates import ByConfiguration, BySeed, Estimate, difference, estimates
+from castlit.experiments.estimates import ByConfiguration, BySeed, Estimate, difference, estimates, fewer_seeds
 from castlit.experiments.read_runs import evaluated_metrics, is_evaluated
 from castlit.experiments.study_plan import PlannedRun
 from castlit.experiments.tables import TextTable
@@ -55,7 +55,7 @@ def means(study: Study, metrics: ByConfiguration) -> TextTable:
     """
     rows = []
     for name, seeds in metrics.items():
-        cells = [_text(estimates(seeds, column), expected=len(seeds)) for column in study.columns]
+        cells = [_text(estimates(seeds, column), len(seeds)) for column in study.columns]
         seconds = [values["seconds"] for values in seeds.values()]
         rows.append([name, str(len(seeds)), *cells, f"{np.median(seconds):.0f}" if seconds else ""])
     return TextTable(["", "seeds", *study.columns, "seconds of training"], rows)
@@ -63,14 +63,12 @@ def means(study: Study, metrics: ByConfiguration) -> TextTable:
 
 def differences(study: Study, metrics: ByConfiguration) -> TextTable | None:
     """Differences between configurations and their controls, in points; None if nothing is compared."""
-    rows = [
-        [
-            f"{name} - {control}",
-            *(_text(difference(metrics[name], metrics[control], column), signed=True) for column in study.columns),
-        ]
-        for name, control in study.pairs
-        if name in metrics and control in metrics
-    ]
+    rows = []
+    for name, control in study.pairs:
+        if name in metrics and control in metrics:
+            seeds = max(len(metrics[name]), len(metrics[control]))
+            found = [difference(metrics[name], metrics[control], column) for column in study.columns]
+            rows.append([f"{name} - {control}", *(_text(each, seeds, signed=True) for each in found)])
     return TextTable(["", *study.columns], rows) if rows else None
 
 
@@ -84,12 +82,11 @@ def csv_rows(study: Study, metrics: ByConfiguration) -> Iterator[list[Any]]:
             yield [name, control, metric, *(difference(metrics[name], metrics[control], metric) or ())]
 
 
-def _text(found: Estimate | None, signed: bool = False, expected: int | None = None) -> str:
+def _text(found: Estimate | None, expected: int, signed: bool = False) -> str:
     """An estimate as a cell, with the number of seeds if fewer than expected have the metric."""
     if found is None:
         return ""
-    fewer = f" (n={found.seeds})" if expected is not None and found.seeds < expected else ""
-    return (f"+{found}" if signed and round(found.mean, 3) > 0 else str(found)) + fewer
+    return (f"+{found}" if signed and round(found.mean, 3) > 0 else str(found)) + fewer_seeds(found, expected)
 
 
 def _names(seeds: BySeed) -> list[str]:

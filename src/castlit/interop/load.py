@@ -205,7 +205,15 @@ def _fitting(
     if broken:
         raise InputError(f"{given}: its weights are not finite ({listed(broken)}): take a checkpoint of before")
     logger.info("%s: %s; left out: %s", given, weights.kind, ", ".join(_left_out(weights, state)) or "nothing")
-    return state
+    return state | _counters(known, state)
+
+
+def _counters(known: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Counters of batch norms for which a file has statistics only: a counter of 0 says that there are none."""
+    missing = [name for name in known if name.endswith(COUNTER) and name not in state]
+    return {
+        name: torch.ones_like(known[name]) for name in missing if f"{name.removesuffix(COUNTER)}running_var" in state
+    }
 
 
 def _is_possible(name: str, value: Tensor) -> bool:

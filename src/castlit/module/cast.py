@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import Self
 
 from castlit.attention import AttentionLoss, find_layer, has_object
@@ -17,7 +17,7 @@ from castlit.module.checkpoint_parts import part_from, reading, spec_of
 from castlit.module.contracam import find_objects
 from castlit.module.explain import Explanation, explain, known_negatives, query_of, score_of
 from castlit.module.metrics import step_metrics
-from castlit.module.run_end import require_no_end
+from castlit.module.run_end import require_no_end, require_part_of_run
 from castlit.module.step_hooks import (
     StepFollower,
     progress,
@@ -27,7 +27,7 @@ from castlit.module.step_hooks import (
     trainer_of,
 )
 from castlit.module.trunks import Trunks
-from castlit.nn import batch_statistics, lacks_statistics
+from castlit.nn import batch_statistics, fresh_norms
 from castlit.optim import OptimizerRecipe
 from castlit.optim.recipe import use_fused
 from castlit.utils.bar_metrics import log_and_show
@@ -86,10 +86,11 @@ class CASTModule(pl.LightningModule):
         self._cam_only = AttentionLoss(cam_layer) if self.attention is None else None
         self.cam_attention.find_layers(self.encoder)
         KEYS[self.cam_attention.key].check(self.method)
+        self.cam_attention.mean_key(known_negatives(self.method, self.cam_attention))  # raises where there can be none
         self._trunks = Trunks(activation_checkpointing, compile)
         self._takes_progress = takes_progress(self.method)
         self._follower = StepFollower(self._after_step)
-        self._lacks_statistics = False
+        self._fresh_norms: list[_BatchNorm] = []
         self.save_hyperparameters(
             {
                 "method": spec_of(self.method),
@@ -136,6 +137,17 @@ class CASTModule(pl.LightningModule):
         with reading(checkpoint_path, weights_only), trusting([trust] if isinstance(trust, str) else trust):
             module: Self = loader(checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs)
         return module
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out what the checkpoint's attention loss keeps and this module's does not, and the reverse."""
+        prefix, state = "attention.masked_key_mean.", checkpoint["state_dict"]
+        own = {name: value for name, value in self.state_dict().items() if name.startswith(prefix)}
+        saved = [name for name in state if name.startswith(prefix)]
+        if not own:
+            for name in saved:
+                del state[name]
+        elif not saved:
+            state.update(own)
 
     @property
     def encoder(self) -> nn.Module:
@@ -278,11 +290,11 @@ class CASTModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Check the batch norms once, not at every batch: on a GPU each check waits for the device."""
-        self._lacks_statistics = lacks_statistics(self.encoder)
+        self._fresh_norms = fresh_norms(self)
 
     def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Compute features and CAMs of a batch, for the callbacks."""
-        with batch_statistics(self, len(batch["image"])) if self._lacks_statistics else nullcontext():
+        with batch_statistics(self, len(batch["image"]), self._fresh_norms):
             return self.explain(batch["image"], batch["mask"])._asdict()
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:  # noqa: ANN401
@@ -354,6 +366,7 @@ class CASTModule(pl.LightningModule):
         # Not total / max_epochs: max_steps may end the run first, and there may be no max_epochs.
         per_epoch = steps_of_epochs(self.trainer, warmup or 1) / (warmup or 1)
         if not math.isfinite(per_epoch):
+            require_part_of_run(warmup)
             per_epoch = int(total)
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer, scheduler = self.optimizer.build(trained, int(total), per_epoch)

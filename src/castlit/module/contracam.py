@@ -6,10 +6,12 @@ from torch.nn import functional as F
 
 from castlit.attention import AttentionLoss, contrast, grad_cam, tap
 from castlit.module.explain import DEFAULT_TEMPERATURE, embed
+from castlit.utils.validation import require_int
 
 
 def find_objects(method: nn.Module, attention: AttentionLoss, images: Tensor, iterations: int = 1) -> Tensor:
     """Compute ContraCAMs, see :meth:`castlit.CASTModule.find_objects`."""
+    require_int("iterations", iterations, 1)
     encoder: nn.Module = method.encoder  # type: ignore[assignment]
     layer = attention.find_layers(encoder)[-1]
     temperature = float(getattr(method, "temperature", DEFAULT_TEMPERATURE))

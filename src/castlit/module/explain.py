@@ -93,10 +93,12 @@ def explain(
             tap(encoder, attention.find_layers(encoder)[-1], leaf=True) as activations,
         ):
             query = embed(method, images)
+        # Without the copy: the images of a batch may be each other's negatives.
+        query = Query(query.embedding[:count], None if query.unnormalised is None else query.unnormalised[:count])
         with batch_statistics(method, count):
             key = KEYS[attention.key]
-            z_km = key.embed(method, key_images, key.region(key_masks))
+            z_km = key.embed(method, key_images, key.region(key_masks))[:count]
         with torch.enable_grad():
             score = score_of(method, attention, query, z_km, known_negatives(method, attention))
-            cam = grad_cam(score, activations, create_graph=False)
+            cam = grad_cam(torch.cat([score, score.new_zeros(repeats - 1)]), activations, create_graph=False)
     return Explanation(feature_map.first.detach().mean((2, 3))[:count], cam.detach()[:count])

@@ -28,3 +28,16 @@ def require_no_end(optimizer: OptimizerRecipe, method: nn.Module, endless_data: 
     if endless_data:
         raise InputError(f"{key} needs an end, and the data have no length: give the trainer max_steps")
     raise InputError(f"{key} needs an end: give the trainer max_epochs or max_steps")
+
+
+def require_part_of_run(warmup_epochs: float) -> None:
+    """Check the warm-up where the data have no length: there an epoch is the whole run.
+
+    Raises:
+        InputError: It does not end before the run.
+    """
+    if warmup_epochs >= 1:
+        raise InputError(
+            f"optimizer.warmup_epochs={warmup_epochs:g}: the data have no length, so an epoch is the whole run: give a "
+            "fraction of it, such as 0.05"
+        )

@@ -2,7 +2,7 @@
 
 from castlit.nn.attention_layer import attention_layer
 from castlit.nn.backbones import build_backbone, feature_channels, tiny_resnet
-from castlit.nn.batchnorm import batch_statistics, lacks_statistics, untracked_batchnorm
+from castlit.nn.batchnorm import batch_statistics, fresh_norms, lacks_statistics, untracked_batchnorm
 from castlit.nn.encoder import DenseEncoder, Encoder
 from castlit.nn.head_norm import HeadNorm, held_statistics
 from castlit.nn.heads import dense_head, linear_head, mlp_head
@@ -20,6 +20,7 @@ __all__ = [
     "build_backbone",
     "dense_head",
     "feature_channels",
+    "fresh_norms",
     "held_statistics",
     "lacks_statistics",
     "linear_head",

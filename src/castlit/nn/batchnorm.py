@@ -1,6 +1,6 @@
 """Batch norm that normalises by the batch and does not update its running statistics."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from torch import nn
@@ -25,14 +25,19 @@ def untracked_batchnorm(network: nn.Module) -> Iterator[None]:
             part.track_running_stats = True
 
 
-def lacks_statistics(network: nn.Module) -> bool:
-    """Whether some batch norm has not tracked a batch yet, as in an untrained network."""
+def fresh_norms(network: nn.Module) -> list[_BatchNorm]:
+    """The batch norms that have not tracked a batch yet, as in an untrained network or a new head."""
     norms = [part for part in network.modules() if isinstance(part, _BatchNorm)]
-    return any(part.num_batches_tracked is not None and part.num_batches_tracked.item() == 0 for part in norms)
+    return [part for part in norms if part.num_batches_tracked is not None and part.num_batches_tracked.item() == 0]
+
+
+def lacks_statistics(network: nn.Module) -> bool:
+    """Whether some batch norm has not tracked a batch yet."""
+    return bool(fresh_norms(network))
 
 
 @contextmanager
-def batch_statistics(network: nn.Module, count: int) -> Iterator[None]:
+def batch_statistics(network: nn.Module, count: int, norms: Sequence[_BatchNorm] | None = None) -> Iterator[None]:
     """Within the context, batch norm normalises by the batch without tracking it, also in evaluation mode.
 
     Two cases need it. An untrained network has only its initial running statistics, with which signals shrink layer by
@@ -43,9 +48,11 @@ def batch_statistics(network: nn.Module, count: int) -> Iterator[None]:
         network: The network to set.
         count: Number of images in the batch. With one image, ``BatchNorm1d`` layers, which need two vectors, do not
             change.
+        norms: Those of the network's batch norms to set, such as :func:`fresh_norms`; None: all.
     """
-    norms = [part for part in network.modules() if isinstance(part, _BatchNorm)]
-    modes = [(part, part.training) for part in norms if count > 1 or not isinstance(part, nn.BatchNorm1d)]
+    if norms is None:
+        norms = [part for part in network.modules() if isinstance(part, _BatchNorm)]
+    modes = [(part, part.training) for part in norms if count > 1 or not _over_vectors(part)]
     for part, _ in modes:
         part.train()
     try:
@@ -54,3 +61,9 @@ def batch_statistics(network: nn.Module, count: int) -> Iterator[None]:
     finally:
         for part, training in modes:
             part.train(training)
+
+
+def _over_vectors(norm: _BatchNorm) -> bool:
+    """Whether it is a ``BatchNorm1d``, or takes the place of one."""
+    replaced: tuple[nn.Module, ...] = getattr(norm, "_replaced", ())
+    return any(isinstance(part, nn.BatchNorm1d) for part in (norm, *replaced))

@@ -26,6 +26,9 @@ class SyncBatchNorm(_BatchNorm):
         if not by_batch or (world_size() == 1 and not of_head):
             return super().forward(x)
         self._check_input_dim(x)
+        if world_size() == 1 and self.training and x.numel() == x.shape[1]:
+            # As torch's own: the variance would be 0, and the tracked one not finite.
+            raise ValueError(f"Expected more than 1 value per channel when training, got input size {x.shape}")
         mean, variance, count = self._statistics(at_least_float32(x))
         if self.training:
             track(self, mean, variance, count)

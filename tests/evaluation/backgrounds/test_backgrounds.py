@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from castlit.evaluation.backgrounds import VARIANTS, evaluate_backgrounds, make_backgrounds
+from castlit.evaluation.backgrounds import VARIANTS, evaluate_backgrounds, make, make_backgrounds
+from castlit.utils.json_files import load_json, write_json
 from castlit.utils.validation import InputError
 
 CPU = torch.device("cpu")
@@ -77,16 +78,35 @@ def test_mixed_backgrounds(own, tmp_path):
                 assert len(colours) == 2
 
 
-def test_variants_are_reused_and_completed(own, tmp_path):
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_variants_are_reused_and_completed(own, tmp_path, monkeypatch):
     made = make_backgrounds(own, tmp_path / "made", 24, workers=0)
     before = files_of(made)
     times = {path: path.stat().st_mtime_ns for path in made.rglob("*.png")}
     make_backgrounds(own, made, 24, workers=0)
     assert {path: path.stat().st_mtime_ns for path in made.rglob("*.png")} == times
-    (made / "made.json").unlink()
-    shutil.rmtree(made / "mixed_rand")
+    monkeypatch.setattr(make, "_mix", interrupted)
+    shutil.rmtree(made)
+    with pytest.raises(KeyboardInterrupt):
+        make_backgrounds(own, made, 24, workers=0)
+    monkeypatch.undo()
+    for other in ({"seed": 1}, {"val_share": 0.5}, {"threshold": 0.9}):
+        with pytest.raises(InputError, match="of other images or settings"):
+            make_backgrounds(own, made, 24, workers=0, **other)
     make_backgrounds(own, made, 24, workers=0)
     assert files_of(made) == before
+    record = load_json((made / "made.json").read_bytes())
+    assert record.pop("complete")
+    write_json(made / "made.json", record)
+    make_backgrounds(own, made, 24, workers=0)
+    assert load_json((made / "made.json").read_bytes()) == record, "complete, as castlit 0.2 wrote it"
+    (made / "made.json").unlink()
+    with pytest.raises(InputError, match="of other images or settings"):
+        make_backgrounds(own, made, 24, workers=0)
+    write_json(made / "made.json", record)
     with pytest.raises(InputError, match="of other images or settings"):
         make_backgrounds(own, made, 32, workers=0)
     (tmp_path / "other").mkdir()
@@ -191,6 +211,11 @@ def test_messages_on_heads_and_folders(own, tmp_path):
     made = make_backgrounds(own, tmp_path / "made", 40, workers=0)
     with pytest.raises(InputError, match="takes 7 features, but the backbone gives 3"):
         evaluate("object", tmp_path / "r", root=made, head=head_file(tmp_path / "h.pth", torch.zeros(3, 7)))
+    torch.save({"weight": torch.zeros(3, 3), "bias": torch.zeros(2)}, tmp_path / "h.pth")
+    with pytest.raises(InputError, match="its bias is not that of its weight, which has 3 outputs"):
+        evaluate("object", tmp_path / "r", root=made, head=tmp_path / "h.pth")
+    torch.save({"weight": nn.Parameter(torch.eye(3))}, tmp_path / "h.pth")
+    evaluate("object", tmp_path / "r", root=made, head=tmp_path / "h.pth")
     torch.save({"layer": torch.zeros(3)}, tmp_path / "h.pth")
     with pytest.raises(InputError, match="no linear layer in it"):
         evaluate("object", tmp_path / "r", root=made, head=tmp_path / "h.pth")

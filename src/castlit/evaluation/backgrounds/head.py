@@ -54,7 +54,11 @@ def read_head(path: str | Path, channels: int) -> LinearHead:
                         f"protocol.head={path}: it takes {weight.shape[1]} features, but the backbone gives {channels}"
                     )
                 bias = torch.zeros(len(weight)) if bias is None else bias
-                return LinearHead(weight.float().numpy(), bias.float().numpy())
+                if not isinstance(bias, Tensor) or bias.shape != weight.shape[:1]:
+                    raise InputError(
+                        f"protocol.head={path}: its bias is not that of its weight, which has {len(weight)} outputs"
+                    )
+                return LinearHead(weight.detach().float().numpy(), bias.detach().float().numpy())
     raise InputError(f"protocol.head={path}: no linear layer in it, such as fc.weight and fc.bias")
 
 

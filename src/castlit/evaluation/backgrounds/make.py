@@ -31,7 +31,8 @@ logger = logging.getLogger(__name__)
 LARGEST_BOX = 0.9
 """Skip images whose object's box covers a larger fraction, as ImageNet-9 does: too little background is left."""
 
-_RECORD = "made.json"
+_RECORD, _COMPLETE = "made.json", "complete"
+_LEFT_OUT = "left_out.csv"
 
 
 def make_backgrounds(
@@ -89,10 +90,12 @@ def make_backgrounds(
     reasons = _all("Looking at masks", partial(_usable, read=read), pairs, workers)
     _report_left_out(folder, pairs, reasons)
     jobs = plan(top / "images", images, masks, classes, np.array([r == "" for r in reasons]), val_share, seed)
+    # Before the first image: those of an interrupted call belong to these images and settings, and to no others.
+    write_json(folder / _RECORD, {**record, _COMPLETE: False})
     _all("Cutting out", partial(_single, folder=folder, read=read), jobs, workers)
     val = [job for job in jobs if job.split == "val"]
     _all("Mixing", partial(_mix, folder=folder, read=read), val, workers)
-    write_json(folder / _RECORD, record)
+    write_json(folder / _RECORD, {**record, _COMPLETE: True})
     return folder
 
 
@@ -149,21 +152,24 @@ def _state(images: ImageList) -> str:
 
 
 def _done(folder: Path, record: dict[str, Any]) -> bool:
+    """Whether a folder has everything; False if it is empty, or a call with the same record was interrupted."""
     if not folder.is_dir() or not any(folder.iterdir()):
         return False
     file = folder / _RECORD
     if not file.is_file():
-        strange = [path.name for path in folder.iterdir() if path.name not in (*VARIANTS, "left_out.csv")]
+        names = {path.name for path in folder.iterdir()} - {_LEFT_OUT}
+        if not names:
+            return False
+        strange = sorted(names - set(VARIANTS))
         if strange:
             raise InputError(f"{folder} holds {strange[0]}, which is not a variant: name another folder")
-        return False  # interrupted: continue
     try:
-        same = load_json(file.read_bytes()) == record
-    except ValueError:  # damaged
-        same = False
-    if not same:
+        found = load_json(file.read_bytes())
+    except (FileNotFoundError, ValueError):  # of castlit 0.2, interrupted; or damaged
+        found = None
+    if not isinstance(found, dict) or {key: found[key] for key in found if key != _COMPLETE} != record:
         raise InputError(f"{folder} holds variants of other images or settings: remove it, or name another folder")
-    return True
+    return found.get(_COMPLETE) is not False  # castlit 0.2 wrote the record at the end
 
 
 def _all(title: str, work: Any, items: list[Any], workers: int) -> list[Any]:  # noqa: ANN401
@@ -182,8 +188,8 @@ def _died(item: Any) -> Any:  # noqa: ANN401
 def _report_left_out(folder: Path, pairs: list[tuple[str, str]], reasons: list[str]) -> None:
     rows = [(image, reason) for (image, _), reason in zip(pairs, reasons, strict=True) if reason]
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "left_out.csv").open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with (folder / _LEFT_OUT).open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
         writer.writerows([("image", "reason"), *map(safe_cells, rows)])
     if rows:
-        logger.warning("%d of %d images are skipped, see %s", len(rows), len(pairs), folder / "left_out.csv")
+        logger.warning("%d of %d images are skipped, see %s", len(rows), len(pairs), folder / _LEFT_OUT)
