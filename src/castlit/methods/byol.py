@@ -1,20 +1,11 @@
 """BYOL: predict the momentum encoder's embedding of the other view; no negatives."""
 
-import torch
 from torch import Tensor, nn
 
-from castlit.methods.base import MaskedOutput, Method, MethodOutput, embed_key, output
-from castlit.nn.backbones import build_backbone, feature_channels
-from castlit.nn.batchnorm import untracked_batchnorm
-from castlit.nn.encoder import Encoder
-from castlit.nn.heads import mlp_head
-from castlit.nn.normalisation import unit_length
-from castlit.optim.ema import MOMENTUM_SCHEDULES, momentum_copy, scheduled_momentum, update_average
-from castlit.utils.dtype import without_autocast
-from castlit.utils.validation import require_choice, require_int, require_number
+from castlit.methods.momentum_predictor import MomentumPredictor
 
 
-class BYOL(Method):
+class BYOL(MomentumPredictor):
     """Bootstrap your own latent (Grill et al., NeurIPS 2020).
 
     Args:
@@ -36,40 +27,8 @@ class BYOL(Method):
         momentum: float = 0.996,
         momentum_schedule: str = "constant",
     ) -> None:
-        super().__init__()
-        require_int("dim", dim, low=1)
-        require_int("hidden", hidden, low=1)
-        self.momentum = require_number("momentum", momentum, low=0, high=1)
-        self.momentum_schedule = require_choice("momentum_schedule", momentum_schedule, MOMENTUM_SCHEDULES)
-        trunk = build_backbone(backbone)
-        self.encoder = Encoder(trunk, mlp_head(feature_channels(trunk), hidden, dim, norm=True))
-        self.predictor = mlp_head(dim, hidden, dim, norm=True)
-        self.momentum_encoder = momentum_copy(self.encoder)
+        super().__init__(backbone, dim, hidden, momentum, momentum_schedule, last_norm=False)
 
-    def forward(self, query: Tensor, key: Tensor, key_mask: Tensor | None = None) -> MethodOutput | MaskedOutput:
-        """Predict each view (N, 3, H, W) from the other (equation 2, both ways)."""
-        h_q = self.embed_unnormalised(query)
-        p_q, p_k = unit_length(h_q), self.embed(key)
-        with torch.no_grad():
-            t_q = unit_length(self.momentum_encoder(query))
-            projected, masked = embed_key(self.momentum_encoder, key, key_mask)
-            t_k = unit_length(projected)
-        loss = 4.0 - 2.0 * ((p_q * t_k).sum(1) + (p_k * t_q).sum(1)).mean()
-        return output(loss, p_q, h_q, masked)
-
-    def embed_unnormalised(self, images: Tensor) -> Tensor:
-        """Return the prediction (N, dim), with graph."""
-        projected = self.encoder(images)
-        with without_autocast(projected.device):
-            prediction: Tensor = self.predictor(projected)
-        return prediction
-
-    def target(self, images: Tensor) -> Tensor:
-        """Return the target network's normalised projection (N, dim), without updating its batch norm."""
-        with torch.no_grad(), untracked_batchnorm(self.momentum_encoder):
-            return unit_length(self.momentum_encoder(images))
-
-    def after_step(self, progress: float = 0.0) -> None:
-        """Update the target network: call it once after each optimiser step; see :class:`castlit.methods.Method`."""
-        momentum = scheduled_momentum(self.momentum, self.momentum_schedule, progress)
-        update_average(self.momentum_encoder, self.encoder, momentum)
+    def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        """The mean squared distance of predictions and targets, both (N, dim) and L2-normalised (equation 2)."""
+        return 2.0 - 2.0 * (predictions * targets).sum(1).mean()
