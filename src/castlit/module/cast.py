@@ -140,7 +140,7 @@ class CASTModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out what the checkpoint's attention loss keeps and this module's does not, and the reverse."""
-        prefix, state = "attention.masked_key_mean.", checkpoint["state_dict"]
+        prefix, state = "attention.masked_key_mean.", checkpoint.get("state_dict", {})
         own = {name: value for name, value in self.state_dict().items() if name.startswith(prefix)}
         saved = [name for name in state if name.startswith(prefix)]
         if not own:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from castlit.nn.forward_patch import ForwardPatch
+from castlit.nn.forward_patch import ForwardPatch, has_parts
 from castlit.utils.validation import InputError
 
 
@@ -96,13 +96,9 @@ def parts_before(network: nn.Module, layer: nn.Module) -> list[CompiledPart]:
             found.append(CompiledPart(part, position))
         elif not isinstance(part, nn.Sequential):
             # One by one. Compiling a single layer, such as a convolution, gains nothing.
-            found += [CompiledPart(child) for child in parts[:position] if _has_parts(child)]
+            found += [CompiledPart(child) for child in parts[:position] if has_parts(child)]
         part = parts[position]
-    return [*found, CompiledPart(part)] if _has_parts(part) else found
-
-
-def _has_parts(part: nn.Module) -> bool:
-    return next(part.children(), None) is not None
+    return [*found, CompiledPart(part)] if has_parts(part) else found
 
 
 def _first_line(error: Exception) -> str:

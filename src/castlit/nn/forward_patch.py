@@ -54,7 +54,7 @@ def blocks_before(network: nn.Module, layer: nn.Module) -> list[nn.Module]:
         if _is_chain(part) or any(_is_chain_of_blocks(child) for child in part.children()):
             for child in part.children():
                 walk(child)
-        elif _has_parts(part):
+        elif has_parts(part):
             found.append(part)
         return part is layer
 
@@ -62,14 +62,15 @@ def blocks_before(network: nn.Module, layer: nn.Module) -> list[nn.Module]:
     return found
 
 
-def _has_parts(part: nn.Module) -> bool:
+def has_parts(part: nn.Module) -> bool:
+    """Whether a module has submodules."""
     return next(part.children(), None) is not None
 
 
 def _is_chain(part: nn.Module) -> bool:
-    return isinstance(part, (nn.Sequential, nn.ModuleList)) and any(_has_parts(child) for child in part.children())
+    return isinstance(part, (nn.Sequential, nn.ModuleList)) and any(has_parts(child) for child in part.children())
 
 
 def _is_chain_of_blocks(part: nn.Module) -> bool:
     """Whether it is a chain of more than layers with their norm, of which a block itself is often made."""
-    return _is_chain(part) and any(_has_parts(inner) for child in part.children() for inner in child.children())
+    return _is_chain(part) and any(has_parts(inner) for child in part.children() for inner in child.children())
