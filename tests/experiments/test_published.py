@@ -117,6 +117,26 @@ def test_gradients_and_losses_in_docs(repository):
         assert text.format(*(f"{losses[arm][seed]:.1f}" for seed in "012")) in page
 
 
+def test_gains_of_one_seed_in_docs(repository):
+    page = (repository / "docs" / "studies" / "attention_methods.md").read_text()
+    figures = {arm: seeds[0] for arm, seeds in committed(repository, "attention_methods")[1].items()}
+    methods = [arm.removesuffix("_evidence") for arm in figures if arm.endswith("_evidence")]
+    assert len(methods) == 8
+
+    def gains(name, metric="linear/mixed_rand"):
+        return {m: round(100 * (figures[name.format(m)][metric] - figures[m][metric]), 1) for m in methods}
+
+    evidence, paper = gains("{}_evidence"), gains("cast_{}")
+    assert all(evidence[m] > paper[m] for m in methods)
+    assert min(*gains("{}_evidence", "knn").values(), *gains("{}_evidence", "object_information").values()) > 0
+    assert f"rises by {evidence['simclr']} points (SimCLR with λ = 1) to {evidence['mocov2']} (MoCo v2)" in page
+    assert {evidence["simclr"], evidence["mocov2"]} == {min(evidence.values()), max(evidence.values())}
+    simclr, vicreg = paper.pop("simclr"), paper.pop("vicreg")
+    assert f"gains {min(paper.values())} to {max(paper.values())} points with" in page
+    assert f"{simclr} with SimCLR, and nothing with VICReg" in page
+    assert vicreg < 0
+
+
 COMPARED = ("mocov2", "cast_mocov2", "evidence_signed")
 """The columns of the tables on the first pages."""
 
