@@ -103,7 +103,6 @@ def main():
         }
     print(json.dumps(row))
     if given.output:
-        given.output.parent.mkdir(parents=True, exist_ok=True)
         write_json(given.output, row)
 
 

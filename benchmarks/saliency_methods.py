@@ -67,7 +67,6 @@ def main():
         row["sets"][name] = {"results": rounded(dict(table)), "intervals": rounded(table.intervals)}
         Console(soft_wrap=True, width=160, highlight=False).print(metrics_table(name, table))
         if given.output:
-            given.output.parent.mkdir(parents=True, exist_ok=True)
             write_json(given.output, row)
 
 

@@ -109,7 +109,6 @@ class FiniteLoss(pl.Callback):
     def _write(self, trainer: pl.Trainer, bad: _Step) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         path = self._path(trainer)
-        path.parent.mkdir(parents=True, exist_ok=True)
         record = {
             "seed": getattr(data, "seed", None),
             "epoch": bad.epoch,

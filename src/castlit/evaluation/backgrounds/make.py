@@ -167,9 +167,11 @@ def _done(folder: Path, record: dict[str, Any]) -> bool:
         found = load_json(file.read_bytes())
     except (FileNotFoundError, ValueError):  # of castlit 0.2, interrupted; or damaged
         found = None
-    if not isinstance(found, dict) or {key: found[key] for key in found if key != _COMPLETE} != record:
+    # castlit 0.2 wrote the record at the end.
+    complete = found.pop(_COMPLETE, True) if isinstance(found, dict) else False
+    if found != record:
         raise InputError(f"{folder} holds variants of other images or settings: remove it, or name another folder")
-    return found.get(_COMPLETE) is not False  # castlit 0.2 wrote the record at the end
+    return bool(complete)
 
 
 def _all(title: str, work: Any, items: list[Any], workers: int) -> list[Any]:  # noqa: ANN401
