@@ -1,7 +1,6 @@
 """Make masks: ``python -m castlit.make_masks images=/photos output=/photo_masks``."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -12,7 +11,7 @@ from castlit.saliency.pipeline.output_lock import output_lock
 from castlit.saliency.pipeline.records import shard_folder
 from castlit.saliency.pipeline.shard import Shard
 from castlit.utils.signals import Stopped, stoppable
-from castlit.utils.validation import InputError
+from castlit.utils.validation import InputError, require_path
 
 if TYPE_CHECKING:
     from castlit.saliency.pipeline.run import RunSummary
@@ -30,7 +29,7 @@ def run(config: DictConfig) -> "RunSummary":
         InputError: Some images have no mask; the others have. Or nothing could be done.
     """
     images = require_folder("images", config.images, "the photographs")
-    output = Path(config.output).expanduser()
+    output = require_path("output", config.output)
     # Only now, because it takes half a second; torch is loaded by quality=deepusps alone.
     from castlit.saliency.pipeline.closing_table import print_closing_table
     from castlit.saliency.pipeline.folder import make_masks

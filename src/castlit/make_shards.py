@@ -12,7 +12,7 @@ from castlit.cli.app import program
 from castlit.data.io.data_report import DataReport, rows_during_training
 from castlit.utils.locking import output_folder_lock
 from castlit.utils.signals import Stopped, stoppable
-from castlit.utils.validation import InputError, require_int
+from castlit.utils.validation import InputError, require_bool, require_int, require_path
 
 if TYPE_CHECKING:
     from castlit.data.index.file_source import FileSource
@@ -30,16 +30,22 @@ def make_shards(config: DictConfig) -> "Written":
     Raises:
         InputError: A setting is wrong, files are bad, or the output has other shards.
     """
-    folder = Path(config.output).expanduser()
+    folder = require_path("output", config.output)
+    shuffle = require_bool("shuffle", config.shuffle)
     samples_per_shard = require_int("samples_per_shard", config.samples_per_shard, 1)
     seed = require_int("seed", config.seed, 0)
     from castlit.data.shards.closing_lines import print_closing_lines
     from castlit.data.shards.write import refuse_shards
 
     refuse_shards(folder)
+    for key in ("images", "masks"):
+        given = None if config[key] is None else require_path(key, config[key]).resolve()
+        if given is not None and given in (folder.resolve(), *folder.resolve().parents):
+            # As long as the shards are unfinished, the images would be, too.
+            raise InputError(f"output={folder} is inside {key}={config[key]}: give a folder outside of it")
     with _lock(folder), stoppable():
         try:
-            written, source = _make(config, folder, samples_per_shard, seed)
+            written, source = _make(config, folder, samples_per_shard, seed if shuffle else None)
         except Stopped as stop:
             print(f"{stop.name}: stopped. The same command continues from here", file=sys.stderr)
             raise
@@ -47,7 +53,7 @@ def make_shards(config: DictConfig) -> "Written":
     return written
 
 
-def _make(config: DictConfig, folder: Path, samples_per_shard: int, seed: int) -> "tuple[Written, FileSource]":
+def _make(config: DictConfig, folder: Path, samples_per_shard: int, seed: int | None) -> "tuple[Written, FileSource]":
     import numpy as np
 
     from castlit.data.index.file_source import FileSource
@@ -58,28 +64,28 @@ def _make(config: DictConfig, folder: Path, samples_per_shard: int, seed: int) -
     file = folder / "data_report.csv"
     before, earlier = read_progress(folder), rows_during_training(file)
     old = file.read_bytes() if before is not None and file.is_file() else None
-    report = DataReport(file)
-    source = FileSource(
-        config.images,
-        config.masks,
-        on_bad=config.on_bad,
-        threshold=THRESHOLD if config.threshold is None else config.threshold,
-        mask_kind=config.mask_kind,
-        cache=config.cache,
-        report=report,
-    )
-    order = np.arange(len(source))
-    if config.shuffle:
-        np.random.default_rng(seed).shuffle(order)
-    if before is not None and before.shards:
-        # What was found in the shards that stay; the others are read again.
-        again = {source.entry(i).image for i in order[before.position :].tolist()}
-        report.add(row for row in earlier if row[1] not in again)
     try:
+        report = DataReport(file)
+        source = FileSource(
+            config.images,
+            config.masks,
+            on_bad=config.on_bad,
+            threshold=THRESHOLD if config.threshold is None else config.threshold,
+            mask_kind=config.mask_kind,
+            cache=config.cache,
+            report=report,
+        )
+        order = np.arange(len(source))
+        if seed is not None:
+            np.random.default_rng(seed).shuffle(order)
+        if before is not None and before.shards:
+            # What was found in the shards that stay; the others are read again.
+            again = {source.entry(i).image for i in order[before.position :].tolist()}
+            report.add(row for row in earlier if row[1] not in again)
         written = write_shards(source, order.tolist(), folder, samples_per_shard)
-    except InputError:
+    except Exception:
         if old is not None and read_progress(folder) == before:
-            file.write_bytes(old)  # refused: the report stays that of the shards that are there
+            file.write_bytes(old)  # a mistake: the report stays that of the shards that are there
         raise
     if not written.counts:
         raise InputError(f"none of the {len(source.index)} images could be used; all are listed in {report.path}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from castlit.cli.app import program
+from castlit.utils.locking import output_folder_lock
 from castlit.utils.progress import progress
 from castlit.utils.signals import stoppable
 
@@ -34,19 +35,22 @@ def study(config: DictConfig) -> Path:
     runner = Runner(settings.evaluate, settings.threads)
     runs = runner.done_elsewhere(settings.runs, settings.reuse)
     check_commands(runs, settings.evaluate)
-    prepare(settings.prepare, settings.output, settings.threads)
-    log = StudyLog(settings, runs)
-    log.started()
-    with progress("Runs") as bar:
-        done = sum(is_evaluated(run.folder) for run in runs)
-        task = bar.add_task("", total=len(runs), completed=done, rate="")
+    runner.check(runs)
+    busy = f"output={settings.output}: another castlit.study is running there: wait for it, or give another output"
+    with output_folder_lock(settings.output, settings.output, busy):
+        prepare(settings.prepare, settings.output, settings.threads)
+        log = StudyLog(settings, runs)
+        log.started()
+        with progress("Runs") as bar:
+            done = sum(is_evaluated(run.folder) for run in runs)
+            task = bar.add_task("", total=len(runs), completed=done, rate="")
 
-        def finished(run: "PlannedRun", error: str) -> None:
-            bar.update(task, advance=1, rate=run.title)
-            log.finished(run, error)
+            def finished(run: "PlannedRun", error: str) -> None:
+                bar.update(task, advance=1, rate=run.title)
+                log.finished(run, error)
 
-        runner.run_all(runs, settings.at_once, finished)
-    return log.close()
+            runner.run_all(runs, settings.at_once, finished)
+        return log.close()
 
 
 def main() -> None:

@@ -25,6 +25,17 @@ def weights(method):
     return [parameter for parameter in method.encoder.parameters() if parameter.requires_grad]
 
 
+def test_one_loss_for_two_encoders():
+    """Each encoder's own last layer, also where another one was first."""
+    attention = AttentionLoss()
+    first = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
+    second = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3, 2))
+    found = [attention.find_layers(encoder) for encoder in (first, second, first)]
+    assert found == [AttentionLoss().find_layers(encoder) for encoder in (first, second, first)]
+    assert found[0] == found[2] != found[1]
+    assert attention.layer is None
+
+
 def test_loss_is_mean_over_layers(method, batch):
     images, z, mask = batch
     attention = AttentionLoss(layer=["layer3", "layer4"])

@@ -1,6 +1,7 @@
 """The callbacks in a real Trainer, on a few scenes."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 
 import castlit
 from castlit.attention import pointing_hits
-from castlit.callbacks import GradCAMPanel, KNNProbe, PointingProbe, RunRecord
+from castlit.callbacks import FiniteLoss, GradCAMPanel, KNNProbe, PointingProbe, RunLog, RunRecord
 from castlit.evaluation import knn_accuracy
 from castlit.reporting.images import overlay_cam, overlay_mask
 from castlit.utils.validation import InputError
@@ -101,6 +102,57 @@ def test_means_over_images_with_objects(tmp_path, objects, pointing):
     assert found["train/pointing"].start == found["train/pointing"].end == pytest.approx(pointing)
     assert found["train/contrastive"].end == pytest.approx(0.5), "of all images"
     assert found["train/empty_masks"].end == pytest.approx(1 - sum(objects) / 12)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_loss_does_not_depend_on_accumulation(tmp_path, accumulated):
+    class Constant(Steps):
+        def training_step(self, batch, batch_idx):
+            return {"loss": 0 * self.weight.sum() + 3}
+
+    record = RunRecord(tmp_path / "summary.json")
+    trainer, _, _ = parts(max_epochs=1, accumulate_grad_batches=accumulated, callbacks=[record])
+    trainer.fit(Constant([]), torch.utils.data.DataLoader(torch.zeros(8, 1), 2))
+    assert record.metrics["train/loss"].start == record.metrics["train/loss"].end == pytest.approx(3)
+    assert json.loads((tmp_path / "summary.json").read_text())["images"] == 8
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*returned `None`.*")
+def test_steps_without_a_loss(tmp_path):
+    """Lightning lets a module skip steps; its batches may be tuples."""
+
+    class Skipping(Steps):
+        def training_step(self, batch, batch_idx):
+            return {"loss": 0 * self.weight.sum() + batch_idx} if batch_idx % 2 else None
+
+    record = RunRecord(tmp_path / "summary.json")
+    trainer, _, _ = parts(max_epochs=1, callbacks=[record, RunLog(), FiniteLoss(tmp_path / "bad.json")])
+    rows = [(torch.zeros(1), 0)] * 8
+    trainer.fit(Skipping([]), torch.utils.data.DataLoader(rows, 2))
+    assert record.metrics["train/loss"].end == pytest.approx(2), "the mean of steps 1 and 3"
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+def test_one_record_for_two_runs(tmp_path):
+    record = RunRecord(tmp_path / "summary.json")
+    for rows in ([{"contrastive": 1.0}] * 2, [{"contrastive": 5.0}] * 2):
+        trainer, _, _ = parts(max_epochs=1, callbacks=[record])
+        trainer.fit(Steps(rows), torch.utils.data.DataLoader([{"query": torch.zeros(1)}] * 8, 4))
+        assert record.metrics["train/contrastive"].start == rows[0]["contrastive"]
+        time.sleep(0.5)
+    assert json.loads((tmp_path / "summary.json").read_text())["seconds"] < 0.5, "of the second alone"
+
+
+def test_knn_without_indices(run):
+    """The docs ask for images, masks and labels alone."""
+    _, _, module, data = run
+    probe = KNNProbe(k=3)
+    trainer, _, _ = parts(callbacks=[probe])
+    whole = list(data.val_dataloader())
+    kept = [{name: batch[name] for name in ("image", "mask", "label")} for batch in whole]
+    trainer.validate(module, torch.utils.data.DataLoader(kept, None), verbose=False)
+    assert 0 <= trainer.callback_metrics["val/knn"] <= 1
 
 
 def test_panel_rows(run):

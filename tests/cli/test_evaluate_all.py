@@ -3,6 +3,8 @@
 import json
 import re
 
+from PIL import Image
+
 from castlit.cli.protocols import protocols
 from castlit.evaluation.report import Section, write_report
 from castlit.reporting.published import PublishedRow
@@ -26,6 +28,28 @@ def test_report_page(tmp_path):
     assert page.index("<h2>Failed") < page.index("knn: no such &lt;folder&gt;") < page.index("linear: needs a folder")
     # The page loads no external files.
     assert not re.search(r"(src|href)=\"(?!data:)", page)
+
+
+def test_picture_of_the_training_run(tmp_path, monkeypatch):
+    """A picture of that name that lies anywhere else is not the run's."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    for place in (tmp_path, tmp_path / "run"):
+        Image.new("RGB", (8, 8)).save(place / "gradcam.png")
+    (tmp_path / "run" / "config.yaml").write_text("")
+    for checkpoint, shown in (("run/checkpoints/last.ckpt", 1), ("last.ckpt", 0), ("random", 0), ("a/x.pth", 0)):
+        write_report(tmp_path / "report.html", checkpoint, [])
+        assert (tmp_path / "report.html").read_text().count("<img") == shown, checkpoint
+
+
+def test_own_configurations(run_program, tmp_path):
+    (tmp_path / "mine" / "data").mkdir(parents=True)
+    (tmp_path / "mine" / "data" / "few.yaml").write_text("defaults: [scenes]\ntrain_count: 40\nval_count: 10\n")
+    words = ["--config-dir", "mine", "+protocol=all", *SMALL[:2], "data=few", "data.workers=0", "hydra.run.dir=run"]
+    result = run_program("evaluate", *words, "protocol.skip=[scenes,saliency]", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    results = json.loads((tmp_path / "run" / "results.json").read_text())["results"]
+    assert results["grounding"]["features"]["images"] == 10
 
 
 def test_runs_and_skips_protocols(run_program, tmp_path):

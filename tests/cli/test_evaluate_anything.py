@@ -78,6 +78,14 @@ def test_explain_needs_castlit_checkpoint(checkpoint, tmp_path):
             protocol_inputs(must, config(checkpoint=other), HERE)
 
 
+def test_castlit_checkpoint_by_any_name(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Path(checkpoint).rename(tmp_path / "cast.pth")
+    for name in ("~/cast.pth", str(tmp_path / "cast.pth")):
+        subject = CheckpointUnderTest(config(checkpoint=name))
+        assert subject.has_method, name
+
+
 def test_compare_input(checkpoint):
     def protocol(compare=None): ...
 

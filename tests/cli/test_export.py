@@ -21,11 +21,15 @@ def test_to_detectron2_and_back(run_program, tmp_path):
 
 
 def test_one_line_errors(run_program, tmp_path):
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "here.pth")
+    before = (tmp_path / "here.pth").read_bytes()
     for words, told in (
         (["checkpoint=random", "output=x.pkl", "format=detectron"], "did you mean 'detectron2'"),
         (["checkpoint=none.pth", "output=x.pth"], "checkpoint=none.pth: no such file"),
+        (["checkpoint=here.pth", "output=./here.pth"], "output=./here.pth is the checkpoint itself"),
     ):
         result = run_program("export", *words, cwd=tmp_path)
         assert result.returncode == 1
         assert told in result.stderr
         assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert (tmp_path / "here.pth").read_bytes() == before

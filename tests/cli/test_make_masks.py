@@ -224,6 +224,10 @@ class TestErrors:
             ("side", "0.5"): "side must be a whole number",
             ("shard", "17/16"): "shard must be one of 1/16",
             ("workers", -1): "workers must be at least 0",
+            ("overwrite", "no"): "overwrite must be true or false, got 'no'",
+            ("images", "null"): "images must be the path of a file or folder, got None",
+            ("images", "[photos,empty]"): "images must be the path of a file or folder, got ['photos', 'empty']",
+            ("output", ""): "output must be the path of a file or folder, got ''",
         }.items():
             given = {**good, key: value}
             arguments = [f"{name}={value}" for name, value in given.items() if value is not None]

@@ -24,8 +24,16 @@ def test_scenes_then_masks_then_training(run_program, tmp_path):
     assert trained.returncode == 0, trained.stderr
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["metrics"]["train/attention"]
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "scenes").rglob("*.png")}
-    wrong = run_program("make_scenes", "output=scenes", "val_split=mixed", cwd=tmp_path)
-    assert wrong.returncode == 1
-    assert wrong.stderr.startswith("error: ")
-    assert len(wrong.stderr.strip().splitlines()) == 1
+    same = ["train_count=32", "val_count=16", "size=40"]
+    for words, line in (
+        (["val_split=mixed", *same], "output=scenes has scenes of other settings"),
+        (["seed=1", *same], "output=scenes has scenes of other settings"),
+        (["output=new", "val_split=train"], "val_split must be one of original, mixed_same"),
+    ):
+        wrong = run_program("make_scenes", "output=scenes", *words, cwd=tmp_path)
+        assert wrong.returncode == 1
+        assert wrong.stderr.startswith(f"error: {line}")
+        assert len(wrong.stderr.strip().splitlines()) == 1
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "scenes").rglob("*.png")} == times, "nothing written"
+    assert not (tmp_path / "new").exists()
+    assert run_program("make_scenes", "output=scenes", *same, cwd=tmp_path).returncode == 0

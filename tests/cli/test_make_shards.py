@@ -271,6 +271,21 @@ class TestInterrupted:
         with pytest.raises(InputError, match="of files that have changed since: give a new folder, or empty this one"):
             made(photos, **self.SETTINGS)
 
+    def test_other_images_of_the_same_names(self, photos, whole):
+        self.until(photos, 7)
+        image = photos / "photos" / "a" / "8.jpg"
+        image.write_bytes(image.read_bytes() + b"\0")
+        with pytest.raises(InputError, match="of files that have changed since: give a new folder, or empty this one"):
+            made(photos, **self.SETTINGS)
+
+    def test_a_mistake_keeps_the_report(self, photos, whole):
+        self.until(photos, 7)
+        report = (photos / "shards" / "data_report.csv").read_bytes()
+        assert b"a/2.jpg" in report
+        with pytest.raises(FileNotFoundError):
+            made(photos, images=photos / "imagse", **self.SETTINGS)
+        assert (photos / "shards" / "data_report.csv").read_bytes() == report
+
     def test_files_that_became_bad(self, photos, monkeypatch, whole):
         """The report of the first part is kept, and nothing is in it twice."""
         read, gone = FileSource.image_path, iter(("b/7.jpg", "a/8.jpg"))
@@ -353,6 +368,12 @@ class TestInterrupted:
     def test_two_at_once(self, photos):
         with run_lock_elsewhere(photos / "shards"), pytest.raises(InputError, match="another process is writing these"):
             made(photos)
+
+    @pytest.mark.parametrize("place", ["photos", "photos/a/shards", "masks/shards"])
+    def test_shards_among_the_images(self, photos, place):
+        with pytest.raises(InputError, match=r"is inside (images|masks)=.*: give a folder outside of it"):
+            made(photos, output=photos / place)
+        assert not list(photos.rglob("unfinished.json"))
 
     def test_mistakes_leave_no_trace(self, photos):
         with pytest.raises(FileNotFoundError):

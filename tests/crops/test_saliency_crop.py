@@ -136,6 +136,14 @@ def test_resizing_centres_pixels():
     assert crop_resize_mask(mask, (0, 0, 16, 16), (4, 4))[0, 0] == 1
 
 
+def test_masks_wider_than_opencv_reads():
+    mask = np.zeros((100, 40000), np.uint8)
+    mask[:, :20000] = 1
+    resized = crop_resize_mask(mask, (0, 0, 40000, 100), (50, 20000))
+    assert resized[:, :10000].all()
+    assert not resized[:, 10000:].any()
+
+
 def test_result_is_a_copy():
     image, mask = painted()
     crop_resize(image, (0, 0, 160, 120), (120, 160))[:] = 9

@@ -177,6 +177,41 @@ def test_mistyped_keys_start_no_run(tmp_path, monkeypatch, capfd, yaml, words):
     assert not (tmp_path / "scenes").exists()
 
 
+def test_folder_of_another_study_is_left_alone(tmp_path, monkeypatch, capfd):
+    from castlit.cli.app import program
+    from castlit.study import study
+
+    (tmp_path / "mine" / "study").mkdir(parents=True)
+    yaml = "# @package _global_\ncolumns: [knn]\nprepare: [[castlit.make_scenes, output=scenes]]\n"
+    yaml += "arms: {a: [+experiment=mocov2]}\nevaluate: [+protocol=scenes]\n"
+    (tmp_path / "mine" / "study" / "small.yaml").write_text(yaml)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["study", "--config-dir", "mine", "study=small", "output=out", "seeds=1"])
+    theirs = tmp_path / "out" / "runs" / "a" / "seed_0" / "study.json"
+    theirs.parent.mkdir(parents=True)
+
+    def line():
+        with pytest.raises(SystemExit):
+            program("study", study)
+        assert not (tmp_path / "scenes").exists(), "nothing is prepared"
+        (told,) = capfd.readouterr().err.strip().splitlines()
+        return told
+
+    theirs.write_text("{}")
+    assert "contains a run with other overrides than +experiment=mocov2" in line()
+    theirs.unlink()
+    script = (
+        "import sys, pathlib\n"
+        "from castlit.utils.locking import run_lock\n"
+        "with run_lock(pathlib.Path(sys.argv[1])): print(); input()"
+    )
+    command = [sys.executable, "-c", script, tmp_path / "out"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        other.stdout.readline()
+        assert "another castlit.study is running there" in line()
+        other.communicate("\n")
+
+
 def test_commands_that_compose(tmp_path):
     """What the runs accept is not refused before them: quotes left out, the user's own groups, options of Hydra's."""
     (tmp_path / "own" / "logger").mkdir(parents=True)

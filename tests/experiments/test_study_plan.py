@@ -93,7 +93,7 @@ def test_finished_evaluations_are_not_repeated(tmp_path):
     results = json.loads((run.folder / "evaluation" / "results.json").read_text())["results"]
     assert results == {"few": {"top1": 1.0}, "all": {"top1": 2.0}}
     with pytest.raises(InputError, match="or with another evaluation"):
-        Runner(["+protocol=a"]).run_all([run], 1, lambda *end: ended.append(end))
+        Runner(["+protocol=a"]).check([run])
 
 
 @pytest.mark.parametrize(

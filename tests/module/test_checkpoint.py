@@ -104,6 +104,13 @@ def test_loading_arguments_win(fit, samples, tmp_path):
     assert_equal_states(module, again)
 
 
+def test_misspelt_loading_arguments(fit, samples, tmp_path):
+    module = CASTModule(MoCo("tiny_resnet", dim=8, queue_size=15), AttentionLoss())
+    fit(module, samples(4, (32, 32))).save_checkpoint(tmp_path / "last.ckpt")
+    with pytest.raises(InputError, match=r"CASTModule has no argument 'atention' \(did you mean 'attention'\?\)"):
+        CASTModule.load_from_checkpoint(tmp_path / "last.ckpt", atention=None)
+
+
 @pytest.mark.parametrize("options", [{}, {"target": "evidence", "subtract": "masked_keys"}], ids=["", "evidence"])
 def test_resumed_run_equals_uninterrupted(make_backbone, fit, samples, tmp_path, options):
     made = samples(12)

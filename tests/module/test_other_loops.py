@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 
 from castlit import CASTModule
 from castlit.attention import AttentionLoss
+from castlit.callbacks import ExactResume
 from castlit.methods import MoCo
 from castlit.optim import OptimizerRecipe
 from castlit.utils.validation import InputError
@@ -53,6 +54,29 @@ def equal(one, other):
     assert set(first) == set(second)
     for name, value in second.items():
         assert torch.equal(first[name], value), name
+
+
+def test_part_in_a_list(fit, made):
+    """Lightning hands its trainer to direct parts only; the docs say how the others get it."""
+
+    class Listed(Parent):
+        def __init__(self, part, hands_over):
+            super().__init__(part)
+            del self.cast
+            self.parts, self.hands_over = torch.nn.ModuleList([part]), hands_over
+
+        def setup(self, stage):
+            self.cast = self.parts[0]
+            if self.hands_over:
+                self.cast.trainer = self.trainer
+            super().setup(stage)
+
+    with pytest.raises(InputError, match=r"CASTModule has no Trainer: .* set part.trainer = self.trainer before"):
+        fit(Listed(module(), False), made, max_epochs=1)
+    direct, listed = module(), module()
+    fit(Parent(direct), made, max_epochs=1)
+    fit(Listed(listed, True), made, max_epochs=1)
+    equal(listed, direct)
 
 
 def test_part_of_another_module_trains_alike(fit, made):
@@ -99,7 +123,8 @@ def test_fabric_trains_alike(fit, made):
 
 
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step`")
-def test_lr_find(fit, made, tmp_path):
+@pytest.mark.parametrize("callbacks", [[], [ExactResume()]], ids=["plain", "as castlit.train"])
+def test_lr_find(fit, made, tmp_path, callbacks):
     from pytorch_lightning.tuner import Tuner
 
     trained = module()
@@ -113,6 +138,7 @@ def test_lr_find(fit, made, tmp_path):
         enable_model_summary=False,
         limit_val_batches=0,
         enable_checkpointing=False,
+        callbacks=callbacks,
     )
     found = Tuner(trainer).lr_find(
         trained, torch.utils.data.DataLoader(made, 4), num_training=5, early_stop_threshold=None
@@ -125,6 +151,8 @@ def test_lr_find(fit, made, tmp_path):
         assert torch.equal(value, before[name]), name
     with pytest.raises(InputError, match=r"^optimizer\.lr"):
         trained.lr = -1.0
+    trainer.fit(trained, torch.utils.data.DataLoader(made, 4))
+    assert (trainer.current_epoch, trainer.global_step) == (4, 8), "the fit starts where it should"
 
 
 @pytest.mark.filterwarnings("ignore:No seed found")

@@ -114,7 +114,7 @@ def test_describe_round_trip():
         ({"momentum": 1}, r"optimizer\.momentum must be below 1"),
         ({"weight_decay": -1}, r"optimizer\.weight_decay must be at least 0"),
         ({"warmup_epochs": "3"}, r"optimizer\.warmup_epochs must be a number"),
-        ({"exclude_norm_and_bias_from_decay": "yes"}, "exclude_norm_and_bias_from_decay must be true, false or null"),
+        ({"exclude_norm_and_bias_from_decay": "yes"}, "exclude_norm_and_bias_from_decay must be true or false"),
         ({"trust_coefficient": 0}, r"optimizer\.trust_coefficient must be greater than 0"),
         ({"schedule": "cosin"}, r"did you mean 'cosine'"),
     ],

@@ -39,7 +39,11 @@ class Waiting(FiniteLoss):
     def on_train_batch_end(self, trainer, *arguments):
         strategy = SimpleNamespace(root_device=torch.device("meta"))
         seen = SimpleNamespace(
-            strategy=strategy, world_size=1, log_every_n_steps=trainer.log_every_n_steps, current_epoch=0
+            strategy=strategy,
+            world_size=1,
+            log_every_n_steps=trainer.log_every_n_steps,
+            current_epoch=0,
+            accumulate_grad_batches=1,
         )
         seen.global_rank, seen.datamodule = 0, None
         super().on_train_batch_end(seen, *arguments)

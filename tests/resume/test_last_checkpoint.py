@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.demos.boring_classes import BoringModel
 
-from castlit.callbacks import AtomicCheckpointIO, LastCheckpoint, MetricsCSV
+from castlit.callbacks import AtomicCheckpointIO, ExactResume, LastCheckpoint, MetricsCSV
 from castlit.resume.checkpoint_io import remove_partial
 from castlit.resume.rng_state import random_state, set_random_state
 from castlit.utils.signals import Stopped, StopSignals
@@ -128,6 +128,52 @@ def handled():
     yield put
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+def test_one_callback_for_two_runs(tmp_path):
+    """Of the same length: the second's weights are those of last.ckpt."""
+    keeper = LastCheckpoint(tmp_path)
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        module = BoringModel()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trainer = pl.Trainer(
+                accelerator="cpu",
+                max_epochs=1,
+                limit_train_batches=4,
+                limit_val_batches=0,
+                callbacks=[keeper],
+                logger=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                default_root_dir=tmp_path,
+            )
+            trainer.fit(module)
+        saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+        for name, value in module.state_dict().items():
+            assert torch.equal(saved[name], value), name
+
+
+def test_resuming_within_an_epoch_without_the_loaders_position(tmp_path, caplog):
+    with pytest.raises(Stopped):
+        fit(tmp_path, Steps({3: [signal.SIGTERM]}), ExactResume())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            max_epochs=1,
+            limit_train_batches=8,
+            limit_val_batches=0,
+            callbacks=[ExactResume()],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=tmp_path,
+        )
+        trainer.fit(BoringModel(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    assert "so it begins anew: the images of the first 3 batches of this epoch come again" in caplog.text
 
 
 def test_earlier_handler_is_called_after_saving(tmp_path, handled):

@@ -57,7 +57,7 @@ def test_module_loads(checkpoint):
     module = castlit.CASTModule.load_from_checkpoint(checkpoint)
     assert isinstance(module.method, castlit.methods.MoCo)
     assert isinstance(module.optimizer, OptimizerRecipe)
-    assert (module.attention.layer, module.attention.weight) == ("layer4", 3.0)
+    assert (module.cam_layer, module.attention.weight) == ("layer4", 3.0)
     assert module.state_dict().keys() == content["state_dict"].keys()
     for name, tensor in module.state_dict().items():
         assert torch.equal(tensor, content["state_dict"][name]), name

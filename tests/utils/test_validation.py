@@ -1,8 +1,19 @@
 """Argument checks and their messages."""
 
+from pathlib import Path
+
 import pytest
 
-from castlit.utils.validation import InputError, as_list, did_you_mean, require_choice, require_int, require_number
+from castlit.utils.validation import (
+    InputError,
+    as_list,
+    did_you_mean,
+    require_bool,
+    require_choice,
+    require_int,
+    require_number,
+    require_path,
+)
 
 
 def test_valid_values():
@@ -32,6 +43,20 @@ def test_bounds():
     with pytest.raises(InputError, match="x must be greater than 0, got 0"):
         require_number("x", 0, above=0)
     assert require_number("x", 1e-12, above=0) == 1e-12
+
+
+@pytest.mark.parametrize("value", ["no", "off", "true", 1, 0, None])
+def test_not_a_truth_value(value):
+    with pytest.raises(InputError, match="x must be true or false, got"):
+        require_bool("x", value)
+    assert require_bool("x", False) is False
+
+
+def test_paths():
+    assert require_path("x", "~/photos") == Path.home() / "photos"
+    for value in (None, "", " ", ["a", "b"], True, 5):
+        with pytest.raises(InputError, match="x must be the path of a file or folder, got"):
+            require_path("x", value)
 
 
 def test_choices():

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +86,7 @@ class AttentionLoss(Described, nn.Module):
 
     @property
     def layer(self) -> str | tuple[str, ...] | None:
-        """The layer, or the layers where there are several; None until :meth:`find_layers` has found one."""
+        """The layer that was given, or the layers; None where :meth:`find_layers` finds one for each encoder."""
         return self.layers[0] if self.layers is not None and len(self.layers) == 1 else self.layers
 
     @property
@@ -126,13 +127,10 @@ class AttentionLoss(Described, nn.Module):
         Raises:
             InputError: The encoder has no such layer.
         """
-        if self.layers is None:
-            backbone = getattr(encoder, "backbone", encoder)
-            # ResNets are known; other backbones run once to find the layer.
-            self.layers = ("layer4",) if hasattr(backbone, "layer4") else (attention_layer(backbone),)
-        for layer in self.layers:
+        layers = self.layers or (_default_layer(getattr(encoder, "backbone", encoder)),)
+        for layer in layers:
             find_layer(encoder, layer)
-        return self.layers
+        return layers
 
     @contextmanager
     def tap(self, encoder: nn.Module) -> Iterator[tuple[Activations, ...]]:
@@ -178,6 +176,19 @@ class AttentionLoss(Described, nn.Module):
     def extra_repr(self) -> str:
         """Show the settings in the module's summary."""
         return f"layers={self.layers!r}, weight={self.weight}, mode={self.mode!r}, key={self.key!r}, cam={self.cam!r}"
+
+
+_found: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+"""Backbones that have been run to find their layer."""
+
+
+def _default_layer(backbone: nn.Module) -> str:
+    """The last layer of a backbone that gives a feature map. ResNets are known; others run once to find it."""
+    if hasattr(backbone, "layer4"):
+        return "layer4"
+    if backbone not in _found:
+        _found[backbone] = attention_layer(backbone)
+    return _found[backbone]
 
 
 def _mean_loss(cam: Tensor, mask: Tensor) -> Tensor:

@@ -42,7 +42,9 @@ class KNNProbe(pl.Callback):
     ) -> None:
         """Keep the batch's features."""
         if "label" in batch:
-            self._seen.append((outputs["features"], batch["label"], batch["index"]))
+            # Only several processes need to know which image it is.
+            index = batch["index"] if trainer.world_size > 1 else batch["label"]
+            self._seen.append((outputs["features"], batch["label"], index))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Classify every validation image by all others, over all ranks."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from castlit.callbacks.pruning import Pruning
+from castlit.callbacks.run_log import count_images
 from castlit.utils.json_files import write_json
 from castlit.utils.lightning import pl
 
@@ -50,6 +51,9 @@ class RunRecord(pl.Callback):
 
     def __init__(self, path: str | Path = "summary.json") -> None:
         self.path = Path(path)
+        self._begin()
+
+    def _begin(self) -> None:
         self.metrics: dict[str, Change] = {}
         self._first: list[dict[str, Tensor]] = []
         self._epoch: dict[str, Tensor] = {}
@@ -64,7 +68,9 @@ class RunRecord(pl.Callback):
         self.weights: dict[str, Any] | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Find the data's counter of relaxed crops, if it has one."""
+        """Find the data's counter of relaxed crops, if it has one; forget an earlier fit that has ended."""
+        if stage == "fit" and self._fitted:
+            self._begin()
         self._count_relaxed = getattr(trainer.datamodule, "relaxed_crops", None)  # type: ignore[attr-defined]
 
     def state_dict(self) -> dict[str, Any]:
@@ -110,12 +116,15 @@ class RunRecord(pl.Callback):
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
-        outputs: Mapping[str, Tensor],  # type: ignore[override]
-        batch: Mapping[str, Tensor],
+        outputs: Any,  # noqa: ANN401
+        batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
-        """Add up the metrics on the device, without making the host wait."""
-        values = {f"train/{name}": value.detach() for name, value in outputs.items()}
+        """Add up the metrics on the device, without making the host wait; a step without any does not count."""
+        self._seen_images += count_images(batch) * trainer.world_size
+        values = step_metrics(outputs, trainer)
+        if not values:
+            return
         # Means over the images with an object: a step counts as much as it has of them.
         objects = 1 - values["train/empty_masks"] if "train/empty_masks" in values else None
         if objects is not None:
@@ -126,7 +135,6 @@ class RunRecord(pl.Callback):
             # After resuming on a GPU, the sum is on the device of the checkpoint.
             self._epoch[name] = self._epoch[name].to(value.device) + value if name in self._epoch else value
         self._epoch_steps += 1
-        self._seen_images += len(batch["query"]) * trainer.world_size
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the validation's clock."""
@@ -148,10 +156,11 @@ class RunRecord(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the summary."""
-        first = {name: sum(values[name].item() for values in self._first) for name in self._epoch}
         last = {name: total.item() for name, total in self._epoch.items()}
+        begun = [values for values in self._first if values.keys() == last.keys()]
+        first = {name: sum(values[name].item() for values in begun) for name in last}
         for name in last:
-            self.metrics[name] = Change(_mean(name, first, len(self._first)), _mean(name, last, self._epoch_steps))
+            self.metrics[name] = Change(_mean(name, first, len(begun)), _mean(name, last, self._epoch_steps))
         self._fitted = True
         self._write(trainer, pl_module)
 
@@ -193,6 +202,20 @@ class RunRecord(pl.Callback):
                 **{name: version(name) for name in ("castlit", "torch", "torchvision", "pytorch-lightning")},
             },
         }
+
+
+def step_metrics(outputs: Any, trainer: pl.Trainer) -> dict[str, Tensor]:  # noqa: ANN401
+    """What a training step returned, as ``train/NAME`` without graph; empty if it returned nothing.
+
+    Args:
+        outputs: A mapping, the loss alone, or None. Lightning has divided the loss by the accumulated batches.
+        trainer: In a fit.
+    """
+    named = outputs if isinstance(outputs, Mapping) else {"loss": outputs}
+    values = {f"train/{name}": value.detach() for name, value in named.items() if isinstance(value, Tensor)}
+    if "train/loss" in values:
+        values["train/loss"] = values["train/loss"] * trainer.accumulate_grad_batches
+    return values
 
 
 def device_name(device: torch.device) -> str:

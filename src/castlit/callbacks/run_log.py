@@ -157,7 +157,7 @@ class RunLog(pl.Callback):
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if isinstance(loss, Tensor) and not any(name.endswith("loss") for name in latest):
             latest["loss"] = loss.detach() * accumulated  # Lightning has divided it
-        if latest.keys() == self._sums.keys():
+        if latest and latest.keys() == self._sums.keys():
             torch._foreach_add_(list(self._sums.values()), [latest[name] for name in self._sums])
         else:
             for name, value in latest.items():

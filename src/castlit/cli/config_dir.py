@@ -1,6 +1,7 @@
 """Where configs are: castlit's own, and those of ``--config-dir``."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from castlit.cli.overrides import quoted
@@ -28,5 +29,10 @@ def composable(arguments: list[str]) -> list[str]:
     folder, rest = split_config_dir(arguments)
     if folder is None:
         return rest
-    source = f"file://{Path(folder).absolute()}"
-    return [*rest, f"hydra.searchpath=[{quoted(source)}]"]
+    return [*rest, search_override([folder])]
+
+
+def search_override(folders: Sequence[str | Path]) -> str:
+    """The override that has Hydra's compose() find configs in these folders, too."""
+    sources = [quoted(f"file://{Path(folder).absolute()}") for folder in folders]
+    return f"hydra.searchpath=[{','.join(sources)}]"

@@ -6,6 +6,9 @@ from numpy.typing import NDArray
 
 from castlit.crops.coverage import Box
 
+_OPENCV_SIDE = 32767
+"""Of larger masks OpenCV's nearest pixels are wrong ones, or outside of the mask."""
+
 
 def crop_resize(image: NDArray[np.uint8], box: Box, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Cut ``box`` out of an image and resize it.
@@ -54,12 +57,21 @@ def crop_resize_mask(mask: NDArray[np.uint8], box: Box, size: tuple[int, int]) -
     """
     x1, y1, x2, y2 = box
     crop = mask[y1:y2, x1:x2]
-    resized = _resize(crop, size, cv2.INTER_NEAREST_EXACT)
+    resized = _nearest(crop, size)
     if not resized.any() and crop.any():
         # In float32: a byte would round the area of one pixel among thousands to zero.
         touched = cv2.resize((crop != 0).astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA) > 0
         resized[touched] = crop.max()
     return resized
+
+
+def _nearest(array: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    if max(array.shape[:2]) <= _OPENCV_SIDE:
+        return _resize(array, size, cv2.INTER_NEAREST_EXACT)
+    (height, width), (down, across) = array.shape[:2], size
+    rows = (2 * np.arange(down) + 1) * height // (2 * down)
+    columns = (2 * np.arange(across) + 1) * width // (2 * across)
+    return np.asarray(array[rows[:, None], columns])
 
 
 def _resize(array: NDArray[np.uint8], size: tuple[int, int], interpolation: int) -> NDArray[np.uint8]:

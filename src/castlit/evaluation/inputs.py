@@ -45,13 +45,18 @@ class CheckpointUnderTest:
         """The checkpoint as it was typed."""
         return str(self.config[self.key])
 
+    @property
+    def path(self) -> str:
+        """The same with ``~`` as the home folder, which not every shell replaces behind ``checkpoint=``."""
+        return str(Path(self.name).expanduser())
+
     @cached_property
     def trained_here(self) -> bool:
-        """Whether it is a checkpoint of ``castlit.train``."""
-        if not self.name.endswith(".ckpt"):
+        """Whether it is a checkpoint of ``castlit.train``, whatever its suffix."""
+        if not Path(self.path).is_file():
             return False
         try:
-            content = read_plain(self.name, self.name)
+            content = read_plain(self.path, self.name)
         except (OSError, DamagedFileError):
             return False  # castlit.interop may read it, or reports what is wrong.
         settings = content.get(CASTModule.CHECKPOINT_HYPER_PARAMS_KEY) if isinstance(content, Mapping) else None
@@ -85,14 +90,14 @@ class CheckpointUnderTest:
         """
         if self.untrained_method:
             return self._on_device(self._untrained())
-        if not self.trained_here and (self.name == RANDOM or Path(self.name).is_file()):
+        if not self.trained_here and (self.name == RANDOM or Path(self.path).is_file()):
             raise InputError(
                 f"{self.key}={self.name}: this protocol explains what a method was trained on: give the .ckpt file of "
                 "a run of castlit.train"
             )
-        read_training_checkpoint(self.name, self.key)
+        read_training_checkpoint(self.path, self.key)
         module = CASTModule.load_from_checkpoint(
-            self.name, map_location="cpu", trust=self._trust, **self._given_settings()
+            self.path, map_location="cpu", trust=self._trust, **self._given_settings()
         )
         return self._on_device(module)
 
@@ -108,9 +113,9 @@ class CheckpointUnderTest:
     def _untrained(self) -> CASTModule:
         """The other checkpoint's method with new weights; torch's global random state does not change."""
         other = self._other
-        saved = read_training_checkpoint(other.name, other.key)[CASTModule.CHECKPOINT_HYPER_PARAMS_KEY]
+        saved = read_training_checkpoint(other.path, other.key)[CASTModule.CHECKPOINT_HYPER_PARAMS_KEY]
         known = inspect.signature(CASTModule.__init__).parameters
-        with torch.random.fork_rng(devices=[]), reading(other.name, weights_only=True), trusting(self._trust):
+        with torch.random.fork_rng(devices=[]), reading(other.path, weights_only=True), trusting(self._trust):
             torch.manual_seed(self.config.seed)
             return CASTModule(**{**{key: saved[key] for key in saved if key in known}, **self._given_settings()})
 

@@ -53,8 +53,9 @@ def write_report(file: Path, checkpoint: str, sections: Sequence[Section]) -> in
         OSError: It cannot be written.
     """
     body = [html.paragraph(f"Evaluated with castlit {__version__}. Pictures and details lie beside this page.")]
-    training = Path(checkpoint).parent.parent / "gradcam.png"  # where castlit.train writes it
-    if training.is_file():
+    run = Path(checkpoint).expanduser().absolute().parent.parent
+    training = run / "gradcam.png"  # where castlit.train writes it
+    if Path(checkpoint).parent.name == "checkpoints" and (run / "config.yaml").is_file() and training.is_file():
         body += [html.heading("Training"), html.figure(_shrunk(training), "gradcam.png of the training run")]
     for section in sections:
         if section.results is None:

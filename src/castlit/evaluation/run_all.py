@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_method
 from omegaconf import DictConfig
 
-from castlit.cli.config_dir import CONFIG_MODULE
+from castlit.cli.config_dir import CONFIG_MODULE, search_override
 from castlit.cli.errors import explain_error
 from castlit.cli.overrides import quoted
 from castlit.cli.protocols import protocols
@@ -31,6 +31,9 @@ ALL = "all"
 
 _OWN_DATA = ("data", "crop", "views", "loader", "budget")
 """Groups and keys of the data; ignored for the scenes and for protocols with their own data set."""
+
+_CONFIG_DIR = "command-line"
+"""Hydra's name for the folder of ``--config-dir`` among the sources of configs."""
 
 
 def evaluate_all(
@@ -143,6 +146,9 @@ def _overrides(own_data: bool) -> list[str]:
 
 
 def _composed(overrides: list[str]) -> DictConfig:
+    own = [source.path for source in HydraConfig.get().runtime.config_sources if source.provider == _CONFIG_DIR]
+    if own:
+        overrides = [*overrides, search_override(own)]
     with _fresh_hydra(), initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         return compose("evaluate", overrides)
 

@@ -62,6 +62,20 @@ class Runner:
 
         return [run._replace(folder=folder(run)) for run in runs]
 
+    def check(self, runs: Sequence[PlannedRun]) -> None:
+        """Check that the runs' folders have no other runs.
+
+        Raises:
+            InputError: A folder contains a run with other overrides.
+        """
+        for run in runs:
+            path = run.folder / PLAN
+            if path.exists() and _read_plan(path) != plan_of(run, self.evaluations):
+                raise InputError(
+                    f"{run.folder} contains a run with other overrides than {' '.join(run.overrides)}, or with another "
+                    "evaluation: give another output, or remove it"
+                )
+
     def run_all(self, runs: Sequence[PlannedRun], at_once: int, finished: Callable[[PlannedRun, str], None]) -> None:
         """Do all runs that are not done.
 
@@ -69,12 +83,7 @@ class Runner:
             runs: The study's.
             at_once: Number of runs at the same time.
             finished: Called after each run with why it failed; empty if it succeeded.
-
-        Raises:
-            InputError: A folder contains a run with other overrides.
         """
-        for run in runs:
-            self._check(run)
         pool = ThreadPoolExecutor(at_once)
         try:
             futures = {pool.submit(self._do, run): run for run in runs if not is_evaluated(run.folder)}
@@ -88,14 +97,6 @@ class Runner:
             raise
         finally:
             pool.shutdown(cancel_futures=True)
-
-    def _check(self, run: PlannedRun) -> None:
-        path = run.folder / PLAN
-        if path.exists() and _read_plan(path) != plan_of(run, self.evaluations):
-            raise InputError(
-                f"{run.folder} contains a run with other overrides than {' '.join(run.overrides)}, or with another "
-                "evaluation: give another output, or remove it"
-            )
 
     def _do(self, run: PlannedRun) -> str:
         if self._stopped.is_set():

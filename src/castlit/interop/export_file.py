@@ -70,6 +70,8 @@ def export(
     path = Path(target).expanduser()
     if format not in FOLDERS and path.is_dir():
         raise InputError(f"output={target} is a folder: name the file to write in it")
+    if path.is_file() and Path(source).expanduser().is_file() and path.samefile(Path(source).expanduser()):
+        raise InputError(f"output={target} is the checkpoint itself, which would be lost: name another file")
     if format in FOLDERS and path.is_file():
         raise InputError(f"output={target} is a file: format={format} writes a folder")
     network = open_backbone(source, backbone)

@@ -14,7 +14,7 @@ from castlit.nn.queue import KeyQueue
 from castlit.nn.shuffled_batchnorm import encode_shuffled, interleave_ranks
 from castlit.optim.ema import MOMENTUM_SCHEDULES, momentum_copy, scheduled_momentum, update_average
 from castlit.utils.distributed import gather
-from castlit.utils.validation import require_choice, require_int, require_number
+from castlit.utils.validation import require_bool, require_choice, require_int, require_number
 
 
 class MoCo(Method):
@@ -52,11 +52,12 @@ class MoCo(Method):
         self.momentum = require_number("momentum", momentum, low=0, high=1)
         self.momentum_schedule = require_choice("momentum_schedule", momentum_schedule, MOMENTUM_SCHEDULES)
         self.temperature = require_number("temperature", temperature, above=0)
-        self.shuffle_bn = shuffle_bn
+        self.shuffle_bn = require_bool("shuffle_bn", shuffle_bn)
         self.queue = KeyQueue(queue_size, dim)
         trunk = build_backbone(backbone)
         width = feature_channels(trunk)
-        self.encoder = Encoder(trunk, mlp_head(width, width, dim) if mlp else linear_head(width, dim))
+        head = mlp_head(width, width, dim) if require_bool("mlp", mlp) else linear_head(width, dim)
+        self.encoder = Encoder(trunk, head)
         self.momentum_encoder = momentum_copy(self.encoder)
 
     def forward(self, query: Tensor, key: Tensor, key_mask: Tensor | None = None) -> MethodOutput | MaskedOutput:

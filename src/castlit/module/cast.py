@@ -1,5 +1,6 @@
 """CASTModule: a contrastive method whose encoder learns where to look."""
 
+import inspect
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -35,7 +36,7 @@ from castlit.utils.bfloat16 import warn_if_slow
 from castlit.utils.lightning import pl
 from castlit.utils.run_length import steps_of_epochs, total_steps
 from castlit.utils.serializable import trusting
-from castlit.utils.validation import InputError
+from castlit.utils.validation import InputError, did_you_mean
 
 
 class CASTModule(pl.LightningModule):
@@ -130,8 +131,13 @@ class CASTModule(pl.LightningModule):
 
         Raises:
             FileNotFoundError: There is no such file.
-            InputError: The file is damaged, or of another version, or names a class that may not be imported.
+            InputError: The file is damaged, or of another version, or names a class that may not be imported; or there
+                is no such part.
         """
+        known = inspect.signature(cls.__init__).parameters
+        unknown = [] if any(each.kind == each.VAR_KEYWORD for each in known.values()) else set(kwargs) - set(known)
+        for name in unknown:  # Lightning would leave it out
+            raise InputError(f"{cls.__name__} has no argument {name!r}{did_you_mean(name, list(known)[1:])}")
         loader: Any = super().load_from_checkpoint
         weights_only = weights_only is not False
         with reading(checkpoint_path, weights_only), trusting([trust] if isinstance(trust, str) else trust):
@@ -175,11 +181,17 @@ class CASTModule(pl.LightningModule):
 
         Raises:
             InputError: The module is compiled as a whole, or the trainer's precision converts the head to half
-                precision.
+                precision; or there is no trainer.
         """
-        if "16-true" in str(self.trainer.precision):
+        trainer = trainer_of(self)
+        if trainer is None:
             raise InputError(
-                f"trainer.precision={self.trainer.precision} converts head and loss, too, which need float32 for the "
+                "CASTModule has no Trainer: Lightning hands its own to a module's direct parts only; in a list or "
+                "dictionary of parts, set part.trainer = self.trainer before part.setup(stage)"
+            )
+        if "16-true" in str(trainer.precision):
+            raise InputError(
+                f"trainer.precision={trainer.precision} converts head and loss, too, which need float32 for the "
                 "CAM: use bf16-mixed, or 16-mixed"
             )
         if getattr(self, "_compiler_ctx", None) is not None:
@@ -188,8 +200,8 @@ class CASTModule(pl.LightningModule):
                 "with compile=True"
             )
         if stage == "fit":
-            warn_if_slow(self.trainer)
-        ranks.prepare(self, self.trainer)
+            warn_if_slow(trainer)
+        ranks.prepare(self, trainer)
 
     def on_fit_start(self) -> None:
         """Copy the first rank's queue to all ranks, and patch the trunks (compile, activation checkpointing)."""

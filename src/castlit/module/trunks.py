@@ -6,7 +6,7 @@ from castlit.nn import Encoder
 from castlit.nn.activation_checkpointing import CheckpointedBlock
 from castlit.nn.compiled_trunk import CompiledPart, parts_before
 from castlit.nn.forward_patch import ForwardPatch, blocks_before
-from castlit.utils.validation import InputError
+from castlit.utils.validation import InputError, require_bool
 
 
 class Trunks:
@@ -24,10 +24,8 @@ class Trunks:
     """
 
     def __init__(self, activation_checkpointing: bool = False, compile: bool = False) -> None:
-        for name, value in (("activation_checkpointing", activation_checkpointing), ("compile", compile)):
-            if not isinstance(value, bool):
-                raise InputError(f"{name} must be true or false, got {value!r}")
-        self.activation_checkpointing, self.compile = activation_checkpointing, compile
+        self.activation_checkpointing = require_bool("activation_checkpointing", activation_checkpointing)
+        self.compile = require_bool("compile", compile)
         self._patches: list[ForwardPatch] = []
 
     def apply(self, method: nn.Module, backbone: nn.Module, layer: nn.Module) -> None:

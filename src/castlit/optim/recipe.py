@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from castlit.optim.lars import LARS
 from castlit.utils.serializable import Described
-from castlit.utils.validation import InputError, require_choice, require_number
+from castlit.utils.validation import InputError, require_bool, require_choice, require_number
 
 
 class OptimizerRecipe(Described):
@@ -55,9 +55,7 @@ class OptimizerRecipe(Described):
         self.warmup_epochs = require_number("optimizer.warmup_epochs", warmup_epochs, low=0)
         self.schedule = require_choice("optimizer.schedule", schedule, ("cosine", "constant"))
         exclude = self.name == "lars" if exclude_norm_and_bias_from_decay is None else exclude_norm_and_bias_from_decay
-        if not isinstance(exclude, bool):
-            raise InputError(f"optimizer.exclude_norm_and_bias_from_decay must be true, false or null, got {exclude!r}")
-        self.exclude_norm_and_bias_from_decay = exclude
+        self.exclude_norm_and_bias_from_decay = require_bool("optimizer.exclude_norm_and_bias_from_decay", exclude)
         self.trust_coefficient = require_number("optimizer.trust_coefficient", trust_coefficient, above=0)
 
     def build(

@@ -1,5 +1,6 @@
 """Resume bit for bit: add to checkpoints what Lightning leaves out, and restore it."""
 
+import logging
 from typing import Any
 
 from castlit.reporting.metrics_csv import MetricsCSV
@@ -14,6 +15,8 @@ from castlit.resume.rng_state import (
 from castlit.utils import lightning_internals as lightning
 from castlit.utils.lightning import TrainerFn, pl
 
+logger = logging.getLogger(__name__)
+
 KEY = "castlit"
 """The key in a checkpoint for what :class:`ExactResume` adds."""
 
@@ -24,6 +27,9 @@ class ExactResume(pl.Callback):
     It adds to every checkpoint that is written during the fit, by any callback. From checkpoints that are written in
     ``on_train_batch_start``, in a validation or at an epoch's end, as :class:`castlit.callbacks.LastCheckpoint` does,
     the run resumes exactly. From ``on_train_batch_end``, that step's row is missing in the log.
+
+    Within an epoch this takes a training loader that saves its position (``state_dict``), as those of castlit's data
+    modules do. With another one the same images come again, and a warning says so.
     """
 
     def __init__(self) -> None:
@@ -35,8 +41,10 @@ class ExactResume(pl.Callback):
         self._restore: RandomState | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Check the version of Lightning."""
+        """Check the version of Lightning, and forget the loaders of an earlier fit."""
         lightning.warn_if_untested()
+        if stage == "fit":
+            self._loaders = []
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -72,6 +80,13 @@ class ExactResume(pl.Callback):
         if resume is None:
             return
         restore_position(trainer, resume, self._resume_loaders)
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        if done and not self._resume_loaders and resume["place"] != "epoch":
+            logger.warning(
+                "the training loader has no state_dict, so it begins anew: the images of the first %d batches of this "
+                "epoch come again, and as many of the others do not; castlit's data modules have loaders that continue",
+                done,
+            )
         self._loaders = self._resume_loaders or self._loaders
         self._restore = own_random_state(resume["random"])
         if self._restore is not None and resume["place"] not in ("between", "validation"):

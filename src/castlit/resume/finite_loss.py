@@ -55,14 +55,16 @@ class FiniteLoss(pl.Callback):
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
         outputs: Mapping[str, Tensor],  # type: ignore[override]
-        batch: Mapping[str, Tensor],
+        batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
         """Keep the losses and the images' indices, on their device."""
         if not isinstance(outputs, Mapping) or "loss" not in outputs:
             return
         losses = {name: value.detach() for name, value in outputs.items()}
-        self._steps.append(_Step(trainer.current_epoch, self._step, batch_idx, batch.get("index"), losses))
+        losses["loss"] = losses["loss"] * trainer.accumulate_grad_batches  # Lightning has divided it
+        images = batch.get("index") if isinstance(batch, Mapping) else None
+        self._steps.append(_Step(trainer.current_epoch, self._step, batch_idx, images, losses))
         waits = trainer.strategy.root_device.type != "cpu" or trainer.world_size > 1
         if len(self._steps) >= (max(1, trainer.log_every_n_steps) if waits else 1):  # type: ignore[attr-defined]
             self._check(trainer)

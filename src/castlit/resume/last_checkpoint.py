@@ -66,6 +66,9 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Remove partial files of killed runs, and note the handlers of the signals."""
         lightning.warn_if_untested()
+        if stage == "fit":
+            # Of an earlier fit, whose steps say nothing about this one's.
+            self.last_model_path, self.saved_step = "", None
         if trainer.is_global_zero:
             remove_partial(self.path.parent)
         if type(trainer.strategy.checkpoint_io) is fabric.plugins.TorchCheckpointIO:

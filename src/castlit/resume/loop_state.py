@@ -17,7 +17,7 @@ State = dict[str, Any]
 
 
 def find_position(trainer: pl.Trainer, validated: bool) -> Position | None:
-    """Return the position of the fit; None within a step, from where nothing can resume exactly.
+    """Return the position of the fit; None within a step, from where nothing can resume exactly, and before the first.
 
     Args:
         trainer: In a fit.
@@ -25,6 +25,8 @@ def find_position(trainer: pl.Trainer, validated: bool) -> Position | None:
     """
     batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
     epochs: Any = trainer.fit_loop.epoch_progress.current
+    if epochs.ready == 0:
+        return None  # Nothing is done yet: to resume from here is to start.
     if trainer.validating:
         return "validated" if validated else "validation"
     if batches.started < batches.ready:

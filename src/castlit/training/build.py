@@ -9,7 +9,7 @@ from castlit.module.run_end import require_no_end
 from castlit.training.machine_choices import with_choices
 from castlit.utils.gpu import find_gpu
 from castlit.utils.lightning import pl
-from castlit.utils.validation import InputError, require_choice, require_int
+from castlit.utils.validation import InputError, require_bool, require_choice, require_int
 
 
 def build(config: DictConfig) -> tuple[CASTModule, pl.LightningDataModule, pl.Trainer]:
@@ -29,7 +29,7 @@ def build(config: DictConfig) -> tuple[CASTModule, pl.LightningDataModule, pl.Tr
     pl.seed_everything(require_int("seed", config.seed, 0, 2**32 - 1), verbose=False)
     data: pl.LightningDataModule = instantiate(config.data, _convert_="all")
     module: CASTModule = instantiate(config.module, _convert_="all")
-    if config.channels_last:
+    if require_bool("channels_last", config.channels_last):
         module = module.to(memory_format=torch.channels_last)
     trainer = build_trainer(config)
     if trainer.max_epochs == -1 and trainer.max_steps == -1:

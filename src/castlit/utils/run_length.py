@@ -27,17 +27,20 @@ def steps_of_epochs(trainer: pl.Trainer, epochs: float) -> float:
         epochs: At least 0.
     """
     whole = math.floor(epochs)
-    steps: float = sum(_steps(trainer, epoch) for epoch in range(whole))
+    changing = min(whole, _last_change(trainer))
+    steps: float = sum(_steps(trainer, epoch) for epoch in range(changing))
+    if whole > changing:
+        steps += (whole - changing) * _steps(trainer, changing)
     return steps + (epochs - whole) * _steps(trainer, whole) if epochs > whole else steps
 
 
 def epochs_of_steps(trainer: pl.Trainer, steps: int) -> int:
     """Return the number of epochs that this many optimiser steps begin."""
     epoch = 0
-    while steps > 0:
+    while steps > 0 and epoch < _last_change(trainer):
         steps -= max(int(_steps(trainer, epoch)), 1)
         epoch += 1
-    return epoch
+    return epoch + (math.ceil(steps / max(int(_steps(trainer, epoch)), 1)) if steps > 0 else 0)
 
 
 def epoch_name(trainer: pl.Trainer, epoch: int) -> str:
@@ -57,10 +60,19 @@ def _steps(trainer: pl.Trainer, epoch: int) -> float:
     return math.ceil(batches / _accumulated(trainer, epoch)) if math.isfinite(batches) else math.inf
 
 
+def _last_change(trainer: pl.Trainer) -> int:
+    """The first epoch from which on all have the same number of steps."""
+    scheduler = _scheduler(trainer)
+    return 0 if scheduler is None else max(scheduler.epochs)
+
+
 def _accumulated(trainer: pl.Trainer, epoch: int) -> int:
     """The batches of a step. Lightning sets ``accumulate_grad_batches`` at the start of an epoch, for that epoch."""
+    scheduler = _scheduler(trainer)
+    return trainer.accumulate_grad_batches if scheduler is None else scheduler.get_accumulate_grad_batches(epoch)
+
+
+def _scheduler(trainer: pl.Trainer) -> pl.callbacks.GradientAccumulationScheduler | None:
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    for callback in callbacks:
-        if isinstance(callback, pl.callbacks.GradientAccumulationScheduler):
-            return callback.get_accumulate_grad_batches(epoch)
-    return trainer.accumulate_grad_batches
+    kind = pl.callbacks.GradientAccumulationScheduler
+    return next((callback for callback in callbacks if isinstance(callback, kind)), None)

@@ -3,6 +3,7 @@
 import difflib
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 
@@ -43,6 +44,17 @@ def require_int(name: str, value: object, low: int | None = None, high: int | No
     return value
 
 
+def require_bool(name: str, value: object) -> bool:
+    """Return ``value`` if it is True or False: ``no``, which is text to Hydra, would count as true.
+
+    Raises:
+        InputError: ``value`` is neither.
+    """
+    if not isinstance(value, bool):
+        raise InputError(f"{name} must be true or false, got {value!r}")
+    return value
+
+
 def require_choice(name: str, value: object, choices: Iterable[str]) -> str:
     """Return ``value`` if it is one of ``choices``; the error names the nearest one.
 
@@ -53,6 +65,17 @@ def require_choice(name: str, value: object, choices: Iterable[str]) -> str:
     if isinstance(value, str) and value in allowed:
         return value
     raise InputError(f"{name} must be one of {', '.join(allowed)}; got {value!r}{did_you_mean(value, allowed)}")
+
+
+def require_path(name: str, value: object) -> Path:
+    """Return ``value`` as a Path, with ``~`` as the home folder.
+
+    Raises:
+        InputError: ``value`` is not one path, or empty, as an unset variable of the shell is.
+    """
+    if not isinstance(value, (str, Path)) or not str(value).strip():
+        raise InputError(f"{name} must be the path of a file or folder, got {value!r}")
+    return Path(value).expanduser()
 
 
 def as_list(value: object) -> list[Any]:

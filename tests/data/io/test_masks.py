@@ -94,6 +94,13 @@ def test_matching_shapes(mask, image):
     assert fit_mask(np.ones(mask, np.uint8), "m", image).shape == image
 
 
+@pytest.mark.parametrize("place", range(8))
+def test_small_objects_of_a_larger_mask_stay(place):
+    mask = np.zeros((800, 800), np.uint8)
+    mask[400 + place : 403 + place, 401 + place : 404 + place] = 1
+    assert 1 <= fit_mask(mask, "m", (200, 200)).sum() <= 4
+
+
 @pytest.mark.parametrize(("mask", "image"), [((640, 480), (480, 640)), ((100, 200), (100, 100)), ((90, 30), (60, 40))])
 def test_mismatched_shapes(mask, image):
     with pytest.raises(MismatchError, match=f"m.png: the mask is {mask[1]} x {mask[0]}, which cannot show an image of"):

@@ -111,6 +111,16 @@ def test_coco_instances(coco):
     assert object_mask(first.segments[0], 72, 96).sum() == 40 * 32
 
 
+def test_categories_that_the_splits_number_differently(coco):
+    file = coco / "annotations" / "instances_val2017.json"
+    content = json.loads(file.read_text())
+    first, second = content["categories"]
+    first["name"], second["name"] = second["name"], first["name"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"val2017.json: category \d+ is \w+, but \w+ in instances_train2017.json"):
+        read_coco(coco)
+
+
 def test_empty_box_is_not_learnt(coco):
     file = coco / "annotations" / "instances_train2017.json"
     content = json.loads(file.read_text())

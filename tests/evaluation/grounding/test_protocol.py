@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 import castlit
-from castlit.data import ScenesDataModule
+from castlit.data import SaliencyDataModule, ScenesDataModule
 from castlit.evaluation import evaluate_grounding, linear_probe
 from castlit.evaluation.grounding.classifier import _as_layer, train_classifier
 from castlit.evaluation.grounding.examples import ImageResults
@@ -108,7 +108,12 @@ def seen(count, gains=None):
         "features": ImageScores(own, own, own, own),
         "features!": ImageScores(own * 0, own * 0, own * 0, own * 0),
     }
-    return ImageResults({key: torch.zeros(count, 2, 2) for key in scores}, scores, torch.arange(count) * 2)
+    return ImageResults(
+        {key: torch.zeros(count, 2, 2) for key in scores},
+        scores,
+        torch.arange(count) * 2,
+        torch.ones(count, dtype=torch.bool),
+    )
 
 
 def test_choice_of_images():
@@ -162,6 +167,36 @@ def test_shuffled_rows(tmp_path):
         # Of each image and the one three places on, no two show the object in the same row.
         assert found[name]["pointing"] == 0, name
         assert found[name]["images"] == 6
+    # An image that is alone in its batch has no partner.
+    data.val_dataloader = lambda: DataLoader(rows[:5], batch_size=4)
+    found = evaluate_grounding(ByMean(), CPU, tmp_path, "grey", data, by_key, pictures=2, shuffled=True)
+    assert found["pretext"]["images"] == 5
+    assert {found[name]["images"] for name in found if "shuffled" in name} == {4}
+    data.val_dataloader = lambda: DataLoader(rows, batch_size=1)
+    found = evaluate_grounding(ByMean(), CPU, tmp_path, "grey", data, by_key, pictures=0, shuffled=True)
+    assert list(found) == ["pretext", "features", "a Gaussian in the centre"]
+    assert not (tmp_path / "grounding.html").exists(), "that of the evaluation before"
+
+
+def test_accuracy_is_on_images_that_the_classifier_has_not_seen(network, tmp_path):
+    """Images of two classes that look alike: what it was fitted on it would know by heart."""
+    rng = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        for label in "ab":
+            (tmp_path / kind / label).mkdir(parents=True)
+    for i in range(60):
+        noise = rng.integers(0, 256, (64, 64, 3)).astype(np.uint8)
+        mask = np.zeros((64, 64), np.uint8)
+        mask[16:48, 16:48] = 255
+        for kind, pixels in (("images", noise), ("masks", mask)):
+            cv2.imwrite(str(tmp_path / kind / "ab"[i % 2] / f"{i}.png"), pixels)
+    data = SaliencyDataModule(
+        tmp_path / "images", tmp_path / "masks", labels="folders", size=64, batch_size=16, val_count=20, workers=0
+    )
+    found = evaluate_grounding(network.backbone, CPU, tmp_path, "random", data, pictures=0)
+    assert found["classifier"]["accuracy"] < 0.9
+    every = SaliencyDataModule(tmp_path / "images", tmp_path / "masks", labels="folders", size=64, workers=0)
+    assert "classifier" not in evaluate_grounding(network.backbone, CPU, tmp_path, "random", every, pictures=0)
 
 
 def test_metrics_and_images(network, scenes, tmp_path):

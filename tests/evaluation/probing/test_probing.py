@@ -176,10 +176,14 @@ def test_resumed_run_equals_uninterrupted(folders, tmp_path):
     assert again == results
     for name, x in full.state.items():
         torch.testing.assert_close(rest.state[name], x, rtol=0, atol=0)
+    torch.manual_seed(1)
     with pytest.raises(InputError, match="is of another run: epochs was 4, not 9"):
         run(tmp_path / "interrupted", resume="last", epochs=9)
     with pytest.raises(InputError, match="no such file"):
         run(tmp_path / "interrupted", resume="nowhere.ckpt")
+    torch.manual_seed(2)  # a checkpoint of the same name whose training went on
+    with pytest.raises(InputError, match="is of another run: weights was "):
+        run(tmp_path / "interrupted", resume="last")
 
 
 def test_two_processes_equal_one(run_ranks, folders, tmp_path):

@@ -122,6 +122,9 @@ def test_messages(data, folders):
         evaluate_saliency(data, split="test")
     with pytest.raises(InputError, match=r"maps.nowhere=.* is not a folder"):
         evaluate_saliency(data, maps=folders / "nowhere")
+    (folders / "rbd").mkdir()
+    with pytest.raises(InputError, match=r"protocol.maps: .*/rbd would be a second row named rbd: name it"):
+        evaluate_saliency(data, methods=("rbd", "fast"), maps=folders / "rbd")
     (folders / "some").mkdir()
     with pytest.raises(InputError, match=r"maps.some: neither .*some/0.png nor .*some/train/0.png exists"):
         evaluate_saliency(data, methods=(), maps=folders / "some", workers=1)

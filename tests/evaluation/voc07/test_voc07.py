@@ -38,6 +38,14 @@ def test_read_lists(own_names):
     np.testing.assert_array_equal(read_voc_lists(own_names.parent, "trainval").labels, lists.labels)
 
 
+def test_own_classes_beside_those_of_voc(devkit):
+    """Helmets and people: the other nineteen lists of VOC are not missing."""
+    main = devkit / "VOC2007" / "ImageSets" / "Main"
+    for split in ("trainval", "test"):
+        (main / f"cat_{split}.txt").rename(main / f"helmet_{split}.txt")
+    assert read_voc_lists(devkit, "trainval").classes == ["dog", "helmet", "person"]
+
+
 def test_uncounted_images_are_0(own_names):
     main = own_names / "VOC2007" / "ImageSets" / "Main"
     lines = (main / "mycat_test.txt").read_text().splitlines()

@@ -63,5 +63,8 @@ def test_digest_ignores_folder(tmp_path):
     here, there = ([tmp_path / top / name for name in ("a/1.jpg", "b/2.jpg")] for top in ("here", "there"))
     assert digest_of(here) == digest_of(there)
     assert digest_of(here) != digest_of(here, 96)
+    broken = here[0].with_name("broken.png")
+    broken.symlink_to(tmp_path / "nowhere")
+    assert digest_of([*here, broken]) not in (digest_of(here), digest_of([*here, here[0]]))
     there[1].write_bytes(b"longer than before")
     assert digest_of(here) != digest_of(there)

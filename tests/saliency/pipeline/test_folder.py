@@ -14,7 +14,7 @@ from castlit.data.io.masks import read_mask
 from castlit.saliency.algorithms.registry import METHODS, METHODS_VERSION, SIDE, shrink
 from castlit.saliency.pipeline.folder import make_masks
 from castlit.saliency.pipeline.one_mask import NOTHING, Recipe, make_mask, mask_size
-from castlit.saliency.pipeline.signature import read_signature
+from castlit.saliency.pipeline.signature import read_signature, sign
 from castlit.utils.atomic_write import ALONE, part_of
 from castlit.utils.thread_pool import AHEAD, in_threads
 from castlit.utils.validation import InputError
@@ -231,6 +231,25 @@ class TestResume:
         assert made(photos, overwrite=True).made == 6
         assert cv2.imread(photos / "masks" / "b" / "1.png", cv2.IMREAD_UNCHANGED).shape == (HEIGHT, WIDTH)
 
+    def test_masks_of_other_images_are_kept(self, photos, scene):
+        made(photos)
+        before = (photos / "masks" / "a" / "2.png").read_bytes()
+        save(photos / "photos" / "a" / "2.jpg", scene[0], quality=99)
+        with pytest.raises(InputError, match=r"1 masks .*a/2\.png, made of another image of this name"):
+            made(photos)
+        assert (photos / "masks" / "a" / "2.png").read_bytes() == before
+        assert made(photos, overwrite=True).made == 6
+
+    def test_masks_of_castlit_0_2_are_kept(self, photos):
+        """Their signatures do not have the image's size."""
+        made(photos)
+        path = photos / "masks" / "a" / "0.png"
+        found = read_signature(path)
+        assert found.image_bytes == (photos / "photos" / "a" / "0.jpg").stat().st_size
+        plain = cv2.imencode(".png", cv2.imread(path, cv2.IMREAD_UNCHANGED))[1].tobytes()
+        path.write_bytes(sign(plain, found._replace(image_bytes=None)))
+        assert made(photos).skipped == 6
+
     def test_overwrite(self, photos):
         made(photos)
         done = made(photos, side=64, overwrite=True)
@@ -388,6 +407,7 @@ class TestInvalid:
             ({"mask_side": "big"}, "mask_side must be a whole number"),
             ({"workers": -1}, "workers must be at least 0"),
             ({"preview": 1.5}, "preview must be a whole number"),
+            ({"overwrite": "no"}, "overwrite must be true or false, got 'no'"),
         ],
     )
     def test_arguments(self, photos, options, words):

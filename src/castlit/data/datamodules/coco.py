@@ -10,6 +10,7 @@ from castlit.data.io.bad_samples import OnBad
 from castlit.data.io.folders import require_folder
 from castlit.data.io.mask_store import is_self
 from castlit.data.io.masks import MaskKind
+from castlit.utils.validation import require_path
 
 
 class CocoDataModule(SaliencyDataModule):
@@ -64,10 +65,10 @@ def _split_masks(root: str | Path, masks: str | Path | None) -> tuple[str | Path
     """The training and validation masks: folders, the two files of annotations, ``"self"`` or None."""
     if masks is None or is_self("masks", masks):
         return masks, masks
-    given = Path(masks).expanduser()
+    given = require_path("masks", masks)
     if given.suffix.lower() != ".json":
         return _split_folders("masks", given, "their masks (PNG)")
-    train = given if given.is_file() else Path(root).expanduser() / given
+    train = given if given.is_file() else require_path("root", root) / given
     if not train.is_file():
         raise FileNotFoundError(f"masks={masks} does not exist, neither as it is nor below root={root}")
     val = train.with_name(train.name.replace("train", "val"))

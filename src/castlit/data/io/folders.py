@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from castlit.utils.validation import InputError
+from castlit.utils.validation import InputError, require_path
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 """Suffixes of images."""
@@ -143,9 +143,9 @@ def require_folder(key: str, path: str | Path, content: str) -> Path:
 
     Raises:
         FileNotFoundError: It is not; the message names the argument and the expected content.
-        InputError: It is unfinished.
+        InputError: It is unfinished, or no path.
     """
-    folder = Path(path).expanduser()
+    folder = require_path(key, path)
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise FileNotFoundError(f"{key}={folder} {what}: give the folder that holds {content}")
@@ -177,9 +177,9 @@ def require_masks(key: str, path: str | Path) -> Path:
 
     Raises:
         FileNotFoundError: It is neither.
-        InputError: It is a file without the suffix .json.
+        InputError: It is a file without the suffix .json, or no path.
     """
-    given = Path(path).expanduser()
+    given = require_path(key, path)
     if given.suffix.lower() == ".json" and not given.is_dir():
         if not given.is_file():
             raise FileNotFoundError(f"{key}={given} does not exist: give COCO's instances_*.json, or a folder of masks")

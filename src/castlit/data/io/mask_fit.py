@@ -2,10 +2,10 @@
 
 from typing import TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from castlit.crops.resize import crop_resize_mask
 from castlit.data.io.errors import MismatchError
 from castlit.data.io.image_header import Encoded, orientation
 
@@ -17,7 +17,7 @@ MAX_RATIO = 1.2
 
 
 def fit_mask(mask: Mask, name: str, shape: tuple[int, int], image: Encoded | None = None) -> Mask:
-    """Resize a mask to its image, by nearest neighbour.
+    """Resize a mask to its image, as :func:`castlit.crops.crop_resize_mask` does.
 
     The mask is assumed to show the image upright. If its shape matches the image only as *stored*, before the EXIF
     orientation, it was made from the stored pixels and is turned with the image. A square mask fits any image
@@ -43,8 +43,7 @@ def fit_mask(mask: Mask, name: str, shape: tuple[int, int], image: Encoded | Non
         )
     if mask.shape == shape:
         return mask
-    height, width = shape
-    return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+    return crop_resize_mask(mask, (0, 0, mask.shape[1], mask.shape[0]), shape)
 
 
 def turn(mask: NDArray[T], exif_orientation: int) -> NDArray[T]:

@@ -26,7 +26,7 @@ from castlit.data.shards.plan import LANES, Plan
 from castlit.data.shards.records import AUTO, RecordReader
 from castlit.data.shards.urls import find_shards
 from castlit.utils.distributed import rank, world_size
-from castlit.utils.validation import InputError, require_choice, require_int, require_number
+from castlit.utils.validation import InputError, require_bool, require_choice, require_int, require_number
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class ShardsDataModule(ViewsDataModule):
             raise InputError("masks=self makes masks of images in folders: data=folder or data=coco, not data=shards")
         self.masks = None if masks is None else masks.lower().lstrip(".")
         self.shuffle = require_int("shuffle", shuffle, 0)
-        self.drop_last = drop_last
+        self.drop_last = require_bool("drop_last", drop_last)
         require_choice("on_bad", on_bad, ("error", "drop", "unconstrained"))
         self.on_bad: OnBad = on_bad
         self.threshold = THRESHOLD if threshold is None else require_number("threshold", threshold, 0, 1)

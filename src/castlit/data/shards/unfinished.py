@@ -10,6 +10,7 @@ import numpy as np
 
 from castlit.data.index.file_source import FileSource
 from castlit.data.io.folders import MARK
+from castlit.data.io.images import file_state
 from castlit.utils.atomic_write import ALONE
 from castlit.utils.json_files import load_json, write_json
 
@@ -64,7 +65,9 @@ def progress_key(source: FileSource, order: Sequence[int], samples_per_shard: in
     digest = hashlib.blake2b(digest_size=16)
     settings: list[Any] = [samples_per_shard, source.bad.on_bad, source.masks is None]
     digest.update(json.dumps(settings).encode())
+    # The index has the states of masks only.
+    images = [file_state(f"{source.images}/{source.entry(i).image}") for i in range(len(source))]
     arrays = (index.images.data, index.images.offsets, index.masks.data, index.sizes, index.states, index.problems)
-    for array in (*arrays, np.asarray(order, np.int64)):
+    for array in (*arrays, np.asarray(images, np.int64), np.asarray(order, np.int64)):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

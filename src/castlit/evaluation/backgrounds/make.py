@@ -24,7 +24,7 @@ from castlit.utils.csv_cells import safe_cells
 from castlit.utils.json_files import load_json, write_json
 from castlit.utils.process_pool import in_processes
 from castlit.utils.progress_log import ProgressLog
-from castlit.utils.validation import InputError, require_int, require_number
+from castlit.utils.validation import InputError, require_int, require_number, require_path
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def make_backgrounds(
         InputError: The layout is wrong, a mask is missing, a class has fewer than three usable images (one to train
             on and two to test on), or ``target`` holds other files.
     """
-    top, folder = Path(source).expanduser(), Path(target).expanduser()
+    top, folder = require_path("data.make_from", source), require_path("protocol.made", target)
     require_int("size", size, 16)
     require_number("val_share", val_share, 0, 1)
     require_mask_kind("mask_kind", mask_kind)

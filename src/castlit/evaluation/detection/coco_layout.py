@@ -13,7 +13,7 @@ from castlit.data.io.coco_annotations import image_shape, load_annotations, run_
 from castlit.data.io.errors import SampleError
 from castlit.evaluation.detection.records import Annotated, Annotations
 from castlit.utils.inside import require_inside
-from castlit.utils.validation import InputError
+from castlit.utils.validation import InputError, require_path
 
 
 def read_coco(root: str | Path | None, train: str = "train2017", test: str = "val2017") -> Annotations:
@@ -31,7 +31,7 @@ def read_coco(root: str | Path | None, train: str = "train2017", test: str = "va
     """
     if root is None:
         raise InputError(f"data.root is missing: give COCO's folder, with annotations, {train} and {test}")
-    folder = Path(root).expanduser()
+    folder = require_path("data.root", root)
     if not folder.is_dir():
         raise InputError(f"data.root={root}: no such folder; give COCO's, with annotations, {train} and {test}")
     contents = {}
@@ -42,7 +42,13 @@ def read_coco(root: str | Path | None, train: str = "train2017", test: str = "va
         if not (folder / split).is_dir():
             raise InputError(f"{folder / split} is missing: the images of {file.name} belong there")
         contents[split] = (file, load_annotations(file))
-    categories = _categories(*contents[train])
+    categories, of_test = (_categories(*contents[split]) for split in (train, test))
+    for number, category in of_test.items():
+        if categories.get(number, category) != category:
+            raise InputError(
+                f"{contents[test][0]}: category {number} is {category}, but {categories[number]} in "
+                f"{contents[train][0].name}: number them alike"
+            )
     numbers = {number: place + 1 for place, number in enumerate(categories)}
     records = [_records(*contents[split], folder / split, numbers) for split in (train, test)]
     for record in records[1]:

@@ -12,6 +12,7 @@ from castlit.evaluation.detection.fine_tune import fine_tune
 from castlit.evaluation.detection.records import choose_classes
 from castlit.evaluation.detection.scores import average_precision
 from castlit.evaluation.detection.settings import DetectorSettings
+from castlit.evaluation.weights_digest import weights_digest
 from castlit.reporting.published import PublishedRow
 from castlit.reporting.results import Results
 from castlit.utils.validation import require_choice
@@ -73,8 +74,8 @@ def evaluate_coco_segmentation(
     chosen = paper.override({**settings, "iterations": paper.iterations if iterations is None else iterations})
     chosen.require_pyramid_anchors()
     annotations = choose_classes(read_coco(root, train, test), classes, train, test)
+    identity = {"protocol": "coco_segmentation", "checkpoint": name, "weights": weights_digest(backbone)}
     detector = mask_rcnn_fpn(backbone, len(annotations.classes), chosen, name)
-    identity = {"protocol": "coco_segmentation", "checkpoint": name}
     detected = fine_tune(detector, annotations, chosen, seed, output, identity, masks=True)
     scores = {
         kind: average_precision(annotations.test, detected, len(annotations.classes), masks=kind == "mask")

@@ -13,6 +13,7 @@ from castlit.evaluation.detection.scores import average_precision
 from castlit.evaluation.detection.settings import DetectorSettings
 from castlit.evaluation.detection.voc_layout import read_voc
 from castlit.evaluation.voc07.lists import VOC_CLASSES
+from castlit.evaluation.weights_digest import weights_digest
 from castlit.reporting.published import PublishedRow
 from castlit.reporting.results import Results
 from castlit.utils.validation import as_list, require_choice
@@ -77,7 +78,12 @@ def evaluate_voc_detection(
         chosen.require_pyramid_anchors()
     train, test = as_list(train), as_list(test)
     annotations = choose_classes(read_voc(root, train, test, names), classes, "+".join(train), "+".join(test))
+    identity = {
+        "protocol": "voc_detection",
+        "checkpoint": name,
+        "weights": weights_digest(backbone),
+        "architecture": architecture,
+    }
     detector = DETECTORS[architecture](backbone, len(annotations.classes), chosen, name)
-    identity = {"protocol": "voc_detection", "checkpoint": name, "architecture": architecture}
     detected = fine_tune(detector, annotations, chosen, seed, output, identity)
     return average_precision(annotations.test, detected, len(annotations.classes))

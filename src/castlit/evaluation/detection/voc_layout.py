@@ -10,7 +10,7 @@ from castlit.evaluation.detection.records import Annotated, Annotations
 from castlit.evaluation.voc07.lists import VOC_CLASSES
 from castlit.utils.inside import require_inside
 from castlit.utils.progress_log import ProgressLog
-from castlit.utils.validation import InputError
+from castlit.utils.validation import InputError, require_path
 
 
 def read_voc(
@@ -31,7 +31,7 @@ def read_voc(
     """
     if root is None:
         raise InputError("data.root is missing: give VOCdevkit, with the folders VOC2007 and VOC2012")
-    folder = Path(root).expanduser()
+    folder = require_path("data.root", root)
     if (folder / "VOCdevkit").is_dir():
         folder = folder / "VOCdevkit"
     if not folder.is_dir():

@@ -17,6 +17,7 @@ from castlit.data.datamodules.datasets import images_on
 from castlit.data.datamodules.loader import worker_options
 from castlit.data.datamodules.worker_loader import WorkerLoader
 from castlit.evaluation.frozen.images import Images
+from castlit.evaluation.weights_digest import weights_digest
 from castlit.utils.atomic_write import atomic_path
 from castlit.utils.progress_log import ProgressLog
 from castlit.utils.validation import InputError, require_int
@@ -118,19 +119,14 @@ class FrozenFeatures:
         return features
 
     def _digest(self, images: Images) -> str:
-        digest = hashlib.blake2b(self._weights, digest_size=16)
+        digest = hashlib.blake2b(self._weights.encode(), digest_size=16)
         digest.update(repr((_FORMAT, self.size, self.resize, self.pool)).encode())
         digest.update(images.state())
         return digest.hexdigest()
 
     @cached_property
-    def _weights(self) -> bytes:
-        """A digest of the network: its architecture and all its weights."""
-        digest = hashlib.blake2b(repr(self.backbone).encode())
-        for name, value in self.backbone.state_dict().items():
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.digest()
+    def _weights(self) -> str:
+        return weights_digest(self.backbone)
 
 
 def _read(file: Path, count: int) -> NDArray[np.float32] | None:

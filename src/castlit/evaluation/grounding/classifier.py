@@ -27,7 +27,8 @@ def train_classifier(
     Args:
         backbone: In evaluation mode, on ``device``.
         device: The backbone's device.
-        data: One of castlit's data modules; ``count`` of its training images are used, evenly spaced.
+        data: One of castlit's data modules; ``count`` of its training images are used, evenly spaced. Where the
+            validation images are a sample of these, it is left out.
         count: Maximum number of images.
 
     Returns:
@@ -35,9 +36,15 @@ def train_classifier(
         None if the training images have no labels, or only one class.
     """
     sources = getattr(data, "sources", None)
-    if sources is None or len(sources[0]) == 0:
+    if sources is None:
         return None
-    chosen = np.unique(np.linspace(0, len(sources[0]) - 1, min(count, len(sources[0]))).round().astype(np.int64))
+    train, val, sample = sources
+    free = np.arange(len(train))
+    if val is train:
+        free = np.setdiff1d(free, free if sample is None else sample)
+    if len(free) == 0:
+        return None
+    chosen = free[np.unique(np.linspace(0, len(free) - 1, min(count, len(free))).round().astype(np.int64))]
     if not _labelled(sources[0], int(chosen[0])):
         return None
     dataset = EvalDataset(sources[0], data.size, data.val_resize, chosen)  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from castlit.evaluation.grounding.questions import SHUFFLED_KEYS
 from castlit.evaluation.grounding.scores import ImageScores
 
 
@@ -16,13 +17,21 @@ class ImageResults:
         cams: (N, h, w) by question.
         scores: By question, and of the baseline.
         places: (N,) positions of the validation images, in the loader's order.
+        paired: (N,) whether the image has a partner in its batch, see
+            :func:`castlit.evaluation.grounding.questions.partners`.
         indices: (N,) their indices in the data; None if the batches have none.
     """
 
     cams: dict[str, Tensor]
     scores: dict[str, ImageScores]
     places: Tensor
+    paired: Tensor
     indices: Tensor | None = None
+
+    def scored(self, key: str) -> ImageScores:
+        """The scores of those images that the question can be asked of: there is no other key without a partner."""
+        found = self.scores[key]
+        return ImageScores(*(metric[self.paired] for metric in found)) if SHUFFLED_KEYS in key else found
 
     def choose(self, count: int, suffix: str | None) -> dict[str, list[int]]:
         """Choose the images to show: evenly spaced; for two networks, half of them by difference.

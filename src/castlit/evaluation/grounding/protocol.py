@@ -26,7 +26,7 @@ from castlit.reporting.results import Table
 from castlit.saliency.algorithms.baselines import centre_gaussian
 from castlit.utils.lightning import pl
 from castlit.utils.progress_log import ProgressLog
-from castlit.utils.validation import InputError, require_int
+from castlit.utils.validation import InputError, require_bool, require_int
 
 logger = logging.getLogger(__name__)
 
@@ -77,11 +77,13 @@ def evaluate_grounding(
         For each question, and for a baseline, the metrics of
         :class:`castlit.evaluation.grounding.scores.Grounding`, in [0, 1]. For two networks, also ``more_energy``: the
         fraction of images in which the first has more energy in the mask than the second. With a classifier, also
-        ``accuracy``, its accuracy on the validation images.
+        ``accuracy``, its accuracy on the validation images. ``pretext_shuffled_keys`` and ``…_shuffled_masks`` leave
+        out an image whose batch has no other one with an object.
 
     Raises:
         InputError: No image has a mask; or an argument is out of range.
     """
+    require_bool("protocol.shuffled", shuffled)
     require_int("protocol.pictures", pictures, 0)
     require_int("protocol.classifier_images", classifier_images, 2)
     if isinstance(data, ViewsDataModule):
@@ -98,16 +100,23 @@ def evaluate_grounding(
     # Rows that are compared stand next to each other.
     asked = dict(sorted(asked.items(), key=lambda item: QUESTIONS.index(item[0].removesuffix(COMPARED))))
     if not classifiers:
-        logger.info("No classifier: the training images have no labels")
+        logger.info("No classifier: there are no training images with labels beside those that are shown")
     seen, accuracy = _explain_all(asked, classifiers, data, device, shuffled)
     results: Table = {}
-    for key, scores in seen.scores.items():
+    means = {key: seen.scored(key) for key in seen.scores}
+    for key, scores in means.items():
+        if not len(scores.energy):
+            logger.warning("%s is left out: no batch has two images with an object; use a larger data.batch_size", key)
+            continue
         results[key] = {metric: float(value) for metric, value in scores.mean()._asdict().items()}
         if key in accuracy:
             results[key]["accuracy"] = accuracy[key]
-        other = seen.scores.get(f"{key}{COMPARED}")
+        other = means.get(f"{key}{COMPARED}")
         if other is not None:
             results[key]["more_energy"] = (scores.energy > other.energy).float().mean().item()
+    # Those of an earlier evaluation in this folder may show another checkpoint.
+    for page in ("grounding.html", "grounding.png"):
+        (output / page).unlink(missing_ok=True)
     if pictures:
         write_pictures(output, {key: network.name for key, network in networks.items()}, seen, data, results, pictures)
     return results
@@ -127,6 +136,7 @@ def _explain_all(
     scores: dict[str, list[ImageScores]] = {key: [] for key in (*asked, *others, CENTRE)}
     right: dict[str, list[Tensor]] = {key: [] for key in classifiers}
     places: list[Tensor] = []
+    pairs: list[Tensor] = []
     indices: list[Tensor] = []
     with ProgressLog("Explaining", _length(data)) as pace:
         for start, batch in _batches(data):
@@ -135,6 +145,7 @@ def _explain_all(
             other = partners(batch["mask"])
             paired = (other != torch.arange(len(other)))[masked]
             other_masks = batch["mask"][other][masked][paired]
+            pairs.append(paired)
             places.append(start + masked.nonzero()[:, 0])
             if "index" in batch:
                 indices.append(batch["index"][masked])
@@ -155,7 +166,9 @@ def _explain_all(
         raise InputError(NO_MASK)
     together = {key: ImageScores(*map(torch.cat, zip(*parts, strict=True))) for key, parts in scores.items()}
     numbers = torch.cat(indices) if indices else None
-    seen = ImageResults({key: torch.cat(parts) for key, parts in cams.items()}, together, chosen, numbers)
+    seen = ImageResults(
+        {key: torch.cat(parts) for key, parts in cams.items()}, together, chosen, torch.cat(pairs), numbers
+    )
     return seen, {key: torch.cat(parts).double().mean().item() for key, parts in right.items()}
 
 

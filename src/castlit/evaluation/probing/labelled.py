@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from castlit.data import ArraySource
 from castlit.data.scenes import OBJECTS, Scenes
 from castlit.evaluation.frozen import ImageList, Images, read_class_folders
-from castlit.utils.validation import InputError, require_int, require_number
+from castlit.utils.validation import InputError, require_int, require_number, require_path
 
 SIZE, SCENE_SIZE = 224, 64
 """Side of the network's input in pixels, for photographs and for scenes."""
@@ -67,7 +67,7 @@ def open_labelled(root: str | Path | None, train_count: int = 4096, test_count: 
         train, val = Scenes(train_count, seed=1), Scenes(test_count, split="mixed_rand")
         images = SceneImages(train), SceneImages(val)
         return Labelled(images[0], train.objects, images[1], val.objects, list(OBJECTS), SCENE_SIZE, SCENE_SIZE)
-    top = Path(root).expanduser()
+    top = require_path("data.root", root)
     for split in ("train", "val"):
         if top.is_dir() and not (top / split).is_dir():
             raise InputError(f"data.root={top} lacks {split}: there must be train/<class>/ and val/<class>/")

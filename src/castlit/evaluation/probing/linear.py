@@ -11,6 +11,7 @@ from castlit.evaluation.probing.classifier_module import Classifier, Recipe
 from castlit.evaluation.probing.data import ProbeData
 from castlit.evaluation.probing.labelled import balanced_subset, open_labelled
 from castlit.evaluation.training import fit_and_test
+from castlit.evaluation.weights_digest import weights_digest
 from castlit.reporting.results import Results
 from castlit.utils.lightning import pl
 from castlit.utils.validation import as_list, require_int, require_number
@@ -90,6 +91,7 @@ def evaluate_linear(
     identity = {
         "protocol": "linear" if recipe.backbone_lr == 0 else "finetune",
         "checkpoint": name,
+        "weights": weights_digest(backbone),
         "seed": seed,
         "classes": data.classes,
         "images": len(chosen),

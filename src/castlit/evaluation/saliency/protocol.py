@@ -22,7 +22,7 @@ from castlit.utils.cores import available_cores
 from castlit.utils.lightning import pl
 from castlit.utils.process_pool import in_processes
 from castlit.utils.progress_log import ProgressLog
-from castlit.utils.validation import InputError, as_list, require_choice, require_int
+from castlit.utils.validation import InputError, as_list, require_bool, require_choice, require_int
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,13 @@ def evaluate_saliency(
     for name, folder in folders.items():
         if not folder.is_dir():
             raise InputError(f"maps.{name}={folder} is not a folder: give one that castlit.make_masks wrote")
-    names = [*(BASELINES if floors else ()), *methods]
+    names = [*(BASELINES if require_bool("protocol.floors", floors) else ()), *methods]
+    twice = next((name for name in folders if name in names), None)
+    if twice is not None:
+        raise InputError(
+            f"protocol.maps: {folders[twice]} would be a second row named {twice}: name it "
+            f"(protocol.maps={{mine: {folders[twice]}}}), or leave {twice} out of protocol.methods"
+        )
     if not names and not folders:
         raise InputError("there is nothing to score: give protocol.methods, protocol.maps or protocol.floors")
     sources: Sources | None = getattr(data, "sources", None)

@@ -51,8 +51,8 @@ def read_voc_lists(root: str | Path, split: str, key: str = "data.root") -> VocL
             f"{key}={top} is not laid out as VOCdevkit: there must be VOC2007/ImageSets/Main and VOC2007/JPEGImages"
         )
     known = {file.name.rpartition("_")[0] for kind in ("trainval", "test") for file in main.glob(f"*_{kind}.txt")}
-    # VOC's order for VOC's classes; other data in this layout may have other classes.
-    classes = VOC_CLASSES if known & set(VOC_CLASSES) else sorted(known)
+    # VOC's order for VOC's classes; other data in this layout may have other classes, some of VOC's among them.
+    classes = VOC_CLASSES if known and known <= set(VOC_CLASSES) else sorted(known)
     missing = [name for name in classes if not (main / f"{name}_{split}.txt").is_file()]
     if missing or not classes:
         hint = "; the test images of VOC2007 come in a separate archive" if split == "test" else ""

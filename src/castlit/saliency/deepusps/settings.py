@@ -118,12 +118,22 @@ class Settings:
 
 
 def digest_of(images: Sequence[Path], *facts: object) -> str:
-    """A digest of a set of images, by their names and sizes below their common folder, and of other facts."""
+    """A digest of a set of images, by their names and sizes below their common folder, and of other facts.
+
+    A file that cannot be read has the size -1: training leaves it out.
+    """
     top = os.path.commonpath([path.parent for path in images])
     digest = hashlib.blake2b(repr(facts).encode(), digest_size=16)
     for path in images:
-        digest.update(os.fsencode(f"{path.relative_to(top)}\0{path.stat().st_size}\n"))
+        digest.update(os.fsencode(f"{path.relative_to(top)}\0{_size(path)}\n"))
     return digest.hexdigest()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def file_digest(key: str, path: Path) -> str:

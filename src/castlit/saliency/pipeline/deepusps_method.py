@@ -15,7 +15,7 @@ from castlit.saliency.deepusps.state import NETWORK, settings_of
 from castlit.saliency.pipeline.one_mask import Outcome, Recipe
 from castlit.saliency.pipeline.scan import MaskState, scan
 from castlit.saliency.pipeline.shard import Shard
-from castlit.utils.validation import InputError, require_number
+from castlit.utils.validation import InputError, require_bool, require_number
 
 DEEPUSPS = "deepusps"
 
@@ -40,9 +40,7 @@ class DeepUSPSMethod:
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self.hardware = {key: given[key] for key in _HARDWARE if key in given}
-        crf, fused = given.get("crf", True), given.get("fused", FUSED)
-        if not isinstance(crf, bool):
-            raise InputError(f"deepusps.crf must be true or false, got {crf!r}")
+        crf, fused = require_bool("deepusps.crf", given.get("crf", True)), given.get("fused", FUSED)
         self.maps: dict[str, Any] = {"crf": crf, "fused": require_number("deepusps.fused", fused, 0, 1)}
         self.settings = {key: value for key, value in given.items() if key not in (*_HARDWARE, *_MAPS, "network")}
         self.folder = None if given.get("network") is None else Path(given["network"]).expanduser()

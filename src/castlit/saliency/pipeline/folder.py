@@ -19,7 +19,7 @@ from castlit.saliency.pipeline.shard import Shard
 from castlit.saliency.pipeline.spectral_method import SPECTRAL, SpectralMethod
 from castlit.utils.cores import available_cores
 from castlit.utils.process_pool import in_processes
-from castlit.utils.validation import InputError, require_choice, require_int
+from castlit.utils.validation import InputError, require_bool, require_choice, require_int, require_path
 
 QUALITIES = {
     "fast": "RBD and MC",
@@ -55,8 +55,9 @@ def make_masks(
     masks are written ``masks.json`` (how they were made), ``preview.html`` and, if need be, ``failed.csv``.
 
     Masks are written atomically, and an interrupted run resumes: each mask stores the settings that made it, and is not
-    made again with the same settings. If an image is replaced by another of the same name, remove its mask or give
-    ``overwrite``. An image of a single colour gets a black mask and is listed as failed: it cannot be trained on.
+    made again with the same settings. If an image was replaced by another of the same name and another size in bytes,
+    remove its mask or give ``overwrite``: otherwise it is an error. An image of a single colour gets a black mask and
+    is listed as failed: it cannot be trained on.
 
     This starts processes that import the main script: in a script, call it below ``if __name__ == "__main__":``.
 
@@ -103,9 +104,10 @@ def make_masks(
     require_int("mask_side", mask_side, 16)
     workers = available_cores() if workers is None else require_int("workers", workers, 0)
     require_int("preview", preview, 0)
+    require_bool("overwrite", overwrite)
     part = Shard.parse(shard)
     images = require_folder("images", images, "the photographs")
-    output = Path(output).expanduser()
+    output = require_path("output", output)
     check_output(images, output)
 
     settings: dict[str, Any] = {"side": side, "mask_side": mask_side}

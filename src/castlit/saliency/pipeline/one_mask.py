@@ -68,6 +68,8 @@ class Opened(NamedTuple):
     """(h, w, 3) RGB, upright, at the size at which its map is made."""
     size: tuple[int, int]
     """(H, W) of its mask."""
+    file_bytes: int
+    """Size of its file."""
 
 
 def mask_name(name: str) -> str:
@@ -103,8 +105,9 @@ def finish(recipe: Recipe, method: str | Callable[[Image], Map], name: str, open
         return Outcome(name, failure=f"no map can be made of it ({type(error).__name__}: {error})")
     quality = measure_quality(opened.image, small)._replace(area=covered_fraction(levels))
     target = recipe.output / mask_name(name)
+    signature = Signature(recipe.made, quality, opened.file_bytes)
     try:
-        write_atomic(target, sign(encode(levels), Signature(recipe.made, quality)), writer=ALONE)
+        write_atomic(target, sign(encode(levels), signature), writer=ALONE)
     except OSError as error:
         return Outcome(name, failure=f"{target} cannot be written ({error.strerror})", stop=error.errno in FULL)
     return Outcome(name, quality, NOTHING if quality.area == 0 else "")
@@ -116,12 +119,13 @@ def open_image(path: Path, side: int, mask_side: int) -> Opened:
     Raises:
         SampleError: It cannot be read.
     """
-    found = open_encoded(read_bytes(path), str(path))
+    data = read_bytes(path)
+    found = open_encoded(data, str(path))
     size = found.shape[0], found.shape[1]
     if isinstance(found, EncodedImage):
         reduction = next((r for r in (8, 4, 2) if max(size) >= r * side), 1) if found.can_reduce else 1
         found = found.decode(reduction)
-    return Opened(shrink(found, side), mask_size(size, mask_side))
+    return Opened(shrink(found, side), mask_size(size, mask_side), len(data))
 
 
 def mask_size(size: tuple[int, int], longest: int) -> tuple[int, int]:

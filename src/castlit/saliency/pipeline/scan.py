@@ -26,7 +26,7 @@ class MaskState(Enum):
     CLASHES = 2
     """Another image, with the same name but another suffix, would have the same mask."""
     FOREIGN = 3
-    """The mask was made with other settings, or by another program."""
+    """The mask was made with other settings, by another program, or of another image of the same name."""
 
 
 class ScannedImage(NamedTuple):
@@ -78,12 +78,12 @@ def scan(images: Path, output: Path, made: str, shard: Shard) -> Iterator[Scanne
             def look(
                 item: tuple[str, list[str]], path: str = folder.path, there: frozenset[str] = frozenset(there)
             ) -> ScannedImage:
-                return _look(output, made, join(path, item[0]), item[1], there)
+                return _look(images, output, made, join(path, item[0]), item[1], there)
 
             yield from pool.map(look, names)
 
 
-def _look(output: Path, made: str, name: str, others: list[str], there: frozenset[str]) -> ScannedImage:
+def _look(images: Path, output: Path, made: str, name: str, others: list[str], there: frozenset[str]) -> ScannedImage:
     if others:
         return ScannedImage(name, MaskState.CLASHES, ", ".join(others))
     path = output / mask_name(name)
@@ -101,7 +101,17 @@ def _look(output: Path, made: str, name: str, others: list[str], there: frozense
         return ScannedImage(name, MaskState.FOREIGN, "not made by castlit.make_masks")
     if signature.made != made:
         return ScannedImage(name, MaskState.FOREIGN, f"made with {signature.made}")
+    if signature.image_bytes not in (None, _size(images / name)):
+        return ScannedImage(name, MaskState.FOREIGN, "made of another image of this name")
     return ScannedImage(name, MaskState.FINISHED, signature=signature)
+
+
+def _size(file: Path) -> int | None:
+    """Its bytes; None if it cannot be read, which is reported when its mask is made."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return None
 
 
 def _files(folder: Path) -> set[str]:

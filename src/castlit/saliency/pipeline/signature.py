@@ -25,11 +25,14 @@ class Signature(NamedTuple):
     made: str
     """The settings, as text: equal for masks made with the same settings."""
     quality: Quality
+    image_bytes: int | None = None
+    """Size of the image's file. None in masks of castlit 0.2."""
 
 
 def sign(png: bytes, signature: Signature) -> bytes:
     """Add a signature to the bytes of a PNG, as a chunk of type tEXt."""
-    text = json.dumps({"made": signature.made, **signature.quality._asdict()}).encode("ascii")
+    facts = {"made": signature.made, "image_bytes": signature.image_bytes, **signature.quality._asdict()}
+    text = json.dumps(facts).encode("ascii")
     content = b"tEXt" + KEYWORD + b"\0" + text
     chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
     return png[:_FIRST_CHUNK] + chunk + png[_FIRST_CHUNK:]
@@ -58,6 +61,7 @@ def find_signature(data: bytes) -> Signature | None:
     try:
         found = load_json(head[start + len(KEYWORD) + 1 : stop])
         quality = Quality(*(float(found[name]) for name in Quality._fields))
-        return Signature(str(found["made"]), quality)
+        size = found.get("image_bytes")
+        return Signature(str(found["made"]), quality, None if size is None else int(size))
     except (ValueError, KeyError, TypeError):
         return None
