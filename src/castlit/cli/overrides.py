@@ -219,7 +219,7 @@ def refuse_truth_value(argument: str) -> None:
     # callbacks.checkpoint and callbacks.resume are no paths.
     is_path = last in PATH_KEYS and (last == key or last not in ("checkpoint", "resume"))
     if is_path and value.lower() in _TRUTH_VALUES:
-        raise InputError(f"{argument}: {key} is a path: give one, ./{value} where it has this name")
+        raise InputError(f"{argument}: {key} is a path: give one (./{value} where it has this name)")
 
 
 def refuse_misspelt_group(argument: str) -> None:
