@@ -18,10 +18,11 @@ PAGES = {
     "attention_photographs": "attention_photographs",
     "attention_scenes": "attention_scenes",
     "attention_methods": "attention_methods",
+    "attention_tiny100": "attention_tiny100",
 }
 """The page of each study."""
 
-UNFINISHED = ("attention_methods",)
+UNFINISHED = ("attention_methods", "attention_tiny100")
 """Studies of which some runs are still to be done; their pages say how many."""
 
 # The values given for what a study's config leaves open, and the overrides of all its runs.
@@ -31,6 +32,10 @@ STUDIES = {
     "attention_photographs": ({"${photos}": "photos", "${masks}": "photo_masks"}, []),
     "attention_scenes": ({}, []),
     "attention_methods": ({}, []),
+    "attention_tiny100": (
+        {"${masks}": "tiny/masks", "${tiny}": "tiny"},
+        [],
+    ),
     "photographs": (
         {"${photos}": "photos", "${masks}": "photo_masks"},
         [
@@ -70,6 +75,7 @@ def test_study_tables_in_docs(repository, name):
     assert all(f'"{word}"' in "\n".join(page) for word in overrides), "a reader can repeat it"
     done, planned = sum(map(len, metrics.values())), len(metrics) * max(map(len, metrics.values()))
     if name in UNFINISHED:
+        planned = len(config["arms"]) * config["seeds"]
         assert f"{done} of {planned} runs" in "\n".join(page)
     else:
         assert done == planned, "no run is left out"
