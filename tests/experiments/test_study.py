@@ -194,8 +194,8 @@ def test_folder_of_another_study_is_left_alone(tmp_path, monkeypatch, capfd):
         with pytest.raises(SystemExit):
             program("study", study)
         assert not (tmp_path / "scenes").exists(), "nothing is prepared"
-        (told,) = capfd.readouterr().err.strip().splitlines()
-        return told
+        (error,) = capfd.readouterr().err.strip().splitlines()
+        return error
 
     theirs.write_text("{}")
     assert "contains a run with other overrides than +experiment=mocov2" in line()

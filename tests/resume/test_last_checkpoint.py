@@ -83,21 +83,26 @@ def test_random_state_is_restored(tmp_path):
     assert (draw(), draw()) == expected
 
 
+def trainer_of(folder, callbacks, validate_first=False):
+    return pl.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        limit_train_batches=8,
+        limit_val_batches=int(validate_first),
+        num_sanity_val_steps=0,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=any(isinstance(callback, LastCheckpoint) for callback in callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+
+
 def fit(folder, *callbacks, module=None, validate_first=False, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        trainer = pl.Trainer(
-            accelerator="cpu",
-            max_epochs=1,
-            limit_train_batches=8,
-            limit_val_batches=int(validate_first),
-            num_sanity_val_steps=0,
-            callbacks=[*callbacks, LastCheckpoint(folder, **options)],
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=folder,
-        )
+        trainer = trainer_of(folder, [*callbacks, LastCheckpoint(folder, **options)], validate_first)
         module = module or BoringModel()
         if validate_first:
             trainer.validate(module, verbose=False)
@@ -138,18 +143,7 @@ def test_one_callback_for_two_runs(tmp_path):
         module = BoringModel()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            trainer = pl.Trainer(
-                accelerator="cpu",
-                max_epochs=1,
-                limit_train_batches=4,
-                limit_val_batches=0,
-                callbacks=[keeper],
-                logger=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                default_root_dir=tmp_path,
-            )
-            trainer.fit(module)
+            trainer_of(tmp_path, [keeper]).fit(module)
         saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
         for name, value in module.state_dict().items():
             assert torch.equal(saved[name], value), name
@@ -160,18 +154,7 @@ def test_resuming_within_an_epoch_without_the_loaders_position(tmp_path, caplog)
         fit(tmp_path, Steps({3: [signal.SIGTERM]}), ExactResume())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        trainer = pl.Trainer(
-            accelerator="cpu",
-            max_epochs=1,
-            limit_train_batches=8,
-            limit_val_batches=0,
-            callbacks=[ExactResume()],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=tmp_path,
-        )
+        trainer = trainer_of(tmp_path, [ExactResume()])
         trainer.fit(BoringModel(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
     assert "so it begins anew: the images of the first 3 batches of this epoch come again" in caplog.text
 

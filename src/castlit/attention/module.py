@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from castlit.attention.keys import KEYS
 from castlit.attention.loss import attention_loss, has_object, reference_attention_loss
 from castlit.attention.mean_key import CHOICES, RunningMean
 from castlit.attention.targets import Embeddings, Target, evidence, scores, target_named, uses_negatives
-from castlit.nn.attention_layer import attention_layer
+from castlit.nn.attention_layer import default_layer
 from castlit.utils.distributed import mean_over_ranks, world_size
 from castlit.utils.dtype import at_least_float32
 from castlit.utils.serializable import Described
@@ -127,7 +126,7 @@ class AttentionLoss(Described, nn.Module):
         Raises:
             InputError: The encoder has no such layer.
         """
-        layers = self.layers or (_default_layer(getattr(encoder, "backbone", encoder)),)
+        layers = self.layers or (default_layer(getattr(encoder, "backbone", encoder)),)
         for layer in layers:
             find_layer(encoder, layer)
         return layers
@@ -176,19 +175,6 @@ class AttentionLoss(Described, nn.Module):
     def extra_repr(self) -> str:
         """Show the settings in the module's summary."""
         return f"layers={self.layers!r}, weight={self.weight}, mode={self.mode!r}, key={self.key!r}, cam={self.cam!r}"
-
-
-_found: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
-"""Backbones that have been run to find their layer."""
-
-
-def _default_layer(backbone: nn.Module) -> str:
-    """The last layer of a backbone that gives a feature map. ResNets are known; others run once to find it."""
-    if hasattr(backbone, "layer4"):
-        return "layer4"
-    if backbone not in _found:
-        _found[backbone] = attention_layer(backbone)
-    return _found[backbone]
 
 
 def _mean_loss(cam: Tensor, mask: Tensor) -> Tensor:

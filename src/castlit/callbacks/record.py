@@ -122,7 +122,7 @@ class RunRecord(pl.Callback):
     ) -> None:
         """Add up the metrics on the device, without making the host wait; a step without any does not count."""
         self._seen_images += count_images(batch) * trainer.world_size
-        values = step_metrics(outputs, trainer)
+        values = _values(outputs, trainer)
         if not values:
             return
         # Means over the images with an object: a step counts as much as it has of them.
@@ -204,7 +204,7 @@ class RunRecord(pl.Callback):
         }
 
 
-def step_metrics(outputs: Any, trainer: pl.Trainer) -> dict[str, Tensor]:  # noqa: ANN401
+def _values(outputs: Any, trainer: pl.Trainer) -> dict[str, Tensor]:  # noqa: ANN401
     """What a training step returned, as ``train/NAME`` without graph; empty if it returned nothing.
 
     Args:

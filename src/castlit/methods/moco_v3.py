@@ -12,8 +12,8 @@ class MoCoV3(MomentumPredictor):
     """Momentum contrast, version 3 (Chen, Xie and He, ICCV 2021).
 
     The projector is that of the official code for a ResNet. The predictor ends in batch norm, as that code's for a
-    vision transformer does; for a ResNet it ends in a linear layer without bias. The defaults are those of the official code
-    for a ResNet-50; for vision transformers it uses temperature 0.2.
+    vision transformer does; for a ResNet it ends in a linear layer without bias. The defaults are those of the official
+    code for a ResNet-50; for vision transformers it uses temperature 0.2.
 
     Args:
         backbone: A name, see :func:`castlit.nn.build_backbone`, or a network of your own.

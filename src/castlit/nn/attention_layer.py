@@ -1,6 +1,7 @@
 """The default layer of a backbone's CAM."""
 
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
@@ -17,6 +18,19 @@ _SIZES = (224, 256, 64, 384, 299, 512, 32)
 class _Output(NamedTuple):
     name: str
     feature_map: Tensor
+
+
+_found: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+"""Backbones that have been run to find their layer."""
+
+
+def default_layer(backbone: nn.Module) -> str:
+    """The layer of :func:`attention_layer`. ResNets are known; others run once to find it."""
+    if hasattr(backbone, "layer4"):
+        return "layer4"
+    if backbone not in _found:
+        _found[backbone] = attention_layer(backbone)
+    return _found[backbone]
 
 
 def attention_layer(backbone: nn.Module) -> str:

@@ -179,7 +179,7 @@ def test_shuffled_rows(tmp_path):
 
 
 def test_accuracy_is_on_images_that_the_classifier_has_not_seen(network, tmp_path):
-    """Images of two classes that look alike: what it was fitted on it would know by heart."""
+    """Images of two classes that look alike: it overfits to what it was fitted on."""
     rng = np.random.default_rng(0)
     for kind in ("images", "masks"):
         for label in "ab":

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from castlit.data.io.images import file_state
 from castlit.saliency.algorithms.registry import HANDCRAFTED
 from castlit.utils.validation import InputError, did_you_mean, require_choice, require_int, require_number
 
@@ -125,15 +126,8 @@ def digest_of(images: Sequence[Path], *facts: object) -> str:
     top = os.path.commonpath([path.parent for path in images])
     digest = hashlib.blake2b(repr(facts).encode(), digest_size=16)
     for path in images:
-        digest.update(os.fsencode(f"{path.relative_to(top)}\0{_size(path)}\n"))
+        digest.update(os.fsencode(f"{path.relative_to(top)}\0{file_state(str(path))[0]}\n"))
     return digest.hexdigest()
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1
 
 
 def file_digest(key: str, path: Path) -> str:

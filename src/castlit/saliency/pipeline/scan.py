@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from castlit.data.io.folders import IMAGE_SUFFIXES, by_stem, join, refuse_nested, walk
+from castlit.data.io.images import file_state
 from castlit.saliency.pipeline.one_mask import mask_name
 from castlit.saliency.pipeline.shard import Shard
 from castlit.saliency.pipeline.signature import Signature, read_signature
@@ -101,17 +102,9 @@ def _look(images: Path, output: Path, made: str, name: str, others: list[str], t
         return ScannedImage(name, MaskState.FOREIGN, "not made by castlit.make_masks")
     if signature.made != made:
         return ScannedImage(name, MaskState.FOREIGN, f"made with {signature.made}")
-    if signature.image_bytes not in (None, _size(images / name)):
+    if signature.image_bytes not in (None, file_state(str(images / name))[0]):
         return ScannedImage(name, MaskState.FOREIGN, "made of another image of this name")
     return ScannedImage(name, MaskState.FINISHED, signature=signature)
-
-
-def _size(file: Path) -> int | None:
-    """Its bytes; None if it cannot be read, which is reported when its mask is made."""
-    try:
-        return file.stat().st_size
-    except OSError:
-        return None
 
 
 def _files(folder: Path) -> set[str]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from castlit.attention import find_layer, tap
 from castlit.data.datamodules.datasets import normalise
-from castlit.nn import attention_layer
+from castlit.nn.attention_layer import default_layer
 from castlit.saliency.algorithms.superpixels import Image
 from castlit.saliency.spectral.settings import CELLS, LARGEST, MOST_CELLS
 from castlit.utils.validation import InputError
@@ -67,7 +67,7 @@ class CellFeatures:
         # A layer may be the backbone itself, which needs a name then.
         self.network = nn.ModuleDict({"backbone": network})
         if layer is None:
-            layer = "layer4" if hasattr(network, "layer4") else attention_layer(network)
+            layer = default_layer(network)
         try:
             find_layer(self.network, layer)
         except InputError as error:
