@@ -134,6 +134,21 @@ def test_steps_without_a_loss(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+def test_steps_that_return_more_than_scalars(tmp_path):
+    """Predictions and names beside the loss: no metrics, and no hindrance."""
+
+    class Predicting(Steps):
+        def training_step(self, batch, batch_idx):
+            return {"loss": 0 * self.weight.sum() + len(batch), "predictions": batch, "name": "a"}
+
+    record = RunRecord(tmp_path / "summary.json")
+    trainer, _, _ = parts(max_epochs=1, callbacks=[record, RunLog(), FiniteLoss(tmp_path / "bad.json")])
+    trainer.fit(Predicting([]), torch.utils.data.DataLoader(torch.zeros(6, 3), 4))
+    assert record.metrics.keys() == {"train/loss"}
+    assert record.metrics["train/loss"].end == pytest.approx(3), "the mean of four and two"
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
 def test_one_record_for_two_runs(tmp_path):
     record = RunRecord(tmp_path / "summary.json")
     for rows in ([{"contrastive": 1.0}] * 2, [{"contrastive": 5.0}] * 2):

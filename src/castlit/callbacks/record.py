@@ -15,6 +15,7 @@ from castlit.callbacks.pruning import Pruning
 from castlit.callbacks.run_log import count_images
 from castlit.utils.json_files import write_json
 from castlit.utils.lightning import pl
+from castlit.utils.step_outputs import step_outputs
 
 _FIRST_STEPS = 10
 
@@ -122,7 +123,7 @@ class RunRecord(pl.Callback):
     ) -> None:
         """Add up the metrics on the device, without making the host wait; a step without any does not count."""
         self._seen_images += count_images(batch) * trainer.world_size
-        values = _values(outputs, trainer)
+        values = {f"train/{name}": value for name, value in step_outputs(outputs, trainer).items()}
         if not values:
             return
         # Means over the images with an object: a step counts as much as it has of them.
@@ -202,20 +203,6 @@ class RunRecord(pl.Callback):
                 **{name: version(name) for name in ("castlit", "torch", "torchvision", "pytorch-lightning")},
             },
         }
-
-
-def _values(outputs: Any, trainer: pl.Trainer) -> dict[str, Tensor]:  # noqa: ANN401
-    """What a training step returned, as ``train/NAME`` without graph; empty if it returned nothing.
-
-    Args:
-        outputs: A mapping, the loss alone, or None. Lightning has divided the loss by the accumulated batches.
-        trainer: In a fit.
-    """
-    named = outputs if isinstance(outputs, Mapping) else {"loss": outputs}
-    values = {f"train/{name}": value.detach() for name, value in named.items() if isinstance(value, Tensor)}
-    if "train/loss" in values:
-        values["train/loss"] = values["train/loss"] * trainer.accumulate_grad_batches
-    return values
 
 
 def device_name(device: torch.device) -> str:

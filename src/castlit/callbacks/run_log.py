@@ -17,6 +17,7 @@ from castlit.utils.lightning import TrainerFn, pl
 from castlit.utils.log_lines import log_line
 from castlit.utils.run_length import epoch_name, total_steps
 from castlit.utils.run_pace import RunPace
+from castlit.utils.step_outputs import step_outputs
 from castlit.utils.validation import require_number
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class RunLog(pl.Callback):
         if not trainer.is_global_zero:
             self._latest = {}
             return
-        self._add(outputs, trainer.accumulate_grad_batches)
+        self._add(step_outputs(outputs, trainer).get("loss"))
         self._images += count_images(batch) * trainer.world_size
         readable = trainer.strategy.root_device.type == "cpu" or lightning.step_is_logged(trainer)
         now = time.monotonic()
@@ -151,12 +152,11 @@ class RunLog(pl.Callback):
         self._latest, self._validated = {}, {}
         self._images, self._paused, self._epoch_started = 0, 0.0, time.monotonic()
 
-    def _add(self, outputs: Any, accumulated: int) -> None:  # noqa: ANN401
+    def _add(self, loss: Tensor | None) -> None:
         """Add the step's metrics to the epoch's, without making the host wait."""
         latest, self._latest = self._latest, {}
-        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-        if isinstance(loss, Tensor) and not any(name.endswith("loss") for name in latest):
-            latest["loss"] = loss.detach() * accumulated  # Lightning has divided it
+        if loss is not None and not any(name.endswith("loss") for name in latest):
+            latest["loss"] = loss
         if latest and latest.keys() == self._sums.keys():
             torch._foreach_add_(list(self._sums.values()), [latest[name] for name in self._sums])
         else:

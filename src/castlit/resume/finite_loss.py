@@ -10,6 +10,7 @@ from torch import Tensor
 
 from castlit.utils.json_files import write_json
 from castlit.utils.lightning import pl
+from castlit.utils.step_outputs import step_outputs
 from castlit.utils.validation import InputError
 
 
@@ -59,10 +60,9 @@ class FiniteLoss(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Keep the losses and the images' indices, on their device."""
-        if not isinstance(outputs, Mapping) or "loss" not in outputs:
+        losses = step_outputs(outputs, trainer)
+        if "loss" not in losses:
             return
-        losses = {name: value.detach() for name, value in outputs.items()}
-        losses["loss"] = losses["loss"] * trainer.accumulate_grad_batches  # Lightning has divided it
         images = batch.get("index") if isinstance(batch, Mapping) else None
         self._steps.append(_Step(trainer.current_epoch, self._step, batch_idx, images, losses))
         waits = trainer.strategy.root_device.type != "cpu" or trainer.world_size > 1
