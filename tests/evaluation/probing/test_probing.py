@@ -1,3 +1,4 @@
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -211,13 +212,16 @@ def test_mixed_precision_trains(folders, tmp_path):
     assert results["top1"] > 60
 
 
-def test_knn_on_perfect_and_constant_features(folders, tmp_path):
+def test_knn_on_perfect_and_constant_features(folders, tmp_path, caplog):
     given = {"size": 32, "workers": 0}
     results = evaluate_knn(nn.AvgPool2d(32), CPU, tmp_path, folders, [1, 5], **given)
     assert results == {"top1/k=1": 100, "top1/k=5": 100}
+    assert not caplog.records
     nothing = nn.Conv2d(3, 3, 1)
     nn.init.zeros_(nothing.weight)
     assert evaluate_knn(nothing, CPU, tmp_path, folders, 24, **given)["top1/k=24"] == pytest.approx(100 / 3)
+    evaluate_knn(nothing, CPU, tmp_path, folders, 25, **given)
+    assert caplog.messages == ["protocol.k=25: there are 24 training images, and all of them vote"]
 
 
 def test_scenes_need_no_files(tmp_path):
@@ -237,9 +241,16 @@ def test_balanced_subset(labels, fraction):
     if fraction == 1:
         assert len(chosen) == len(labels)
         return
-    each = max(1, round(fraction * len(labels) / len(set(labels.tolist()))))
-    for label in set(labels.tolist()):
-        assert (labels[chosen] == label).sum() == min(each, (labels == label).sum())
+    counts = Counter(labels.tolist())
+
+    def total(each):
+        return sum(min(each, count) for count in counts.values())
+
+    taken = Counter(labels[chosen].tolist())
+    each = max(taken.values())
+    assert taken == {label: min(each, count) for label, count in counts.items()}
+    closest = min(abs(total(other) - fraction * len(labels)) for other in range(1, len(labels) + 1))
+    assert abs(len(chosen) - fraction * len(labels)) == pytest.approx(closest)
 
 
 def test_messages(folders, tmp_path):

@@ -1,5 +1,6 @@
 """The protocol ``knn``: nearest neighbours of frozen features."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from castlit.evaluation.probing.labelled import open_labelled
 from castlit.nn.nearest_neighbours import knn_accuracy
 from castlit.reporting.results import Results
 from castlit.utils.validation import InputError, as_list, require_int
+
+logger = logging.getLogger(__name__)
 
 _SIMILARITIES = 2**26  # at a time: 256 MiB
 
@@ -37,7 +40,8 @@ def evaluate_knn(
         device: The backbone's device.
         output: The run's folder.
         root: Holds ``train/<class>`` and ``val/<class>``; None: the built-in scenes.
-        k: Number of neighbours that vote; one metric for each.
+        k: Number of neighbours that vote; one metric for each. Of more neighbours than training images, all vote, with
+            a warning.
         temperature: T of the vote exp(cosine / T), > 0.
         size: Side of the network's input in pixels; None: 224, or 64 for scenes.
         resize: Length of the short side before the central crop; None: 8/7 of ``size``, or the full scene.
@@ -66,6 +70,8 @@ def evaluate_knn(
     chunk = max(1, _SIMILARITIES // len(bank[0]))
     results: Results = {}
     for count in counts:
+        if count > len(bank[0]):
+            logger.warning("protocol.k=%d: there are %d training images, and all of them vote", count, len(bank[0]))
         parts = zip(torch.split(tested, chunk), torch.split(labels, chunk), strict=True)
         correct = sum(knn_accuracy(x, y, bank, count, temperature) * len(y) for x, y in parts)
         results[f"top1/k={count}"] = 100 * correct / len(labels)

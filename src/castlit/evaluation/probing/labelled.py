@@ -85,16 +85,25 @@ def balanced_subset(labels: NDArray[np.int64], fraction: float, seed: int = 0) -
         seed: Another seed chooses other images.
 
     Returns:
-        Indices, ascending; at least one per class, and all of a class with too few images.
+        Indices, ascending; at least one per class. Of a class with fewer images than the others give, all are taken,
+        and the others give more, so that the fraction is that of all images.
     """
     require_number("protocol.labels", fraction, 0, 1, above=0)
     if fraction == 1:
         return np.arange(len(labels))
-    classes = np.unique(labels)
-    each = max(1, round(fraction * len(labels) / len(classes)))
+    each = _of_each_class(np.unique(labels, return_counts=True)[1], fraction * len(labels))
     rng = np.random.default_rng(seed)
-    chosen = [rng.permutation(np.flatnonzero(labels == label))[:each] for label in classes]
+    chosen = [rng.permutation(np.flatnonzero(labels == label))[:each] for label in np.unique(labels)]
     return np.sort(np.concatenate(chosen))
+
+
+def _of_each_class(counts: NDArray[np.int64], wanted: float) -> int:
+    """How many images to take of each class that has as many, for a total as close as possible to ``wanted``."""
+    counts = np.sort(counts)
+    each = np.arange(1, counts[-1] + 1)
+    smaller = np.searchsorted(counts, each)
+    totals = np.concatenate([[0], np.cumsum(counts)])[smaller] + each * (len(counts) - smaller)
+    return int(each[np.abs(totals - wanted).argmin()])
 
 
 def _labels(images: ImageList) -> NDArray[np.int64]:
