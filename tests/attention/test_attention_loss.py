@@ -106,6 +106,20 @@ def test_tiny_cam_gradient_in_float32():
     assert torch.allclose(gradient(1e-20, torch.float32).double(), expected, rtol=1e-4, atol=1e-6)
 
 
+def test_cam_of_the_smallest_numbers():
+    """Its gradient would not be finite: it counts as dead."""
+    cam, mask = torch.rand(3, 5, 7), torch.ones(3, 1, 40, 56)
+    cam[1] *= 1e-44
+    assert cam[1].any()
+    cam.requires_grad_()
+    losses = attention_loss(cam, mask, reduction="none")
+    losses.sum().backward()
+    assert losses[1] == 1
+    assert cam.grad.isfinite().all()
+    assert not cam.grad[1].any()
+    assert cam.grad[0].any()
+
+
 @pytest.mark.parametrize("dead", [[0], [0, 1, 2]])
 def test_dead_cam(dead):
     cam = torch.rand(3, 4, 4)

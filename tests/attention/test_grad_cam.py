@@ -163,6 +163,10 @@ def test_error_messages():
         grad_cam(torch.randn(2, requires_grad=True), maps)
     with pytest.raises(InputError, match="with a graph"):
         grad_cam(maps.mean((1, 2, 3)).detach(), maps)
+    with torch.inference_mode(), torch.enable_grad():
+        score = maps.mean((1, 2, 3))
+        with pytest.raises(InputError, match="build the trainer with inference_mode=False"):
+            grad_cam(score, maps)
     with pytest.raises(InputError, match="all layers up to it are frozen"):
         grad_cam(maps.mean((1, 2, 3)), maps.detach())
     with tap(torch.nn.Sequential(torch.nn.Identity()), "0") as empty:

@@ -84,6 +84,14 @@ def test_between_two_pixels():
     assert pointing_hits(cam.expand(4, -1, -1), mask).tolist() == [False, False, True, True]  # half of the four
 
 
+def test_scale_does_not_matter():
+    cams, masks = torch.rand(20, 4, 4), torch.rand(20, 1, 16, 16) > 0.5
+    expected = image_scores(cams, masks)
+    for scale in (1e-30, 3e38):
+        for name, metric in image_scores(cams * scale, masks)._asdict().items():
+            torch.testing.assert_close(metric, getattr(expected, name))
+
+
 def test_dead_cam_and_empty_mask_miss():
     cam = torch.stack([torch.zeros(4, 4), torch.ones(4, 4), torch.rand(4, 4)])
     mask = torch.ones(3, 1, 16, 16)

@@ -139,7 +139,7 @@ def test_steps_that_return_more_than_scalars(tmp_path):
 
     class Predicting(Steps):
         def training_step(self, batch, batch_idx):
-            return {"loss": 0 * self.weight.sum() + len(batch), "predictions": batch, "name": "a"}
+            return {"loss": (0 * self.weight.sum() + len(batch)).view(1), "predictions": batch, "name": "a"}
 
     record = RunRecord(tmp_path / "summary.json")
     trainer, _, _ = parts(max_epochs=1, callbacks=[record, RunLog(), FiniteLoss(tmp_path / "bad.json")])
@@ -243,3 +243,21 @@ def test_overlay_mask():
 def test_panel_path_must_be_image():
     with pytest.raises(InputError, match=r"callbacks\.panel\.path=cams\.txt: name an image file"):
         GradCAMPanel("cams.txt")
+
+
+@pytest.mark.parametrize(
+    ("callback", "outputs", "batch", "line"),
+    [
+        (KNNProbe(), None, {"label": 1}, r"KNNProbe needs 'features' in what validation_step returns: \(N, C\)"),
+        (PointingProbe(), {}, {"mask": torch.ones(1, 1, 2, 2)}, r"PointingProbe needs 'cam' in what validation_step"),
+        (PointingProbe(), {}, [torch.ones(1)], r"PointingProbe needs 'mask' in the validation batch: \(N, 1, H, W\)"),
+        (GradCAMPanel(), {}, {}, r"GradCAMPanel needs 'image' in the validation batch: \(N, 3, H, W\)"),
+    ],
+    ids=str,
+)
+def test_parts_that_are_missing(callback, outputs, batch, line):
+    trainer, _, _ = parts()
+    with pytest.raises(InputError, match=line):
+        callback.on_validation_batch_end(trainer, None, outputs, batch, 0)
+    if isinstance(callback, KNNProbe):
+        callback.on_validation_batch_end(trainer, None, None, torch.ones(1), 0)  # no labels: nothing to do

@@ -1,6 +1,7 @@
 """AttentionSupervision for other modules: gradients equal CASTModule's, and the module is restored."""
 
 import copy
+import pickle
 import warnings
 from collections import OrderedDict
 
@@ -449,3 +450,56 @@ def test_unsupported_modules():
         supervision(target="logit")
     with pytest.raises(InputError, match="Theirs is compiled"):
         fit(torch.compile(Theirs(method())), renamed(samples(4)), supervision())
+
+
+class Copied(pl.Callback):
+    """Copies and pickles the module while it is supervised."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        # A copy of the trainer is not wanted.
+        pl_module._trainer, theirs = None, pl_module._trainer
+        self.copies = [copy.deepcopy(pl_module), pickle.loads(pickle.dumps(pl_module))]
+        pl_module._trainer = theirs
+
+
+def test_copies_have_their_own_step():
+    made, copied = renamed(samples()), Copied()
+    fit(Theirs(method()), made, supervision(), copied)
+    for each in copied.copies:
+        assert each.training_step.__self__ is each
+        before = copy.deepcopy(each.projector.state_dict())
+        fit(each, made)
+        assert any(not torch.equal(before[name], value) for name, value in each.projector.state_dict().items())
+
+
+class Validating(Theirs):
+    """A validation step that calls the training step, as many do for a validation loss."""
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/loss", self.training_step(batch, batch_idx))
+
+
+def test_validation_that_calls_the_training_step():
+    made = renamed(samples())
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        callbacks=[supervision()],
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        trainer.fit(Validating(method()), DataLoader(made, 4), DataLoader(made, 4))
+    assert {"val/loss", "train/attention"} <= trainer.callback_metrics.keys()
+
+
+def test_compiled_part_elsewhere():
+    """A part that neither the query nor its CAM passes through may be compiled."""
+    theirs = Theirs(method())
+    theirs.teacher = torch.compile(nn.Linear(2, 2))
+    fit(theirs, renamed(samples()), supervision())
+    theirs.net = torch.compile(theirs.net)
+    with pytest.raises(InputError, match=r"encoder='net': .*is compiled by torch\.compile"):
+        fit(theirs, renamed(samples()), supervision())

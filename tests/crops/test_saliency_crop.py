@@ -1,7 +1,10 @@
 import pickle
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from castlit.crops import SaliencyCrop, crop_resize, crop_resize_mask
 from castlit.utils.validation import InputError
@@ -162,3 +165,24 @@ def test_small_objects_do_not_vanish():
         assert small[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].any()
         assert small.sum() <= 4
     assert not crop_resize_mask(np.zeros((480, 640), np.uint8), (0, 0, 640, 480), (64, 64)).any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_small_objects_set_what_they_touch(data):
+    """Also where one side shrinks and the other grows; against all pairs of pixels."""
+    height, width, down, across = (data.draw(st.integers(1, 40)) for _ in range(4))
+    mask = np.zeros((height, width), np.uint8)
+    for _ in range(data.draw(st.integers(1, 3))):
+        mask[data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))] = 200
+    made = crop_resize_mask(mask, (0, 0, width, height), (down, across))
+    nearest = cv2.resize(mask, (across, down), interpolation=cv2.INTER_NEAREST_EXACT)
+    if nearest.any():
+        np.testing.assert_array_equal(made, nearest)
+        return
+    expected = np.zeros((down, across), np.uint8)
+    for y, x in np.argwhere(mask):
+        rows = [i for i in range(down) if i * height < (y + 1) * down and y * down < (i + 1) * height]
+        columns = [j for j in range(across) if j * width < (x + 1) * across and x * across < (j + 1) * width]
+        expected[np.ix_(rows, columns)] = 200
+    np.testing.assert_array_equal(made, expected)

@@ -319,3 +319,19 @@ def test_weights_that_cannot_be_used(resnet18, tmp_path, name, change, line):
     torch.save({**state, name: change(state[name])}, tmp_path / "weights.pth")
     with pytest.raises(InputError, match=rf"its weights are {line} \({name}\)"):
         load_backbone(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("outer", ["", "cast.", "module.", "module.student."])
+def test_castlits_names_within_another_module(tmp_path, outer):
+    """A module that contains a CASTModule, or DDP around it; the file does not name the backbone then."""
+    module = castlit.CASTModule(castlit.methods.MoCo("tiny_resnet", dim=8, queue_size=4))
+    others = {"classifier.weight": torch.ones(2, 2)} if outer else {}
+    torch.save({"state_dict": {**under(outer, module.state_dict()), **others}}, tmp_path / "theirs.ckpt")
+    state = load_backbone(tmp_path / "theirs.ckpt", backbone="tiny_resnet")
+    wanted = module.encoder.backbone.state_dict()
+    assert state.keys() == wanted.keys()
+    assert all(torch.equal(state[name], wanted[name]) for name in wanted)
+    two = {**under("a.", module.state_dict()), **under("b.", module.state_dict())}
+    torch.save({"state_dict": two}, tmp_path / "two.ckpt")
+    with pytest.raises(InputError, match=r"two\.ckpt"):
+        load_backbone(tmp_path / "two.ckpt", backbone="tiny_resnet")

@@ -196,3 +196,17 @@ def test_zero_embedding_has_finite_gradients(make_method, views, name):
     for weight, parameter in method.encoder.named_parameters():
         assert torch.isfinite(parameter.grad).all(), weight
         assert parameter.grad.abs().max() < 1e3, weight
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_replaced_loss_keeps_the_embeddings(make_method, views, name, masked):
+    """As in a subclass that changes its parent's loss; ``attention.target=evidence`` needs the unnormalised one."""
+    query, key = views()
+    mask = torch.ones_like(key[:, :1]) if masked else None
+    output = make_method(name)(query, key, mask)
+    changed = output._replace(loss=2 * output.loss)
+    assert type(changed) is type(output)
+    assert changed.loss == 2 * output.loss
+    assert all(mine is its for mine, its in zip(changed[1:], output[1:], strict=True))
+    assert changed.unnormalised is output.unnormalised

@@ -172,3 +172,38 @@ def test_wrong_parts():
         CASTModule(method, AttentionLoss("layr4"))
     with pytest.raises(InputError, match="did you mean 'layer4'"):
         CASTModule(method, cam_layer="layr4")
+
+
+class Subclass(CASTModule):
+    """As in Lightning's documentation: it keeps its own hyperparameters."""
+
+    def __init__(self, method=None, attention=None, optimizer=None, extra=1, kept=None):
+        super().__init__(SimCLR("tiny_resnet", dim=8) if method is None else method, attention, optimizer)
+        if kept == "own":
+            self.save_hyperparameters(ignore=["method", "attention", "optimizer"])
+        elif kept == "all":
+            self.save_hyperparameters()
+
+
+@pytest.mark.filterwarnings("ignore:Attribute .* is an instance of `nn.Module`")
+@pytest.mark.parametrize("kept", ["own", "all", None])
+def test_subclass_with_hyperparameters(fit, samples, tmp_path, kept):
+    module = Subclass(MoCo("tiny_resnet", dim=8, queue_size=15), AttentionLoss(weight=2.0), extra=7, kept=kept)
+    made, path = samples(8, (32, 32)), tmp_path / "last.ckpt"
+    fit(module, made).save_checkpoint(path)
+    again = Subclass.load_from_checkpoint(path)
+    assert_equal_states(again, module)
+    assert again.attention.weight == 2.0
+    assert again.hparams.get("extra") == (None if kept is None else 7)
+    fit(again, made, max_epochs=2, ckpt_path=path)
+
+
+def test_attention_that_was_added_later(fit, samples, tmp_path):
+    module = CASTModule(MoCo("tiny_resnet", dim=8, queue_size=15), cam_layer="layer3")
+    assert module.cam_layer == "layer3"
+    module.attention = AttentionLoss("layer2", weight=0.5)
+    fit(module, samples(8, (32, 32))).save_checkpoint(tmp_path / "last.ckpt")
+    again = CASTModule.load_from_checkpoint(tmp_path / "last.ckpt")
+    assert (again.attention.weight, again.cam_layer) == (0.5, "layer2")
+    again.attention = None
+    assert again.cam_layer == "layer3"

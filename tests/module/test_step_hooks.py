@@ -9,6 +9,7 @@ from torch import nn
 
 from castlit import CASTModule
 from castlit.attention import AttentionLoss
+from castlit.callbacks import PointingProbe
 from castlit.methods import BYOL, MoCo
 from castlit.optim import OptimizerRecipe
 from castlit.utils.validation import InputError
@@ -159,3 +160,60 @@ def test_average_follows_the_optimiser(fit, make_backbone, samples, module, fits
     for _ in range(fits):
         fit(module(method, None, OptimizerRecipe(lr=0.1)), samples(12))
     assert found == pytest.approx(cosine(0.5, 3) * fits, abs=1e-4)
+
+
+class TwoOptimizers(CASTModule):
+    """The head has an optimiser of its own; both step for each batch, or the second one for every second batch."""
+
+    def __init__(self, method, every):
+        super().__init__(method)
+        self.automatic_optimization, self.every = False, every
+
+    def configure_optimizers(self):
+        parts = self.encoder.backbone, self.encoder.head
+        return [torch.optim.SGD(part.parameters(), 0.1) for part in parts]
+
+    def training_step(self, batch, batch_idx):
+        loss = self.losses(batch)["loss"]
+        self.manual_backward(loss)
+        for number, optimizer in enumerate(self.optimizers()):
+            if (batch_idx + 1) % self.every[number] == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+
+
+@pytest.mark.parametrize(
+    ("every", "limit", "expected"),
+    [
+        ((1, 1), {"max_epochs": 2}, [0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6]),
+        ((3, 3), {"max_epochs": 2}, [2 / 6, 5 / 6]),
+        # Lightning counts the steps of both.
+        ((1, 1), {"max_epochs": -1, "max_steps": 8}, [1 / 8, 3 / 8, 5 / 8, 7 / 8]),
+    ],
+)
+def test_two_optimizers(fit, make_backbone, samples, every, limit, expected):
+    method = Keyword(make_backbone(), dim=4, queue_size=7)
+    fit(TwoOptimizers(method, every), samples(12), **limit)
+    assert method.seen == pytest.approx(expected)
+
+
+def test_unfreeze_leaves_the_momentum_encoder(make_backbone):
+    module = CASTModule(BYOL(make_backbone(), dim=4, hidden=6))
+    trained = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
+    module.freeze()
+    module.unfreeze()
+    assert [name for name, parameter in module.named_parameters() if parameter.requires_grad] == trained
+    assert module.training
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+def test_several_validation_loaders(make_backbone, samples):
+    module = CASTModule(MoCo(make_backbone(), dim=4, queue_size=7), AttentionLoss())
+    rows = [{"image": row["query"], "mask": row["query_mask"]} for row in samples(4)]
+    unmasked = [{**row, "mask": row["mask"] * 0} for row in rows]
+    found = {}
+    for loaders in ([rows], [rows, unmasked]):
+        trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[PointingProbe()])
+        (metrics, *_) = trainer.validate(module, [torch.utils.data.DataLoader(each, 2) for each in loaders])
+        found[len(loaders)] = metrics["val/pointing"]
+    assert found[1] == found[2], "of the first loader"

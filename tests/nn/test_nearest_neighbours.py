@@ -41,6 +41,18 @@ def test_equals_loop(k, temperature):
     assert alone == pytest.approx(naive(features, labels, features, labels, k, temperature, True))
 
 
+@pytest.mark.parametrize("scale", [1e-40, 1e-20, 1e15, 1e30])
+def test_scale_does_not_matter(scale):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 6, 60)
+    features = rng.normal(size=(6, 8))[labels] + 2 * rng.normal(size=(60, 8))
+    given = torch.from_numpy(features * scale).float(), torch.from_numpy(labels)
+    expected = naive(features, labels, features, labels, 5, 0.07, True)
+    assert 0.2 < expected < 0.9
+    # Of 1e-40, float32 keeps five digits.
+    assert knn_accuracy(*given, k=5) == pytest.approx(expected, abs=0.04 if scale == 1e-40 else 1e-6)
+
+
 def test_clusters_and_noise():
     labels = torch.arange(10).repeat_interleave(30)
     generator = torch.Generator().manual_seed(0)

@@ -54,6 +54,11 @@ def raw_cams(
                 "grad_cam needs a score (N,) and activations (N, C, h, w), "
                 f"got {tuple(score.shape)} and {tuple(each.shape)}"
             )
+    if not score.requires_grad and torch.is_inference_mode_enabled():
+        raise InputError(
+            "grad_cam needs a score with a graph, which inference mode does not allow: for trainer.validate and test, "
+            "build the trainer with inference_mode=False"
+        )
     if not score.requires_grad:
         raise InputError("grad_cam needs a score with a graph: compute it under torch.enable_grad()")
     if not all(each.requires_grad for each in maps):

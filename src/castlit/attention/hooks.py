@@ -35,13 +35,27 @@ def find_layer(network: nn.Module, layer: str) -> nn.Module:
     Raises:
         InputError: There is no such layer; the message gives the nearest name. Or a part of the network is compiled.
     """
-    layers = dict(network.named_modules())
-    compiled = next((name for name, part in layers.items() if _is_compiled(part)), None)
+    require_eager(network)
+    return find_part(network, layer)
+
+
+def require_eager(network: nn.Module) -> None:
+    """Check that no part of a network is compiled.
+
+    Raises:
+        InputError: One is.
+    """
+    compiled = next((name for name, part in network.named_modules() if _is_compiled(part)), None)
     if compiled is not None:
         raise InputError(
             f"{compiled or 'the network'} is compiled by torch.compile, which neither runs hooks on its layers nor "
             "differentiates twice: give it as it is; castlit compiles what it can where CASTModule has compile=True"
         )
+
+
+def find_part(network: nn.Module, layer: str) -> nn.Module:
+    """Return a layer of a network that may have compiled parts elsewhere; otherwise as :func:`find_layer`."""
+    layers = dict(network.named_modules())
     for name in (layer, f"backbone.{layer}"):
         if layer and name in layers:
             found: nn.Module = layers[name]

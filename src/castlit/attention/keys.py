@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from castlit.nn.mask_grid import mask_weights
 from castlit.utils.validation import InputError
 
 
@@ -82,6 +83,6 @@ def apply_mask(images: Tensor, mask: Tensor) -> Tensor:
 
     Args:
         images: (N, 3, H, W), normalised.
-        mask: (N, 1, H, W). A float mask weights the pixels; any other keeps those where it is nonzero.
+        mask: (N, 1, H, W). Floats in [0, 1] weight the pixels; any other type keeps those where it is nonzero.
     """
-    return images * (mask if mask.is_floating_point() else mask > 0)
+    return images * mask_weights(mask, images.dtype)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from castlit.nn.mask_grid import mask_grid, mask_weights
 from castlit.utils.dtype import at_least_float32, without_autocast
 from castlit.utils.validation import InputError, require_choice
 
@@ -17,8 +18,8 @@ def attention_loss(cam: Tensor, mask: Tensor, reduction: str = "mean") -> Tensor
 
     Args:
         cam: CAMs (N, h, w); their scale does not matter.
-        mask: Masks (N, 1, H, W) of any size and dtype, not negative. They are area-averaged to (h, w), so even a
-            one-pixel mask counts.
+        mask: Masks (N, 1, H, W) of any size. Floats are weights in [0, 1]; of any other type, nonzero pixels are the
+            object. They are averaged over the CAM's cells, so even a one-pixel mask counts.
         reduction: ``"mean"`` over the images with a mask, ``"sum"``, or ``"none"``.
 
     Returns:
@@ -32,7 +33,7 @@ def attention_loss(cam: Tensor, mask: Tensor, reduction: str = "mean") -> Tensor
     with without_autocast(cam.device):
         flat_cam = _scaled(at_least_float32(cam).flatten(1))
         # Pooling the mask in the CAM's precision keeps a one-pixel mask of a 4000 × 3000 image above zero.
-        grid = F.adaptive_avg_pool2d(mask.to(flat_cam.dtype), (cam.shape[1], cam.shape[2])).flatten(1)
+        grid = mask_grid(mask, (cam.shape[1], cam.shape[2]), flat_cam.dtype).flatten(1)
         flat_mask = _scaled(grid)
         losses = 1.0 - (flat_cam * flat_mask).sum(1) / (_safe_norm(flat_cam) * _safe_norm(flat_mask))
         has_mask = (grid > 0).any(1)
@@ -65,8 +66,13 @@ def reference_attention_loss(raw_cam: Tensor, mask: Tensor) -> Tensor:
         for _ in range(2):  # The reference scales twice; the second time only the epsilon acts.
             flat = flat - flat.amin(1, keepdim=True)
             flat = flat / (flat.amax(1, keepdim=True) + 1e-7)
-        points = F.interpolate(mask.to(flat.dtype), raw_cam.shape[-2:], mode="bilinear", align_corners=True)
+        points = F.interpolate(mask_weights(mask, flat.dtype), raw_cam.shape[-2:], mode="bilinear", align_corners=True)
         return 1.0 - F.cosine_similarity(flat.flatten(), points.flatten(), dim=0)
+
+
+def peak_one(cam: Tensor) -> Tensor:
+    """Divide each CAM (N, h, w) by its largest size, in float32 or wider: sums of huge ones do not overflow."""
+    return _scaled(at_least_float32(cam).flatten(1)).view_as(cam)
 
 
 def enlarge_cams(cam: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
@@ -95,7 +101,7 @@ def pointing_hits(cam: Tensor, mask: Tensor) -> Tensor:
         InputError: The shapes disagree.
     """
     check_shapes(cam, mask)
-    large = enlarge_cams(cam, mask.shape[-2:]).flatten(1)
+    large = enlarge_cams(peak_one(cam), mask.shape[-2:]).flatten(1)
     top = large.amax(1, keepdim=True)
     # Pixels that are equal but for rounding.
     peak = large >= top * (1 - 1e-5)
@@ -119,8 +125,9 @@ def check_shapes(cam: Tensor, mask: Tensor) -> None:
 def _scaled(x: Tensor) -> Tensor:
     """Divide each row by its largest size: the cosine stays the same, and squares of tiny numbers do not underflow."""
     top = x.detach().abs().amax(1, keepdim=True)
-    # A row of zeros is divided by infinity: it stays zero, and so does its gradient.
-    return x / top.masked_fill(top <= 0, torch.inf)
+    # A row of zeros is divided by infinity: it stays zero, and so does its gradient. So is one so small that the
+    # gradient, which is divided by it, would be infinite.
+    return x / top.masked_fill(top < torch.finfo(x.dtype).tiny, torch.inf)
 
 
 def _safe_norm(x: Tensor) -> Tensor:

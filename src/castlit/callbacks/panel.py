@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from castlit.attention import has_object
+from castlit.callbacks.validation_parts import part_for
 from castlit.nn import lacks_statistics
 from castlit.reporting.images import Picture, encode, grid, overlay_cam, overlay_mask, to_picture
 from castlit.utils.atomic_write import write_atomic
@@ -30,7 +31,7 @@ class GradCAMPanel(pl.Callback):
 
     Args:
         path: File to write.
-        count: Number of images: the first of the validation set that have a mask.
+        count: Number of images: the first of the (first) validation loader that have a mask.
         pixels: Height of one image in pixels.
         frames: Rows of CAMs in ``gradcam_epochs.png``, evenly spaced over the validations so far.
 
@@ -74,11 +75,12 @@ class GradCAMPanel(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the first images that have a mask."""
-        if len(self._shown) >= self.count or not trainer.is_global_zero:
+        if len(self._shown) >= self.count or not trainer.is_global_zero or dataloader_idx > 0:
             return
-        for i in has_object(batch["mask"]).nonzero()[: self.count - len(self._shown), 0].tolist():
-            mask = batch["mask"][i, 0].cpu().numpy()
-            self._shown.append((to_picture(batch["image"][i]), mask, outputs["cam"][i].float().cpu().numpy()))
+        images, masks = (part_for(self, name, batch) for name in ("image", "mask"))
+        cams = part_for(self, "cam", outputs)
+        for i in has_object(masks).nonzero()[: self.count - len(self._shown), 0].tolist():
+            self._shown.append((to_picture(images[i]), masks[i, 0].cpu().numpy(), cams[i].float().cpu().numpy()))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the panels."""

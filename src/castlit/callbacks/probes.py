@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from castlit.attention import has_object, pointing_hits
+from castlit.callbacks.validation_parts import part_for
 from castlit.nn.nearest_neighbours import knn_accuracy
 from castlit.utils.distributed import gather
 from castlit.utils.lightning import pl
@@ -15,7 +16,7 @@ from castlit.utils.validation import require_int, require_number
 class KNNProbe(pl.Callback):
     """Logs ``val/knn``: the accuracy of a k-nearest-neighbour classifier, each image against the others.
 
-    Without labels nothing is logged.
+    Its images are those of the first validation loader. Without labels nothing is logged.
 
     Args:
         k: Number of neighbours.
@@ -41,10 +42,10 @@ class KNNProbe(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the batch's features."""
-        if "label" in batch:
+        if dataloader_idx == 0 and isinstance(batch, Mapping) and "label" in batch:
             # Only several processes need to know which image it is.
             index = batch["index"] if trainer.world_size > 1 else batch["label"]
-            self._seen.append((outputs["features"], batch["label"], index))
+            self._seen.append((part_for(self, "features", outputs), batch["label"], index))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Classify every validation image by all others, over all ranks."""
@@ -67,7 +68,8 @@ class KNNProbe(pl.Callback):
 class PointingProbe(pl.Callback):
     """Logs ``val/pointing``: the fraction of validation images whose CAM has its maximum on the mask.
 
-    Images without a mask are left out; if no image has one, nothing is logged.
+    Its images are those of the first validation loader. Those without a mask are left out; if no image has one, nothing
+    is logged.
     """
 
     def __init__(self) -> None:
@@ -87,8 +89,11 @@ class PointingProbe(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count hits and images with a mask."""
-        has_mask = has_object(batch["mask"])
-        hits = pointing_hits(outputs["cam"], batch["mask"]) & has_mask
+        if dataloader_idx > 0:
+            return
+        mask = part_for(self, "mask", batch)
+        has_mask = has_object(mask)
+        hits = pointing_hits(part_for(self, "cam", outputs), mask) & has_mask
         self._counts.append(torch.stack([hits.sum(), has_mask.sum()]))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -1,13 +1,15 @@
 """CAST's attention loss for any LightningModule, without changes to its code."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import update_wrapper
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from castlit.attention import Activations, AttentionLoss, find_layer
+from castlit.attention import Activations, AttentionLoss
+from castlit.attention.hooks import find_part, require_eager
 from castlit.callbacks.scores import MaskedKey, Part, Score, part_of, shape_of
 from castlit.module.metrics import step_metrics
 from castlit.module.ranks import synchronise_for_cams
@@ -108,14 +110,7 @@ class AttentionSupervision(pl.Callback):
         self._check(trainer, pl_module)
         synchronise_for_cams(trainer)
         restore_norms = borrow_head_norms(pl_module)
-        original, on_instance = pl_module.training_step, vars(pl_module).get("training_step")
-
-        @wraps(original)  # Lightning reads the signature
-        def training_step(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
-            with self._recording(pl_module) as recorded:
-                output = original(*arguments, **named)
-            batch = arguments[0] if arguments else next(iter(named.values()))
-            return self._add(pl_module, batch, recorded, output)
+        on_instance = vars(pl_module).get("training_step")
 
         def undo() -> None:
             restore_norms()
@@ -123,7 +118,7 @@ class AttentionSupervision(pl.Callback):
             if on_instance is not None:
                 pl_module.training_step = on_instance  # type: ignore[method-assign]
 
-        pl_module.training_step = training_step  # type: ignore[method-assign]
+        pl_module.training_step = _SupervisedStep(self, pl_module)  # type: ignore[method-assign]
         self._undo = undo
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -173,6 +168,19 @@ class AttentionSupervision(pl.Callback):
         finally:
             handle.remove()
 
+    def supervise(self, pl_module: pl.LightningModule, step: Callable[..., Any], *given: Any, **named: Any) -> Any:  # noqa: ANN401
+        """Take the module's own training step, and add the attention loss to what it returns.
+
+        Args:
+            pl_module: The module.
+            step: Its training step.
+            given: What Lightning calls it with, the batch first.
+            named: The same by name.
+        """
+        with self._recording(pl_module) as recorded:
+            output = step(*given, **named)
+        return self._add(pl_module, given[0] if given else next(iter(named.values())), recorded, output)
+
     def _add(self, pl_module: pl.LightningModule, batch: Any, recorded: _Recorded, output: Any) -> Any:  # noqa: ANN401
         """Add the attention loss to what the training step returned, and log it."""
         loss = _loss_of(output, type(pl_module).__name__)
@@ -212,6 +220,30 @@ class AttentionSupervision(pl.Callback):
         return shown
 
 
+class _SupervisedStep:
+    """The training step of a module under supervision. A copy of the module has the module's own step.
+
+    Args:
+        callback: The supervision.
+        module: The module, with its own step.
+    """
+
+    def __init__(self, callback: AttentionSupervision, module: pl.LightningModule) -> None:
+        self.callback, self.module, self.own = callback, module, module.training_step
+        update_wrapper(self, self.own)  # Lightning reads the signature
+
+    def __call__(self, *given: Any, **named: Any) -> Any:  # noqa: ANN401
+        if not self.module.trainer.training:  # a validation step that calls it
+            return self.own(*given, **named)
+        return self.callback.supervise(self.module, self.own, *given, **named)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:  # noqa: ANN401
+        return copy.deepcopy(self.own, memo)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return getattr, (self.module, "training_step")
+
+
 def _check_graphs(score: object, maps: Sequence[Tensor]) -> None:
     count = len(maps[0])
     if not isinstance(score, Tensor) or score.shape != (count,):
@@ -230,7 +262,9 @@ def _check_graphs(score: object, maps: Sequence[Tensor]) -> None:
 
 def _part(pl_module: pl.LightningModule, name: str, argument: str) -> nn.Module:
     try:
-        return find_layer(pl_module, name)
+        part = find_part(pl_module, name)
+        require_eager(part)
+        return part
     except InputError as error:
         raise InputError(f"{argument}={name!r}: {error}") from None
 

@@ -59,10 +59,22 @@ def crop_resize_mask(mask: NDArray[np.uint8], box: Box, size: tuple[int, int]) -
     crop = mask[y1:y2, x1:x2]
     resized = _nearest(crop, size)
     if not resized.any() and crop.any():
-        # In float32: a byte would round the area of one pixel among thousands to zero.
-        touched = cv2.resize((crop != 0).astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA) > 0
-        resized[touched] = crop.max()
+        resized[_touched(crop.reshape(crop.shape[:2]) != 0, size)] = crop.max()
     return resized
+
+
+def _touched(objects: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Which pixels of a result of ``size`` (height, width) contain a part of an object's pixel (H, W)."""
+    # Not OpenCV's area averaging: where one side is enlarged, it interpolates between two pixels of the other.
+    table = cv2.integral(objects.astype(np.uint8))
+    (top, bottom), (left, right) = (_sources(old, new) for old, new in zip(objects.shape, size, strict=True))
+    return np.asarray(table[bottom][:, right] - table[top][:, right] - table[bottom][:, left] + table[top][:, left] > 0)
+
+
+def _sources(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first pixel that each of ``new`` pixels covers a part of, and the one behind the last."""
+    places = np.arange(new)
+    return places * old // new, -(-(places + 1) * old // new)
 
 
 def _nearest(array: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

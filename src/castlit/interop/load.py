@@ -97,7 +97,7 @@ def open_backbone(
 
     Returns:
         A network in evaluation mode: images (N, 3, H, W), normalised by ImageNet's mean and standard deviation, to a
-        feature map (N, C, h, w).
+        feature map (N, C, h, w). Call ``train()`` before you train it.
 
     Raises:
         InputError: As in :func:`load_backbone`.

@@ -1,7 +1,7 @@
 """Find a backbone's weights in a checkpoint."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,13 +56,20 @@ def read_weights(path: str | Path, key: str = "checkpoint", known: Collection[st
     cached = cached_weights(path, key)
     content = open_weights_file(path if cached is None else cached.file, key)
     tensors, siblings = _tensors(content, given)
-    if any(name.startswith(OWN) for name in tensors):
-        return _own(content, tensors)
+    outer = _outer_prefix(tensors)
+    if outer is not None:
+        return _own(content, {name.removeprefix(outer): x for name, x in tensors.items() if name.startswith(outer)})
     found = resolve(tensors, given, known)
     kind = [*([f"checkpoint with {found.prefix}*"] if found.prefix else []), *found.layouts]
     backbone = None if cached is None else cached.backbone
     left_out = tuple(dict.fromkeys((*found.left_out, *siblings)))
     return Weights(found.state, ", ".join(kind) or "state dict", backbone, left_out, prefix=found.prefix)
+
+
+def _outer_prefix(names: Iterable[str]) -> str | None:
+    """What stands before castlit's names, such as ``cast.`` of a module that contains a CASTModule; None: no names."""
+    outer = {name.partition(OWN)[0] for name in names if OWN in name}
+    return next(iter(outer)) if len(outer) == 1 and all(not each or each.endswith(".") for each in outer) else None
 
 
 def _own(content: Mapping[str, Any], tensors: dict[str, Tensor]) -> Weights:

@@ -1,9 +1,10 @@
 """The interface of a contrastive method to CASTModule."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from castlit.nn.batchnorm import untracked_batchnorm
 from castlit.nn.encoder import Encoder
@@ -34,6 +35,9 @@ class MethodOutput(_Output):
         self.unnormalised = unnormalised
         return self
 
+    def _replace(self, **changes: Any) -> Self:  # noqa: ANN401
+        return type(self)(**{**self._asdict(), "unnormalised": self.unnormalised, **changes})
+
 
 class _Masked(NamedTuple):
     loss: Tensor
@@ -60,6 +64,9 @@ class MaskedOutput(_Masked):
         self = super().__new__(cls, loss, embedding, masked_key)
         self.unnormalised = unnormalised
         return self
+
+    def _replace(self, **changes: Any) -> Self:  # noqa: ANN401
+        return type(self)(**{**self._asdict(), "unnormalised": self.unnormalised, **changes})
 
 
 class Method(Described, nn.Module):

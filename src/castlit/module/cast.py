@@ -14,6 +14,7 @@ from typing_extensions import Self
 from castlit.attention import AttentionLoss, find_layer, has_object
 from castlit.attention.keys import KEYS
 from castlit.module import ranks
+from castlit.module.batches import check_training_batch, check_validation_batch
 from castlit.module.checkpoint_parts import part_from, reading, spec_of
 from castlit.module.contracam import find_objects
 from castlit.module.explain import Explanation, explain, known_negatives, query_of, score_of
@@ -46,8 +47,8 @@ class CASTModule(pl.LightningModule):
     Grad-CAM of z_q · z_km, where z_km is the embedding of the masked key.
 
     Training batches have ``query`` and ``key`` (float, (N, 3, H, W), normalised), ``query_mask`` and ``key_mask``
-    ((N, 1, H, W), nonzero on the salient objects). Validation batches have ``image`` and ``mask`` of the same kinds,
-    and may have ``label``.
+    ((N, 1, H, W), nonzero on the salient objects; floats are weights in [0, 1]). Validation batches have ``image`` and
+    ``mask`` of the same kinds, and may have ``label``.
 
     Args:
         method: The contrastive method, from :mod:`castlit.methods` or your own.
@@ -83,8 +84,7 @@ class CASTModule(pl.LightningModule):
         # Hydra has no null group: `attention=none` arrives as an empty mapping.
         self.attention = part_from("attention", attention, AttentionLoss) if attention else None
         self.optimizer = OptimizerRecipe() if optimizer is None else part_from("optimizer", optimizer, OptimizerRecipe)
-        # Validation draws CAMs without an attention loss, too.
-        self._cam_only = AttentionLoss(cam_layer) if self.attention is None else None
+        self._given_cam_layer = cam_layer
         self.cam_attention.find_layers(self.encoder)
         KEYS[self.cam_attention.key].check(self.method)
         self.cam_attention.mean_key(known_negatives(self.method, self.cam_attention))  # raises where there can be none
@@ -92,15 +92,16 @@ class CASTModule(pl.LightningModule):
         self._takes_progress = takes_progress(self.method)
         self._follower = StepFollower(self._after_step)
         self._fresh_norms: list[_BatchNorm] = []
-        self.save_hyperparameters(
-            {
-                "method": spec_of(self.method),
-                "attention": None if self.attention is None else spec_of(self.attention),
-                "optimizer": spec_of(self.optimizer),
-                "cam_layer": cam_layer,
-            },
-            logger=False,
-        )
+        self.save_hyperparameters(self._specs(), logger=False)
+
+    def _specs(self) -> dict[str, Any]:
+        """How the parts are built, for a checkpoint."""
+        return {
+            "method": spec_of(self.method),
+            "attention": None if self.attention is None else spec_of(self.attention),
+            "optimizer": spec_of(self.optimizer),
+            "cam_layer": self._given_cam_layer,
+        }
 
     @classmethod
     def load_from_checkpoint(
@@ -144,6 +145,10 @@ class CASTModule(pl.LightningModule):
             module: Self = loader(checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs)
         return module
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store how the parts are built, also where a subclass keeps hyperparameters of its own, or others in place."""
+        checkpoint.setdefault(self.CHECKPOINT_HYPER_PARAMS_KEY, {}).update(self._specs())
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out what the checkpoint's attention loss keeps and this module's does not, and the reverse."""
         prefix, state = "attention.masked_key_mean.", checkpoint.get("state_dict", {})
@@ -164,7 +169,8 @@ class CASTModule(pl.LightningModule):
     @property
     def cam_attention(self) -> AttentionLoss:
         """The settings of the CAMs, also where there is no attention loss."""
-        return self.attention or self._cam_only  # type: ignore[return-value]
+        # Validation draws CAMs without an attention loss, too.
+        return AttentionLoss(self._given_cam_layer) if self.attention is None else self.attention
 
     @property
     def cam_layer(self) -> str:
@@ -214,6 +220,14 @@ class CASTModule(pl.LightningModule):
             layer = next(part for part in self.encoder.modules() if part in tapped)
         self._trunks.apply(self.method, self.encoder.backbone, layer)  # type: ignore[arg-type]
 
+    def unfreeze(self) -> Self:
+        """Let all parts be trained, as Lightning does, but for the momentum encoder, which follows the encoder."""
+        super().unfreeze()
+        momentum_encoder = getattr(self.method, "momentum_encoder", None)
+        if isinstance(momentum_encoder, nn.Module):
+            momentum_encoder.requires_grad_(False)
+        return self
+
     def on_fit_end(self) -> None:
         """Remove the patches from the trunks."""
         self._trunks.remove()
@@ -226,7 +240,7 @@ class CASTModule(pl.LightningModule):
     def _follow(self) -> None:
         trainer = trainer_of(self)
         if trainer is not None and hasattr(self.method, "after_step"):
-            self._follower.start(trainer.optimizers, self.method.parameters())
+            self._follower.start(trainer.optimizers, self.encoder.parameters(), self.method.parameters())
 
     def _after_step(self) -> None:
         self.after_step(progress(self.trainer) if self._takes_progress else 0.0)
@@ -276,6 +290,7 @@ class CASTModule(pl.LightningModule):
 
     def _step(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """This rank's loss, with graph, and the metrics over all ranks, of which the loss is one."""
+        check_training_batch(batch, masks=self.attention is not None)
         ranks.require_prepared(self)
         self._follow()  # where a subclass, or a module that contains this one, has its own on_train_start
         with several_images(len(batch["query"])):
@@ -304,8 +319,11 @@ class CASTModule(pl.LightningModule):
         """Check the batch norms once, not at every batch: on a GPU each check waits for the device."""
         self._fresh_norms = fresh_norms(self)
 
-    def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+    def validation_step(
+        self, batch: Mapping[str, Tensor], batch_idx: int, dataloader_idx: int = 0
+    ) -> dict[str, Tensor]:
         """Compute features and CAMs of a batch, for the callbacks."""
+        check_validation_batch(batch)
         with batch_statistics(self, len(batch["image"]), self._fresh_norms):
             return self.explain(batch["image"], batch["mask"])._asdict()
 
@@ -318,7 +336,9 @@ class CASTModule(pl.LightningModule):
             batch_idx: Its number.
             dataloader_idx: Its loader's number.
         """
-        given = dict(batch) if isinstance(batch, Mapping) else {"image": batch[0] if isinstance(batch, list) else batch}
+        if isinstance(batch, (list, tuple)):  # of images and more
+            batch = batch[0]
+        given = dict(batch) if isinstance(batch, Mapping) else {"image": batch}
         images, mask = given.pop("image"), given.pop("mask", None)
         if mask is not None:
             return {**self.explain(images, mask)._asdict(), **given}
@@ -354,7 +374,7 @@ class CASTModule(pl.LightningModule):
             iterations: Number of iterations, at least 1; each costs two forward passes.
 
         Returns:
-            (N, H, W): each map's minimum is 0 and its maximum 1; all 0 where nothing was found. No graph.
+            (N, H, W) in [0, 1], each map's maximum 1; all 0 where nothing was found. No graph.
         """
         return find_objects(self.method, self.cam_attention, images, iterations)
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from castlit.attention import AttentionLoss, Embeddings, grad_cam, tap
 from castlit.attention.keys import KEYS
+from castlit.module.batches import check_masks
 from castlit.nn import batch_statistics, unit_length
 
 DEFAULT_TEMPERATURE = 0.2
@@ -80,6 +81,8 @@ def explain(
     encoder: nn.Module = method.encoder  # type: ignore[assignment]
     key_images = images if key_images is None else key_images
     key_masks = masks if key_masks is None else key_masks
+    check_masks(masks, images, "masks")
+    check_masks(key_masks, key_images, "key_masks")
     with torch.inference_mode(False):
         # A tensor made in inference mode cannot enter a graph; its copy by repeat() can.
         # A single image is doubled: batch norm raises for one value per channel.

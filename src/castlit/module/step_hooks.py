@@ -85,15 +85,21 @@ def several_images(count: int) -> Iterator[None]:
 def progress(trainer: pl.Trainer) -> float:
     """Fraction in [0, 1] of the run's optimiser steps that have been taken; 0 for a run without an end.
 
-    It depends on the number of steps alone, so it is right in a resumed run, too. Within an optimiser step, Lightning
+    It depends on Lightning's counts alone, so it is right in a resumed run, too. Within an optimiser step, Lightning
     has not counted that step yet.
     """
     total = total_steps(trainer)
-    return min(trainer.global_step / total, 1.0) if 0 < total < math.inf else 0.0
+    if not 0 < total < math.inf:
+        return 0.0
+    fraction = trainer.global_step / total
+    if not trainer.lightning_module.automatic_optimization and total != trainer.max_steps:
+        # The steps of several optimisers, or of one in some batches only: total_steps counts batches then.
+        fraction = trainer.fit_loop.total_batch_idx / total
+    return min(fraction, 1.0)
 
 
 class StepFollower:
-    """Calls a function after each step that optimisers take, whoever calls them.
+    """Calls a function after each step of the optimiser of a part, whoever calls it.
 
     A gradient scaler (``16-mixed``) skips steps whose gradients overflowed; a subclass may step on its own, by manual
     optimisation or its own ``optimizer_step``.
@@ -107,17 +113,25 @@ class StepFollower:
         self._followed: list[Optimizer] = []
         self._hooks: list[RemovableHandle] = []
 
-    def start(self, optimizers: Iterable[Optimizer], parameters: Iterable[nn.Parameter]) -> None:
-        """Follow those of the optimisers that train one of these parameters; no change while it follows them."""
+    def start(self, optimizers: Iterable[Optimizer], *parts: Iterable[nn.Parameter]) -> None:
+        """Follow the optimiser of the first of these parts that has one; no change while the optimisers are the same.
+
+        Where several train a part, it is the last one: a batch of several optimisers' steps counts once.
+
+        Args:
+            optimizers: All optimisers.
+            parts: The parameters of each part.
+        """
         optimizers = list(optimizers)
         if len(optimizers) == len(self._followed) and all(map(is_, optimizers, self._followed)):
             return
         self.stop()
         self._followed = optimizers
-        mine = set(parameters)
-        for optimizer in optimizers:
-            if not mine.isdisjoint(each for group in optimizer.param_groups for each in group["params"]):
-                self._hooks.append(optimizer.register_step_post_hook(self._stepped))
+        for part in map(set, parts):
+            training = [each for each in optimizers if not part.isdisjoint(_trained(each))]
+            if training:
+                self._hooks.append(training[-1].register_step_post_hook(self._stepped))
+                return
 
     def stop(self) -> None:
         """Follow none."""
@@ -127,3 +141,7 @@ class StepFollower:
 
     def _stepped(self, *_: object) -> None:
         self._after_step()
+
+
+def _trained(optimizer: Optimizer) -> Iterator[nn.Parameter]:
+    return (each for group in optimizer.param_groups for each in group["params"])

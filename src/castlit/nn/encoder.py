@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from castlit.nn.batchnorm import untracked_batchnorm
+from castlit.nn.mask_grid import mask_grid
 from castlit.utils.dtype import at_least_float32, without_autocast
 
 
@@ -107,6 +107,6 @@ def masked_mean(feature_map: Tensor, mask: Tensor) -> Tensor:
     Returns:
         (N, C); zero where the mask is empty.
     """
-    grid = F.adaptive_avg_pool2d(mask.to(feature_map.dtype), (feature_map.shape[2], feature_map.shape[3]))
+    grid = mask_grid(mask, (feature_map.shape[2], feature_map.shape[3]), feature_map.dtype)
     total = grid.sum((2, 3))
     return (feature_map * grid).sum((2, 3)) / torch.where(total > 0, total, torch.ones_like(total))

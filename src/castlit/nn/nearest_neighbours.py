@@ -35,7 +35,7 @@ def knn_accuracy(
     available = len(bank_features) - (bank is None)
     if len(features) == 0 or available < 1:
         raise InputError("knn_accuracy needs at least one image and one neighbour")
-    similarity = F.normalize(features.float(), dim=1) @ F.normalize(bank_features.float(), dim=1).T
+    similarity = _unit(features) @ _unit(bank_features).T
     if bank is None:
         similarity.fill_diagonal_(-torch.inf)
     nearest, positions = similarity.topk(min(k, available), dim=1)
@@ -43,3 +43,10 @@ def knn_accuracy(
     # Relative to the nearest, so exp is finite at any temperature.
     votes.scatter_add_(1, bank_labels[positions], ((nearest - nearest[:, :1]) / temperature).exp())
     return (votes.argmax(1) == labels).float().mean().item()
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Scale rows to length 1, of zeros to 0; their squares may be too large or too small for float32."""
+    features = features.float()
+    largest = features.abs().amax(1, keepdim=True)
+    return F.normalize(features / largest.masked_fill(largest == 0, 1), dim=1)

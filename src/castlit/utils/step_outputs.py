@@ -17,9 +17,9 @@ def step_outputs(outputs: Any, trainer: pl.Trainer) -> dict[str, Tensor]:  # noq
         trainer: In a fit.
     """
     named = outputs if isinstance(outputs, Mapping) else {"loss": outputs}
-    tensors = {
-        name: value.detach() for name, value in named.items() if isinstance(value, Tensor) and value.numel() == 1
-    }
+    scalars = {name: x for name, x in named.items() if isinstance(x, Tensor) and x.numel() == 1}
+    scalars = {name: x for name, x in named.items() if isinstance(x, Tensor) and x.numel() == 1}
+    tensors = {name: x.detach().reshape(()) for name, x in scalars.items()}
     if "loss" in tensors:
         tensors["loss"] = tensors["loss"] * trainer.accumulate_grad_batches
     return tensors

@@ -163,6 +163,18 @@ class TestOnADevice:
             for name in ("query", "key"):
                 assert (finished[name] - expected[name]).abs().mean() < 0.02  # one level is 0.017
 
+    @pytest.mark.parametrize("precision", ["64-true", "bf16-true", "32-true"])
+    def test_images_have_the_precision_of_the_trainer(self, precision):
+        """Lightning converts floats before bytes become floats."""
+        module = data(photometric="device")
+        module.trainer = pl.Trainer(
+            accelerator="cpu", precision=precision, logger=False, enable_checkpointing=False, enable_model_summary=False
+        )
+        finished = module.on_after_batch_transfer(next(iter(module.train_dataloader())))
+        dtype = {"64-true": torch.float64, "bf16-true": torch.bfloat16}.get(precision, torch.float32)
+        assert finished["query"].dtype == finished["key"].dtype == dtype
+        assert finished["query_mask"].dtype == torch.uint8
+
     def test_validation_has_no_colours(self):
         module = data(photometric="device")
         batch = next(iter(module.val_dataloader()))

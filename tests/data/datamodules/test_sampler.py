@@ -59,7 +59,15 @@ def test_sample_rng_is_unique():
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"dataset": []}, {"num_replicas": 0}, {"num_replicas": 2, "rank": 2}, {"rank": -1}, {"seed": -1}, {"seed": 0.5}],
+    [
+        {"dataset": []},
+        {"num_replicas": 0},
+        {"num_replicas": 2, "rank": 2},
+        {"rank": -1},
+        {"seed": -1},
+        {"seed": 0.5},
+        {"seed": 2**32},
+    ],
 )
 def test_bad_arguments(arguments):
     with pytest.raises(InputError):

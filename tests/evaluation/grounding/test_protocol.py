@@ -1,6 +1,7 @@
 """Grounding of any network: the CAMs, the classifier, and the images."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -12,7 +13,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 import castlit
-from castlit.data import SaliencyDataModule, ScenesDataModule
+from castlit.data import ArraySource, SaliencyDataModule, ScenesDataModule
+from castlit.data.io.errors import SampleError
 from castlit.evaluation import evaluate_grounding, linear_probe
 from castlit.evaluation.grounding.classifier import _as_layer, train_classifier
 from castlit.evaluation.grounding.examples import ImageResults
@@ -100,6 +102,23 @@ def test_no_classifier_without_labels(network, tmp_path):
     assert train_classifier(network.backbone, CPU, data, 10) is None
     with pytest.raises(InputError, match="at least one image with a mask"):
         evaluate_grounding(network.backbone, CPU, tmp_path, "x", data)
+
+
+class FirstDamaged(ArraySource):
+    def read(self, index):
+        if index == 0:
+            raise SampleError("damaged")
+        return super().read(index)
+
+    def give_up(self, index, error):
+        """It is left out."""
+
+
+def test_classifier_with_a_damaged_first_image(network):
+    images = np.random.default_rng(0).integers(0, 255, (12, 40, 40, 3), np.uint8)
+    source = FirstDamaged(images, None, np.arange(12) % 2)
+    data = SimpleNamespace(sources=(source, None, None), size=32, val_resize=None, batch_size=4)
+    assert train_classifier(network.backbone, CPU, data, 12).out_features == 2
 
 
 def seen(count, gains=None):

@@ -105,7 +105,7 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
         self.views = choose_views(size, views, options, defer=photometric == "device")
         self.size = self.views.size
         self.batch_size = require_int("batch_size", batch_size, 1)
-        self.seed = require_int("seed", seed, 0)
+        self.seed = require_int("seed", seed, 0, 2**32 - 1)
         self.workers = None if workers is None else require_int("workers", workers, 0)
         self.val_resize = None if val_resize is None else require_int("val_resize", val_resize, self.size)
         self._sources: tuple[Source, Source, NDArray[np.int64] | None] | None = None
@@ -193,7 +193,12 @@ class ViewsDataModule(pl.LightningDataModule, ABC):
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Apply deferred colour augmentation, and normalise uint8 images."""
-        return finish(batch, self.views.colours)
+        finished = finish(batch, self.views.colours)
+        if self.trainer is None:
+            return finished
+        # Lightning has converted floats to the trainer's precision before the images became floats.
+        converted: dict[str, Tensor] = self.trainer.precision_plugin.convert_input(finished)
+        return converted
 
     def relaxed_crops(self) -> dict[str, int]:
         """Number of training crops so far for which each limit was relaxed, as no box of the image satisfied it."""

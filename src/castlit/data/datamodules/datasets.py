@@ -34,7 +34,7 @@ class ViewDataset(Dataset[Sample | None]):
     def __init__(self, source: Source, views: BothViews, seed: int = 0) -> None:
         self.source = source
         self.views = views
-        self.seed = require_int("seed", seed, 0)
+        self.seed = require_int("seed", seed, 0, 2**32 - 1)
 
     def __len__(self) -> int:
         return len(self.source)

@@ -13,7 +13,13 @@ _ORDER = 0x0D0E  # makes the draws of the order independent of those of the samp
 
 
 def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """The random generator of one sample in one epoch; independent for any two (seed, epoch, index), all at least 0."""
+    """The random generator of one sample in one epoch, independent of all others.
+
+    Args:
+        seed: In [0, 2**32), as ``epoch`` and ``index`` are.
+        epoch: The epoch's number.
+        index: The image's.
+    """
     return np.random.default_rng(np.random.SeedSequence((seed, epoch, index)))
 
 
@@ -50,7 +56,7 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         rank = require_int("rank", current_rank() if rank is None else rank, 0, num_replicas - 1)
         if len(dataset) == 0:
             raise InputError("there is nothing to sample from: the dataset is empty")
-        require_int("seed", seed, 0)
+        require_int("seed", seed, 0, 2**32 - 1)
         super().__init__(dataset, num_replicas, rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
         self.count = len(dataset)
         self.skip = 0

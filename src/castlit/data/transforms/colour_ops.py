@@ -74,7 +74,7 @@ def to_rgb(grey: Image) -> Image:
 
 
 def blur(image: Image, sigma: float) -> Image:
-    """Blur (H, W, 3) or (H, W) like Pillow's ``GaussianBlur(sigma)``, see :func:`blur_kernel`."""
+    """Blur (H, W, 3) or (H, W) like Pillow's ``GaussianBlur(sigma)``, but at the edges, see :func:`blur_kernel`."""
     kernel = blur_kernel(sigma)
     return np.asarray(cv2.sepFilter2D(image, -1, kernel, kernel, borderType=cv2.BORDER_REPLICATE), np.uint8)
 

@@ -38,4 +38,5 @@ def decode_for_crops(
 
 def _reduced(box: Box, reduction: int, width: int, height: int) -> Box:
     x1, y1, x2, y2 = (round(edge / reduction) for edge in box)
-    return x1, y1, min(x2, width), min(y2, height)
+    # A box of a pixel may round to nothing.
+    return x1, y1, max(min(x2, width), x1 + 1), max(min(y2, height), y1 + 1)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -45,9 +46,9 @@ def train_classifier(
     if len(free) == 0:
         return None
     chosen = free[np.unique(np.linspace(0, len(free) - 1, min(count, len(free))).round().astype(np.int64))]
-    if not _labelled(sources[0], int(chosen[0])):
+    if not _labelled(train, chosen):
         return None
-    dataset = EvalDataset(sources[0], data.size, data.val_resize, chosen)  # type: ignore[attr-defined]
+    dataset = EvalDataset(train, data.size, data.val_resize, chosen)  # type: ignore[attr-defined]
     features, labels = [], []
     together = partial(collate, raw=device.type != "cpu")
     for batch in DataLoader(dataset, batch_size=data.batch_size, collate_fn=together):  # type: ignore[attr-defined]
@@ -59,11 +60,14 @@ def train_classifier(
     return _as_layer(linear_probe(torch.cat(features).numpy(), known), int(known.max()) + 1).to(device)
 
 
-def _labelled(source: Source, index: int) -> bool:
-    try:
-        return source.read(index).label is not None
-    except SampleError:
-        return False
+def _labelled(source: Source, indices: NDArray[np.int64]) -> bool:
+    """Whether the first of these images that can be read has a label."""
+    for index in indices.tolist():
+        try:
+            return source.read(index).label is not None
+        except SampleError:
+            continue
+    return False
 
 
 def pooled(backbone: nn.Module, images: Tensor) -> Tensor:

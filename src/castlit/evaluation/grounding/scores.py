@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from castlit.attention import enlarge_cams, has_object, pointing_hits
-from castlit.attention.loss import check_shapes
+from castlit.attention.loss import check_shapes, peak_one
 from castlit.utils.validation import InputError
 
 NO_MASK = "grounding needs at least one image with a mask that is not empty"
@@ -53,7 +53,7 @@ def image_scores(cams: Tensor, masks: Tensor) -> ImageScores:
     if not bool(((cams >= 0) & cams.isfinite()).all()):
         raise InputError("grounding needs CAMs that are finite and not negative: are the weights damaged?")
     inside = (masks[:, 0] > 0).flatten(1)
-    scaled = enlarge_cams(cams.float(), masks.shape[-2:]).flatten(1)
+    scaled = enlarge_cams(peak_one(cams), masks.shape[-2:]).flatten(1)
     mass = scaled.sum(1)
     energy = (scaled * inside).sum(1) / torch.where(mass > 0, mass, torch.ones_like(mass))
     top = scaled.amax(1, keepdim=True)

@@ -35,6 +35,8 @@ def discover(features: Features, image: Image, settings: SpectralSettings) -> Ma
         (h, w) in [0, 1]; all 0 where nothing stands out.
     """
     grid = features.shape[1:]
+    if np.ptp(features, (1, 2)).max() <= 1e-6 * np.abs(features).max():  # the same everywhere but for rounding
+        return np.zeros(grid, np.float32)
     return np.asarray(_METHODS[settings.method](features, image, settings).reshape(grid), np.float32)
 
 
