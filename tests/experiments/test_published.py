@@ -337,6 +337,21 @@ def test_objects_on_black_in_docs(repository):
             assert f"{100 * mean(name, metric):.1f} %" in page
 
 
+def test_saliency_channel_in_docs(repository):
+    measured = json.loads((repository / "benchmarks" / "results" / "saliency_channel.json").read_text())
+    page = (repository / "docs" / "what_the_cam_explains.md").read_text()
+    plain, guided = (measured["networks"][name] for name in ("simclr", "simclr_evidence_weight_3"))
+
+    columns = ["object_information", "object_information without", "object_information without others"]
+    for label, rows in (("SimCLR", plain), ("SimCLR, evidence, λ = 3", guided)):
+        cells = [str(estimate([row[column] for row in rows])) for column in ("auc", *columns)]
+        assert f"| {label} | {' | '.join(cells)} |" in page
+        assert str(estimate([row["auc without"] for row in rows])) in page
+    gains = [str(estimate([b[column] - a[column] for a, b in zip(plain, guided, strict=True)])) for column in columns]
+    assert f"| gain per seed | | {' | '.join(gains)} |" in page
+    assert f"after {measured['directions']} such directions" in page
+
+
 def test_momentum_lag_in_docs(repository):
     runs = json.loads((repository / "benchmarks" / "results" / "momentum_lag.json").read_text())["runs"]
     page = (repository / "docs" / "studies" / "photographs.md").read_text()
