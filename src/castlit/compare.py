@@ -16,7 +16,7 @@ def compare(config: DictConfig) -> Path:
     """Print and write what differs between runs and which metrics they reached.
 
     Raises:
-        InputError: There are no runs, they cannot be read, or none has the metric to sort by.
+        InputError: There are no runs, they cannot be read, none has the metric to sort by, or the output is a file.
     """
     given: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     names = [given["runs"]] if isinstance(given["runs"], (str, int)) else list(given["runs"] or [])
@@ -27,13 +27,15 @@ def compare(config: DictConfig) -> Path:
     from castlit.experiments.comparison_tables import print_comparison
     from castlit.experiments.read_runs import read_runs
 
+    output = None if given["output"] is None else Path(str(given["output"])).expanduser()
+    if output is not None and output.is_file():
+        raise InputError(f"output={given['output']} is a file: give a folder")
     folders = [Path(str(name)).expanduser() for name in names]
     what = compare_runs(read_runs(folders), given["sort"])
     console = Console(soft_wrap=True, highlight=False)
     print_comparison(console, what)
     default = folders[0] / "compare" if len(folders) == 1 else Path("compare")
-    output = default if given["output"] is None else Path(str(given["output"])).expanduser()
-    page = write_comparison(output, what, list(map(str, names)))
+    page = write_comparison(output or default, what, list(map(str, names)))
     console.print(f"Written to {display_path(page)}, and compare.csv, .json and .png beside it", markup=False)
     return page
 

@@ -10,7 +10,7 @@ from castlit.cli.app import program
 from castlit.utils.json_files import load_json, write_json
 from castlit.utils.paths import display_path
 from castlit.utils.progress import progress
-from castlit.utils.validation import InputError, require_choice, require_path
+from castlit.utils.validation import InputError, require_choice, require_int, require_path
 
 RECORD = "scenes.json"
 """The settings of the scenes in a folder."""
@@ -36,6 +36,8 @@ def make_scenes(config: DictConfig) -> None:
     settings: Any = OmegaConf.to_container(config, resolve=True)
     settings.pop("output")
     _refuse_other_scenes(output, settings)
+    for key in ("train_count", "val_count"):
+        require_int(key, config[key], 1)
     # Training scenes are those in train/.
     require_choice("val_split", config.val_split, SPLITS[1:])
     with progress("Writing scenes") as bar:

@@ -67,12 +67,14 @@ def test_several_folders_sort_and_output(monkeypatch, capfd, sweep):
         (["multi run", "runs=x"], "runs= and multi run: give the folders in one way"),
         ([], "runs must be given"),
         (["runs=[]"], "runs: give a folder of runs"),
+        # Before the work: no table is printed.
+        (["multi run", "output=multi run/0/metrics.csv"], "output=multi run/0/metrics.csv is a file: give a folder"),
     ],
 )
 def test_one_line_errors(monkeypatch, capfd, sweep, words, message):
     (sweep / "nothing").mkdir()
-    code, _, err = run(monkeypatch, capfd, sweep, *words)
-    assert code == 1
+    code, out, err = run(monkeypatch, capfd, sweep, *words)
+    assert (code, out) == (1, "")
     assert len(err.strip().splitlines()) == 1
     assert err.startswith("error: ")
     assert message in err

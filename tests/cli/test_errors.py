@@ -1,5 +1,6 @@
 """A user's mistake ends in one clear line and a non-zero exit code, with no traceback."""
 
+import re
 import sys
 from importlib.resources import files
 
@@ -7,9 +8,14 @@ import pytest
 from omegaconf import OmegaConf
 
 from castlit.cli.app import program
+from castlit.cli.compose_check import why_refused
 from castlit.cli.missing import require_complete
 from castlit.cli.overrides import refuse_misspelt_group
+from castlit.cli.sweeps import SweepError
 from castlit.evaluate import evaluate
+from castlit.interop.open_file import open_weights_file
+from castlit.make_scenes import make_scenes
+from castlit.resume.checkpoint_io import read_checkpoint
 from castlit.study import study
 from castlit.train import train
 from castlit.utils.validation import InputError
@@ -129,7 +135,7 @@ def test_resuming_finished_or_different_run(monkeypatch, capfd, tmp_path):
     checkpoint = tmp_path / "first" / "checkpoints" / "last.ckpt"
     longer = "trainer.max_epochs=2"
     for more, words in (
-        ([], "has already trained 1 epochs: add trainer.max_epochs=2"),
+        ([], "has already trained 1 epoch: add trainer.max_epochs=2"),
         ([longer, "method.queue_size=17"], "method.queue_size=2048"),
         ([longer, "+experiment=cast_byol"], "was trained with castlit.methods.moco.MoCo"),
         ([longer, "optimizer.name=adamw"], "optimizer.name=sgd"),
@@ -187,6 +193,10 @@ def test_misspelt_key_hint(monkeypatch, capfd, tmp_path):
         ("zzzqqq.qqq=1", "zzzqqq.qqq is not a key of the config; all keys: add --cfg job"),
         ("expriment=cast_mocov2", "expriment is not a key of the config (did you mean '+experiment'?); all keys: add"),
         ("experiment=cast_mocov2", "experiment is a group without a default: type +experiment=cast_mocov2"),
+        ("cast_mocov2", "cast_mocov2: did you mean +experiment=cast_mocov2?"),
+        ("laptop", "laptop: did you mean budget=laptop?"),
+        ("cast_mocov222", "cast_mocov222: type key=value; see --help"),
+        ("--experiment=cast_mocov2", "groups and keys have no dashes: type +experiment=cast_mocov2"),
         # Hydra adds any key with a plus: the whole training ran without what was asked for.
         ("+experiments=cast_mocov2", "experiments is no group of configurations (did you mean 'experiment'?)"),
         ("+atention.weight=1", "atention is no group of configurations (did you mean 'attention'?)"),
@@ -197,6 +207,42 @@ def test_unknown_key_gets_no_advice_to_add_it(monkeypatch, capfd, tmp_path, type
     (line,) = run(monkeypatch, capfd, tmp_path, "train", train, [typed]).splitlines()
     assert line.startswith("error: ")
     assert printed in line
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ["+experiment=cast_mocov2", "+experiment=cast_byol"],
+            "+experiment=cast_mocov2 and +experiment=cast_byol: give one of them",
+        ),
+        (["seed=1", "name=é"], """name=é: this value cannot be read: type "name='é'\""""),
+        (["cast_byol"], "cast_byol: did you mean +experiment=cast_byol?"),
+        (["seed=1", "+experiment=cast_byol"], None),
+    ],
+)
+def test_words_of_a_study(words, line):
+    assert why_refused("train", words) == line
+
+
+@pytest.mark.parametrize("key", ["train_count", "val_count"])
+def test_number_of_scenes(monkeypatch, capfd, tmp_path, key):
+    printed = run(monkeypatch, capfd, tmp_path, "make_scenes", make_scenes, ["output=scenes", f"{key}=0"])
+    assert printed == f"error: {key} must be at least 1, got 0\n"
+    assert not any(tmp_path.iterdir())
+
+
+def test_folder_in_place_of_a_checkpoint(tmp_path):
+    """Of a run, of its checkpoints, or another one."""
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    last.parent.mkdir(parents=True)
+    last.write_bytes(b"")
+    for folder, advice in ((last.parents[1], f", such as {last}"), (last.parent, f", such as {last}"), (tmp_path, "")):
+        line = re.escape(f"checkpoint={folder}: a folder; give a file in it{advice}") + "$"
+        with pytest.raises(InputError, match=line):
+            open_weights_file(folder, "checkpoint")
+        with pytest.raises(InputError, match=line):
+            read_checkpoint(folder, f"checkpoint={folder}", "training")
 
 
 def test_keys_that_a_user_may_add():
@@ -243,6 +289,36 @@ def test_from_the_shell(start_program, tmp_path):
 def test_sweep_with_failing_job(run_program, tmp_path):
     result = run_program("train", "-m", "attention.weight=heavy,1", "trainer.fast_dev_run=true", *TINY, cwd=tmp_path)
     assert result.returncode == 1
-    assert "attention.weight must be a number" in result.stderr
+    assert result.stderr.count("attention.weight must be a number") == 1
+    assert "Error executing job" not in result.stderr
     assert "Traceback" not in result.stderr
     assert len(list(tmp_path.glob("multirun/*/*/1/summary.json"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "runs", "lines"),
+    [
+        (SweepError("objective=val/knnn: no"), 1, ["error: objective=val/knnn: no"]),
+        (
+            InputError("no"),
+            2,
+            [
+                "error: no (job 0: seed=1 +sweep=optuna)",
+                "error: no (job 1: seed=1 +sweep=optuna)",
+                "error: no run of the search has returned its objective: see the lines above for why",
+            ],
+        ),
+    ],
+)
+def test_search_without_a_result(monkeypatch, capfd, tmp_path, error, runs, lines):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs castlit[sweep]")
+    begun = []
+
+    def task(config):
+        begun.append(config.seed)
+        raise error
+
+    words = ["-m", "+sweep=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.params=null", "seed=choice(1)"]
+    printed = run(monkeypatch, capfd, tmp_path, "train", task, words).splitlines()
+    assert [line for line in printed if "error" in line.lower()] == lines
+    assert len(begun) == runs

@@ -222,7 +222,7 @@ class TestErrors:
             ("output", "file"): "is a file: give a folder",
             ("quality", "fsat"): "did you mean 'fast'?",
             ("side", "0.5"): "side must be a whole number",
-            ("shard", "17/16"): "shard must be one of 1/16",
+            ("shard", "17/16"): "shard must be i/n with 1 <= i <= n, such as 1/16",
             ("workers", -1): "workers must be at least 0",
             ("overwrite", "no"): "overwrite must be true or false, got 'no'",
             ("images", "null"): "images must be the path of a file or folder, got None",

@@ -19,6 +19,10 @@ REFUSED = {
     "data": (["data=folder", "data.images=/no/such", "data.masks=null", RUN], "/no/such does not exist"),
     "length": ([*SMALL, "trainer.max_epochs=-1"], "needs an end"),
     "precision": ([*SMALL, "trainer.precision=17-mixed"], "17-mixed"),
+    "a few batches": (
+        [*SMALL, "trainer.fast_dev_run=true"],
+        "error: trainer.fast_dev_run would replace the run in run: choose another hydra.run.dir\n",
+    ),
     "checkpoint": ([*SMALL, "resume=/no/such.ckpt"], "no such file"),
 }
 
@@ -100,6 +104,14 @@ def test_new_folder_does_not_stay(run_program, tmp_path, program, arguments):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_new_folder_with_a_log_does_not_stay(run_program, finished):
+    """Reading the checkpoint is logged."""
+    words = ["+protocol=knn", "protocol.k=0", "checkpoint=run/checkpoints/last.ckpt", "hydra.run.dir=new", *SCENES]
+    done = run_program("evaluate", *words, cwd=finished)
+    assert (done.returncode, done.stderr) == (1, "error: protocol.k must be at least 1, got 0\n")
+    assert not (finished / "new").exists()
+
+
 def test_accepted_run_replaces_the_earlier_one(run_program, finished):
     done = run_program("train", *SMALL, "seed=1", cwd=finished)
     assert done.returncode == 0, done.stderr
@@ -113,8 +125,9 @@ def test_accepted_run_replaces_the_earlier_one(run_program, finished):
 
 
 def test_next_command_where_the_run_changes_its_folder(run_program, tmp_path):
-    done = run_program("train", *SMALL, "hydra.job.chdir=true", cwd=tmp_path)
+    done = run_program("train", *SMALL, "hydra.job.chdir=true", "name=2024", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "2024: 1 epoch, 2 steps" in done.stdout, "a number is a name, too"
     assert "All files: run\n" in done.stdout
     assert done.stdout.rstrip().endswith(" checkpoint=run/checkpoints/last.ckpt")
 

@@ -4,16 +4,20 @@ SLURM is not available here, so its preset is only composed.
 """
 
 import json
+import re
 import sys
 
 import pytest
 import yaml
 from hydra import compose, initialize_config_module
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from castlit.cli.config_dir import CONFIG_MODULE
+from castlit.cli.sweeps import refuse_without_sweep
 from castlit.experiments.comparison import compare_runs
 from castlit.experiments.read_runs import read_runs
+from castlit.utils.validation import InputError
 
 TINY = [
     *("data.train_count=64", "data.val_count=32", "data.batch_size=16", "data.workers=0", "data.size=32"),
@@ -91,6 +95,22 @@ def test_local_submitit(run_program, tmp_path):
 def composed(*overrides):
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         return compose("train", ["+experiment=cast_mocov2", *overrides], return_hydra_config=True)
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [("+sweep=optuna", "+sweep=optuna"), ("hydra/launcher=joblib", None), ("hydra/sweeper=optuna", None)],
+)
+def test_what_only_sweeps_use(monkeypatch, word, told):
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # restores that of other tests
+    for plugin in ("hydra_optuna_sweeper", "hydra_joblib_launcher"):
+        pytest.importorskip(f"hydra_plugins.{plugin}", reason="needs castlit[sweep]")
+    HydraConfig.instance().set_config(composed(word))
+    with pytest.raises(InputError, match=f"^{re.escape(told or word)} is for sweeps: add -m$"):
+        refuse_without_sweep()
+    for words in ([word, "hydra.mode=MULTIRUN"], []):
+        HydraConfig.instance().set_config(composed(*words))
+        refuse_without_sweep()
 
 
 def test_optuna_preset():

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -195,3 +196,30 @@ def test_unwritable_target(tmp_path):
     with pytest.raises(OSError, match="too long") as caught:
         export("random", target, backbone="tiny_resnet")
     assert caught.value.filename == str(target)
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "whose"),
+    [
+        ("b.onnx", "torchvision", "onnx"),
+        ("b.PT2", "timm", "pt2"),
+        ("b.pth", "safetensors", "torchvision"),
+        ("b.safetensors", "hf", "safetensors"),
+        ("b.pkl", "torchvision", "detectron2"),
+    ],
+)
+def test_suffix_of_another_format(tmp_path, name, format, whose):
+    target = tmp_path / name
+    line = (
+        f"output={target}: that suffix is of format={whose}, and format is {format}: add format={whose}, "
+        "or choose another name"
+    )
+    with pytest.raises(InputError, match=f"^{re.escape(line)}$"):
+        export("random", target, format, backbone="resnet18")
+    assert not target.exists()
+
+
+def test_other_suffixes_are_free(tmp_path):
+    for name in ("b", "b.weights", "b.pth.tar"):
+        export("random", tmp_path / name, "torchvision", backbone="tiny_resnet")
+        assert (tmp_path / name).is_file()

@@ -72,6 +72,10 @@ def test_line(tmp_path):
     )
     line = plan_line(plan_of(module, data, trainer), config, module, trainer, tmp_path)
     assert "3 steps an epoch, at most 5 steps; Sequential, 32 px" in line
+    trainer.fit_loop.max_epochs, trainer.fit_loop.epoch_loop.max_steps = 1, 1
+    config.name = 2024
+    line = plan_line(plan_of(module, data, trainer), config, module, trainer, tmp_path)
+    assert line.startswith("2024: 20 images, 3 steps an epoch, 1 epoch, at most 1 step; ")
 
 
 def test_data_of_others(tmp_path):

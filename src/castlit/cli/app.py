@@ -14,22 +14,26 @@ from typing import Any, TextIO
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from castlit.cli.config_dir import CONFIG_MODULE, split_config_dir
 from castlit.cli.errors import explain_error, full_errors, one_line
+from castlit.cli.flags import refuse_unknown_flags
 from castlit.cli.help import asks_for_help, help_text
 from castlit.cli.overrides import for_hydra, paths_from_here, refuse_expanded, refuse_mistakes
 from castlit.cli.refused import leave_no_trace
 from castlit.cli.streams import accept_any_name
-from castlit.cli.suggestions import hydras_disk_error, hydras_refusal, suggest_override
+from castlit.cli.suggestions import hydras_disk_error, hydras_refusal, optunas_refusal, suggest_override
+from castlit.cli.sweeps import SweepError, in_sweep, job_ends_sweep, refuse_without_sweep
 from castlit.cli.unread import refuse_unread
 from castlit.utils.paths import display_path, shown_from
 from castlit.utils.quiet import lightning_on_stderr
 from castlit.utils.validation import InputError
 
 Task = Callable[[DictConfig], Any]
+
+_JOB_FAILED = "a job of the sweep failed"
+_HYDRAS_JOB_FAILED = "Error executing job with overrides: "
 
 
 class UserError(CompactHydraException):
@@ -54,11 +58,12 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
 
     def run(config: DictConfig) -> Any:  # noqa: ANN401
         with shown_from(Path(HydraConfig.get().runtime.cwd)):  # hydra.job.chdir=true has left it
+            refuse_without_sweep()
             refuse_unread(config)
             return task(config)
 
     def guarded(config: DictConfig) -> Any:  # noqa: ANN401
-        hydras_words.show()
+        hydras_words.show(but=_HYDRAS_JOB_FAILED)  # of the job before, which has said why
         accept_any_name()  # again: Hydra has opened its log
         if full_errors():
             return run(config)
@@ -69,18 +74,22 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
             if line is None:
                 raise
             leave_no_trace()
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
+            if in_sweep() and not (isinstance(error, SweepError) and job_ends_sweep()):
                 # The sweep runs its other jobs, and fails at its end.
                 overrides = " ".join(HydraConfig.get().overrides.task)
                 print(f"error: {line} (job {HydraConfig.get().job.num}: {overrides})", file=sys.stderr)
-                raise UserError(f"a job of the sweep failed: {line}") from None
+                raise UserError(f"{_JOB_FAILED}: {line}") from None
             print(f"error: {line}", file=sys.stderr)
             sys.exit(1)
+        finally:
+            if in_sweep():
+                hydras_words.hold_after_a_job()
 
     accept_any_name()
     # A full disk, or a name that is no text, must not print the traceback of a line of the log.
     logging.raiseExceptions = full_errors()
     try:
+        refuse_unknown_flags(config_name, sys.argv[1:])
         refuse_expanded(sys.argv[1:])
         own = split_config_dir(sys.argv[1:])[0]
         refuse_mistakes(sys.argv[1:], any_group=own is not None)
@@ -106,17 +115,22 @@ def program(config_name: str, task: Task, prepare: Callable[[list[str]], list[st
         held = hydras_words.held
         failed = held if stop.code else None
         refusal = failed and hydras_refusal(failed)
-        disk = failed and hydras_disk_error(failed)
+        disk = failed and not hydras_words.after_a_job and hydras_disk_error(failed)
+        searched = failed and optunas_refusal(failed)
         if disk:
             hydras_words.drop()
             with suppress(OSError, ValueError):  # it is full, or Hydra has no run yet
                 leave_no_trace()
             print(f"error: {disk}", file=sys.stderr)
+        elif searched:
+            hydras_words.drop()
+            print(f"error: {searched}", file=sys.stderr)
         elif refusal:
             hydras_words.drop()
-            # Hydra's advice for a misspelt key is to add it with a plus.
-            line = suggest_override(config_name, sys.argv[1:], refusal) or one_line(refusal)
-            print(f"error: {line}", file=sys.stderr)
+            if not (hydras_words.after_a_job and _JOB_FAILED in refusal):
+                # Hydra's advice for a misspelt key is to add it with a plus.
+                line = suggest_override(config_name, sys.argv[1:], refusal) or one_line(refusal)
+                print(f"error: {line}", file=sys.stderr)
         raise
     except BrokenPipeError:
         # The reader of a pipe, such as head after --help, has had enough. Python's flush at exit must not fail again.
@@ -132,6 +146,7 @@ class _HeldBack:
     """Holds back what is printed on standard error, to show it later or never."""
 
     def __init__(self) -> None:
+        self.after_a_job = False
         self._buffer: io.StringIO | None = None
         self._stream: TextIO | None = None
 
@@ -149,17 +164,24 @@ class _HeldBack:
         self._buffer, self._stream = io.StringIO(), sys.stderr
         sys.stderr = self._buffer
 
+    def hold_after_a_job(self) -> None:
+        """From now on: Hydra repeats the line of a job that failed. Not in the processes of a launcher."""
+        if self._stream is not None and self.held is None:
+            self.after_a_job = True
+            self.hold()
+
     def drop(self) -> None:
         """Forget what was printed, and hold nothing back any more."""
         if self._buffer is not None:
             self._buffer, sys.stderr = None, self._stream
 
-    def show(self) -> None:
-        """Print what was held back, and hold nothing back any more."""
+    def show(self, but: str | None = None) -> None:
+        """Print what was held back, except lines with a certain beginning, and hold nothing back any more."""
         text = self.held
         if text is not None:
             self.drop()
-            sys.stderr.write(text)
+            lines = text.splitlines(keepends=True)
+            sys.stderr.writelines(line for line in lines if but is None or not line.startswith(but))
 
 
 def output_dir() -> Path:

@@ -57,10 +57,42 @@ def chosen_groups(config_name: str) -> dict[str, str]:
     return found
 
 
-def _groups(config_name: str, folder: Path | None) -> list[str]:
+def typed_as(config_name: str, key: str) -> str | None:
+    """A group or key of a program as one types it, such as ``+experiment``; None if it has none of this name.
+
+    Args:
+        config_name: The program's primary config in ``castlit.conf``.
+        key: The name of a group or key.
+    """
+    top = key.partition(".")[0]
+    for typed, group in _typed_groups(config_name).items():
+        if key == group or (top == group and not typed.startswith("+")):
+            return typed + key.removeprefix(group)
+    return key if top in _load(_text(f"{config_name}.yaml")) else None
+
+
+def options_named(config_name: str, option: str, folder: Path | None) -> list[str]:
+    """The options of this name in a program's groups, as one types them, such as ``+experiment=cast_mocov2``.
+
+    Args:
+        config_name: The program's primary config in ``castlit.conf``.
+        option: Their name.
+        folder: With the user's configurations, which may add options.
+    """
+    groups = _typed_groups(config_name)
+    return [f"{typed}={option}" for typed, group in groups.items() if option in _options(group, folder)]
+
+
+def _typed_groups(config_name: str) -> dict[str, str]:
+    """A program's groups by what one types before the equals sign: those without a default have a plus."""
     defaults = chosen_groups(config_name)
     added = [group for group in ADDED.get(config_name, ()) if group not in defaults]
-    names = {**{f"+{group}=": group for group in added}, **{f"{group}=": group for group in defaults}}
+    return {**{f"+{group}": group for group in added}, **{group: group for group in defaults}}
+
+
+def _groups(config_name: str, folder: Path | None) -> list[str]:
+    defaults = chosen_groups(config_name)
+    names = {f"{typed}=": group for typed, group in _typed_groups(config_name).items()}
     indent = max(map(len, names), default=0) + 4
     return [
         textwrap.fill(

@@ -91,13 +91,13 @@ def quote_path(argument: str) -> str:
     is_path = key.lstrip("+").rpartition(".")[2] in PATH_KEYS
     if (is_path and _NUMBER.fullmatch(value)) or ((is_path or "/" in value) and _is_misread(argument, value)):
         return f"{key}={quoted(value)}"
-    if _parses(argument):
+    if parses(argument):
         return argument
     if key.lstrip("+").partition(".")[0] in _WORDS:
         words = f"{key}={_quote_words(value)}"
-        return words if _parses(words) else argument
+        return words if parses(words) else argument
     parts = f"{key}={_quote_parts(value, is_path)}"
-    if _parses(parts):
+    if parses(parts):
         return parts
     one = _is_path(value, is_path) and value[:1] + value[-1:] not in ("[]", "{}")
     return f"{key}={quoted(value)}" if one else argument
@@ -148,7 +148,7 @@ def _quote_words(value: str) -> str:
 
 def _quote_part(element: str, is_path: bool) -> str:
     text = element.strip()
-    return quoted(text) if _is_path(text, is_path) and not _parses(f"key={text}") else element
+    return quoted(text) if _is_path(text, is_path) and not parses(f"key={text}") else element
 
 
 def _is_path(text: str, is_path: bool) -> bool:
@@ -275,7 +275,8 @@ def _elements(value: str) -> list[str]:
     return elements
 
 
-def _parses(argument: str) -> bool:
+def parses(argument: str) -> bool:
+    """Whether Hydra reads a word as an override."""
     return _parse(argument) is not None
 
 

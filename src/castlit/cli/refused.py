@@ -140,5 +140,5 @@ def leave_no_trace() -> None:
 
 
 def _is_trace(path: Path, subfolder: str) -> bool:
-    """Whether Hydra or the lock made it."""
-    return path.name in (subfolder, LOCK) or (path.suffix == ".log" and not path.stat().st_size)
+    """Whether Hydra, the lock or a log made it, in a folder that was not there before."""
+    return path.name in (subfolder, LOCK) or path.suffix == ".log"

@@ -1,6 +1,7 @@
 """What was meant, where Hydra refuses an override, or cannot write: its own words mislead, or are a traceback."""
 
 import re
+from pathlib import Path
 
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
@@ -8,6 +9,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from castlit.cli.config_dir import CONFIG_MODULE, composable, split_config_dir
+from castlit.cli.flags import WITH_VALUE
+from castlit.cli.help import options_named
+from castlit.cli.overrides import parses, quoted
 from castlit.utils.validation import did_you_mean
 
 
@@ -25,6 +29,13 @@ def hydras_disk_error(printed: str) -> str | None:
     return f"{found[3] or 'a file of the run'} cannot be written to ({found[1]}): choose another hydra.run.dir"
 
 
+def optunas_refusal(printed: str) -> str | None:
+    """A line for the error that ends a search with Optuna without a result; None if something else was printed."""
+    if "ValueError: No trials are completed yet." not in printed:
+        return None
+    return "no run of the search has returned its objective: see the lines above for why"
+
+
 def suggest_override(config_name: str, arguments: list[str], refusal: str) -> str | None:
     """Return a line on the first override whose option or key does not exist, with the nearest one; or ``None``.
 
@@ -36,6 +47,9 @@ def suggest_override(config_name: str, arguments: list[str], refusal: str) -> st
     there = re.search(r"An item is already at '([^']+)'", refusal)
     if there is not None:
         return f"{there[1]} is a key of the config already: leave the plus before it out"
+    unread = _suggest_word(config_name, arguments, refusal) or _suggest_one(arguments, refusal)
+    if unread is not None:
+        return unread
     GlobalHydra.instance().clear()
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         option = _suggest_option(arguments)
@@ -59,6 +73,29 @@ def suggest_override(config_name: str, arguments: list[str], refusal: str) -> st
         hint = did_you_mean(key, sorted(known)) or did_you_mean(f"+{key}", [f"+{group}" for group in groups])
         return f"{key} is not a key of the config{hint}; all keys: add --cfg job"
     return None
+
+
+def _suggest_word(config_name: str, arguments: list[str], refusal: str) -> str | None:
+    """A line on the first word that is no override: without an equals sign, or with a value that Hydra cannot read."""
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        if word.startswith("-") or before in WITH_VALUE or parses(word):
+            continue
+        key, equals, value = word.partition("=")
+        if equals:
+            # Hydra's other words name the place.
+            lost = "LexerNoViableAltException" in refusal
+            return f'{word}: this value cannot be read: type "{key}={quoted(value)}"' if lost else None
+        folder = split_config_dir(arguments)[0]
+        meant = options_named(config_name, word, None if folder is None else Path(folder))
+        return f"{word}: did you mean {' or '.join(meant)}?" if meant else f"{word}: type key=value; see --help"
+    return None
+
+
+def _suggest_one(arguments: list[str], refusal: str) -> str | None:
+    """A line on a group that is given several times."""
+    group = re.search(r"Multiple values for ([\w/]+)\.", refusal)
+    given = [word for word in arguments if group is not None and word.lstrip("+").startswith(f"{group[1]}=")]
+    return f"{' and '.join(given)}: give one of them" if len(given) > 1 else None
 
 
 def _suggest_option(arguments: list[str]) -> str | None:

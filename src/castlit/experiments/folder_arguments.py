@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
+from castlit.cli.flags import WITH_VALUE
 from castlit.cli.overrides import quoted
 from castlit.utils.validation import InputError
-
-_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
-"""Hydra's flags that take the next argument as their value."""
 
 
 def folders_as_runs(arguments: list[str]) -> list[str]:
@@ -23,7 +21,7 @@ def folders_as_runs(arguments: list[str]) -> list[str]:
     for before, word in zip(["", *arguments], arguments, strict=False):
         # A sweep's job may have a folder that looks like an override: attention.weight=1.
         bare = "=" not in word and not word.startswith(("-", "+")) and (not word.startswith("~") or "/" in word)
-        is_folder = before not in _WITH_VALUE and (bare or (not word.startswith("-") and Path(word).is_dir()))
+        is_folder = before not in WITH_VALUE and (bare or (not word.startswith("-") and Path(word).is_dir()))
         (folders if is_folder else others).append(word)
     if not folders:
         return arguments

@@ -25,6 +25,15 @@ GRAPHS = ("onnx", "pt2")
 FOLDERS = ("hf", "transformers")
 """The formats that are folders."""
 
+SUFFIXES = {
+    ".pth": ("torchvision", "timm"),
+    ".safetensors": ("safetensors",),
+    ".pkl": ("detectron2",),
+    ".onnx": ("onnx",),
+    ".pt2": ("pt2",),
+}
+"""The formats of a file's suffix, by which other programs tell what is in it; with others, a file may have any."""
+
 
 def export(
     source: str | Path,
@@ -63,11 +72,18 @@ def export(
         Instructions to read the file.
 
     Raises:
-        InputError: The source cannot be read, or the format does not support the backbone.
+        InputError: The source cannot be read, the format does not support the backbone, or the target's suffix is that
+            of another format.
         OSError: The target cannot be written.
     """
     require_choice("format", format, FORMATS)
     path = Path(target).expanduser()
+    others = SUFFIXES.get(path.suffix.lower(), (format,))
+    if format not in others:
+        raise InputError(
+            f"output={target}: that suffix is of format={others[0]}, and format is {format}: add format={others[0]}, "
+            "or choose another name"
+        )
     if format not in FOLDERS and path.is_dir():
         raise InputError(f"output={target} is a folder: name the file to write in it")
     if path.is_file() and Path(source).expanduser().is_file() and path.samefile(Path(source).expanduser()):

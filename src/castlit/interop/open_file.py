@@ -32,6 +32,9 @@ _IGNORED = (
 )
 """Classes of a Lightning checkpoint's ``hyper_parameters``, as programs with Hydra write them (solo-learn is one)."""
 
+_LAST = ("checkpoints/last.ckpt", "last.ckpt")
+"""The last checkpoint in a run's folder, and in that of its checkpoints."""
+
 # Harmless values that training scripts store next to the weights: options and numpy numbers.
 _HARMLESS: list[Any] = [
     argparse.Namespace,
@@ -59,6 +62,8 @@ def open_weights_file(path: str | Path, key: str) -> dict[str, Any]:
     """
     file = Path(path).expanduser()
     given = f"{key}={path}"
+    if file.is_dir():
+        raise InputError(f"{given}: {folder_advice(file)}")
     if not file.is_file():
         raise InputError(f"{given}: no such file; give a .ckpt of castlit's, another file of weights, or random")
     try:
@@ -74,6 +79,12 @@ def open_weights_file(path: str | Path, key: str) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise InputError(f"{given}: has a {type(content).__name__}, not weights by name; save a model's state_dict()")
     return dict(content)
+
+
+def folder_advice(folder: Path) -> str:
+    """What to say where a folder is given in place of a checkpoint: it may be that of a run, or of its checkpoints."""
+    last = next((each for name in _LAST if (each := folder / name).is_file()), None)
+    return f"a folder; give a file in it, such as {last}" if last is not None else "a folder; give a file in it"
 
 
 def _read(file: Path, given: str) -> Any:  # noqa: ANN401

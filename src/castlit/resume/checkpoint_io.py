@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from castlit.interop.open_file import folder_advice
 from castlit.utils import lightning_internals as lightning
 from castlit.utils.atomic_write import disk_error
 from castlit.utils.lightning import fabric
@@ -108,6 +109,8 @@ def read_checkpoint(path: str | Path, name: str, kind: str) -> Checkpoint:
         DamagedFileError: It is damaged, or incomplete.
         InputError: No such file, or not a checkpoint that Lightning wrote.
     """
+    if Path(path).is_dir():
+        raise InputError(f"{name}: {folder_advice(Path(path))}")
     if not Path(path).is_file():
         raise InputError(f"{name}: no such file; give the .ckpt file of a training run")
     checkpoint = read_plain(path, name)

@@ -68,7 +68,8 @@ def start(
     path, name, checkpoint = _read(path, wish, key, kind)
     done = epochs_done(checkpoint)
     if wish != LAST and max_epochs is not None and 0 <= max_epochs <= done:
-        raise InputError(f"{name} has already trained {done} epochs: add trainer.max_epochs={done * 2} to continue")
+        trained = f"{done} epoch{'s' * (done != 1)}"
+        raise InputError(f"{name} has already trained {trained}: add trainer.max_epochs={done * 2} to continue")
     if check is not None:
         check(checkpoint, name)
     if path.absolute().is_relative_to(folder.absolute()) and KEY in checkpoint:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from castlit.cli.app import output_dir
 from castlit.cli.refused import accept
 from castlit.module import CASTModule
+from castlit.resume.request import LAST_CHECKPOINT
 from castlit.resume.start import put_aside, remove_old_results
 from castlit.resume.training_run import last_path
 from castlit.training.machine_choices import choices_line
@@ -17,8 +18,27 @@ from castlit.utils.atomic_write import write_atomic
 from castlit.utils.gpu import find_gpu
 from castlit.utils.lightning import pl
 from castlit.utils.log_lines import say
+from castlit.utils.paths import display_path
+from castlit.utils.validation import InputError
 
 logger = logging.getLogger(__name__)
+
+
+def refuse_dev_run(config: DictConfig, folder: Path) -> None:
+    """Refuse ``trainer.fast_dev_run`` in the folder of an earlier run: its files would become those of a few batches.
+
+    Args:
+        config: The run's.
+        folder: The run's, before anything of it is written there.
+
+    Raises:
+        InputError: An earlier run has left its configuration or checkpoints.
+    """
+    earlier = (folder / "config.yaml", folder / LAST_CHECKPOINT.parent)
+    if config.trainer.fast_dev_run and any(path.exists() for path in earlier):
+        raise InputError(
+            f"trainer.fast_dev_run would replace the run in {display_path(folder)}: choose another hydra.run.dir"
+        )
 
 
 def begin(

@@ -1,5 +1,7 @@
 """Build a training run's module, data and trainer from its config."""
 
+import re
+
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -22,6 +24,8 @@ def build(config: DictConfig) -> tuple[CASTModule, pl.LightningDataModule, pl.Tr
     Raises:
         InputError: A value is out of its range.
     """
+    if isinstance(config.name, bool) or not isinstance(config.name, (str, int, float)):
+        raise InputError(f"name must be text, such as my_run; got {config.name}")
     config = with_choices(config, find_gpu(str(config.trainer.accelerator)))
     torch.set_float32_matmul_precision(
         require_choice("float32_matmul_precision", config.float32_matmul_precision, ("highest", "high", "medium"))
@@ -47,12 +51,27 @@ def build_trainer(config: DictConfig) -> pl.Trainer:
     Raises:
         InputError: A value is out of its range.
     """
-    if config.trainer.max_epochs is not None:
-        # Lightning checks it late, and its error has a traceback.
-        require_int("trainer.max_epochs", config.trainer.max_epochs, low=-1)
+    _require_lengths(config.trainer)
     loggers = [instantiate(logger) for logger in _parts(config, "logger")]
     trainer: pl.Trainer = instantiate(config.trainer, callbacks=_callbacks(config), logger=loggers)
     return trainer
+
+
+def _require_lengths(trainer: DictConfig) -> None:
+    """Check what Lightning checks late, or not at all: its errors have a traceback.
+
+    Raises:
+        InputError: A value is out of its range.
+    """
+    require_int("trainer.accumulate_grad_batches", trainer.get("accumulate_grad_batches", 1), low=1)
+    for key, low in (("max_epochs", -1), ("check_val_every_n_epoch", 1)):
+        if trainer.get(key) is not None:
+            require_int(f"trainer.{key}", trainer[key], low)
+    length = trainer.get("max_time")
+    is_time = isinstance(length, str) and re.fullmatch(r"\d+(:\d\d){3}", length.strip())
+    is_class = isinstance(length, DictConfig) and "_target_" in length  # datetime.timedelta
+    if not (length is None or is_time or is_class):
+        raise InputError(f"trainer.max_time must be null or DD:HH:MM:SS, such as 00:00:05:00; got {length}")
 
 
 def _callbacks(config: DictConfig) -> list[pl.Callback]:

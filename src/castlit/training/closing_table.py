@@ -35,7 +35,9 @@ def print_closing_table(config: DictConfig, trainer: pl.Trainer, record: RunReco
         record: The run's.
     """
     console = Console(soft_wrap=True)
-    title = f"{escape(config.name)}: {trainer.current_epoch} epochs, {trainer.global_step} steps"
+    epochs, steps = trainer.current_epoch, trainer.global_step
+    lengths = f"{epochs} epoch{'s' * (epochs != 1)}, {steps} step{'s' * (steps != 1)}"
+    title = f"{escape(str(config.name))}: {lengths}"
     console.print(_table(title, record))
     folder = output_dir()
     console.print(f"All files: {display_path(folder)}", markup=False)

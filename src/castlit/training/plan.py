@@ -63,8 +63,9 @@ def plan_line(plan: Plan, config: DictConfig, module: CASTModule, trainer: pl.Tr
     """
     backbone = OmegaConf.select(config, "module.method.backbone")
     size = OmegaConf.select(config, "data.size")
-    ends = [f"{trainer.max_epochs:,} epochs" if trainer.max_epochs not in (None, -1) else ""]
-    ends += [f"at most {trainer.max_steps:,} steps" if trainer.max_steps != -1 else ""]
+    epochs, steps = trainer.max_epochs, trainer.max_steps
+    ends = [f"{epochs:,} epoch{'s' * (epochs != 1)}" if epochs not in (None, -1) else ""]
+    ends += [f"at most {steps:,} step{'s' * (steps != 1)}" if steps != -1 else ""]
     groups = [
         [
             "" if plan.images is None else f"{plan.images:,} images",

@@ -23,7 +23,7 @@ class Shard(NamedTuple):
             return cls()
         match = re.fullmatch(r"(\d+)/(\d+)", str(text))
         if not match or not 1 <= int(match[1]) <= int(match[2]):
-            raise InputError(f"shard must be one of 1/16, 2/16 ... 16/16, or null; got {text!r}")
+            raise InputError(f"shard must be i/n with 1 <= i <= n, such as 1/16, or null; got {text!r}")
         return cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:
