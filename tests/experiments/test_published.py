@@ -352,6 +352,14 @@ def test_saliency_channel_in_docs(repository):
     assert f"after {measured['directions']} such directions" in page
 
 
+def test_attention_losses_of_tiny100_in_docs(repository):
+    measured = json.loads((repository / "benchmarks" / "results" / "tiny100_attention.json").read_text())
+    paper, evidence = (measured[arm]["0"] for arm in ("cast_mocov2", "evidence"))
+    page = (repository / "docs" / "studies" / "attention_tiny100.md").read_text()
+    assert f"rises from {paper[1]:.2f} after two epochs to {paper[-1]:.2f}" in page
+    assert f"with `evidence` it falls to {evidence[-1]:.2f}" in page
+
+
 def test_momentum_lag_in_docs(repository):
     runs = json.loads((repository / "benchmarks" / "results" / "momentum_lag.json").read_text())["runs"]
     page = (repository / "docs" / "studies" / "photographs.md").read_text()
