@@ -307,7 +307,7 @@ def test_photographs_to_training(run_line, tmp_path):
     assert made.returncode == 1
     recommended = made.stdout.splitlines()[-1].strip()
     assert " data.on_bad=unconstrained" in recommended
-    result = run_line(f"{recommended} {' '.join(TINY)} trainer.fast_dev_run=true", tmp_path)
+    result = run_line(f"{recommended} {' '.join(TINY)} trainer.fast_dev_run=true hydra.run.dir=dev", tmp_path)
     assert result.returncode == 0, result.stderr
 
 

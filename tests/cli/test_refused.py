@@ -159,3 +159,11 @@ def test_damaged_log_is_continued(tmp_path):
     logger.log_metrics({"a": 3.0}, step=2)
     logger.save()
     assert path.read_text().split() == ["a,step", "1.0,0", "2.0,1", "3.0,2"]
+
+
+def test_a_few_batches_twice(run_program, tmp_path):
+    """There is nothing of the first run's to lose."""
+    for _ in range(2):
+        done = run_program("train", *SMALL, "trainer.fast_dev_run=true", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "run" / "metrics.csv").exists()

@@ -32,9 +32,9 @@ def refuse_dev_run(config: DictConfig, folder: Path) -> None:
         folder: The run's, before anything of it is written there.
 
     Raises:
-        InputError: An earlier run has left its configuration or checkpoints.
+        InputError: An earlier run has left its metrics or checkpoints, as one of a few batches does not.
     """
-    earlier = (folder / "config.yaml", folder / LAST_CHECKPOINT.parent)
+    earlier = (folder / "metrics.csv", folder / LAST_CHECKPOINT.parent)
     if config.trainer.fast_dev_run and any(path.exists() for path in earlier):
         raise InputError(
             f"trainer.fast_dev_run would replace the run in {display_path(folder)}: choose another hydra.run.dir"
