@@ -115,7 +115,7 @@ def supervision(**changed):
     return AttentionSupervision(**settings)
 
 
-def fit(module, made, *callbacks, batch_size=4, ckpt_path=None, **options):
+def fit(module, made, *callbacks, batch_size=4, validation=None, ckpt_path=None, **options):
     torch.manual_seed(1)
     watch = Watch()
     settings = {"max_epochs": 1, "enable_checkpointing": False, **options}
@@ -132,7 +132,8 @@ def fit(module, made, *callbacks, batch_size=4, ckpt_path=None, **options):
             callbacks=[*callbacks, watch],
             **settings,
         )
-        trainer.fit(module, DataLoader(made, batch_size, drop_last=True), ckpt_path=ckpt_path)
+        loader = DataLoader(made, batch_size, drop_last=True)
+        trainer.fit(module, loader, validation and DataLoader(validation, batch_size), ckpt_path=ckpt_path)
     return trainer, watch
 
 
@@ -481,17 +482,7 @@ class Validating(Theirs):
 
 def test_validation_that_calls_the_training_step():
     made = renamed(samples())
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        callbacks=[supervision()],
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        trainer.fit(Validating(method()), DataLoader(made, 4), DataLoader(made, 4))
+    trainer, _ = fit(Validating(method()), made, supervision(), validation=made)
     assert {"val/loss", "train/attention"} <= trainer.callback_metrics.keys()
 
 

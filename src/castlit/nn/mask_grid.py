@@ -5,16 +5,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def mask_weights(mask: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+def mask_weights(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """Return what each pixel of a mask counts, in [0, 1].
 
     Args:
         mask: Any shape. Floats are weights, and more than 1 counts as 1; of any other type, pixels over 0 count 1, so
             that bytes of 255 and numbers of objects are the same as booleans.
-        dtype: Of the result; None: floats keep theirs, and others give booleans.
+        dtype: Of the result, floating.
     """
-    weights = mask.clamp(max=1) if mask.is_floating_point() else mask > 0
-    return weights if dtype is None else weights.to(dtype)
+    return (mask.clamp(max=1) if mask.is_floating_point() else mask > 0).to(dtype)
 
 
 def mask_grid(mask: Tensor, size: tuple[int, int], dtype: torch.dtype) -> Tensor:

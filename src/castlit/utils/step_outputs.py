@@ -18,7 +18,6 @@ def step_outputs(outputs: Any, trainer: pl.Trainer) -> dict[str, Tensor]:  # noq
     """
     named = outputs if isinstance(outputs, Mapping) else {"loss": outputs}
     scalars = {name: x for name, x in named.items() if isinstance(x, Tensor) and x.numel() == 1}
-    scalars = {name: x for name, x in named.items() if isinstance(x, Tensor) and x.numel() == 1}
     tensors = {name: x.detach().reshape(()) for name, x in scalars.items()}
     if "loss" in tensors:
         tensors["loss"] = tensors["loss"] * trainer.accumulate_grad_batches

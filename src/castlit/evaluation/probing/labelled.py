@@ -91,9 +91,10 @@ def balanced_subset(labels: NDArray[np.int64], fraction: float, seed: int = 0) -
     require_number("protocol.labels", fraction, 0, 1, above=0)
     if fraction == 1:
         return np.arange(len(labels))
-    each = _of_each_class(np.unique(labels, return_counts=True)[1], fraction * len(labels))
+    classes, counts = np.unique(labels, return_counts=True)
+    each = _of_each_class(counts, fraction * len(labels))
     rng = np.random.default_rng(seed)
-    chosen = [rng.permutation(np.flatnonzero(labels == label))[:each] for label in np.unique(labels)]
+    chosen = [rng.permutation(np.flatnonzero(labels == label))[:each] for label in classes]
     return np.sort(np.concatenate(chosen))
 
 
