@@ -26,6 +26,9 @@ ROOT = Path(__file__).parents[1]
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     """Files with long tests first: at the end, one would keep one core while the others have nothing to do."""
+    for item in items:
+        if " at 0x" in item.nodeid:
+            raise pytest.UsageError(f"{item.nodeid}: name this case (ids=...); an address differs between pytest's workers")
     long = {item.path for item in items if item.get_closest_marker("slow") or "fork_server" in item.fixturenames}
     items.sort(key=lambda item: item.path not in long)
 

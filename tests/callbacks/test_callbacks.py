@@ -253,7 +253,7 @@ def test_panel_path_must_be_image():
         (PointingProbe(), {}, [torch.ones(1)], r"PointingProbe needs 'mask' in the validation batch: \(N, 1, H, W\)"),
         (GradCAMPanel(), {}, {}, r"GradCAMPanel needs 'image' in the validation batch: \(N, 3, H, W\)"),
     ],
-    ids=str,
+    ids=["features", "cam", "mask", "image"],
 )
 def test_parts_that_are_missing(callback, outputs, batch, line):
     trainer, _, _ = parts()

@@ -5,6 +5,7 @@ raises; see support/host_traffic.py.
 """
 
 import itertools
+import signal
 
 import pytest
 import pytorch_lightning as pl
@@ -60,6 +61,16 @@ class Rehearsal(pl.Callback):
             raise Enough
 
 
+@pytest.fixture
+def handlers():
+    """Puts back the signal handlers; Lightning leaves its own after an error while it handles an error."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
 @pytest.mark.parametrize("method", METHODS)
 def test_step(method, tmp_path):
     colours = ["data.photometric=device"] if method == "mocov2" else []  # they do not depend on the method
