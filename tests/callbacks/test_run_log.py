@@ -59,6 +59,25 @@ class Classifier(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.01)
 
 
+class TwoOptimizers(Classifier):
+    """Steps on its own: two optimisers, each of which trains a part."""
+
+    automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        optimizers = self.optimizers()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        self.manual_backward(loss)
+        for optimizer in optimizers:
+            optimizer.step()
+        return loss
+
+    def configure_optimizers(self):
+        return [torch.optim.SGD(part.parameters(), lr=0.01) for part in (self.backbone, self.head)]
+
+
 def views(count=2 * STEPS):
     torch.manual_seed(0)
     images, masks = torch.randn(2, count, 3, 12, 16), (torch.rand(2, count, 1, 12, 16) > 0.5).byte()
@@ -102,6 +121,16 @@ def run(tmp_path, monkeypatch, caplog):
         return [(each.levelname, each.getMessage()) for each in caplog.records if "castlit" in each.name], slow.losses
 
     return fit
+
+
+def test_two_optimizers(run):
+    """Lightning counts the steps of both."""
+    lines, _ = run(TwoOptimizers(), labelled(), 1.0, RunLog())
+    first, expected, last = [line for level, line in lines if level == "INFO"]
+    assert first.startswith("Epoch 1 of 2, step 8 of 16: loss "), first
+    assert first.endswith("; 2.0 images/s, 0:00:08 left")
+    assert expected == "Expected time: 0:00:16 for 16 steps"
+    assert last.startswith("Epoch 2 of 2, step 16 of 16: loss "), last
 
 
 def test_epochs(run):

@@ -88,13 +88,14 @@ def test_nested_objects():
 
 
 def test_numpy_scalars_become_plain():
-    spec = describe(Part(np.float64(0.5), name=np.str_("n")))
+    spec = describe(Part(np.float64(0.5), name=np.str_("n"), options=[np.int64(3), np.float32(0.5)]))
     file = io.BytesIO()
     torch.save(spec, file)
     file.seek(0)
     loaded = torch.load(file, weights_only=True)
     assert loaded == spec
     assert (type(spec["size"]), type(spec["name"])) == (float, str)
+    assert [*map(type, spec["options"])] == [int, float]
 
 
 def test_spec_is_a_copy():

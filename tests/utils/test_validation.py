@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from castlit.utils.validation import (
@@ -21,15 +22,18 @@ def test_valid_values():
     assert type(require_number("x", 1)) is float
     assert require_int("x", 3, low=3, high=3) == 3
     assert require_choice("x", "b", ["a", "b"]) == "b"
+    for found in (require_number("x", np.float32(0.5)), require_number("x", np.int64(3))):
+        assert type(found) is float
+    assert type(require_int("x", np.int64(3), low=3)) is int
 
 
-@pytest.mark.parametrize("value", [None, "1", float("nan"), float("inf"), True, [1]])
+@pytest.mark.parametrize("value", [None, "1", float("nan"), float("inf"), True, [1], np.bool_(True), np.ones(1), 1j])
 def test_not_a_number(value):
     with pytest.raises(InputError, match="x must be a number, got"):
         require_number("x", value)
 
 
-@pytest.mark.parametrize("value", [None, 1.0, "1", False])
+@pytest.mark.parametrize("value", [None, 1.0, "1", False, np.bool_(True), np.float64(1)])
 def test_not_an_integer(value):
     with pytest.raises(InputError, match="x must be a whole number, got"):
         require_int("x", value)

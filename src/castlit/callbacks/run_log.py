@@ -15,7 +15,7 @@ from castlit.callbacks.progress_bar import ProgressBar
 from castlit.utils import lightning_internals as lightning
 from castlit.utils.lightning import TrainerFn, pl
 from castlit.utils.log_lines import log_line
-from castlit.utils.run_length import epoch_name, total_steps
+from castlit.utils.run_length import epoch_name, steps_taken, total_steps
 from castlit.utils.run_pace import RunPace
 from castlit.utils.step_outputs import step_outputs
 from castlit.utils.validation import require_number
@@ -169,7 +169,7 @@ class RunLog(pl.Callback):
         """Log the epoch so far; without its metrics where reading them would make the host wait."""
         line = epoch_name(trainer, trainer.current_epoch)
         total = total_steps(trainer)
-        line += f", step {trainer.global_step:,}" + (f" of {total:,.0f}" if math.isfinite(total) else "")
+        line += f", step {steps_taken(trainer):,}" + (f" of {total:,.0f}" if math.isfinite(total) else "")
         means = {}
         if readable and self._sums:
             sums = torch.stack([value.float() for value in self._sums.values()]).tolist()  # one wait for all
@@ -194,7 +194,7 @@ class RunLog(pl.Callback):
         left = self._pace.left(trainer)
         if not left:
             return
-        steps = total_steps(trainer) - trainer.global_step + self._pace.steps(trainer)
+        steps = total_steps(trainer) - steps_taken(trainer) + self._pace.steps(trainer)
         self._log(trainer, f"Expected time: {_clock(now - self._fit_started + left)} for {steps:,.0f} steps")
         if left > DAY_S:
             on_cpu = trainer.strategy.root_device.type == "cpu"

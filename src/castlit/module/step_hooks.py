@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from castlit.utils.lightning import pl
-from castlit.utils.run_length import total_steps
+from castlit.utils.run_length import steps_taken, total_steps
 from castlit.utils.validation import InputError
 
 
@@ -91,11 +91,7 @@ def progress(trainer: pl.Trainer) -> float:
     total = total_steps(trainer)
     if not 0 < total < math.inf:
         return 0.0
-    fraction = trainer.global_step / total
-    if not trainer.lightning_module.automatic_optimization and total != trainer.max_steps:
-        # The steps of several optimisers, or of one in some batches only: total_steps counts batches then.
-        fraction = trainer.fit_loop.total_batch_idx / total
-    return min(fraction, 1.0)
+    return min(steps_taken(trainer) / total, 1.0)
 
 
 class StepFollower:

@@ -80,6 +80,12 @@ def set_logged_steps(trainer: pl.Trainer, steps: int) -> None:
     trainer.fit_loop.epoch_loop._batches_that_stepped = steps
 
 
+def batches_taken(trainer: pl.Trainer) -> int:
+    """The training batches of the fit whose step is done, also those before it was resumed."""
+    progress: Any = trainer.fit_loop.epoch_loop.batch_progress.total
+    return int(progress.processed)
+
+
 def step_is_logged(trainer: pl.Trainer) -> bool:
     """Whether the loggers get a row of the step that ends: for ``on_train_batch_end``."""
     return trainer._logger_connector.should_update_logs

@@ -1,12 +1,16 @@
-"""The optimiser steps of a fit, also where the number of accumulated batches changes from epoch to epoch."""
+"""The steps of a fit, also where the number of accumulated batches changes from epoch to epoch."""
 
 import math
 
+from castlit.utils import lightning_internals as lightning
 from castlit.utils.lightning import pl
 
 
 def total_steps(trainer: pl.Trainer) -> float:
     """Return the number of optimiser steps of the whole fit; infinite if nothing but time limits it.
+
+    Under manual optimisation the number of batches, unless ``max_steps`` ends the fit: how many steps the optimisers
+    will take is not known.
 
     Args:
         trainer: In a fit whose training data are set up.
@@ -17,6 +21,17 @@ def total_steps(trainer: pl.Trainer) -> float:
     if trainer.max_epochs in (None, -1) or not math.isfinite(trainer.num_training_batches):
         return limit
     return min(steps_of_epochs(trainer, trainer.max_epochs or 1), limit)
+
+
+def steps_taken(trainer: pl.Trainer) -> int:
+    """Return how many of the steps that :func:`total_steps` counts have been taken; one that is under way has not.
+
+    Args:
+        trainer: In a fit whose training data are set up.
+    """
+    if trainer.lightning_module.automatic_optimization or total_steps(trainer) == trainer.max_steps:
+        return trainer.global_step
+    return lightning.batches_taken(trainer)
 
 
 def steps_of_epochs(trainer: pl.Trainer, epochs: float) -> float:

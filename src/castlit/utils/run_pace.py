@@ -4,11 +4,11 @@ import math
 import time
 
 from castlit.utils.lightning import pl
-from castlit.utils.run_length import total_steps
+from castlit.utils.run_length import steps_taken, total_steps
 
 
 class RunPace:
-    """The time left until a fit's last optimiser step.
+    """The time left until a fit's last step.
 
     It is that of the steps so far and of what came between them, such as validations. The first step does not count:
     loaders start with it, and a GPU chooses its kernels.
@@ -20,24 +20,24 @@ class RunPace:
 
     def start(self, trainer: pl.Trainer) -> None:
         """Begin with the fit's next step."""
-        self._first_step, self._after_first = trainer.global_step, None
+        self._first_step, self._after_first = steps_taken(trainer), None
 
     def note(self, trainer: pl.Trainer) -> None:
         """Note the end of the first step; call this after each batch."""
-        if self._after_first is None and trainer.global_step > self._first_step:
-            self._after_first = time.monotonic(), trainer.global_step
+        if self._after_first is None and self.steps(trainer):
+            self._after_first = time.monotonic(), steps_taken(trainer)
 
     def steps(self, trainer: pl.Trainer) -> int:
-        """The optimiser steps since the start."""
-        return trainer.global_step - self._first_step
+        """The steps since the start."""
+        return steps_taken(trainer) - self._first_step
 
     def left(self, trainer: pl.Trainer) -> float | None:
         """The seconds until the last step; None before the second one, and where nothing but time limits the fit."""
         total = total_steps(trainer)
         if self._after_first is None or not math.isfinite(total):
             return None
-        (then, step), left = self._after_first, max(total - trainer.global_step, 0)
-        done = trainer.global_step - step
+        (then, step), left = self._after_first, max(total - steps_taken(trainer), 0)
+        done = steps_taken(trainer) - step
         if not done:
             return None if left else 0.0
         return left * (time.monotonic() - then) / done

@@ -2,8 +2,9 @@
 
 import importlib
 import inspect
+import numbers
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from operator import attrgetter
@@ -155,10 +156,11 @@ def _rebuilt(value: object) -> object:
 def _plain(value: object) -> object:
     if value is None or isinstance(value, bool):
         return value
-    # torch.load(weights_only=True) refuses subclasses such as numpy's float64.
-    for kind in (int, float, str):
+    # torch.load(weights_only=True) refuses NumPy's numbers.
+    kinds: dict[type, Callable[[Any], object]] = {numbers.Integral: int, numbers.Real: float, str: str}
+    for kind, plain in kinds.items():
         if isinstance(value, kind):
-            return kind(value)
+            return plain(value)
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):

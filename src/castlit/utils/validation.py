@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import numbers
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ def require_number(
     Raises:
         InputError: ``value`` is no number, not finite, or out of range.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    # NumPy's numbers are registered as these, its booleans are not.
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise InputError(f"{name} must be a number, got {value!r}")
     _require_range(name, value, low, high, above)
     return float(value)
@@ -38,10 +40,10 @@ def require_int(name: str, value: object, low: int | None = None, high: int | No
     Raises:
         InputError: ``value`` is not a whole number, or out of range.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise InputError(f"{name} must be a whole number, got {value!r}")
     _require_range(name, value, low, high, None)
-    return value
+    return int(value)
 
 
 def require_bool(name: str, value: object) -> bool:
@@ -93,7 +95,13 @@ def did_you_mean(value: object, choices: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def _require_range(name: str, value: float, low: float | None, high: float | None, above: float | None) -> None:
+def _require_range(
+    name: str,
+    value: Any,  # noqa: ANN401
+    low: float | None,
+    high: float | None,
+    above: float | None,
+) -> None:
     if low is not None and value < low:
         raise InputError(f"{name} must be at least {low}, got {value!r}")
     if high is not None and value > high:
