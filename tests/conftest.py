@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items):
     """Files with long tests first: at the end, one would keep one core while the others have nothing to do."""
     for item in items:
         if " at 0x" in item.nodeid:
-            raise pytest.UsageError(f"{item.nodeid}: name this case (ids=...); an address differs between pytest's workers")
+            raise pytest.UsageError(f"{item.nodeid}: give it a name (ids=...); addresses differ between workers")
     long = {item.path for item in items if item.get_closest_marker("slow") or "fork_server" in item.fixturenames}
     items.sort(key=lambda item: item.path not in long)
 
@@ -43,9 +43,10 @@ def pytest_runtest_makereport():
 
 @pytest.fixture(autouse=True)
 def closed_logs():
-    """Close the log that Hydra opens for a program run inside a test; a later test would be blamed for it."""
+    """Undo Hydra's logging for a program run inside a test: its open file and its level would reach later tests."""
     yield
     root = logging.getLogger()
+    root.setLevel(logging.WARNING)
     for handler in [each for each in root.handlers if isinstance(each, logging.FileHandler)]:
         if Path(handler.baseFilename) != Path(os.devnull):  # pytest's own
             root.removeHandler(handler)

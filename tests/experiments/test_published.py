@@ -105,6 +105,14 @@ def test_restored_study_has_the_same_figures(repository, run_python, run_program
         assert after["figures"][arm] == {seed: pytest.approx(found) for seed, found in seeds.items()}
 
 
+def test_short_study_in_docs(repository):
+    _, metrics, data, config = committed(repository, "attention_quick")
+    assert data["arms"] == {arm: [*config["base"], *words] for arm, words in config["arms"].items()}
+    random = [f"{100 * metrics[arm][0]['linear/mixed_rand']:.1f} %" for arm in config["arms"]]
+    page = (repository / "docs" / "studies" / "attention_scenes.md").read_text()
+    assert "is {} (MoCo v2), {} (the paper's score) and {} (evidence)".format(*random) in page
+
+
 def test_gradients_and_losses_in_docs(repository):
     results = repository / "benchmarks" / "results"
     page = (repository / "docs" / "studies" / "attention_methods.md").read_text()
