@@ -23,7 +23,6 @@ def study(config: DictConfig) -> Path:
     """
     # Only now, because it takes half a second; torch is loaded by the runs, not here.
     from castlit.experiments.plot import require_matplotlib
-    from castlit.experiments.read_runs import is_evaluated
     from castlit.experiments.study_check import check_commands
     from castlit.experiments.study_log import StudyLog
     from castlit.experiments.study_prepare import prepare
@@ -42,8 +41,7 @@ def study(config: DictConfig) -> Path:
         log = StudyLog(settings, runs)
         log.started()
         with progress("Runs") as bar:
-            done = sum(is_evaluated(run.folder) for run in runs)
-            task = bar.add_task("", total=len(runs), completed=done, rate="")
+            task = bar.add_task("", total=len(runs), completed=log.done, rate="")
 
             def finished(run: "PlannedRun", error: str) -> None:
                 bar.update(task, advance=1, rate=run.title)

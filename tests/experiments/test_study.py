@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -55,6 +56,10 @@ def test_config_to_report(run_program, tmp_path):
     command = ["--config-dir", "mine", "study=small", *TINY]
     first = run_program("study", *command, "seeds=1", cwd=tmp_path)
     assert first.returncode == 0, first.stderr + first.stdout
+    told = first.stdout.splitlines()
+    assert told[0] == "2 of 2 runs to do, 1 at a time; their output is in out/runs/*/*/study.log"
+    assert re.fullmatch(r"mocov2, seed 0: done; 1 of 2 runs, about 0:\d\d:\d\d left", told[1])
+    assert told[2] == "cast, seed 0: done; 2 of 2 runs"
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("results.json")}
     assert sorted(path.parent.name for path in times) == ["evaluation", "evaluation", "probes", "probes"]
     results = json.loads(next(path for path in times if path.parent.name == "probes").read_text())["results"]
@@ -64,6 +69,7 @@ def test_config_to_report(run_program, tmp_path):
     again = run_program("study", *command, "seeds=2", "at_once=2", "output=again", "reuse=out", cwd=tmp_path)
     assert again.returncode == 0, again.stderr + again.stdout
     assert "2 of 4 runs are done in other studies" in again.stdout
+    assert "2 of 4 runs to do, 2 at a time; " in again.stdout
     assert {path.parents[1].name for path in (tmp_path / "again").rglob("evaluation/results.json")} == {"seed_1"}
     written = json.loads((tmp_path / "again" / "figures.json").read_text())
     assert written["machine"]["versions"]["torch"]
