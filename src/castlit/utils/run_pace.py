@@ -36,8 +36,8 @@ class RunPace:
         total = total_steps(trainer)
         if self._after_first is None or not math.isfinite(total):
             return None
-        (then, step), left = self._after_first, max(total - steps_taken(trainer), 0)
-        done = steps_taken(trainer) - step
+        (then, step), taken = self._after_first, steps_taken(trainer)
+        done, left = taken - step, max(total - taken, 0)
         if not done:
             return None if left else 0.0
         return left * (time.monotonic() - then) / done

@@ -4,7 +4,7 @@ import importlib
 import inspect
 import numbers
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from operator import attrgetter
@@ -156,11 +156,13 @@ def _rebuilt(value: object) -> object:
 def _plain(value: object) -> object:
     if value is None or isinstance(value, bool):
         return value
-    # torch.load(weights_only=True) refuses NumPy's numbers.
-    kinds: dict[type, Callable[[Any], object]] = {numbers.Integral: int, numbers.Real: float, str: str}
-    for kind, plain in kinds.items():
-        if isinstance(value, kind):
-            return plain(value)
+    # torch.load(weights_only=True) refuses NumPy's numbers and strings.
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    if isinstance(value, str):
+        return str(value)
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
